@@ -180,6 +180,7 @@ class Bandwidth:
     source: str = ""
     threads: int | None = None
     reason: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,487 @@
+"""llama.cpp in this process, through the low-level bindings of llama-cpp-python, with real continuous batching.
+
+One `llama_batch` per step holds one decode token for every running sequence and as much of the waiting prompts as
+`n_batch` leaves room for; a sequence's cache is freed as its request ends and its place goes to the next one. This is what
+llama-server does; the high-level `Llama` class does one request at a time.
+
+What it may cost beside `llama_decode` is tens of microseconds a step, so the batch lives in numpy arrays that llama.cpp reads in
+place, a step whose sequences did not change writes two short rows (tokens, positions), and greedy sampling is one argmax
+over a zero-copy view of the logits (llama.cpp's sampler chain would first fill a candidate array of the vocabulary's size).
+
+    rigbench run smoke --backend llama_cpp --model synthetic:llama-160m:Q4_0
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.base import EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, TokenEvent
+
+INSTALL = "pip install 'rigbench[llama-cpp]'"
+LOG_LINES = 200
+
+_log_lines: deque[str] = deque(maxlen=LOG_LINES)
+_log_callback: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaCppOptions:
+    """What people tune in llama.cpp, under llama.cpp's own names. None leaves llama.cpp's default.
+
+    `n_gpu_layers` < 0 offloads all. `threads` is for decode, `threads_batch` for prompts (None: the same). `flash_attn` and `mmap`:
+    `auto`, `on`, `off` (`mmap` also `mlock`, `direct_io`). `type_k`, `type_v`: `f16`, `q8_0`, `q4_0` ... `kv_unified`: one cache
+    shared by all users in place of one stretch each. `rpc_servers`: `host:port` of llama.cpp RPC servers to add as devices.
+    """
+
+    n_gpu_layers: int = -1
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    threads: int | None = None
+    threads_batch: int | None = None
+    flash_attn: str = "auto"
+    type_k: str = "f16"
+    type_v: str = "f16"
+    kv_unified: bool = False
+    offload_kqv: bool = True
+    swa_full: bool = False
+    split_mode: str = "layer"
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] = ()
+    mmap: str = "auto"
+    repack: bool = True
+    rpc_servers: tuple[str, ...] = ()
+
+
+def default_threads() -> int:
+    """Threads to compute with: the physical cores this process may use; on Apple Silicon the performance cores.
+
+    llama.cpp slows down when two threads share a core, and when slow cores hold up fast ones.
+    """
+    if sys.platform == "darwin":
+        count = ctypes.c_int32(0)
+        size = ctypes.c_size_t(4)
+        libc = ctypes.CDLL(None)
+        for key in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
+            if libc.sysctlbyname(key, ctypes.byref(count), ctypes.byref(size), None, 0) == 0 and count.value > 0:
+                return count.value
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+        cores = set()
+        for cpu in allowed:
+            siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+            cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+        return max(1, len(cores))
+    logical = os.cpu_count() or 1
+    return logical if logical <= 4 else logical // 2
+
+
+def _keep_log(level: int, text: bytes, _user: Any) -> None:
+    line = text.decode("utf-8", "replace")
+    if level == 5 and _log_lines:  # GGML_LOG_LEVEL_CONT continues the last line
+        _log_lines[-1] += line
+    else:
+        _log_lines.append(line)
+
+
+def _bindings() -> Any:
+    """The low-level module, its log kept in memory instead of printed."""
+    global _log_callback
+    try:
+        from llama_cpp import llama_cpp as lib
+    except ImportError as error:
+        raise EngineError("unavailable", f"llama-cpp-python is not usable here ({error}); {INSTALL}") from error
+    except (OSError, RuntimeError, FileNotFoundError) as error:
+        raise EngineError("unavailable", f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}") from error
+    if _log_callback is None:
+        _log_callback = lib.llama_log_callback(_keep_log)
+        lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+    return lib
+
+
+def log_tail(lines: int = 12) -> list[str]:
+    """llama.cpp's last words, for an error message."""
+    return [line.rstrip() for line in list(_log_lines) if line.strip(" .\n")][-lines:]
+
+
+def _engine_error(kind: str, message: str) -> EngineError:
+    """With the last line in which llama.cpp itself speaks of an error."""
+    said = [line for line in log_tail(LOG_LINES) if re.search(r"error|fail|unable|unknown|not enough|out of memory", line, re.I)]
+    return EngineError(kind, f"{message}: {said[-1]}" if said else message)
+
+
+def _ggml_device_names(lib: Any) -> list[tuple[str, str, bool]]:
+    """(name, description, is a GPU) of each device that this build knows."""
+    from llama_cpp._ggml import libggml as ggml
+
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    base = ctypes.CDLL(None) if not hasattr(ggml, "ggml_backend_dev_name") else ggml
+    for name, result in (("name", ctypes.c_char_p), ("description", ctypes.c_char_p), ("type", ctypes.c_int)):
+        function = getattr(base, f"ggml_backend_dev_{name}")
+        function.restype, function.argtypes = result, [ctypes.c_void_p]
+    devices = []
+    for index in range(ggml.ggml_backend_dev_count()):
+        device = ggml.ggml_backend_dev_get(index)
+        name = base.ggml_backend_dev_name(device).decode()
+        description = base.ggml_backend_dev_description(device).decode()
+        devices.append((name, description.strip(), base.ggml_backend_dev_type(device) in (1, 2)))
+    return devices
+
+
+def _add_rpc_servers(servers: tuple[str, ...]) -> None:
+    """What llama-bench's `--rpc` does: register each server's devices."""
+    from llama_cpp._ggml import libggml as ggml
+
+    ggml.ggml_backend_reg_by_name.restype = ctypes.c_void_p
+    ggml.ggml_backend_reg_by_name.argtypes = [ctypes.c_char_p]
+    registry = ggml.ggml_backend_reg_by_name(b"RPC")
+    if not registry:
+        raise EngineError("options", f"this llama.cpp has no RPC; rebuild: CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir")
+    base = ctypes.CDLL(None) if not hasattr(ggml, "ggml_backend_reg_get_proc_address") else ggml
+    base.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
+    base.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    address = base.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_rpc_add_server")
+    if not address:
+        raise EngineError("options", "this llama.cpp's RPC backend cannot add servers")
+    add_server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
+    ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
+    for server in servers:
+        added = add_server(server.encode())
+        if not added:
+            raise EngineError("options", f"no llama.cpp RPC server answers at {server}; start one there with rpc-server")
+        ggml.ggml_backend_register(added)
+
+
+def _choice(option: str, value: str, choices: dict[str, int]) -> int:
+    if value not in choices:
+        raise EngineError("options", f"{option} = {value!r}: choose one of {', '.join(choices)}")
+    return choices[value]
+
+
+class _Sequence:
+    """A request in the cache: which sequence it is, what of its prompt is not in yet, how many tokens are still owed."""
+
+    __slots__ = ("done", "id", "position", "prompt", "request")
+
+    def __init__(self, request: Request, sequence_id: int, prompt: Any) -> None:
+        self.request = request
+        self.id = sequence_id
+        self.prompt = prompt
+        self.position = 0  # tokens of the prompt that are in the cache
+        self.done = 0  # tokens of output so far
+
+
+class LlamaCppSession:
+    """One model and, from `prepare` on, one context."""
+
+    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
+
+    def __init__(self, model: ModelFile, options: LlamaCppOptions) -> None:
+        import numpy as np
+
+        self._np = np
+        self._lib = lib = _bindings()
+        self._options = options
+        self._threads = options.threads or default_threads()
+        self._context: Any = None
+        self._context_shape = (0, 0)
+        self._waiting: deque[Request] = deque()
+        self._prefilling: deque[_Sequence] = deque()
+        self._decoding: list[_Sequence] = []
+        self._rows_are_current = False
+        if model.path is None:
+            raise EngineError("load", f"llama.cpp needs a GGUF file, and {model.name} has none")
+        if options.rpc_servers:
+            _add_rpc_servers(options.rpc_servers)
+        devices = _ggml_device_names(lib)
+        _log_lines.clear()
+        self._model = lib.llama_model_load_from_file(os.fsencode(model.path), self._model_params())
+        if not self._model:
+            raise _engine_error("load", f"llama.cpp cannot load {Path(model.path).name}")
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self._n_vocab = lib.llama_vocab_n_tokens(self._vocab)
+        self._load_log = list(_log_lines)
+        self.info = self._describe(devices)
+
+    def _model_params(self) -> Any:
+        lib, options = self._lib, self._options
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = options.n_gpu_layers
+        params.split_mode = _choice("split_mode", options.split_mode, {"none": 0, "layer": 1, "row": 2, "tensor": 3})
+        params.main_gpu = options.main_gpu
+        params.load_mode = _choice("mmap", options.mmap, {"auto": -1, "off": 0, "on": 1, "mlock": 3, "direct_io": 4})
+        params.use_extra_bufts = options.repack
+        if options.tensor_split:
+            limit = lib.llama_max_devices()
+            if len(options.tensor_split) > limit:
+                raise EngineError("options", f"tensor_split has {len(options.tensor_split)} parts; this build takes {limit}")
+            self._tensor_split = (ctypes.c_float * limit)(*options.tensor_split)  # llama.cpp keeps the pointer
+            params.tensor_split = ctypes.cast(self._tensor_split, ctypes.POINTER(ctypes.c_float))
+        return params
+
+    def _describe(self, devices: list[tuple[str, str, bool]]) -> EngineInfo:
+        import llama_cpp
+
+        lib = self._lib
+        gpus = [(name, text) for name, text, is_gpu in devices if is_gpu]
+        offloads = bool(gpus) and self._options.n_gpu_layers != 0
+        name = gpus[0][0].lower() if offloads else ""
+        kinds = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm", "vulkan": "vulkan", "rpc": "rpc"}
+        device = next((kind for key, kind in kinds.items() if name.startswith(key)), "gpu") if offloads else "cpu"
+        return EngineInfo(
+            engine="llama.cpp",
+            version=f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {lib.llama_version().decode()}",
+            device=device,
+            device_names=tuple(text for _, text in gpus) if offloads else tuple(text for _, text, _ in devices),
+            build=lib.llama_print_system_info().decode().strip(" |"),
+            weights_bytes=lib.llama_model_size(self._model),
+            parameters=lib.llama_model_n_params(self._model),
+            vocab_size=self._n_vocab,
+            context_limit=lib.llama_model_n_ctx_train(self._model),
+            max_users=lib.llama_max_parallel_sequences(),
+            threads=self._threads,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        data = text.encode()
+        tokens = (self._lib.llama_token * (len(data) + 8))()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, False)
+        if count < 0:
+            raise EngineError("decode", "llama.cpp's tokenizer refused the prompt")
+        return list(tokens[:count])
+
+    def prepare(self, users: int, context_tokens: int) -> None:
+        lib = self._lib
+        limit = self.info.context_limit
+        if limit and context_tokens > limit:
+            raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
+        if users > lib.llama_max_parallel_sequences():
+            raise EngineError("context", f"{users} users are more than llama.cpp's {lib.llama_max_parallel_sequences()} sequences")
+        self._waiting.clear()
+        self._prefilling.clear()
+        self._decoding.clear()
+        if self._context_shape == (users, context_tokens):
+            lib.llama_memory_clear(lib.llama_get_memory(self._context), False)
+        else:
+            self._free_context()
+            self._make_context(users, context_tokens)
+        self._memory = lib.llama_get_memory(self._context)
+        self._batch.n_tokens = 0
+        self._free_ids = list(range(users - 1, -1, -1))
+        self._rows_are_current = False
+
+    def _make_context(self, users: int, context_tokens: int) -> None:
+        np, lib, options = self._np, self._lib, self._options
+        params = lib.llama_context_default_params()
+        params.n_ctx = users * (-(-context_tokens // 256) * 256)  # llama.cpp pads each sequence to 256 cells itself
+        params.n_batch = options.n_batch
+        params.n_ubatch = min(options.n_ubatch, options.n_batch)
+        params.n_seq_max = users
+        # Only a prompt's last token and decode tokens are sampled; the default reserves logits for a whole batch.
+        params.n_outputs_max = max(users, 1)
+        params.n_threads = self._threads
+        params.n_threads_batch = options.threads_batch or self._threads
+        params.flash_attn_type = _choice("flash_attn", options.flash_attn, {"auto": -1, "off": 0, "on": 1})
+        for name in ("type_k", "type_v"):
+            value = getattr(options, name)
+            kind = getattr(lib, f"GGML_TYPE_{value.upper()}", None)
+            if kind is None:
+                raise EngineError("options", f"{name} = {value!r}: llama.cpp knows f16, f32, bf16, q8_0, q5_0, q4_0 ...")
+            setattr(params, name, kind)
+        params.kv_unified = options.kv_unified
+        params.offload_kqv = options.offload_kqv
+        params.swa_full = options.swa_full
+        params.no_perf = True
+        _log_lines.clear()
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise _engine_error("memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens")
+        self._context_log = list(_log_lines)
+        self._context_shape = (users, context_tokens)
+
+        # The batch: arrays that llama.cpp reads in place. Sequence pointers are addresses into `_ids`.
+        size = max(options.n_batch, users)
+        self._token = np.zeros(size, np.int32)
+        self._position = np.zeros(size, np.int32)
+        self._output = np.zeros(size, np.int8)
+        self._ids = np.arange(users, dtype=np.int32)
+        self._id_address = self._ids.ctypes.data + 4 * np.arange(users, dtype=np.uint64)
+        self._sequence = np.zeros(size, np.uint64)
+        self._one = np.ones(size, np.int32)
+        batch = lib.llama_batch()
+        batch.token = self._token.ctypes.data_as(ctypes.POINTER(lib.llama_token))
+        batch.pos = self._position.ctypes.data_as(ctypes.POINTER(lib.llama_pos))
+        batch.n_seq_id = self._one.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        batch.seq_id = self._sequence.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(lib.llama_seq_id)))
+        batch.logits = self._output.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        self._batch = batch
+        self._logits_key = (0, 0)
+
+    def submit(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> list[TokenEvent]:
+        while True:
+            finishing = self._fill_batch()
+            if self._batch.n_tokens == 0:
+                return []
+            self._decode()
+            if self._decoding or finishing:
+                return self._sample(finishing)
+
+    def _fill_batch(self) -> list[_Sequence]:
+        """One row for each decoding sequence, then prompt chunks; returns the sequences whose prompt ends in this batch."""
+        while self._waiting and self._free_ids:
+            request = self._waiting.popleft()
+            prompt = self._np.asarray(request.prompt, self._np.int32)
+            self._prefilling.append(_Sequence(request, self._free_ids.pop(), prompt))
+        rows = len(self._decoding)
+        if self._rows_are_current:  # same sequences as in the last step: `_sample` has left tokens and positions ready
+            if not self._prefilling:
+                return []
+        else:
+            for row, sequence in enumerate(self._decoding):
+                self._sequence[row] = self._id_address[sequence.id]
+                self._position[row] = len(sequence.prompt) + sequence.done - 1
+                self._output[row] = 1
+            self._rows_are_current = True
+        finishing = []
+        room = self._options.n_batch
+        end = rows
+        while self._prefilling and end < room:
+            sequence = self._prefilling[0]
+            start, length = sequence.position, len(sequence.prompt)
+            chunk = min(length - start, room - end)
+            stop = end + chunk
+            self._token[end:stop] = sequence.prompt[start : start + chunk]
+            self._position[end:stop] = self._np.arange(start, start + chunk, dtype=self._np.int32)
+            self._sequence[end:stop] = self._id_address[sequence.id]
+            self._output[end:stop] = 0
+            sequence.position += chunk
+            end = stop
+            if sequence.position < length:
+                break
+            self._output[end - 1] = 1
+            finishing.append(self._prefilling.popleft())
+        self._batch.n_tokens = end
+        return finishing
+
+    def _decode(self) -> None:
+        status = self._lib.llama_decode(self._context, self._batch)
+        if status == 1:
+            raise EngineError("memory", "llama.cpp found no room in the KV cache for the batch")
+        if status != 0:
+            raise _engine_error("decode", f"llama_decode failed with status {status}")
+
+    def _sample(self, finishing: list[_Sequence]) -> list[TokenEvent]:
+        """Greedy: one argmax a row. llama.cpp keeps the rows in batch order: decoding sequences first, then ended prompts."""
+        running = len(self._decoding)
+        rows = running + len(finishing)
+        tokens = self._logits(rows).argmax(1)
+        now = self.clock()
+        ids = tokens.tolist()
+        sequences = self._decoding + finishing if finishing else self._decoding
+        self._token[:rows] = tokens
+        events = []
+        ended = False
+        for sequence, token in zip(sequences, ids, strict=True):
+            sequence.done += 1
+            finished = sequence.done == sequence.request.output_tokens
+            ended = ended or finished
+            events.append(TokenEvent(sequence.request.id, now, 1, finished, token))
+        if finishing or ended:
+            self._regroup(sequences, ids)
+        else:
+            self._position[:rows] += 1
+            self._batch.n_tokens = rows
+        return events
+
+    def _logits(self, rows: int) -> Any:
+        """The logits as (rows, vocabulary) float32, without a copy."""
+        pointer = self._lib.llama_get_logits(self._context)
+        key = (ctypes.addressof(pointer.contents), rows)
+        if key != self._logits_key:
+            self._logits_key = key
+            flat = self._np.ctypeslib.as_array(pointer, (rows * self._n_vocab,))
+            self._logits_view = flat.reshape(rows, self._n_vocab)
+        return self._logits_view
+
+    def _regroup(self, sequences: list[_Sequence], ids: list[int]) -> None:
+        """Free what has ended; the rest decodes on, its last tokens in the first rows."""
+        going = []
+        for sequence, token in zip(sequences, ids, strict=True):
+            if sequence.done == sequence.request.output_tokens:
+                self._lib.llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
+                self._free_ids.append(sequence.id)
+            else:
+                self._token[len(going)] = token
+                going.append(sequence)
+        self._decoding = going
+        self._rows_are_current = False
+        self._batch.n_tokens = len(going)
+
+    def memory(self) -> EngineMemory:
+        """Read from llama.cpp's log, which names every buffer it makes: `CPU KV buffer size = 24.00 MiB`."""
+
+        def total(kind: str, lines: list[str]) -> int | None:
+            sizes = [m[1] for line in lines if (m := re.search(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", line))]
+            return round(sum(map(float, sizes)) * 2**20) if sizes else None
+
+        if self._context is None:
+            return EngineMemory(weights_bytes=self.info.weights_bytes, reason="no context yet")
+        kv = total("(?:KV|RS)", self._context_log)
+        compute = total("compute", self._context_log)
+        output = total("output", self._context_log)
+        return EngineMemory(
+            weights_bytes=self.info.weights_bytes,
+            kv_cache_bytes=kv,
+            compute_bytes=compute + (output or 0) if compute is not None else None,
+            reason=None if kv is not None and compute is not None else "llama.cpp's log names no buffer sizes",
+        )
+
+    def _free_context(self) -> None:
+        if self._context is not None:
+            self._lib.llama_free(self._context)
+            self._context = None
+            self._context_shape = (0, 0)
+
+    def close(self) -> None:
+        self._free_context()
+        if self._model:
+            self._lib.llama_model_free(self._model)
+            self._model = None
+
+
+class LlamaCppBackend:
+    """llama.cpp as a backend."""
+
+    name = "llama_cpp"
+    Options = LlamaCppOptions
+    model_formats = ("gguf",)
+
+    def open(self, model: ModelFile, options: LlamaCppOptions) -> LlamaCppSession:
+        return LlamaCppSession(model, options)
+
+    def probe(self) -> Probe:
+        try:
+            lib = _bindings()
+            import llama_cpp
+
+            devices = tuple(f"{name}: {text}" for name, text, _ in _ggml_device_names(lib))
+            return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", devices)
+        except EngineError as error:
+            return Probe(False, reason=str(error), mend=INSTALL)
+
+
+BACKEND = LlamaCppBackend()

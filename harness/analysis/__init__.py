@@ -1,0 +1,1 @@
+"""Pure: records in, numbers out. No clock, no file, no print."""

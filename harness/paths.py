@@ -1,0 +1,24 @@
+"""Where rigbench's own files and the user's caches are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE_ROOT = Path(__file__).resolve().parent
+
+
+def configs_dir() -> Path:
+    """The data that rigbench ships: `configs/` of the checkout, or its copy inside an installed wheel."""
+    checkout = PACKAGE_ROOT.parent / "configs"
+    return checkout if checkout.is_dir() else PACKAGE_ROOT / "_configs"
+
+
+def cache_dir() -> Path:
+    """Models and measured bandwidths. `RIGBENCH_CACHE` overrides the platform's own place."""
+    override = os.environ.get("RIGBENCH_CACHE")
+    if override:
+        return Path(override).expanduser()
+    import platformdirs  # here, because only few commands need it and `--help` must stay quick
+
+    return Path(platformdirs.user_cache_dir("rigbench", appauthor=False))

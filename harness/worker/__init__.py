@@ -1,0 +1,1 @@
+"""The child process: one model, one load loop, JSON lines out. Standard library plus the engine, nothing else."""

@@ -1,0 +1,173 @@
+"""The load loop: N users in a closed loop over one engine, each sending its next request as its last one ends.
+
+Single-threaded: submit for N users, step the engine, note when each token existed, submit the next. Everything else (prompt
+making, statistics, JSON) happens before or after. Inside the loop a token costs one list append.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+import statistics
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from backends.base import EngineError, Request, Session
+from harness.records import RequestRecord
+
+PREFIX_TOKENS = 16
+"""How much of each prompt is unique to its request: longer than any engine's cache block minus a hit's use."""
+BODIES_PER_USER = 4
+"""Distinct random prompts that a user cycles through, so that long runs need no prompt making inside the window."""
+PREFIX_WORDS = (
+    "amber anchor basil birch candle cedar clover comet copper coral dawn delta ember fern flint frost garnet ginger harbor hazel "
+    "indigo ivory jasper juniper kestrel lantern larch linen maple marble meadow mistral nectar nutmeg oak olive onyx orchid "
+    "pebble pine plume quartz quill raven reed rowan saffron sage slate sorrel spruce tansy thistle timber topaz umber velvet "
+    "violet walnut willow yarrow zephyr"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the users do. `prompt(user, index)` gives token ids; `duration_ns` (if set) replaces `requests_per_user`."""
+
+    users: int
+    requests_per_user: int
+    output_tokens: int
+    prompt: Callable[[int, int], tuple[int, ...]]
+    duration_ns: int | None = None
+
+
+class _Flight:
+    """A request on its way. Times are the session's clock."""
+
+    __slots__ = ("cached", "chunks", "error", "index", "prompt", "submitted", "times", "user")
+
+    def __init__(self, user: int, index: int, prompt: tuple[int, ...], submitted: int) -> None:
+        self.user, self.index, self.prompt, self.submitted = user, index, prompt, submitted
+        self.times: list[int] = []
+        self.chunks: list[int] = []
+        self.cached: int | None = None
+        self.error: str | None = None
+
+
+def token_prompts(vocabulary: int, length: int, seed: str) -> Callable[[int, int], tuple[int, ...]]:
+    """Seeded random token ids of the exact length, another beginning for every request."""
+
+    def draw(key: str, count: int) -> list[int]:
+        return random.Random(f"{seed}/{key}").choices(range(vocabulary), k=count)
+
+    bodies: dict[tuple[int, int], list[int]] = {}
+
+    def prompt(user: int, index: int) -> tuple[int, ...]:
+        body = bodies.setdefault((user, index % BODIES_PER_USER), [])
+        if not body:
+            body.extend(draw(f"body/{user}/{index % BODIES_PER_USER}", length))
+        head = draw(f"prefix/{user}/{index}", min(PREFIX_TOKENS, length))
+        return tuple(head + body[len(head) :])
+
+    return prompt
+
+
+def text_prompts(
+    encode: Callable[[str], list[int]], text: str, length: int, seed: str
+) -> Callable[[int, int], tuple[int, ...]]:
+    """A standardized text, cut to `length` tokens of the model's own tokenizer, behind a few seeded words per request.
+
+    EngineError("context") if the text is too short for the length: a repeated text would be another prompt.
+    """
+    body = encode(text)
+
+    def prompt(user: int, index: int) -> tuple[int, ...]:
+        words = random.Random(f"{seed}/prefix/{user}/{index}").choices(PREFIX_WORDS, k=6)
+        ids = encode(f"[{' '.join(words)}]\n") + body
+        if len(ids) < length:
+            raise EngineError("context", f"the prompt text has {len(ids)} tokens; {length} are asked for")
+        return tuple(ids[:length])
+
+    return prompt
+
+
+def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
+    """Run the load. Returns t0 (ns, the first submission), the records in order of submission, SHA-256 of all prompts sent.
+
+    Raises EngineError as the session does. The collector is off meanwhile: a pause in it would be a gap between tokens.
+    """
+    ahead = load.requests_per_user if load.duration_ns is None else BODIES_PER_USER
+    ready = {(user, index): load.prompt(user, index) for user in range(load.users) for index in range(ahead)}
+    flights: list[_Flight] = []
+    clock, step = session.clock, session.step
+    gc.collect()
+    gc.disable()
+    try:
+        start = clock()
+
+        def send(user: int, index: int) -> None:
+            prompt = ready.pop((user, index), None) or load.prompt(user, index)
+            request = Request(len(flights), prompt, load.output_tokens)
+            flights.append(_Flight(user, index, prompt, clock()))
+            session.submit(request)
+
+        for user in range(load.users):
+            send(user, 0)
+        unfinished = load.users
+        while unfinished:
+            events = step()
+            if not events:
+                raise EngineError("decode", f"the engine went idle with {unfinished} requests unfinished")
+            for request_id, time_ns, tokens, finished, _, cached, error in events:
+                flight = flights[request_id]
+                if tokens:
+                    flight.times.append(time_ns)
+                    flight.chunks.append(tokens)
+                if finished:
+                    flight.cached, flight.error = cached, error
+                    unfinished -= 1
+                    following = flight.index + 1
+                    if (
+                        following < load.requests_per_user
+                        if load.duration_ns is None
+                        else clock() - start < load.duration_ns
+                    ):
+                        unfinished += 1
+                        send(flight.user, following)
+    finally:
+        gc.enable()
+    first = flights[0].submitted
+    sent = hashlib.sha256()
+    for flight in flights:
+        sent.update(array("i", flight.prompt).tobytes())
+    return first, list(_records(flights, first)), sent.hexdigest()
+
+
+def _records(flights: list[_Flight], start: int) -> Iterator[RequestRecord]:
+    for flight in flights:
+        single = all(count == 1 for count in flight.chunks)
+        yield RequestRecord(
+            user=flight.user,
+            index=flight.index,
+            prompt_tokens=len(flight.prompt),
+            submit_us=(flight.submitted - start) // 1000,
+            token_us=tuple((stamp - start) // 1000 for stamp in flight.times),
+            chunk_tokens=None if single else tuple(flight.chunks),
+            cached_tokens=flight.cached,
+            error=flight.error,
+        )
+
+
+def round_tpot_us(records: list[RequestRecord]) -> float | None:
+    """Median microseconds per output token over the requests of a warm-up round; None if none decoded two tokens."""
+    values = []
+    for record in records:
+        tokens = sum(record.chunk_tokens) if record.chunk_tokens else len(record.token_us)
+        if tokens > 1 and record.token_us:
+            values.append((record.token_us[-1] - record.token_us[0]) / (tokens - 1))
+    return statistics.median(values) if values else None
+
+
+def is_steady(tpots: list[float], tolerance: float) -> bool:
+    """Whether the last three rounds differ by less than `tolerance` of their median."""
+    last = sorted(tpots[-3:])
+    return len(last) == 3 and last[2] - last[0] < tolerance * last[1]
