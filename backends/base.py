@@ -75,6 +75,7 @@ class EngineInfo:
     context_limit: int | None = None
     max_users: int | None = None
     threads: int | None = None
+    kv_bits: float = 16
     accepts_token_ids: bool = True
     fixed_length: bool = True
     simulated_bandwidth_bytes_per_s: float | None = None
@@ -110,10 +111,14 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether a backend works in this interpreter. If not: why, and the command that mends it."""
+    """Whether a backend works in this interpreter, and on which `device` (as in EngineInfo) it would run by default.
+
+    If not usable: why, and the command that mends it.
+    """
 
     usable: bool
     version: str | None = None
+    device: str | None = None
     devices: tuple[str, ...] = ()
     reason: str | None = None
     mend: str | None = None

@@ -27,7 +27,12 @@ from typing import Any
 from backends.base import EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, TokenEvent
 
 INSTALL = "pip install 'rigbench[llama-cpp]'"
-LOG_LINES = 200
+LOG_LINES = 5000
+"""Enough for all that loading a model and making a context print, buffer sizes among it."""
+LOG_LEVEL_DEBUG, LOG_LEVEL_CONTINUED = 4, 5
+DEVICE_KINDS = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm", "vulkan": "vulkan", "rpc": "rpc"}
+CACHE_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
+"""Bits per cached value, block scales included."""
 
 _log_lines: deque[str] = deque(maxlen=LOG_LINES)
 _log_callback: Any = None
@@ -85,8 +90,10 @@ def default_threads() -> int:
 
 
 def _keep_log(level: int, text: bytes, _user: Any) -> None:
+    if level == LOG_LEVEL_DEBUG:
+        return  # hundreds of lines per context
     line = text.decode("utf-8", "replace")
-    if level == 5 and _log_lines:  # GGML_LOG_LEVEL_CONT continues the last line
+    if level == LOG_LEVEL_CONTINUED and _log_lines:
         _log_lines[-1] += line
     else:
         _log_lines.append(line)
@@ -137,6 +144,14 @@ def _ggml_device_names(lib: Any) -> list[tuple[str, str, bool]]:
         description = base.ggml_backend_dev_description(device).decode()
         devices.append((name, description.strip(), base.ggml_backend_dev_type(device) in (1, 2)))
     return devices
+
+
+def _device_kind(devices: list[tuple[str, str, bool]]) -> str:
+    """Where this build computes by default: the first GPU's kind, else `cpu`."""
+    first = next((name.lower() for name, _, is_gpu in devices if is_gpu), None)
+    if first is None:
+        return "cpu"
+    return next((kind for key, kind in DEVICE_KINDS.items() if first.startswith(key)), "gpu")
 
 
 def _add_rpc_servers(servers: tuple[str, ...]) -> None:
@@ -236,13 +251,10 @@ class LlamaCppSession:
         lib = self._lib
         gpus = [(name, text) for name, text, is_gpu in devices if is_gpu]
         offloads = bool(gpus) and self._options.n_gpu_layers != 0
-        name = gpus[0][0].lower() if offloads else ""
-        kinds = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm", "vulkan": "vulkan", "rpc": "rpc"}
-        device = next((kind for key, kind in kinds.items() if name.startswith(key)), "gpu") if offloads else "cpu"
         return EngineInfo(
             engine="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {lib.llama_version().decode()}",
-            device=device,
+            device=_device_kind(devices) if offloads else "cpu",
             device_names=tuple(text for _, text in gpus) if offloads else tuple(text for _, text, _ in devices),
             build=lib.llama_print_system_info().decode().strip(" |"),
             weights_bytes=lib.llama_model_size(self._model),
@@ -251,6 +263,7 @@ class LlamaCppSession:
             context_limit=lib.llama_model_n_ctx_train(self._model),
             max_users=lib.llama_max_parallel_sequences(),
             threads=self._threads,
+            kv_bits=(CACHE_BITS.get(self._options.type_k, 16) + CACHE_BITS.get(self._options.type_v, 16)) / 2,
         )
 
     def encode(self, text: str) -> list[int]:
@@ -478,8 +491,9 @@ class LlamaCppBackend:
             lib = _bindings()
             import llama_cpp
 
-            devices = tuple(f"{name}: {text}" for name, text, _ in _ggml_device_names(lib))
-            return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", devices)
+            devices = _ggml_device_names(lib)
+            texts = tuple(f"{name}: {text}" for name, text, _ in devices)
+            return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", _device_kind(devices), texts)
         except EngineError as error:
             return Probe(False, reason=str(error), mend=INSTALL)
 

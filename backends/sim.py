@@ -168,7 +168,7 @@ class SimBackend:
         return SimSession(model, options)
 
     def probe(self) -> Probe:
-        return Probe(True, "1", ("a simulated machine",))
+        return Probe(True, "1", "sim", ("a simulated machine",))
 
 
 BACKEND = SimBackend()

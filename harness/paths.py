@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
@@ -22,3 +23,13 @@ def cache_dir() -> Path:
     import platformdirs  # here, because only few commands need it and `--help` must stay quick
 
     return Path(platformdirs.user_cache_dir("rigbench", appauthor=False))
+
+
+def slug(text: str) -> str:
+    """Safe in a file name on every system."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unknown"
+
+
+def file_stem(machine_id: str, created_utc: str, suite: str) -> Path:
+    """`<machine>/<utc>-<suite>`, without the id, which is known only at the end."""
+    return Path(slug(machine_id)) / f"{re.sub('[^0-9TZ]', '', created_utc)}-{slug(suite)}"

@@ -230,7 +230,10 @@ class SuiteRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunDocument:
-    """One run, self-contained. `summary` is derived, for people, and never read back. `id` is the SHA-256 of the rest."""
+    """One run, self-contained. `summary` is derived, for people, and never read back. `id` is the SHA-256 of the rest.
+
+    `complete` is False when the run was ended early: what is there is sound, but cases are missing.
+    """
 
     schema_version: int
     id: str
@@ -244,6 +247,7 @@ class RunDocument:
     bandwidth: tuple[Bandwidth, ...]
     cases: tuple[CaseResult, ...]
     predictions: tuple[Prediction, ...] = ()
+    complete: bool = True
     telemetry: dict[str, Any] = field(default_factory=dict)
     summary: tuple[dict[str, Any], ...] = ()
     annotations: dict[str, Any] = field(default_factory=dict)

@@ -34,7 +34,12 @@ class Metric:
 
 METRICS = (
     Metric("ttft", "first output token - request submitted (queueing included)", "s", "request"),
-    Metric("tpot", "(last token - first token) / (output tokens - 1)", "s/token", "request"),
+    Metric(
+        "tpot",
+        "(last token - first token) / (output tokens - 1); where chunks hold several tokens, less those of the first chunk",
+        "s/token",
+        "request",
+    ),
     Metric("itl", "gaps between successive tokens; called chunk_gap where chunks hold several tokens", "s", "request"),
     Metric("latency", "last token - request submitted", "s", "request"),
     Metric("decode_tps", "1 / tpot: what one user sees while the text streams", "tokens/s", "request"),

@@ -23,8 +23,8 @@ from harness.paths import configs_dir
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a model is had in one format: a hub repository, and the file of each quantisation (GGUF) or the repository of
-    each (`repos`, where every quantisation is a repository of its own, as MLX has them)."""
+    """Where a model is had in one format: `repo` with the file of each quantisation (GGUF), or with the whole model
+    (safetensors), or a repository for each quantisation in `repos` (MLX)."""
 
     repo: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Shape:
     out_bias: bool = False
     post_norms: bool = False
     rope_base: float = 10_000.0
-    where: Mapping[str, Location] = field(default_factory=dict)
+    where: Mapping[str, Location] = field(default_factory=dict, hash=False)
 
     def is_full(self, layer: int) -> bool:
         """Whether this layer attends over the whole context."""
@@ -129,7 +129,7 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
         if kind in ("int", "float") and (value < 0 or not math.isfinite(value)):
             raise InputError(f"{where}: {key} = {value!r} must not be negative.")
         values[key] = value
-    places = {place: Location(**table[place]) for place in _PLACES if place in table}
+    places = {place: _location(table[place], f"{where}, {place}") for place in _PLACES if place in table}
     shape = Shape(**values, where=places)
     for key in _POSITIVE:
         if getattr(shape, key) <= 0:
@@ -159,6 +159,18 @@ def shapes_from_files(paths: Iterable[Path]) -> dict[str, Shape]:
                 raise InputError(f"{where}: the id is there twice.")
             found[shape.id] = shape
     return found
+
+
+def _location(table: Any, where: str) -> Location:
+    """`files` or `repos` are tables by quantisation, or one name with {quant} for each of the list `quants`."""
+    if not isinstance(table, dict) or set(table) - {"repo", "files", "repos", "quants"}:
+        raise InputError(f"{where} must be a table of repo, files, repos and quants.")
+    values = dict(table)
+    quants = values.pop("quants", [])
+    for key in ("files", "repos"):
+        if isinstance(values.get(key), str):
+            values[key] = {quant: values[key].replace("{quant}", quant) for quant in quants}
+    return Location(**values)
 
 
 @lru_cache(maxsize=1)

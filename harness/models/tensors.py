@@ -27,6 +27,9 @@ PARALLEL_BLOCKS = frozenset({"command-r", "cohere2"})
 POST_ATTENTION_NORM = frozenset({"gpt-oss", "glm4moe", "qwen3next", "qwen35", "qwen35moe"})
 """Architectures whose norm before the feed-forward part is called post_attention_norm."""
 
+ALTUP_STREAMS, LAUREL_RANK = 4, 64
+"""Gemma 3n: parallel residual streams, and the rank of its low-rank residual."""
+
 _ROUTED = re.compile(r"\.ffn_(?:gate|up|down|gate_up)(?:_exps\.|\.\d+\.)")
 _LOOKED_UP = ("token_embd.weight", "per_layer_token_embd.weight", "token_types.weight", "position_embd.weight")
 
@@ -51,8 +54,11 @@ def tensors(shape: Shape) -> list[Tensor]:
             Tensor("per_layer_model_proj.weight", (shape.hidden, width)),
             Tensor("per_layer_proj_norm.weight", (shape.per_layer_dim,)),
         ]
+    if shape.architecture == "gemma3n":
+        streams = (shape.hidden, shape.hidden, ALTUP_STREAMS - 1)
+        listed += [Tensor("altup_proj.weight", streams), Tensor("altup_unembd_proj.weight", streams)]
     for layer in range(shape.layers):
-        block = [*_norms(shape), *_mixer(shape, layer), *_feed_forward(shape, layer)]
+        block = [*_norms(shape, layer), *_mixer(shape, layer), *_feed_forward(shape, layer), *_per_layer_embedding(shape)]
         listed += [Tensor(f"blk.{layer}.{name}", dims) for name, dims in block]
     listed.append(Tensor("output_norm.weight", (shape.hidden,)))
     if not shape.tied:
@@ -60,7 +66,7 @@ def tensors(shape: Shape) -> list[Tensor]:
     return listed
 
 
-def _norms(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _norms(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     width = (shape.hidden,)
     if shape.architecture not in WITHOUT_PRE_NORMS:
         yield "attn_norm.weight", width
@@ -71,6 +77,28 @@ def _norms(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     if shape.post_norms:
         yield "post_attention_norm.weight", width
         yield "post_ffw_norm.weight", width
+    if shape.architecture == "gemma4":
+        yield "layer_output_scale.weight", (1,)
+        if shape.has_experts(layer):
+            for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+                yield f"{name}.weight", width
+
+
+def _per_layer_embedding(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    hidden, inner = shape.hidden, shape.per_layer_dim
+    if inner:
+        yield "inp_gate.weight", (hidden, inner)
+        yield "proj.weight", (inner, hidden)
+        yield "post_norm.weight", (hidden,)
+    if shape.architecture == "gemma3n":
+        yield "altup_correct_coef.weight", (ALTUP_STREAMS, ALTUP_STREAMS)
+        yield "altup_correct_scale.weight", (hidden,)
+        yield "altup_predict_coef.weight", (ALTUP_STREAMS, ALTUP_STREAMS**2)
+        yield "altup_router.weight", (hidden, ALTUP_STREAMS)
+        yield "altup_router_norm.weight", (hidden,)
+        yield "laurel_l.weight", (hidden, LAUREL_RANK)
+        yield "laurel_r.weight", (LAUREL_RANK, hidden)
+        yield "laurel_post_norm.weight", (hidden,)
 
 
 def _mixer(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -148,19 +176,26 @@ def _gated_delta_net(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def _feed_forward(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     hidden, inner, experts = shape.hidden, shape.expert_ffn, shape.experts
-    if not shape.has_experts(layer):
+    parallel = shape.architecture == "gemma4"  # its dense part runs beside the experts
+    if parallel or not shape.has_experts(layer):
         if shape.architecture in FUSED_GATE_UP:
             yield "ffn_up.weight", (hidden, 2 * shape.ffn)
         else:
             yield "ffn_gate.weight", (hidden, shape.ffn)
             yield "ffn_up.weight", (hidden, shape.ffn)
         yield "ffn_down.weight", (shape.ffn, hidden)
+    if not shape.has_experts(layer):
         return
     yield "ffn_gate_inp.weight", (hidden, experts)
     if shape.router_bias:
         yield "exp_probs_b.bias", (experts,)
-    yield "ffn_gate_exps.weight", (hidden, inner, experts)
-    yield "ffn_up_exps.weight", (hidden, inner, experts)
+    if parallel:
+        yield "ffn_gate_inp.scale", (hidden,)
+        yield "ffn_gate_up_exps.weight", (hidden, 2 * inner, experts)
+        yield "ffn_down_exps.scale", (experts,)
+    else:
+        yield "ffn_gate_exps.weight", (hidden, inner, experts)
+        yield "ffn_up_exps.weight", (hidden, inner, experts)
     yield "ffn_down_exps.weight", (inner, hidden, experts)
     if shape.architecture == "gpt-oss":
         yield "ffn_gate_inp.bias", (experts,)

@@ -1,14 +1,15 @@
 """Measured memory bandwidth: what decode can at best be fed with.
 
-A decode step reads every weight once and writes next to nothing, so the headline is a read-only kernel; copy stands beside it
-(its bytes are those read plus those written; the read that a cache does before it writes is not counted). On the CPU: a numpy
-reduction over one slice per thread (numpy lets go of the interpreter's lock), over memory that was really touched: untouched
-pages are all the same page of zeros and are read from cache.
+A decode step reads every weight once and writes next to nothing, so the headline is a read-only kernel; copy stands
+beside it (its bytes are those read plus those written; the read that a cache does before it writes is not counted).
+On the CPU: a numpy reduction over one slice per thread (numpy lets go of the interpreter's lock), over memory that
+was really touched: untouched pages are all the same page of zeros and are read from cache.
 
     rate = bytes x passes / (last thread's end - first thread's start)
 
-The array holds at least 1 GiB and 4 last-level caches, and at most a quarter of the free memory. Threads are swept over
-1, 2, 4 ... all cores. Best and median are both kept: the best is the ceiling, the distance to the median is the machine's unrest.
+The array holds at least 1 GiB and 4 last-level caches, and at most a quarter of the free memory. Threads are swept
+over 1, 2, 4 ... all cores. Best and median are both kept: the best is the ceiling, the distance to the median is the
+machine's unrest.
 
     python scripts/bench_bandwidth.py      # beside a C loop on the same machine
 """
@@ -44,8 +45,8 @@ READ_KERNELS: dict[str, Kernel] = {
     "max": np.maximum.reduce,
     "sum": np.add.reduce,
 }
-"""Reductions over 64-bit integers. All three are limited by memory on x86 with AVX; which one is vectorised best on another
-processor depends on how numpy was built, so the fastest here is found by trial."""
+"""Reductions over 64-bit integers. All three are limited by memory on x86 with AVX; which one is vectorised best on
+another processor depends on how numpy was built, so the fastest here is found by trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,12 @@ def filled(size: int, pool: ThreadPoolExecutor, threads: int) -> Array:
 
 
 def rate(
-    pool: ThreadPoolExecutor, work: Callable[[int], object], threads: int, bytes_each_pass: int, passes: int, clock: Clock
+    pool: ThreadPoolExecutor,
+    work: Callable[[int], object],
+    threads: int,
+    bytes_each_pass: int,
+    passes: int,
+    clock: Clock,
 ) -> float:
     """Bytes per second of `passes` rounds of `work(thread)` in `threads` threads that begin together."""
     together = Barrier(threads)
@@ -110,7 +116,8 @@ def rate(
 def _samples(
     pool: ThreadPoolExecutor, work: Callable[[int], object], threads: int, size: int, seconds: float, clock: Clock
 ) -> tuple[float, ...]:
-    """Samples of at least 0.1 s each (so that starting threads costs nothing) for about `seconds`, never fewer than 3."""
+    """Samples of at least 0.1 s each (so that starting threads costs nothing) for about `seconds`, never fewer than
+    3."""
     first = rate(pool, work, threads, size, 1, clock)
     passes = max(1, round(0.1 * first / size))
     count = max(3, round(seconds * first / (size * passes)))
@@ -130,7 +137,9 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, clo
         try:
             array = filled(size, pool, cores)
         except MemoryError:
-            return Bandwidth("cpu", None, reason=f"{size / 1e6:.0f} MB of memory could not be had; close other programs")
+            return Bandwidth(
+                "cpu", None, reason=f"{size / 1e6:.0f} MB of memory could not be had; close other programs"
+            )
         sweep = read_sweep(array, pool, cores, clock)
         source, target = array[: array.size // 2], array[array.size // 2 : array.size // 2 * 2]
         copies = _copy_samples(source, target, pool, sweep.best()[0], clock)
@@ -198,8 +207,8 @@ def cached(
 ) -> Bandwidth:
     """The bandwidth of `device` on this machine: as measured before, else measured now and kept with its date.
 
-    The file (cache_dir()/bandwidth.json) may be lost or unreadable at any time: it is then measured and written anew. What
-    could not be measured is not kept.
+    The file (cache_dir()/bandwidth.json) may be lost or unreadable at any time: it is then measured and written anew.
+    What could not be measured is not kept.
     """
     path = path or cache_dir() / "bandwidth.json"
     place = f"{key or hardware_key()}/{device}"

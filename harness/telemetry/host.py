@@ -1,14 +1,15 @@
 """What the host does while an engine runs: memory of its whole process tree, swap, steal, foreign load, frequencies.
 
-Resident memory of a process is anonymous (heap, KV cache, compute buffers) plus file-backed (mmapped weights) plus shared; the
-kernel keeps a high-water mark of the whole (`VmHWM`), which writing 5 to /proc/PID/clear_refs sets back to what is resident now.
-The parts have no high-water mark, so the sampler reads them. CPU time is a counter: foreign load is the busy time of all CPUs
-less that of our own processes; steal is time in which a virtual machine wanted a CPU and was not given one.
+Resident memory of a process is anonymous (heap, KV cache, compute buffers) plus file-backed (mmapped weights) plus
+shared; the kernel keeps a high-water mark of the whole (`VmHWM`), which writing 5 to /proc/PID/clear_refs sets back
+to what is resident now. The parts have no high-water mark, so the sampler reads them. CPU time is a counter: foreign
+load is the busy time of all CPUs less that of our own processes; steal is time in which a virtual machine wanted a
+CPU and was not given one.
 
     python -c "from harness.telemetry import host; print(host.tree_memory(1))"
 
-Pure functions take the text of a /proc file, thin readers take `proc` (a folder), so that a test can hand in its own. Other
-systems are read through psutil, which does not know file-backed memory there: None, never 0.
+Pure functions take the text of a /proc file, thin readers take `proc` (a folder), so that a test can hand in its own.
+Other systems are read through psutil, which does not know file-backed memory there: None, never 0.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ PROC = Path("/proc")
 CPU_SYSFS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
 RESET_PEAK_RSS = "5"
-"""What /proc/PID/clear_refs takes to set VmHWM back to the present resident size (Linux 4.0 and newer; own processes or root)."""
+"""What /proc/PID/clear_refs takes to set VmHWM back to the present resident size (Linux 4.0 and newer; own processes
+or root)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreeMemory:
-    """Bytes held by a process and all its descendants at one moment. `hwm` is the sum of each process's own high-water mark,
-    so an upper bound of the tree's peak (and its exact peak where one process holds nearly all). None: the system cannot tell."""
+    """Bytes held by a process and all its descendants at one moment. `hwm` is the sum of each process's own
+    high-water mark, so an upper bound of the tree's peak (and its exact peak where one process holds nearly all).
+    None: the system cannot tell."""
 
     rss_bytes: int
     anonymous_bytes: int | None
@@ -42,7 +45,8 @@ class TreeMemory:
 
 @dataclass(frozen=True, slots=True)
 class CpuTimes:
-    """Seconds of CPU time of the whole host since boot. `busy` is without idle, iowait, steal and guests' double count."""
+    """Seconds of CPU time of the whole host since boot. `busy` is without idle, iowait, steal and guests' double
+    count."""
 
     busy_s: float
     idle_s: float
@@ -51,7 +55,8 @@ class CpuTimes:
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
-    """One reading of the host. `tree_cpu_s` is the CPU time of our own process trees; counters count from boot or their start."""
+    """One reading of the host. `tree_cpu_s` is the CPU time of our own process trees; counters count from boot or
+    their start."""
 
     cpu: CpuTimes
     tree_cpu_s: float
@@ -62,7 +67,8 @@ class HostSample:
 
 
 def status_bytes(text: str) -> dict[str, int]:
-    """The memory lines of /proc/PID/status in bytes: {'VmHWM': ..., 'VmRSS': ..., 'RssAnon': ..., 'RssFile': ..., 'RssShmem': ...}."""
+    """The memory lines of /proc/PID/status in bytes: {'VmHWM': ..., 'VmRSS': ..., 'RssAnon': ..., 'RssFile': ...,
+    'RssShmem': ...}."""
     found = {}
     for line in text.splitlines():
         key, _, rest = line.partition(":")
@@ -73,7 +79,8 @@ def status_bytes(text: str) -> dict[str, int]:
 
 
 def cpu_times(text: str, ticks_per_s: int) -> CpuTimes:
-    """The first line of /proc/stat: user nice system idle iowait irq softirq steal guest guest_nice (guests are inside user)."""
+    """The first line of /proc/stat: user nice system idle iowait irq softirq steal guest guest_nice (guests are
+    inside user)."""
     fields = [int(word) for word in text.split("\n", 1)[0].split()[1:]]
     user, nice, system, idle, iowait, irq, softirq = fields[:7]
     steal = fields[7] if len(fields) > 7 else None
@@ -85,9 +92,12 @@ def cpu_times(text: str, ticks_per_s: int) -> CpuTimes:
 
 
 def process_cpu_s(stat: str, ticks_per_s: int) -> float:
-    """User and system seconds of /proc/PID/stat. The name in parentheses may itself hold blanks and parentheses."""
+    """User and system seconds of /proc/PID/stat, its ended children's with them.
+
+    The name in parentheses may itself hold blanks and parentheses.
+    """
     fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / ticks_per_s
+    return sum(int(field) for field in fields[11:15]) / ticks_per_s
 
 
 def parent_pid(stat: str) -> int:
@@ -110,7 +120,8 @@ def swap_traffic_pages(vmstat: str) -> tuple[int | None, int | None]:
 
 
 def tree_pids(pid: int, proc: Path = PROC) -> tuple[int, ...]:
-    """`pid` and its descendants. From the kernel's own lists of children where it keeps them, else from every process's parent."""
+    """`pid` and its descendants. From the kernel's own lists of children where it keeps them, else from every
+    process's parent."""
     if not (proc / str(pid) / "task").is_dir():
         return ()
     found, at = [pid], 0
@@ -123,13 +134,20 @@ def tree_pids(pid: int, proc: Path = PROC) -> tuple[int, ...]:
     return tuple(found)
 
 
+def process_exists(pid: int) -> bool:
+    """Whether a process of this id is seen from here (a container does not see those of its host)."""
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
+
+
 def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:
     """Memory of `pid` and its descendants now; None when the process is gone."""
     if not proc.is_dir():
         return _tree_memory_psutil(pid)
     rss = anonymous = file_backed = hwm = processes = 0
     for each in tree_pids(pid, proc):
-        values = status_bytes(_read(proc / str(each) / "status"))
+        values = status_bytes(read_text(proc / str(each) / "status"))
         if "VmRSS" not in values:  # it ended between the listing and the reading, or is a zombie
             continue
         processes += 1
@@ -141,7 +159,8 @@ def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:
 
 
 def reset_peak(pid: int, proc: Path = PROC) -> bool:
-    """Set the high-water mark of the tree back to its present size, so that the next VmHWM is the peak of one case alone.
+    """Set the high-water mark of the tree back to its present size, so that the next VmHWM is the peak of one case
+    alone.
 
     False where the system does not allow it for every process of the tree: the peak must then come from samples.
     """
@@ -160,13 +179,13 @@ def host_sample(pids: Iterable[int], proc: Path = PROC, cpu_sysfs: Path = CPU_SY
         return _host_sample_psutil(pids)
     ticks = os.sysconf("SC_CLK_TCK")
     ours = {each for pid in pids for each in tree_pids(pid, proc)}
-    stats = [_read(proc / str(each) / "stat") for each in ours]
+    stats = [read_text(proc / str(each) / "stat") for each in ours]
     page = os.sysconf("SC_PAGE_SIZE")
-    pages_in, pages_out = swap_traffic_pages(_read(proc / "vmstat"))
+    pages_in, pages_out = swap_traffic_pages(read_text(proc / "vmstat"))
     return HostSample(
-        cpu=cpu_times(_read(proc / "stat"), ticks),
+        cpu=cpu_times(read_text(proc / "stat"), ticks),
         tree_cpu_s=sum(process_cpu_s(stat, ticks) for stat in stats if stat),
-        swap_used_bytes=swap_bytes(_read(proc / "meminfo")),
+        swap_used_bytes=swap_bytes(read_text(proc / "meminfo")),
         swap_in_bytes=None if pages_in is None else pages_in * page,
         swap_out_bytes=None if pages_out is None else pages_out * page,
         frequency_hz=mean_frequency_hz(cpu_sysfs),
@@ -175,16 +194,17 @@ def host_sample(pids: Iterable[int], proc: Path = PROC, cpu_sysfs: Path = CPU_SY
 
 def mean_frequency_hz(cpu_sysfs: Path = CPU_SYSFS) -> float | None:
     """Mean of what cpufreq says of each CPU; None where there is none (most virtual machines)."""
-    values = [_read(path) for path in sorted(cpu_sysfs.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    values = [read_text(path) for path in sorted(cpu_sysfs.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
     known = [int(value) * 1000 for value in values if value.strip().isdigit()]
     return sum(known) / len(known) if known else None
 
 
 def last_level_cache_bytes(cpu_sysfs: Path = CPU_SYSFS) -> int | None:
-    """All last-level caches of the machine together (a cache shared by several CPUs counts once); None where unknown."""
+    """All last-level caches of the machine together (a cache shared by several CPUs counts once); None where
+    unknown."""
     caches: dict[tuple[int, str], int] = {}
     for index in cpu_sysfs.glob("cpu[0-9]*/cache/index[0-9]*"):
-        size, level, shared = (_read(index / name).strip() for name in ("size", "level", "shared_cpu_list"))
+        size, level, shared = (read_text(index / name).strip() for name in ("size", "level", "shared_cpu_list"))
         if size.endswith("K") and level.isdigit():
             caches[int(level), shared or index.parent.parent.name] = int(size[:-1]) * 1024
     if caches:
@@ -201,7 +221,7 @@ def available_memory_bytes(cgroup: Path = CGROUP) -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    limit, used = (_read(cgroup / name).strip() for name in ("memory.max", "memory.current"))
+    limit, used = (read_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
     return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
 
 
@@ -217,7 +237,7 @@ def cpu_name(proc: Path = PROC) -> str:
     """The processor's own name: 'AMD EPYC 9654 96-Core Processor', 'Apple M3 Ultra'."""
     if sys.platform == "darwin":
         return sysctl("machdep.cpu.brand_string") or platform.machine()
-    for line in _read(proc / "cpuinfo").splitlines():
+    for line in read_text(proc / "cpuinfo").splitlines():
         if line.startswith(("model name", "Model")):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -232,8 +252,9 @@ def sysctl(name: str) -> str | None:
     return answer.stdout.strip() or None
 
 
-def _read(path: Path) -> str:
-    """The text of a small file, '' where there is none or it may not be read: a process can end between any two reads."""
+def read_text(path: Path) -> str:
+    """The text of a small file, '' where there is none or it may not be read: a process can end between any two
+    reads."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -246,12 +267,12 @@ def _children(pid: int, proc: Path) -> list[int] | None:
     for task in (proc / str(pid) / "task").glob("[0-9]*"):
         if not (task / "children").is_file() and task.is_dir():
             return None
-        found += [int(word) for word in _read(task / "children").split()]
+        found += [int(word) for word in read_text(task / "children").split()]
     return found
 
 
 def _tree_by_parents(pid: int, proc: Path) -> tuple[int, ...]:
-    parents = {int(path.name): _read(path / "stat") for path in proc.glob("[0-9]*")}
+    parents = {int(path.name): read_text(path / "stat") for path in proc.glob("[0-9]*")}
     found = [pid]
     for each in found:  # grows while it is walked
         found += [child for child, stat in parents.items() if stat and parent_pid(stat) == each and child not in found]

@@ -1,0 +1,151 @@
+"""A document's table: one row per case group (backend, model, workload, users), repetitions joined by their median.
+
+Derived from raw records and from the stored predictions alone, so that anybody can recompute it; never read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.analysis import stats
+from harness.analysis.metrics import CaseMetrics, case_metrics, noise_flag, request_metrics
+from harness.records import CaseResult, Prediction, RunDocument
+
+ESTIMATED = ("user_tps", "output_tps", "ttft_s", "tpot_s", "prefill_tps", "latency_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. `intervals[name]` = low, high and how they were got; a None figure has its reason in `reasons`."""
+
+    group: str
+    backend: str
+    model: str
+    workload: str
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+    repetitions: int
+    user_tps: float | None
+    output_tps: float | None
+    ttft_s: float | None
+    tpot_s: float | None
+    latency_s: float | None
+    prefill_tps: float | None
+    rss_peak_bytes: int | None
+    ceiling_tps: float | None
+    predicted_tps: float | None
+    predictor: str | None
+    measured_over_predicted: float | None
+    mbu: float | None
+    flags: tuple[str, ...]
+    error: str | None
+    intervals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    percentiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    evidence: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def rows(document: RunDocument) -> list[Row]:
+    """In the order in which the groups first ran."""
+    predictions = {prediction.group: prediction for prediction in document.predictions}
+    groups: dict[str, list[CaseResult]] = {}
+    for result in document.cases:
+        groups.setdefault(result.case.group, []).append(result)
+    return [_row(results, predictions.get(group)) for group, results in groups.items()]
+
+
+def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
+    """The rows as plain JSON types, as the document stores them."""
+    return tuple(asdict(row) for row in rows(document))
+
+
+def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
+    case = results[0].case
+    measured = [result for result in results if result.requests]
+    each = [case_metrics(result) for result in measured]
+    estimates = {name: stats.estimate(_values(each, name)) for name in ESTIMATED}
+    middle = {name: None if found is None else found.value for name, found in estimates.items()}
+    reasons: dict[str, str] = {}
+    for metrics in each:
+        reasons |= {name: why for name, why in metrics.reasons.items() if middle.get(name) is None}
+    peaks = [m.rss_peak_bytes for r in measured if (m := r.host_memory) and m.rss_peak_bytes is not None]
+    if not peaks:
+        reasons["rss_peak_bytes"] = next((r.host_memory.reason for r in measured if r.host_memory and r.host_memory.reason), "not read")
+    user_tps = middle["user_tps"]
+    ceiling, predicted, mbu = _against(prediction, user_tps, reasons)
+    evidence = {flag.name: flag.evidence for metrics in reversed(each) for flag in metrics.flags}
+    if (noisy := noise_flag(_values(each, "user_tps"))) is not None:
+        evidence[noisy.name] = noisy.evidence
+    if user_tps is not None and ceiling is not None and user_tps > ceiling:
+        evidence["above_ceiling"] = (
+            f"{user_tps:.4g} tokens/s are more than the {ceiling:.4g} that the memory bandwidth allows: the byte count or the "
+            "bandwidth is wrong, or the weights stay in the processor's cache"
+        )
+    failures = [result.error for result in results if result.error is not None]
+    error = f"{failures[0].kind}: {failures[0].message}" if failures else None
+    return Row(
+        group=case.group,
+        backend=case.backend,
+        model=case.model,
+        workload=case.workload,
+        prompt_tokens=case.prompt_tokens,
+        output_tokens=case.output_tokens,
+        concurrency=case.concurrency,
+        repetitions=len(measured),
+        **middle,
+        rss_peak_bytes=max(peaks, default=None),
+        ceiling_tps=ceiling,
+        predicted_tps=predicted,
+        predictor=prediction.predictor if prediction else None,
+        measured_over_predicted=user_tps / predicted if user_tps and predicted else None,
+        mbu=mbu,
+        flags=tuple(evidence),
+        error=error,
+        intervals={
+            name: {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
+            for name, found in estimates.items()
+            if found is not None
+        },
+        percentiles=_percentiles(measured, each),
+        evidence=evidence,
+        reasons=reasons,
+    )
+
+
+def _values(each: Sequence[CaseMetrics], name: str) -> list[float]:
+    return [value for metrics in each if (value := getattr(metrics, name)) is not None]
+
+
+def _against(
+    prediction: Prediction | None, user_tps: float | None, reasons: dict[str, str]
+) -> tuple[float | None, float | None, float | None]:
+    """(ceiling, predicted, mbu) of the group."""
+    if prediction is None:
+        reasons["predicted_tps"] = reasons["ceiling_tps"] = "no prediction was made"
+        return None, None, None
+    if prediction.user_tps is None:
+        reasons["predicted_tps"] = prediction.reason or "unknown"
+    if prediction.ceiling_user_tps is None:
+        reasons["ceiling_tps"] = reasons["mbu"] = prediction.reason or "unknown"
+    mbu = None
+    if user_tps and prediction.bytes_per_step and prediction.bandwidth_bytes_per_s:
+        mbu = prediction.bytes_per_step * user_tps / prediction.bandwidth_bytes_per_s
+    return prediction.ceiling_user_tps, prediction.user_tps, mbu
+
+
+def _percentiles(measured: Sequence[CaseResult], each: Sequence[CaseMetrics]) -> dict[str, dict[str, float | None]]:
+    """Over the requests (ttft) and the gaps of all repetitions together."""
+    requests = [request_metrics(record) for result in measured for record in result.requests]
+    gap_name = each[0].gap_name if each else "itl"
+
+    def of(values: Callable[[Any], Sequence[float]]) -> dict[str, float | None]:
+        pool = [value for request in requests for value in values(request)]
+        return {f"p{p}": stats.percentile(pool, p) if pool else None for p in stats.PERCENTILE_MIN_SAMPLES}
+
+    return {
+        "ttft_s": of(lambda request: () if request.ttft_s is None else (request.ttft_s,)),
+        f"{gap_name}_s": of(lambda request: request.gaps_s),
+    }

@@ -1,0 +1,1 @@
+"""The command line: parse, call one function, print, exit code. The only place that prints or exits."""

@@ -1,0 +1,372 @@
+"""`rigbench doctor`, `plan` and `run`: what can be measured here, what a suite would do, and doing it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.run.runner import Run
+    from harness.suites.plan import Plan
+
+INTERRUPTED = 130
+
+SUITE = typer.Argument(help="A suite's name (quickstart, standard, agents, smoke) or file.")
+BACKEND = typer.Option(None, "--backend", "-b", help="Run the suite on this backend.")
+MODEL = typer.Option(None, "--model", "-m", help="Run the suite on this model: a file, synthetic:SHAPE:QUANT, or a catalogued name.")
+PYTHON = typer.Option(None, "--python", help="The Python interpreter that has the engine.")
+OPTION = typer.Option([], "--option", "-O", help="An option of the backend: -O threads=4. May be repeated.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(doctor)
+    app.command()(plan)
+    app.command()(run)
+
+
+def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
+    """Say what this machine is, which backends work here, and the command that mends those that do not."""
+    import backends
+    from harness.models import files
+    from harness.run import engines, fingerprint
+    from harness.run.processes import find_python
+
+    machine = fingerprint.this_machine()
+    bandwidth = engines.device_bandwidth("cpu", (), (), say=_say)
+    probes = {name: engines.probe(name, find_python(None)) for name in backends.registry()}
+    power = fingerprint.power_sources()
+    models = files.local_models()
+    if as_json:
+        content = {
+            "machine": asdict(machine),
+            "bandwidth": asdict(bandwidth) if bandwidth else None,
+            "backends": {name: asdict(found) for name, found in probes.items()},
+            "telemetry": [asdict(source) for source in power],
+            "models": [asdict(model) for model in models],
+        }
+        typer.echo(json.dumps(content, indent=1, default=str))
+        return
+    from harness import units
+    from harness.report.table import output_console
+
+    console = output_console()
+    cores = f"{machine.physical_cores} cores" if machine.physical_cores else ""
+    console.print(f"machine    {machine.cpu}, {cores}, {units.bytes_text(machine.memory_bytes)}, {machine.os}, {machine.arch}")
+    for gpu in machine.gpus:
+        console.print(f"           {gpu.get('name')}, {units.bytes_text(gpu.get('memory_bytes'))}")
+    if bandwidth is not None:
+        console.print(f"memory     read {units.bandwidth_text(bandwidth.read_bytes_per_s)} ({bandwidth.method})")
+    for name, found in probes.items():
+        if found.usable:
+            console.print(f"backend    {name}: ready, {found.version} ({', '.join(found.devices)})")
+        else:
+            console.print(f"backend    {name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
+    for source in power:
+        state = "ready" if source.usable else f"not usable: {source.reason}" + (f"; mend: {source.mend}" if source.mend else "")
+        console.print(f"telemetry  {source.name}: {state}")
+    for model in models:
+        console.print(f"model      {model.spec} ({units.bytes_text(model.bytes)})")
+    if not models:
+        console.print("model      none yet; `rigbench run quickstart` makes one")
+
+
+def plan(
+    suite: str = SUITE,
+    backend: str | None = BACKEND,
+    model: str | None = MODEL,
+    python: str | None = PYTHON,
+    option: list[str] = OPTION,
+    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+) -> None:
+    """Show what a suite would do here: its cases, what is skipped and why, estimated time and memory."""
+    planned = _planned(suite, backend, model, python, option, fetch=False)[1]
+    if as_json:
+        content = {
+            "cases": [asdict(case) for job in planned.jobs for case in job.cases],
+            "skipped": [{"case": asdict(skip.case), "reason": skip.reason} for skip in planned.skipped],
+            "seconds": planned.seconds,
+            "memory_bytes": planned.memory_bytes,
+        }
+        typer.echo(json.dumps(content, indent=1))
+        return
+    from harness.report.table import output_console
+
+    _print_plan(output_console(), planned)
+
+
+def run(
+    suite: str | None = typer.Argument(None, help="A suite's name (quickstart, standard, agents, smoke) or file."),
+    backend: str | None = BACKEND,
+    model: str | None = MODEL,
+    python: str | None = PYTHON,
+    option: list[str] = OPTION,
+    out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the result."),
+    resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
+) -> None:
+    """Run a suite live and leave a result document; its path is the last line: `result: PATH`."""
+    from harness.documents import store
+    from harness.report import table
+    from harness.run import journal as journals
+    from harness.run import processes, runner
+
+    processes.interrupt_on_terminate()
+    if resume is not None:
+        work = _resumed(suite, resume, backend, model, python, option)
+        folder = resume.parent.parent
+    elif suite is not None:
+        work = _started(suite, backend, model, python, option, out)
+        folder = out
+    else:
+        raise InputError("name a suite (quickstart, standard, agents, smoke, or a file), or --resume a journal")
+    ended = ""
+    exit_code = 0
+    try:
+        runner.execute(work)
+    except KeyboardInterrupt:
+        ended, exit_code = "interrupted", INTERRUPTED
+    except journals.DiskFull as error:
+        ended, exit_code = str(error), error.exit_code
+    work.report("end", {})
+    work.journal.close()
+    path = work.journal.path
+    if not work.done:
+        path.unlink(missing_ok=True)
+        _say(f"{ended}: no case was finished, nothing to save")
+        raise typer.Exit(exit_code)
+    document = store.with_id(runner.document(work, complete=not ended))
+    console = table.output_console()
+    with contextlib.ExitStack() as kept:
+        if ended:
+            kept.callback(_say, f"{ended}: {len(work.done)} of {_total(work.plan)} cases are saved; go on: rigbench run --resume {path}")
+        written = store.write(document, folder)
+    if not ended:
+        path.unlink(missing_ok=True)
+    from harness.analysis.summary import rows
+
+    table.print_rows(console, rows(document))
+    typer.echo(f"result: {written}")
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _total(planned: Plan) -> int:
+    return planned.cases + len(planned.skipped)
+
+
+def _planned(
+    name: str, backend: str | None, model: str | None, python: str | None, option: list[str], *, fetch: bool
+) -> tuple[Any, Plan, Any, Any, list[Any]]:
+    """(suite, plan, machine, bandwidths, engine parts) for a command's words."""
+    from harness.suites.suite import load_suite
+
+    return _prepared(load_suite(name), _parts_of(load_suite(name), backend, model, python, option), fetch=fetch)
+
+
+def _parts_of(suite: Any, backend: str | None, model: str | None, python: str | None, option: list[str]) -> list[Any]:
+    from harness.run import engines
+
+    return engines.chosen_engines(suite, backend, model, python, dict(_key_value(text) for text in option))
+
+
+def _prepared(suite: Any, parts: list[Any], *, fetch: bool) -> tuple[Any, Plan, Any, Any, list[Any]]:
+    from harness.run import engines, fingerprint
+    from harness.suites.plan import make_plan
+
+    machine = fingerprint.this_machine()
+    found, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=_say, progress=Progress(), fetch=fetch)
+    return suite, make_plan(suite, found), machine, bandwidths, parts
+
+
+def _key_value(text: str) -> tuple[str, Any]:
+    """`threads=4` -> ("threads", 4); a value that is no JSON is a string."""
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise InputError(f"--option {text!r}: write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _started(
+    name: str, backend: str | None, model: str | None, python: str | None, option: list[str], out: Path
+) -> Run:
+    from harness.clock import utc_now
+    from harness.paths import file_stem
+    from harness.run import journal as journals
+    from harness.run import runner
+
+    suite, planned, machine, bandwidths, parts = _planned(name, backend, model, python, option, fetch=True)
+    created = utc_now()
+    path = (out / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
+    header = {
+        "created_utc": created,
+        "created_unix": time.time(),
+        "machine": machine.id,
+        "suite": {**suite.model_dump(mode="json"), "engine": []},
+        "engines": [part.model_dump(mode="json") for part in parts],
+        "models": {job.engine.model.facts.name: job.engine.model.facts.sha256 for job in planned.jobs},
+    }
+    journal = journals.create(path, header)
+    _print_plan_to_stderr(planned)
+    return runner.Run(
+        suite, planned, machine, bandwidths, journal, created, header["created_unix"], _Reporter(_total(planned)), {}
+    )
+
+
+def _resumed(
+    name: str | None, path: Path, backend: str | None, model: str | None, python: str | None, option: list[str]
+) -> Run:
+    from harness.run import journal as journals
+    from harness.run import runner
+    from harness.suites.suite import EnginePart, load_suite, parse_suite, suite_record
+
+    content = journals.read(path)
+    for line in content.dropped:
+        _say(f"{path.name}: {line}")
+    header = content.header
+    suite = parse_suite(header["suite"], str(path))
+    if name is not None and suite_record(load_suite(name)).sha256 != suite_record(suite).sha256:
+        raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
+    if backend or model or python or option:
+        raise InputError("a resumed run keeps its engines: leave --backend, --model, --python and --option out")
+    parts = [EnginePart.model_validate(part) for part in header["engines"]]
+    done = runner.results_from_journal(content.cases, path)
+    _, planned, machine, bandwidths, _ = _prepared(suite, parts, fetch=True)
+    if machine.id != header["machine"]:
+        raise InputError(f"{path} was begun on another machine ({header['machine']}); this one is {machine.id}")
+    models = {job.engine.model.facts.name: job.engine.model.facts.sha256 for job in planned.jobs}
+    changed = [key for key, value in header["models"].items() if models.get(key) != value]
+    if changed:
+        raise InputError(f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again")
+    journal = journals.reopen(path)
+    _say(f"resuming: {len(done)} of {_total(planned)} cases are done")
+    reporter = _Reporter(_total(planned), len(done))
+    return runner.Run(
+        suite, planned, machine, bandwidths, journal, header["created_utc"], header["created_unix"], reporter, done
+    )
+
+
+def _say(text: str) -> None:
+    typer.echo(f"rigbench: {text}", err=True)
+
+
+def _print_plan_to_stderr(planned: Plan) -> None:
+    from rich.console import Console
+
+    _print_plan(Console(stderr=True, highlight=False), planned, brief=True)
+
+
+def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
+    from harness import units
+
+    if not brief:
+        for job in planned.jobs:
+            console.print(f"{job.engine.model.facts.name} on {job.engine.backend}", style="bold")
+            groups: dict[str, int] = {}
+            for case in job.cases:
+                line = f"{case.workload}: {case.prompt_tokens} prompt + {case.output_tokens} output tokens, {case.concurrency} users"
+                groups[line] = groups.get(line, 0) + 1
+            for line, repetitions in groups.items():
+                console.print(f"  {line}, {repetitions} repetition{'s' * (repetitions > 1)}", soft_wrap=True)
+    for skip in planned.skipped:
+        console.print(f"skipped: {skip.case.group}: {skip.reason}", style="yellow", soft_wrap=True)
+    console.print(
+        f"{planned.cases} cases, about {units.seconds_text(planned.seconds) if planned.seconds else 'an unknown time'}, "
+        f"about {units.bytes_text(planned.memory_bytes)} of memory",
+        soft_wrap=True,
+    )
+
+
+class Progress:
+    """Progress of making or fetching a model: a line that is redrawn on a terminal, one line per tenth when piped."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._tenth = -1
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from harness import units
+
+        text = f"{what}: {units.bytes_text(done)} of {units.bytes_text(total)}"
+        if sys.stderr.isatty():
+            now = time.monotonic()
+            if now - self._last < 0.25 and done < total:
+                return
+            self._last = now
+            typer.echo(f"\r\033[K{text}" + ("\n" if done >= total else ""), err=True, nl=False)
+        elif total and done * 10 // total > self._tenth:
+            self._tenth = done * 10 // total if done < total else -1
+            typer.echo(text, err=True)
+
+
+class _Reporter:
+    """Progress of a run: one line per finished case; on a terminal also what is being done, redrawn between windows only."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total, self._done = total, done
+        self._terminal = sys.stderr.isatty()
+        self._case = ""
+        self._begun = time.monotonic()
+        self._measured = 0
+        self._status = ""
+
+    def __call__(self, event: str, what: dict[str, Any]) -> None:
+        if event == "load":
+            self._show(f"loading {what['job'].engine.model.facts.name} on {what['job'].engine.backend}", line=True)
+        elif event == "case":
+            case = what["case"]
+            self._case = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
+        elif event == "phase":
+            doing = f"warm-up {what['round'] + 1}" if what["name"] == "warmup" else "measuring"
+            self._show(f"[{self._done + 1}/{self._total}] {self._case}: {doing}{self._left()}")
+        elif event == "done":
+            self._done += 1
+            self._measured += 1
+            self._show(f"[{self._done}/{self._total}] {self._outcome(what['result'])}", line=True)
+        elif event == "end":
+            self._show("")
+
+    def _left(self) -> str:
+        """Time left at the pace of this run, once there is one."""
+        if self._measured < 3:
+            return ""
+        from harness import units
+
+        seconds = (time.monotonic() - self._begun) / self._measured * (self._total - self._done)
+        return f", about {units.seconds_text(max(1.0, seconds))} left"
+
+    def _outcome(self, result: Any) -> str:
+        from harness import units
+        from harness.analysis.metrics import case_metrics
+
+        case = result.case
+        name = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
+        if result.error is not None:
+            return f"{name}: {result.error.kind}: {result.error.message}"
+        metrics = case_metrics(result)
+        return (
+            f"{name}: {units.rate_text(metrics.user_tps)} t/s per user, {units.rate_text(metrics.output_tps)} in all, "
+            f"TTFT {units.seconds_text(metrics.ttft_s)}"
+        )
+
+    def _show(self, text: str, line: bool = False) -> None:
+        if self._terminal:
+            import shutil
+
+            text = text[: shutil.get_terminal_size().columns - 1]
+            typer.echo(f"\r\033[K{text}" + ("\n" if line else ""), err=True, nl=False)
+        elif line:
+            typer.echo(text, err=True)

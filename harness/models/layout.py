@@ -1,0 +1,149 @@
+"""A GGUF file of a shape, planned to the byte before anything is written: metadata, vocabulary, tensor table, offsets.
+
+The vocabulary is a byte-level BPE that llama.cpp loads as tokenizer `gpt2`, pre-tokenizer `llama-bpe`: the 256 byte
+symbols, one merge (it wants at least one), begin and end of text, and unused tokens up to the shape's vocabulary size.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+
+from harness.errors import InputError
+from harness.models.catalog import Shape
+from harness.models.gguf import TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
+from harness.models.quants import FILE_TYPES, known_quant, tensor_bytes, tensor_types
+from harness.models.tensors import tensors
+
+SYNTHETIC_VERSION = 1
+"""Goes into the header: raise it when the contents of synthetic files change, so that old ones are made anew."""
+_SIGMOID_GATING = 2
+_STRING, _INT32, _ARRAY = 8, 5, 9
+_NORMAL, _CONTROL, _UNUSED = 1, 3, 5
+_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
+MIN_VOCAB = 256 + 1 + len(_SPECIAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`header` is everything before the first tensor's data; `tensors` have their offsets from the start of the file."""
+
+    header: bytes
+    tensors: tuple[TensorInfo, ...]
+    file_bytes: int
+
+
+def plan(shape: Shape, quant: str) -> Layout:
+    """The file of this shape in this quantisation. Raises InputError for an unknown quantisation."""
+    quant = known_quant(quant)
+    listed = tensors(shape)
+    kinds = tensor_types(shape, listed, quant)
+    rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
+    header, offsets, file_bytes = header_bytes([*_metadata(shape, quant), *_vocabulary(shape.vocab)], rows)
+    infos = (
+        TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset) for (name, dims, kind), offset in zip(rows, offsets, strict=True)
+    )
+    return Layout(header, tuple(infos), file_bytes)
+
+
+def _metadata(shape: Shape, quant: str) -> list[bytes]:
+    general: dict[str, bool | int | float | str] = {
+        "general.architecture": shape.architecture,
+        "general.name": f"{shape.id}-{quant}",
+        "general.file_type": FILE_TYPES[quant],
+        "general.quantization_version": 2,
+        "rigbench.synthetic": True,
+        "rigbench.synthetic_version": SYNTHETIC_VERSION,
+    }
+    latent = shape.kv_lora_rank > 0
+    own: dict[str, bool | int | float | tuple[bool, ...]] = {
+        "vocab_size": shape.vocab,
+        "context_length": shape.context,
+        "embedding_length": shape.hidden,
+        "block_count": shape.layers,
+        "feed_forward_length": shape.ffn,
+        "attention.head_count": shape.heads,
+        "attention.head_count_kv": 1 if latent else shape.kv_heads,
+        "attention.key_length": shape.kv_lora_rank + shape.rope_dim if latent else shape.head_dim,
+        "attention.value_length": shape.kv_lora_rank if latent else shape.head_dim,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "attention.layer_norm_epsilon": 1e-5,
+        "rope.freq_base": shape.rope_base,
+        "rope.dimension_count": shape.rope_dim or shape.head_dim,
+    }
+    if latent:
+        own |= {
+            "attention.kv_lora_rank": shape.kv_lora_rank,
+            "attention.key_length_mla": shape.nope_dim + shape.rope_dim,
+            "attention.value_length_mla": shape.v_dim,
+        }
+        if shape.q_lora_rank:
+            own["attention.q_lora_rank"] = shape.q_lora_rank
+    if shape.window:
+        own["attention.sliding_window"] = shape.window
+        own["attention.sliding_window_pattern"] = tuple(not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers))
+    if shape.experts:
+        own |= _expert_metadata(shape)
+    if shape.linear_v_heads:
+        own |= {
+            "full_attention_interval": shape.full_every,
+            "ssm.conv_kernel": shape.linear_conv,
+            "ssm.inner_size": shape.linear_v_heads * shape.linear_head_dim,
+            "ssm.state_size": shape.linear_head_dim,
+            "ssm.time_step_rank": shape.linear_v_heads,
+            "ssm.group_count": shape.linear_k_heads,
+        }
+    if shape.shared_kv_layers:
+        own["attention.shared_kv_layers"] = shape.shared_kv_layers
+    named = {f"{shape.architecture}.{key}": value for key, value in own.items()}
+    return [value_bytes(key, value) for key, value in {**general, **named}.items()]
+
+
+def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
+    own: dict[str, bool | int | float] = {
+        "expert_count": shape.experts,
+        "expert_used_count": shape.experts_used,
+        "expert_feed_forward_length": shape.expert_ffn,
+        "leading_dense_block_count": shape.dense_layers,
+    }
+    if shape.shared_ffn:
+        own["expert_shared_feed_forward_length"] = shape.shared_ffn
+        own["expert_shared_count"] = max(1, shape.shared_ffn // shape.expert_ffn)
+    if shape.router_bias:
+        own |= {"expert_gating_func": _SIGMOID_GATING, "expert_weights_norm": True, "expert_weights_scale": 1.0}
+    return own
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(size: int) -> tuple[bytes, ...]:
+    if size < MIN_VOCAB:
+        raise InputError(f"A vocabulary of {size} is too small to write; it needs {MIN_VOCAB} tokens.")
+    texts = [*_byte_symbols(), "Ġt", *_SPECIAL]
+    kinds = [_NORMAL] * 257 + [_CONTROL] * len(_SPECIAL) + [_UNUSED] * (size - MIN_VOCAB)
+    texts += [f"[PAD{index}]" for index in range(MIN_VOCAB, size)]
+    begin = 257
+    return (
+        value_bytes("tokenizer.ggml.model", "gpt2"),
+        value_bytes("tokenizer.ggml.pre", "llama-bpe"),
+        _string_list("tokenizer.ggml.tokens", texts),
+        key_bytes("tokenizer.ggml.token_type", _ARRAY, struct.pack(f"<IQ{size}i", _INT32, size, *kinds)),
+        _string_list("tokenizer.ggml.merges", ["Ġ t"]),
+        value_bytes("tokenizer.ggml.bos_token_id", begin),
+        value_bytes("tokenizer.ggml.eos_token_id", begin + 1),
+        value_bytes("tokenizer.ggml.add_bos_token", False),
+    )
+
+
+def _string_list(key: str, texts: list[str]) -> bytes:
+    return key_bytes(key, _ARRAY, struct.pack("<IQ", _STRING, len(texts)) + b"".join(map(text_bytes, texts)))
+
+
+def _byte_symbols() -> list[str]:
+    """GPT-2's symbol of each byte: itself where it prints, else a character from 256 on, in the order of the bytes."""
+    plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    symbols, extra = [], 0
+    for byte in range(256):
+        symbols.append(chr(byte if byte in plain else 256 + extra))
+        extra += byte not in plain
+    return symbols

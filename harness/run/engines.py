@@ -1,0 +1,144 @@
+"""From what a suite or the command line names to engines that can be planned: interpreter, options, model, bandwidth, limits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+from pydantic import TypeAdapter, ValidationError
+
+import backends
+from backends.base import Backend, Probe
+from harness.errors import InputError, UnavailableError
+from harness.models import files
+from harness.predict import catalog
+from harness.records import Bandwidth
+from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python
+from harness.suites.plan import Engine
+from harness.suites.suite import EnginePart, Suite
+
+PROBE_LIMIT_S = 120
+DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model="synthetic:llama-1.5b:Q4_K_M")
+Say = Callable[[str], None]
+
+
+def chosen_engines(
+    suite: Suite, backend: str | None, model: str | None, python: str | None, options: dict[str, Any]
+) -> list[EnginePart]:
+    """The suite's engines with what the command line replaces. Another backend drops the options made for the first one."""
+    chosen = []
+    for part in suite.engine or [DEFAULT_ENGINE]:
+        same = backend is None or backend == part.backend
+        changed = EnginePart(
+            backend=backend or part.backend,
+            model=model or part.model,
+            python=python or (part.python if same else None),
+            options={**(part.options if same else {}), **options},
+        )
+        if changed not in chosen:
+            chosen.append(changed)
+    return chosen
+
+
+def probe(backend: str, python: str) -> Probe:
+    """Ask `backend` in the interpreter `python`, in a process of its own: importing an engine may take seconds, or crash."""
+    worker = WorkerProcess(python)
+    try:
+        worker.send({"do": "probe", "backend": backend})
+        answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
+    except WorkerGone as gone:
+        last = worker.log_tail()[-1:]
+        return Probe(False, reason=f"{gone}{': ' + last[0] if last else ''}", mend="install its engine into that interpreter anew")
+    except WorkerLate:
+        return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", mend="install its engine anew")
+    finally:
+        worker.kill()
+    if answer["event"] == "error":
+        return Probe(False, reason=answer["message"])
+    return Probe(
+        answer["usable"], answer["version"], answer["device"], tuple(answer["devices"]), answer["reason"], answer["mend"]
+    )
+
+
+def check_options(backend: Backend, options: dict[str, Any], where: str) -> None:
+    """InputError naming the option that is unknown or of the wrong type."""
+    known = sorted(backend.Options.__dataclass_fields__)
+    for name in options:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"{backend.name} knows {', '.join(known)}"
+            raise InputError(f"{where}.options.{name}: unknown option; {hint}")
+    try:
+        TypeAdapter(backend.Options).validate_json(json.dumps(options), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{where}.options.{name}: {fault['msg'].lower()} (given: {json.dumps(fault['input'])})") from error
+
+
+def device_bandwidth(
+    device: str, device_names: Sequence[str], gpus: Sequence[dict[str, Any]], say: Say = lambda _: None
+) -> Bandwidth | None:
+    """The read bandwidth of where the weights lie: measured for the CPU, the datasheet's for a GPU of the catalogue; None for `sim`."""
+    if device == "sim":
+        return None
+    if device == "cpu":
+        from harness.telemetry import bandwidth
+
+        def measure() -> Bandwidth:
+            say("measuring this machine's memory bandwidth, once (a few seconds)")
+            return bandwidth.measure_cpu()
+
+        return bandwidth.cached("cpu", measure)
+    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
+    for name in device_names:
+        known = catalog.match(name, memory)
+        if known is not None:
+            return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
+    names = ", ".join(device_names) or device
+    return Bandwidth(device, None, method="datasheet", reason=f"{names} is not in the catalogue of hardware")
+
+
+def resolve(
+    parts: Sequence[EnginePart],
+    *,
+    gpus: Sequence[dict[str, Any]] = (),
+    say: Say = lambda _: None,
+    progress: Callable[[str, int, int], None] | None = None,
+    fetch: bool = True,
+) -> tuple[list[Engine], dict[str, Bandwidth]]:
+    """Engines ready to plan, and the bandwidth by device. InputError or UnavailableError with the mend for what cannot be used."""
+    engines: list[Engine] = []
+    bandwidths: dict[str, Bandwidth] = {}
+    probes: dict[tuple[str, str], Probe] = {}
+    for index, part in enumerate(parts):
+        where = f"engine[{index}]"
+        if part.backend not in backends.registry():
+            raise InputError(f"{where}.backend: no backend {part.backend!r}; there are {', '.join(backends.registry())}")
+        backend = backends.load(part.backend)
+        check_options(backend, part.options, where)
+        python = find_python(part.python)
+        found = probes.get((part.backend, python)) or probe(part.backend, python)
+        probes[part.backend, python] = found
+        if not found.usable:
+            raise UnavailableError(f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
+        device = found.device or "cpu"
+        if part.options.get("n_gpu_layers") == 0:
+            device = "cpu"
+        names = [text.partition(": ")[2] or text for text in found.devices]
+        if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
+            bandwidths[device] = bandwidth
+        model = files.resolve(part.model, formats=backend.model_formats, progress=progress, fetch=fetch)
+        limit = None
+        if device != "sim":
+            limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
+        known = bandwidths.get(device)
+        engines.append(
+            Engine(part.backend, model, python, part.options, device, known.read_bytes_per_s if known else None, limit)
+        )
+    return engines, bandwidths

@@ -1,0 +1,1 @@
+"""Suite files, and the cases that they stand for."""

@@ -1,0 +1,318 @@
+"""`.venv` in the checkout, made whole or not at all, and quick when nothing has changed. Standard library only.
+
+    scripts/quickstart      scripts/test      scripts/check
+
+What is installed is noted in `.venv/rigbench-setup.json`, keyed by all that it was made from; where the note fits, pip
+is not called. A mark stands while pip changes the environment, so that one left half done by Ctrl-C or a power cut is
+made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import engine_build
+from engine_build import SetupError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+ENGINE_EXTRA = "llama-cpp"
+ENGINE_PACKAGE = "llama-cpp-python"
+PIPED_TICK_S = 15.0
+NOTE = "rigbench-setup.json"
+MARK = "rigbench-unfinished"
+PIP_MEND = "Check the network and pip's settings (pip config list), then run this again."
+
+
+def say(text: str) -> None:
+    """To stderr: what is said about setting up is not the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def program(venv: Path, name: str) -> Path:
+    """`python`, `rigbench` ... of the environment."""
+    return venv / "Scripts" / f"{name}.exe" if os.name == "nt" else venv / "bin" / name
+
+
+def pinned_version(constraints: str, package: str) -> str:
+    """The version that the text of constraints.txt gives `package`."""
+    found = re.search(rf"^{re.escape(package)}==(\S+)", constraints, re.MULTILINE)
+    if not found:
+        raise SetupError(f"constraints.txt names no version of {package}: add a line {package}==VERSION.")
+    return found.group(1)
+
+
+def packages_key(checkout: Path) -> str:
+    """What the installed libraries were made from: project metadata, pinned versions, Python, place."""
+    parts = [(checkout / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
+    parts.append(f"{sys.version_info[:2]} {checkout}".encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def read_note(venv: Path) -> dict[str, Any]:
+    """What is noted of the environment; {} where nothing is, and where it is half done or was moved."""
+    if (venv / MARK).exists() or not program(venv, "python").exists():
+        return {}
+    try:
+        note = json.loads((venv / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) and note.get("place") == str(venv) else {}
+
+
+def write_note(venv: Path, note: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    part = venv / f"{NOTE}.part"
+    part.write_text(json.dumps({**note, "place": str(venv)}, indent=1), encoding="utf-8")
+    part.replace(venv / NOTE)
+
+
+@contextlib.contextmanager
+def changing(venv: Path) -> Iterator[None]:
+    """Marks the environment as half done until the block has ended well."""
+    mark = venv / MARK
+    mark.touch()
+    yield
+    mark.unlink()
+
+
+def prepare(*extras: str, checkout: Path = CHECKOUT, run: Callable[..., None] | None = None) -> Path:
+    """Bring `.venv` to hold rigbench with at least `extras`, and return the environment's folder.
+
+    `run` starts a command (see `run_logged`). Raises SetupError with one sentence.
+    """
+    run = run or functools.partial(run_logged, checkout)
+    venv = checkout / ".venv"
+    note = read_note(venv)
+    all_extras = sorted({*extras, *note.get("extras", ())})
+    key = packages_key(checkout)
+    version = pinned_version((checkout / "constraints.txt").read_text(encoding="utf-8"), ENGINE_PACKAGE)
+    engine = engine_build.plan(version) if ENGINE_EXTRA in extras else None
+    engine_fits = engine is None or note.get("engine") == engine.key
+    packages_fit = note.get("packages") == key and note.get("extras") == all_extras
+    if engine_fits and packages_fit:
+        return venv
+
+    wheel = None
+    if engine is not None and not engine_fits:
+        say(engine.build.reason)
+        wheel = engine_build.kept_wheel(engine.key)
+        if wheel is None and (problem := engine_build.missing_compiler()):
+            raise SetupError(problem)
+    pip = [str(program(venv, "python")), "-m", "pip"]
+    if not note:
+        make_venv(venv, run)
+    environment = pip_environment()
+    if engine is not None and not engine_fits:
+        if wheel is None:
+            wheel = build_wheel(pip, version, engine, venv, run, environment)
+        with changing(venv):
+            command = [*pip, "install", "--no-deps", "--force-reinstall", str(wheel)]
+            run(
+                "Installing llama.cpp: a few seconds", command, venv / "setup-engine-install.log", environment, PIP_MEND
+            )
+        note = {**note, "engine": engine.key}
+    if not packages_fit:
+        command = [*pip, "install", "-c", "constraints.txt", "-e", f".[{','.join(all_extras)}]"]
+        with changing(venv):
+            title = "Installing rigbench and the libraries that it uses: about a minute"
+            run(title, command, venv / "setup-packages.log", environment, PIP_MEND)
+        note = {**note, "packages": key, "extras": all_extras}
+    if engine is not None:
+        check_engine(venv, engine.build)
+    write_note(venv, note)
+    return venv
+
+
+def make_venv(venv: Path, run: Callable[..., None]) -> None:
+    """An environment with pip: the one that is there if it works, else a new one. Somebody else's is moved aside."""
+    ours = (venv / MARK).exists() or (venv / NOTE).exists()
+    works = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
+    if not ours and engine_build.answer([str(program(venv, "python")), "-c", works]) is not None:
+        return
+    if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
+        raise SetupError(
+            "This Python cannot make environments, its venv module is missing: on Debian and Ubuntu, sudo apt install "
+            f"python3-venv (or python3.{sys.version_info.minor}-venv), and run this again."
+        )
+    if ours:
+        say(f"{venv} was left half done, or moved: making it anew.")
+        shutil.rmtree(venv)
+    elif venv.exists():
+        aside = venv.with_name(f"{venv.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        say(f"{venv} has no pip that works under Python 3.11 or newer: moving it to {aside.name}.")
+        venv.rename(aside)
+    venv.mkdir()
+    with changing(venv):
+        command = [sys.executable, "-m", "venv", str(venv)]
+        run("Making the environment .venv: a few seconds", command, venv / "setup-venv.log")
+
+
+def pip_environment() -> dict[str, str]:
+    """The user's own constraints and ours, for what builds packages too (pip's old and its new name for that)."""
+    return {
+        name: f"{os.environ.get(name, '')} constraints.txt".strip()
+        for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+    }
+
+
+def build_wheel(
+    pip: Sequence[str],
+    version: str,
+    engine: engine_build.Plan,
+    venv: Path,
+    run: Callable[..., None],
+    environment: dict[str, str],
+) -> Path:
+    """llama-cpp-python from its source package, into the folder of kept wheels; nothing is left there if it fails."""
+    kind = engine.build.kind
+    title = (
+        f"Building llama.cpp for {engine_build.NAMES[kind]} with {os.cpu_count()} cores: {engine_build.MINUTES[kind]}"
+    )
+    options = ["--verbose", "--no-cache-dir", "--no-deps", "--no-binary", ENGINE_PACKAGE]
+    mend = "If the lines above name no cure, "
+    mend += (
+        "RIGBENCH_LLAMA_BUILD=cpu builds for the CPU."
+        if kind == "cuda"
+        else "a newer compiler may help (GCC 11, Clang 14)."
+    )
+    with engine_build.keeping_wheel(engine.key) as folder:
+        command = [*pip, "wheel", *options, "--wheel-dir", str(folder), f"{ENGINE_PACKAGE}=={version}"]
+        run(title, command, venv / "setup-engine-build.log", {**environment, **engine.environment}, mend)
+    wheel = engine_build.kept_wheel(engine.key)
+    if wheel is None:
+        raise SetupError(f"pip built no wheel of {ENGINE_PACKAGE} {version}; see {venv / 'setup-engine-build.log'}.")
+    return wheel
+
+
+def check_engine(venv: Path, build: engine_build.Build) -> None:
+    """It loads, and it is the build that was asked for."""
+    code = "import llama_cpp, os; print(*os.listdir(os.path.dirname(llama_cpp.__file__) + '/lib'))"
+    done = subprocess.run([program(venv, "python"), "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SetupError(f"llama.cpp was installed but does not load ({last}): remove {venv} and run this again.")
+    if build.kind != "cpu" and f"ggml-{build.kind}" not in done.stdout:
+        raise SetupError(f"llama.cpp was built without {build.kind}: see {venv / 'setup-engine-build.log'}.")
+
+
+def run_logged(
+    checkout: Path,
+    title: str,
+    command: Sequence[str],
+    log: Path,
+    environment: dict[str, str] | None = None,
+    mend: str = "",
+) -> None:
+    """Run `command` in the checkout, its output in `log`, and show that it lives. Raises SetupError if it fails."""
+    say(title)
+    started = time.monotonic()
+    terminal = sys.stderr.isatty()
+    group: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=checkout,
+            env={**os.environ, **(environment or {})},
+            **group,
+        )
+    try:
+        while process.poll() is None:
+            try:
+                process.wait(1.0 if terminal else PIPED_TICK_S)
+            except subprocess.TimeoutExpired:
+                line = f"  {elapsed(started)}{progress(log)}"
+                print(f"\r{line:<60}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+    finally:
+        if terminal:
+            print(f"\r{'':<60}\r", end="", file=sys.stderr, flush=True)
+        if process.poll() is None:
+            end_tree(process)
+    if process.returncode != 0:
+        for line in last_words(log.read_text(encoding="utf-8", errors="replace")):
+            say(f"  | {line}")
+        raise SetupError(f"{title.partition(':')[0]} failed; the lines above are the last of {log}. {mend}".strip())
+    say(f"  done in {elapsed(started)}")
+
+
+def elapsed(started: float) -> str:
+    minutes, seconds = divmod(int(time.monotonic() - started), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def progress(log: Path) -> str:
+    """How far ninja is, by its last `[12/83]`; make and Visual Studio count in other ways, and get no figure."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 65536))
+        counts = re.findall(rb"\[(\d+)/(\d+)\]", file.read())
+    return f", {counts[-1][0].decode()} of {counts[-1][1].decode()} files" if counts else ""
+
+
+def last_words(text: str, count: int = 15) -> list[str]:
+    """The first lines that speak of an error, and the last lines; each cut to 200 characters."""
+    lines = [line.strip()[:200] for line in text.splitlines() if line.strip()]
+    tail = lines[-count:]
+    errors = [line for line in lines[:-count] if re.search(r"\b(fatal )?error\b\W", line, re.IGNORECASE)]
+    return [*errors[:5], *tail]
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a command and all that it started."""
+    if os.name == "posix":
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal_number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+                break
+    else:
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+        process.wait()
+
+
+def hand_over(command: Sequence[str | Path]) -> NoReturn:
+    """Become `command`; on Windows, which cannot, wait for it and end as it ends."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    words = [str(word) for word in command]
+    if os.name == "posix":
+        os.execv(words[0], words)
+    process = subprocess.Popen(words)
+    while True:
+        try:
+            sys.exit(process.wait())
+        except KeyboardInterrupt:  # the command got it too, and saves what there is
+            continue
+
+
+def run_script(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Run a script's `main` on its arguments; a SetupError and Ctrl-C end in one line (exit codes 3 and 130)."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except SetupError as error:
+        say(str(error))
+        sys.exit(3)
+    except KeyboardInterrupt:
+        say("Stopped. Run the same command to go on.")
+        sys.exit(130)

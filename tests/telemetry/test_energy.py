@@ -1,0 +1,218 @@
+"""Known power curves, hand-worked counters, and windows of which nothing may be said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from harness.records import PhaseMark, Series
+from harness.telemetry import energy
+
+S = 1_000_000
+
+
+def power(
+    curve: Callable[[float], float | None],
+    end_s: float = 30.0,
+    period_s: float = 0.1,
+    source: str = "nvml",
+    device: str | None = "gpu0",
+    scope: str = "board",
+) -> Series:
+    times = [round(k * period_s * S) for k in range(-1, round(end_s / period_s) + 2)]
+    return Series(
+        "power",
+        "W",
+        source,
+        "test",
+        scope,
+        "sampled",
+        "ok",
+        None,
+        device,
+        tuple(times),
+        tuple(curve(t / S) for t in times),
+    )
+
+
+def counter(
+    readings: Sequence[tuple[float, float]], source: str = "nvml", device: str | None = "gpu0", scope: str = "board"
+) -> Series:
+    times, values = zip(*readings, strict=True)
+    return Series(
+        "energy", "J", source, "test", scope, "counter", "ok", None, device, tuple(round(t * S) for t in times), values
+    )
+
+
+def test_constant_power_is_power_times_time() -> None:
+    found = energy.window_energy(power(lambda t: 250.0), None, 5 * S, 25 * S)
+    assert found.joules == pytest.approx(5000.0, rel=1e-12)
+    assert (found.watts_mean, found.watts_peak) == (pytest.approx(250.0), 250.0)
+    assert (found.status, found.method, found.n) == ("ok", "integrated", 201)
+
+
+@pytest.mark.parametrize("start,end", [(5.0, 25.0), (5.037, 24.961), (7.77, 19.999)])
+def test_a_known_curve_is_exact_to_a_thousandth(start: float, end: float) -> None:
+    # 300 W with a swing of 100 W every 2 s, and a ramp of 2 W/s: the antiderivative is known.
+    omega = math.pi
+    found = energy.window_energy(
+        power(lambda t: 300 + 100 * math.sin(omega * t) + 2 * t), None, round(start * S), round(end * S)
+    )
+
+    def area(t: float) -> float:
+        return 300 * t - 100 / omega * math.cos(omega * t) + t * t
+
+    assert found.joules == pytest.approx(area(end) - area(start), rel=1e-3)
+
+
+def test_edges_between_readings_are_interpolated() -> None:
+    # A ramp of 10 W/s: from 2.05 to 12.05 s it is 5 x (12.05^2 - 2.05^2) J exactly, though no reading is at an edge.
+    found = energy.window_energy(power(lambda t: 10 * t), None, round(2.05 * S), round(12.05 * S))
+    assert found.joules == pytest.approx(5 * (12.05**2 - 2.05**2), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "seconds,status", [(1.999, "unavailable"), (2.0, "low_confidence"), (9.9, "low_confidence"), (10.0, "ok")]
+)
+def test_short_windows(seconds: float, status: str) -> None:
+    found = energy.window_energy(power(lambda t: 100.0), None, S, round((1 + seconds) * S))
+    assert found.status == status
+    assert (found.joules is None) == (seconds < 2)
+    assert (found.reason is None) == (status == "ok")
+
+
+def test_wall_meter_needs_a_minute_and_few_gaps() -> None:
+    def meter(curve: Callable[[float], float | None]) -> Series:
+        return power(curve, 130, 1.0, "wall", None, "wall")
+
+    assert energy.window_energy(meter(lambda t: 80.0), None, 0, 59 * S).joules is None
+    assert energy.window_energy(meter(lambda t: 80.0), None, 0, 100 * S).joules == pytest.approx(8000)
+    dying = energy.window_energy(meter(lambda t: 80.0 if t < 90 else None), None, 0, 100 * S)
+    assert dying.joules is None
+    assert dying.reason is not None and "11% of the window is without readings" in dying.reason
+
+
+def test_gpu_lost_in_the_middle_has_no_energy() -> None:
+    found = energy.window_energy(power(lambda t: 400.0 if t < 14 else None), None, 5 * S, 25 * S)
+    assert found.joules is None and found.status == "unavailable"
+    assert found.reason is not None and "without readings" in found.reason
+
+
+def test_a_gap_of_six_periods_is_degraded_but_kept() -> None:
+    found = energy.window_energy(power(lambda t: None if 10.05 < t < 10.65 else 400.0), None, 5 * S, 25 * S)
+    assert found.status == "degraded" and found.joules == pytest.approx(8000)
+    assert found.reason == "no reading for 0.70 s"
+
+
+def test_every_other_reading_failing_still_integrates() -> None:
+    curve = power(lambda t: 200.0 if round(t * 10) % 2 else None)
+    assert energy.window_energy(curve, None, 5 * S, 25 * S).joules == pytest.approx(4000)
+
+
+def test_counter_and_integral_are_both_kept_with_their_ratio() -> None:
+    # The counter is read at the edges of the case (0 and 30 s) only and lost 10 % of the true 300 W.
+    found = energy.window_energy(power(lambda t: 300.0), counter([(0, 5000.0), (30, 5000.0 + 8100.0)]), 5 * S, 25 * S)
+    assert found.method == "integrated" and found.joules == pytest.approx(6000)
+    assert found.counter_over_integrated == pytest.approx(0.9)
+    assert found.counter_j == pytest.approx(5400)
+
+
+def test_ratio_compares_the_same_span() -> None:
+    # Power steps from 100 W to 300 W at 10 s; the counter is exact. A naive straight line would give 4333 J, not 5000.
+    count = counter([(0, 0.0), (30, 1000 + 6000.0)])
+    found = energy.window_energy(power(lambda t: 100.0 if t <= 10 else 300.0), count, 5 * S, 25 * S)
+    assert found.counter_over_integrated == pytest.approx(1.0, rel=2e-3)
+    assert found.counter_j == pytest.approx(5000, rel=5e-3)
+
+
+def test_counter_alone() -> None:
+    count = counter([(k / 10, 65.0 * k / 10) for k in range(-10, 310)], "rapl", "package-0", "package")
+    found = energy.window_energy(None, count, round(5.03 * S), round(9.03 * S))
+    assert found.joules == pytest.approx(260.0)
+    assert (found.method, found.status, found.integrated_j) == ("counter", "ok", None)
+    assert found.watts_peak == pytest.approx(65.0)
+
+
+def test_counter_read_at_far_edges_alone_is_low_confidence() -> None:
+    found = energy.window_energy(None, counter([(0, 0.0), (30, 3000.0)]), 5 * S, 25 * S)
+    assert found.status == "low_confidence" and found.joules == pytest.approx(2000)
+
+
+def test_counter_that_ends_inside_the_window_is_unavailable() -> None:
+    found = energy.window_energy(None, counter([(0, 0.0), (10, 1000.0), (20, 2000.0)]), 5 * S, 25 * S)
+    assert found.joules is None and found.reason == "the counter was not read at the edges of the window"
+
+
+@pytest.mark.parametrize("values,reason", [((7.0, 7.0), "stood still"), ((7.0, 3.0), "went backwards")])
+def test_a_counter_that_does_not_count_is_null_not_zero(values: tuple[float, float], reason: str) -> None:
+    found = energy.window_energy(None, counter([(0, values[0]), (20, values[1])]), 0, 20 * S)
+    assert found.joules is None
+    assert found.reason is not None and reason in found.reason
+
+
+def test_unwrapped_counter() -> None:
+    # A counter of range 1000 that gained 300, 300 and 500 and fell back to 0 twice on the way.
+    assert energy.unwrapped([900.0, 200.0, 500.0, 0.0], 1000.0) == [900.0, 1200.0, 1500.0, 2000.0]
+
+
+def test_apple_batches_need_ten_seconds() -> None:
+    def channel(device: str) -> Series:
+        return counter([(k, 20.0 * k) for k in range(-2, 33)], "apple", device, "soc")
+
+    assert energy.window_energy(None, channel("gpu"), 0, 5 * S).joules == pytest.approx(100)
+    assert energy.window_energy(None, channel("cpu"), 0, 5 * S).joules is None
+    assert energy.window_energy(None, channel("cpu"), 0, 12 * S).joules == pytest.approx(240)
+
+
+def test_net_is_gross_less_idle() -> None:
+    idle = energy.case_energies([power(lambda t: 60.0)], 0, 10 * S)
+    (found,) = energy.gross_and_net([power(lambda t: 360.0)], 5 * S, 25 * S, idle)
+    assert found.joules == pytest.approx(7200) and found.net_joules == pytest.approx(6000)
+    (low,) = energy.gross_and_net([power(lambda t: 50.0)], 5 * S, 25 * S, idle)
+    assert low.net_joules is None and low.net_reason == "idle power (60.0 W) was above that of the window"
+    (none,) = energy.gross_and_net([power(lambda t: 50.0)], 5 * S, 25 * S)
+    assert none.net_joules is None and none.net_reason == "idle power was not measured"
+
+
+def test_phases_and_tokens() -> None:
+    readings = [power(lambda t: 100.0 if t <= 10 else 300.0)]
+    found = energy.phase_energies(readings, [PhaseMark("load", 0, 5 * S), PhaseMark("measure", 15 * S, 25 * S)])
+    (measure,) = found["measure"]
+    assert found["load"][0].joules == pytest.approx(500)
+    assert energy.per_token(measure.joules, 1500) == pytest.approx(2.0)
+    assert energy.per_token(measure.joules, 0) is None
+    assert energy.per_token(None, 100) is None
+
+
+def test_headline_is_the_widest_scope_that_holds_the_device() -> None:
+    gpus = [power(lambda t: 300.0), power(lambda t: 200.0, device="gpu1")]
+    package = counter([(k, 50.0 * k) for k in range(32)], "rapl", "package-0", "package")
+    meter = power(lambda t: 700.0, 100, 1.0, "wall", None, "wall")
+    found = energy.case_energies([*gpus, package, meter], 5 * S, 25 * S)
+    cuda = energy.headline(found, "cuda")
+    assert cuda is not None and cuda.joules == pytest.approx(10_000) and cuda.device == "gpu0+gpu1"
+    cpu = energy.headline(found, "cpu")
+    assert cpu is not None and cpu.scope == "package" and cpu.joules == pytest.approx(1000)
+    longer = energy.headline(energy.case_energies([*gpus, meter], 5 * S, 95 * S), "cuda")
+    assert longer is not None and longer.scope == "wall" and longer.joules == pytest.approx(63_000)
+
+
+def test_one_gpu_without_power_leaves_no_sum() -> None:
+    lost = replace(
+        power(lambda t: 300.0, device="gpu1"), status="unavailable", reason="GPU is lost", time_us=(), values=()
+    )
+    found = energy.headline(energy.case_energies([power(lambda t: 300.0), lost], 5 * S, 25 * S), "cuda")
+    assert found is not None and found.joules is None and found.reason == "gpu1: GPU is lost"
+
+
+def test_no_source_is_null_with_reason() -> None:
+    absent = Series(
+        "power", "W", "rapl", "powercap", "package", "counter", "unavailable", "no powercap; virtual machine"
+    )
+    (found,) = energy.case_energies([absent], 0, 20 * S)
+    assert (found.joules, found.watts_mean, found.reason) == (None, None, "no powercap; virtual machine")
+    assert energy.headline([found], "cpu") == found
+    assert energy.headline([], "cpu") is None
