@@ -259,7 +259,7 @@ def elapsed(started: float) -> str:
 def progress(log: Path) -> str:
     """How far ninja is, by its last `[12/83]`; make and Visual Studio count in other ways, and get no figure."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 65536))
+        file.seek(max(0, log.stat().st_size - 2_000_000))
         counts = re.findall(rb"\[(\d+)/(\d+)\]", file.read())
     return f", {counts[-1][0].decode()} of {counts[-1][1].decode()} files" if counts else ""
 

@@ -128,7 +128,7 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
             raise InputError(f"{where}: {key} = {value!r} is not of type {kind}.")
         if kind in ("int", "float") and (value < 0 or not math.isfinite(value)):
             raise InputError(f"{where}: {key} = {value!r} must not be negative.")
-        values[key] = value
+        values[key] = float(value) if kind == "float" else value
     places = {place: _location(table[place], f"{where}, {place}") for place in _PLACES if place in table}
     shape = Shape(**values, where=places)
     for key in _POSITIVE:

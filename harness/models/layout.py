@@ -14,11 +14,12 @@ from harness.errors import InputError
 from harness.models.catalog import Shape
 from harness.models.gguf import TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
 from harness.models.quants import FILE_TYPES, known_quant, tensor_bytes, tensor_types
-from harness.models.tensors import tensors
+from harness.models.tensors import kv_shape, tensors
 
 SYNTHETIC_VERSION = 1
 """Goes into the header: raise it when the contents of synthetic files change, so that old ones are made anew."""
 _SIGMOID_GATING = 2
+_LOGIT_SCALED = ("command-r", "cohere2", "granite", "granitemoe")
 _STRING, _INT32, _ARRAY = 8, 5, 9
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
 _SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
@@ -50,14 +51,14 @@ def plan(shape: Shape, quant: str) -> Layout:
 def _metadata(shape: Shape, quant: str) -> list[bytes]:
     general: dict[str, bool | int | float | str] = {
         "general.architecture": shape.architecture,
-        "general.name": f"{shape.id}-{quant}",
+        "general.name": "rigbench synthetic",  # not the model's: llama.cpp looks for some families' own tokens by this name
         "general.file_type": FILE_TYPES[quant],
         "general.quantization_version": 2,
         "rigbench.synthetic": True,
         "rigbench.synthetic_version": SYNTHETIC_VERSION,
     }
     latent = shape.kv_lora_rank > 0
-    own: dict[str, bool | int | float | tuple[bool, ...]] = {
+    own: dict[str, bool | int | float | tuple[int, ...]] = {
         "vocab_size": shape.vocab,
         "context_length": shape.context,
         "embedding_length": shape.hidden,
@@ -94,8 +95,23 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
             "ssm.time_step_rank": shape.linear_v_heads,
             "ssm.group_count": shape.linear_k_heads,
         }
+    if shape.full_head_dim:
+        own |= {
+            "attention.key_length": shape.full_head_dim,
+            "attention.value_length": shape.full_head_dim,
+            "attention.key_length_swa": shape.head_dim,
+            "attention.value_length_swa": shape.head_dim,
+            "attention.head_count_kv": tuple(kv_shape(shape, layer)[0] for layer in range(shape.layers)),
+            "rope.dimension_count": shape.full_head_dim,
+            "rope.dimension_count_swa": shape.head_dim,
+            "embedding_length_per_layer_input": shape.per_layer_dim,
+        }
     if shape.shared_kv_layers:
         own["attention.shared_kv_layers"] = shape.shared_kv_layers
+    if shape.architecture in _LOGIT_SCALED:
+        own["logit_scale"] = 1.0
+    if shape.architecture in ("qwen35", "qwen35moe"):
+        own["rope.dimension_sections"] = (shape.head_dim // 8, shape.head_dim // 8, shape.head_dim // 8, 0)
     named = {f"{shape.architecture}.{key}": value for key, value in own.items()}
     return [value_bytes(key, value) for key, value in {**general, **named}.items()]
 
@@ -106,6 +122,7 @@ def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
         "expert_used_count": shape.experts_used,
         "expert_feed_forward_length": shape.expert_ffn,
         "leading_dense_block_count": shape.dense_layers,
+        "interleave_moe_layer_step": shape.moe_every,
     }
     if shape.shared_ffn:
         own["expert_shared_feed_forward_length"] = shape.shared_ffn

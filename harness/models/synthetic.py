@@ -32,8 +32,12 @@ from harness.units import bytes_text
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
-ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3", "qwen3moe"})
-"""Those whose synthetic files llama.cpp is known to load and run (tests/models/test_synthetic.py)."""
+ARCHITECTURES = frozenset(
+    "command-r cohere2 deepseek2 dots1 ernie4_5-moe exaone4 gemma2 gemma3 gemma3n gemma4 glm4 glm4moe gpt-oss granite granitemoe "
+    "hunyuan-moe internlm2 llama llama4 minimax-m2 mistral3 olmo2 olmoe phi3 qwen2 qwen3 qwen35 qwen35moe qwen3moe qwen3next "
+    "seed_oss smollm3".split()
+)
+"""Those whose synthetic files llama.cpp is known to load and run (tests/models/test_synthetic.py tries each)."""
 QUANTS = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M")
 _BUFFER_BYTES = 8 << 20
 _SEED = 20_240_601
@@ -81,7 +85,7 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
                     "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
                 )
             with part.open("wb") as file:
-                _write(file, layout, progress)
+                _write(file, layout, shape.architecture.startswith("gemma"), progress)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
@@ -103,11 +107,11 @@ def is_whole(path: Path, layout: Layout) -> bool:
         return False
 
 
-def _write(file: IO[bytes], layout: Layout, progress: Progress | None) -> None:
+def _write(file: IO[bytes], layout: Layout, scaled_embedding: bool, progress: Progress | None) -> None:
     file.write(layout.header)
     done = len(layout.header)
     for index, tensor in enumerate(layout.tensors):
-        for piece in _pieces(tensor, index):
+        for piece in _pieces(tensor, index, scaled_embedding):
             file.write(piece)
             done += len(piece)
             if progress:
@@ -117,10 +121,10 @@ def _write(file: IO[bytes], layout: Layout, progress: Progress | None) -> None:
         done += padding
 
 
-def _pieces(tensor: TensorInfo, index: int) -> Iterator[memoryview]:
+def _pieces(tensor: TensorInfo, index: int, scaled_embedding: bool) -> Iterator[memoryview]:
     """The tensor's data in pieces of at most the buffer's size, each from another place of the buffer."""
     block = BLOCKS[tensor.kind].size_bytes
-    view = memoryview(_blocks(tensor.kind, *_spread(tensor)))
+    view = memoryview(_blocks(tensor.kind, *_spread(tensor, scaled_embedding)))
     blocks = len(view) // block
     left, turn = tensor.size_bytes, 0
     while left:
@@ -131,7 +135,7 @@ def _pieces(tensor: TensorInfo, index: int) -> Iterator[memoryview]:
         turn += 1
 
 
-def _spread(tensor: TensorInfo) -> tuple[float, float]:
+def _spread(tensor: TensorInfo, scaled_embedding: bool) -> tuple[float, float]:
     """(mean, standard deviation) of a tensor's values.
 
     The gains (2 for queries, keys and the feed-forward part, 1.5 for values and outputs, a small embedding) make greedy
@@ -142,10 +146,14 @@ def _spread(tensor: TensorInfo) -> tuple[float, float]:
         return 2.0, 0.05
     if "_norm" in name:
         return 1.0, 0.05
+    if "rope_freqs" in name:
+        return 1.0, 0.0
+    if name.endswith("ssm_a"):
+        return -0.5, 0.1  # the decay of a recurrent state: if positive, it grows without bound
     if len(tensor.dims) == 1 or name.endswith(".bias"):
         return 0.0, 0.02
     if name.startswith("token_embd"):
-        return 0.0, 0.05
+        return 0.0, 0.05 if not scaled_embedding else 0.5 / math.sqrt(row)
     if "attn_v" in name or "attn_output" in name:
         return 0.0, 1.5 / math.sqrt(row)
     if "ffn_gate_inp" in name or name == "output.weight":

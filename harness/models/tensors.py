@@ -22,9 +22,9 @@ class Tensor(NamedTuple):
 
 FUSED_QKV = frozenset({"phi3"})
 FUSED_GATE_UP = frozenset({"phi3", "glm4", "chatglm"})
-WITHOUT_PRE_NORMS = frozenset({"olmo2"})
+WITHOUT_PRE_NORMS = frozenset({"olmo2", "exaone4"})
 PARALLEL_BLOCKS = frozenset({"command-r", "cohere2"})
-POST_ATTENTION_NORM = frozenset({"gpt-oss", "glm4moe", "qwen3next", "qwen35", "qwen35moe"})
+POST_ATTENTION_NORM = frozenset({"gpt-oss", "glm4moe", "qwen3next", "qwen35", "qwen35moe", "seed_oss"})
 """Architectures whose norm before the feed-forward part is called post_attention_norm."""
 
 ALTUP_STREAMS, LAUREL_RANK = 4, 64
@@ -54,6 +54,8 @@ def tensors(shape: Shape) -> list[Tensor]:
             Tensor("per_layer_model_proj.weight", (shape.hidden, width)),
             Tensor("per_layer_proj_norm.weight", (shape.per_layer_dim,)),
         ]
+    if shape.architecture == "gemma4":
+        listed.append(Tensor("rope_freqs.weight", (shape.full_head_dim // 2,)))
     if shape.architecture == "gemma3n":
         streams = (shape.hidden, shape.hidden, ALTUP_STREAMS - 1)
         listed += [Tensor("altup_proj.weight", streams), Tensor("altup_unembd_proj.weight", streams)]

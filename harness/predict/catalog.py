@@ -1,7 +1,7 @@
 """Machines that people own: memory, bandwidth and power from `configs/hardware/*.toml`, each figure with its source.
 
-A decode step reads every active weight once, so the bandwidth of the device bounds tokens per second; the other figures (cores,
-clock, peak FP16) bound what is not streaming. An unknown name is answered with the nearest ones:
+A decode step reads every active weight once, so the bandwidth of the device bounds tokens per second; the other figures
+(cores, clock, peak FP16) bound what is not streaming. An unknown name is answered with the nearest ones:
 
     rigbench predict --hardware rtx-4900 --model llama-3.1-8b     # did you mean rtx-4090, ...?
 """
@@ -24,7 +24,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """One device of the catalogue. `memory_bytes` is the largest size sold (`match` sets the size that is really there);
+    """One device of the catalogue. `memory_bytes` is the largest size sold (`match` sets the size that is really there),
     `memory_options_bytes` are all. `gpu_cores`: SMs (NVIDIA), CUs (AMD), Xe cores (Intel), GPU cores (Apple).
     `status`: `shipping` (sold, now or once) or `projected` (nobody can buy it). None = not published."""
 
@@ -60,7 +60,7 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
     if not entry["memory_gib"] or not entry["bandwidth_gbs"] > 0:
         raise InputError(f"{where}: hardware {entry['id']!r} needs a memory size and a bandwidth above 0")
     sizes = tuple(round(gib * GIB) for gib in entry["memory_gib"])
-    scaled = {key: entry[key] if key in entry else None for key in ("fp16_tflops", "clock_mhz")}
+    scaled = {key: entry.get(key) for key in ("fp16_tflops", "clock_mhz")}
     return Hardware(
         id=entry["id"],
         name=entry["name"],
@@ -108,7 +108,9 @@ def nearest(name: str, known: list[str], count: int = 3) -> list[str]:
     """The names of `known` that a person who typed `name` most likely meant, best first."""
     wanted = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     inside = [k for k in known if wanted and wanted in k]
-    return (inside + [k for k in difflib.get_close_matches(wanted, known, n=count, cutoff=0.5) if k not in inside])[:count]
+    return (inside + [k for k in difflib.get_close_matches(wanted, known, n=count, cutoff=0.5) if k not in inside])[
+        :count
+    ]
 
 
 def find(name: str) -> Hardware:
@@ -123,9 +125,8 @@ def find(name: str) -> Hardware:
     raise InputError(f"no hardware named {name!r} in the catalogue: {mend}")
 
 
-_NOISE = re.compile(
-    r"\((?:r|tm|c)\)|®|™|\b(?:nvidia|amd|intel|geforce|corporation|graphics|tesla|quadro|instinct|radeon|generation|edition|gpu)\b", re.I
-)
+_MAKERS = "nvidia|amd|intel|geforce|corporation|graphics|tesla|quadro|instinct|radeon|generation|edition|gpu"
+_NOISE = re.compile(rf"\((?:r|tm|c)\)|®|™|\b(?:{_MAKERS})\b", re.IGNORECASE)
 
 
 def normalize(name: str) -> str:
@@ -135,19 +136,22 @@ def normalize(name: str) -> str:
     return " ".join(re.sub(r"[^a-z0-9+]+", " ", bare).split())
 
 
+def _unsized(name: str) -> str:
+    return " ".join(re.sub(r"\b\d+gb\b", "", name).split())
+
+
 def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | None = None) -> Hardware | None:
     """The catalogue's device for what NVML, sysctl or a driver reports, or None where nothing fits for certain.
 
-    Several entries can bear one reported name (Apple's core variants, cards sold with two sizes): `gpu_cores` decides, then the
-    size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold that is nearest to the reported one.
+    Several entries can bear one reported name (Apple's core variants, cards sold with two sizes): `gpu_cores` decides, then
+    the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported.
     """
     wanted = normalize(device_name)
     if not wanted:
         return None
     named = [d for d in hardware() if wanted in {normalize(n) for n in d.match_names}]
     if not named:
-        sized = re.sub(r"\b\d+gb\b", "", wanted).split()
-        named = [d for d in hardware() if sized in [re.sub(r"\b\d+gb\b", "", normalize(n)).split() for n in d.match_names]]
+        named = [d for d in hardware() if _unsized(wanted) in {_unsized(normalize(n)) for n in d.match_names}]
     if not named:
         return None
     if gpu_cores is not None:
@@ -159,7 +163,9 @@ def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | No
         return min(abs(option - memory_bytes) / option for option in device.memory_options_bytes)
 
     closest = min(distance(d) for d in named)
-    best = max((d for d in named if distance(d) <= closest + 0.02), key=lambda d: (d.status == "shipping", d.gpu_cores or 0))
+    best = max(
+        (d for d in named if distance(d) <= closest + 0.02), key=lambda d: (d.status == "shipping", d.gpu_cores or 0)
+    )
     if memory_bytes is None:
         return best
     return replace(best, memory_bytes=min(best.memory_options_bytes, key=lambda option: abs(option - memory_bytes)))

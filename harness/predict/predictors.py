@@ -21,7 +21,7 @@ from harness.models.footprint import kv_bytes, weight_bytes
 from harness.paths import configs_dir
 from harness.records import ModelFacts, Prediction
 
-NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware, or measure it with `rigbench bandwidth`"
+NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware or run `rigbench bandwidth`"
 
 
 @cache
@@ -31,10 +31,14 @@ def efficiency(predictor: str) -> float:
     return float(content[predictor]["efficiency"])
 
 
-def check(facts: ModelFacts, bandwidth_bytes_per_s: float | None, users: int, context_tokens: float, devices: int = 1) -> None:
+def check(
+    facts: ModelFacts, bandwidth_bytes_per_s: float | None, users: int, context_tokens: float, devices: int = 1
+) -> None:
     """Raises InputError for what no machine or model can be: 0 GB/s, 10 experts of 8, negative users, NaN."""
     if bandwidth_bytes_per_s is not None and not (math.isfinite(bandwidth_bytes_per_s) and bandwidth_bytes_per_s > 0):
-        raise InputError(f"a memory bandwidth of {bandwidth_bytes_per_s / 1e9:g} GB/s is impossible: give a number above 0")
+        raise InputError(
+            f"a memory bandwidth of {bandwidth_bytes_per_s / 1e9:g} GB/s is impossible: give a number above 0"
+        )
     if users < 1:
         raise InputError(f"{users} users is impossible: give 1 or more")
     if devices < 1:
@@ -43,13 +47,18 @@ def check(facts: ModelFacts, bandwidth_bytes_per_s: float | None, users: int, co
         raise InputError(f"a context of {context_tokens:g} tokens is impossible: give 0 or more")
     if facts.experts < 0 or not 0 <= facts.experts_used <= facts.experts:
         raise InputError(f"model {facts.name!r}: {facts.experts_used} experts used of {facts.experts} is impossible")
-    if facts.dense_bytes < 0 or facts.expert_bytes < 0 or facts.dense_bytes + facts.expert_bytes == 0 or facts.file_bytes <= 0:
+    if (
+        facts.dense_bytes < 0
+        or facts.expert_bytes < 0
+        or facts.dense_bytes + facts.expert_bytes == 0
+        or facts.file_bytes <= 0
+    ):
         raise InputError(f"model {facts.name!r}: no weight bytes; its size must be above 0")
 
 
 def step_bytes(facts: ModelFacts, users: int = 1, context_tokens: float = 0, kv_bits: float = 16) -> int:
     """Bytes that one decode step of `users` sequences reads: weights once, each user's KV cache at its mean context."""
-    return round(weight_bytes(facts, users) + users * kv_bytes(facts, round(context_tokens), kv_bits))
+    return round(weight_bytes(facts, users) + users * kv_bytes(facts, context_tokens, kv_bits))
 
 
 def answer(
@@ -64,7 +73,7 @@ def answer(
     bandwidth_bytes_per_s: float | None,
     reason: str | None = None,
 ) -> Prediction:
-    """A Prediction from the time of one step of `users` sequences; None everywhere, with the reason, where there is no time."""
+    """A Prediction from the time of one step of `users` sequences; None, with the reason, where there is no time."""
     return Prediction(
         group=group,
         predictor=predictor,
@@ -88,7 +97,7 @@ def ceiling(
     kv_bits: float = 16,
     group: str = "",
 ) -> Prediction:
-    """bandwidth / bytes of the step, efficiency 1: a measured decode above it means a wrong byte count, catalogue or result."""
+    """bandwidth / bytes of the step: a measured decode above it means a wrong byte count, catalogue or result."""
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     moved = step_bytes(facts, users, context_tokens, kv_bits)
     return answer(
@@ -113,11 +122,17 @@ def published(
     kv_bits: float = 16,
     group: str = "",
 ) -> Prediction:
-    """The rule of the published tables: bandwidth / file size x 0.65. It speaks of one user, knows no context and no experts."""
+    """The rule of the published tables: bandwidth / file size x 0.65. It knows one user, no context and no experts."""
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     eff = efficiency("published")
     step_s = None if bandwidth_bytes_per_s is None or users > 1 else facts.file_bytes / (bandwidth_bytes_per_s * eff)
-    reason = NO_BANDWIDTH if bandwidth_bytes_per_s is None else None if users == 1 else "the published rule speaks of one user only"
+    reason = (
+        NO_BANDWIDTH
+        if bandwidth_bytes_per_s is None
+        else None
+        if users == 1
+        else "the published rule speaks of one user only"
+    )
     return answer(
         "published",
         group,
@@ -127,7 +142,7 @@ def published(
         users=users,
         bytes_per_step=step_bytes(facts, users, context_tokens, kv_bits),
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-        reason=reason,
+        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else reason,
     )
 
 
@@ -140,7 +155,7 @@ def active_bytes(
     kv_bits: float = 16,
     group: str = "",
 ) -> Prediction:
-    """The published efficiency on the bytes that one step really reads: right for mixture-of-experts models by a factor."""
+    """The published efficiency on the bytes that one step really reads: only the routed experts of a mixture."""
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     eff = efficiency("active-bytes")
     moved = step_bytes(facts, users, context_tokens, kv_bits)

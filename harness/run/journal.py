@@ -53,7 +53,7 @@ class Journal:
     def append(self, record: dict[str, Any]) -> None:
         """One more line. DiskFull, after the line is down in the reserve's space, if that was the last there was."""
         line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-        start = os.lseek(self._handle, 0, os.SEEK_END)
+        start = os.fstat(self._handle).st_size
         try:
             self._write(line)
         except OSError as error:
@@ -94,7 +94,7 @@ def create(path: Path, header: dict[str, Any]) -> Journal:
     """A new journal with its header. UnavailableError if the folder cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
     except OSError as error:
         raise UnavailableError(f"cannot write in {path.parent}: {error.strerror}; choose another folder with -o DIR") from error
     journal = Journal(path, handle)
@@ -137,7 +137,7 @@ def read(path: Path) -> JournalContent:
 def reopen(path: Path) -> Journal:
     """Take a journal up again; a torn last line is cut off first, so that the next one starts cleanly."""
     try:
-        handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
         data = path.read_bytes()
         os.ftruncate(handle, data.rfind(b"\n") + 1)
     except OSError as error:

@@ -175,7 +175,10 @@ def _plain(fault: Any) -> str:
 
 
 def suite_record(suite: Suite) -> SuiteRecord:
-    """What goes into the document: the whole content and its hash, which says whether two runs did the same."""
-    content = suite.model_dump(mode="json")
+    """What goes into the document: the content and its hash, which says whether two runs did the same.
+
+    Without the engines: the cases say what ran on what, and paths of models and interpreters are nobody's business.
+    """
+    content = suite.model_dump(mode="json", exclude={"engine"})
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return SuiteRecord(suite.name, suite.version, hashlib.sha256(canonical.encode()).hexdigest(), content)

@@ -191,7 +191,7 @@ def _same_span_ratio(
 ) -> float | None:
     """Counter over integral between the counter's own readings next outside the window (a counter read at edges only
     has none at the window's), as far as the power was read there too."""
-    start, end = _bracket(count, start_us, end_us)
+    start, end = bracket(count, start_us, end_us)
     if end <= start or start < curve[0][0] - 1e6 or end > curve[-1][0] + 1e6:
         return None
     area = integrated(curve, start, end)
@@ -227,7 +227,7 @@ def _counter_status(series: Series, start_us: float, end_us: float) -> tuple[str
     count = points(series)
     if max(0.0, count[0][0] - start_us) + max(0.0, end_us - count[-1][0]) > 0.05 * (end_us - start_us):
         return "unavailable", "the counter was not read at the edges of the window"
-    start, end = _bracket(count, start_us, end_us)
+    start, end = bracket(count, start_us, end_us)
     if end - start > 1.2 * (end_us - start_us):
         return (
             "low_confidence",
@@ -238,7 +238,7 @@ def _counter_status(series: Series, start_us: float, end_us: float) -> tuple[str
     return "ok", None
 
 
-def _bracket(count: list[tuple[int, float]], start_us: float, end_us: float) -> tuple[int, int]:
+def bracket(count: list[tuple[int, float]], start_us: float, end_us: float) -> tuple[int, int]:
     """The counter's readings next outside the window."""
     before = [at for at, _ in count if at <= start_us]
     after = [at for at, _ in count if at >= end_us]

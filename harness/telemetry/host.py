@@ -120,8 +120,10 @@ def swap_traffic_pages(vmstat: str) -> tuple[int | None, int | None]:
 
 
 def tree_pids(pid: int, proc: Path = PROC) -> tuple[int, ...]:
-    """`pid` and its descendants. From the kernel's own lists of children where it keeps them, else from every
-    process's parent."""
+    """`pid` and its descendants, () when it is gone. From the kernel's own lists of children where it keeps them,
+    else from every process's parent."""
+    if not proc.is_dir():
+        return _tree_pids_psutil(pid)
     if not (proc / str(pid) / "task").is_dir():
         return ()
     found, at = [pid], 0
@@ -277,6 +279,15 @@ def _tree_by_parents(pid: int, proc: Path) -> tuple[int, ...]:
     for each in found:  # grows while it is walked
         found += [child for child, stat in parents.items() if stat and parent_pid(stat) == each and child not in found]
     return tuple(found)
+
+
+def _tree_pids_psutil(pid: int) -> tuple[int, ...]:
+    import psutil
+
+    try:
+        return (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True)))
+    except psutil.Error:
+        return ()
 
 
 def _tree_memory_psutil(pid: int) -> TreeMemory | None:

@@ -33,6 +33,8 @@ METRICS = (
     _metric("cpu_ours", "s", "/proc/PID/stat of our own process tree", "host", "counter"),
     _metric("cpu_steal", "s", "/proc/stat", "host", "counter"),
     _metric("swap_used", "B", "/proc/meminfo", "host", "sampled"),
+    _metric("swap_in", "B", "/proc/vmstat", "host", "counter"),
+    _metric("swap_out", "B", "/proc/vmstat", "host", "counter"),
     _metric("cpu_frequency", "Hz", "cpufreq scaling_cur_freq", "host", "sampled"),
 )
 
@@ -63,6 +65,8 @@ class HostSource:
             "cpu_ours": sample.tree_cpu_s,
             "cpu_steal": _known(sample.cpu.steal_s),
             "swap_used": _known(sample.swap_used_bytes),
+            "swap_in": _known(sample.swap_in_bytes),
+            "swap_out": _known(sample.swap_out_bytes),
             "cpu_frequency": _known(sample.frequency_hz),
         }
         memory = None if self._pid is None else host.tree_memory(self._pid, self._proc)

@@ -1,16 +1,18 @@
 """NVIDIA GPUs through nvidia-ml-py (`import pynvml`).
 
-Power is the instant one (field NVML_FI_DEV_POWER_INSTANT, milliwatts): `nvmlDeviceGetPowerUsage` is a mean over the last second
-on most cards since Ampere, and stands in only where the field is not known, as low_confidence. The energy counter (millijoules
-since the driver was loaded) is read at the edges of windows only: on consumer cards it is reported to lose energy when polled.
-Throttling comes as the driver's own counters of time spent slowed down, a sampled mask where a driver has none of those.
-GPUs are matched with CUDA_VISIBLE_DEVICES by index or UUID; the UUID itself is never kept.
+Power is the instant one (field NVML_FI_DEV_POWER_INSTANT, milliwatts): `nvmlDeviceGetPowerUsage` is a mean over the
+last second on most cards since Ampere, and stands in only where the field is not known, as low_confidence. The energy
+counter (millijoules since the driver was loaded) is read at the edges of windows only: on consumer cards it is
+reported to lose energy when polled. Throttling comes as the driver's own counters of time spent slowed down, a
+sampled mask where a driver has none of those. GPUs are matched with CUDA_VISIBLE_DEVICES by index or UUID; the UUID
+itself is never kept.
 
     nvidia-smi --query-gpu=power.draw.instant,enforced.power.limit --format=csv
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +23,14 @@ from harness.telemetry import host
 from harness.telemetry.source import POWER_PERIOD_S, STATE_PERIOD_S, Absent, Metric, Missing, Reading, Source
 
 FIELD_POWER_INSTANT = 186
-THROTTLE_FIELDS = {"throttled_power": 74, "throttled_sw_thermal": 269, "throttled_hw_thermal": 270, "throttled_hw_brake": 271}
-"""Nanoseconds that clocks were held down: by the power limit, by the driver for heat, by the chip for heat, by the supply."""
+THROTTLE_FIELDS = {
+    "throttled_power": 74,
+    "throttled_sw_thermal": 269,
+    "throttled_hw_thermal": 270,
+    "throttled_hw_brake": 271,
+}
+"""Nanoseconds that clocks were held down: by the power limit, by the driver for heat, by the chip for heat, by the
+supply."""
 SUCCESS = 0
 MENDS = {
     "LibraryNotFound": ("no NVIDIA driver", None),
@@ -75,7 +83,7 @@ class NvmlSource:
         self.metrics = tuple(metric for gpu in gpus for metric in self._metrics(gpu))
 
     def probe(self) -> Probe:
-        return Probe(True, self._driver, tuple(gpu.name for gpu in self._gpus.values()))
+        return Probe(True, self._driver, devices=tuple(gpu.name for gpu in self._gpus.values()))
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         fields: dict[str, dict[int, Reading]] = {}
@@ -93,10 +101,8 @@ class NvmlSource:
         self._pid = pid
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(self._nvml.NVMLError):
             self._nvml.nvmlShutdown()
-        except self._nvml.NVMLError:
-            pass
 
     def _metrics(self, gpu: Gpu) -> list[Metric]:
         """What this GPU can tell, found out by asking once. What it cannot is kept with the reason."""
@@ -107,7 +113,10 @@ class NvmlSource:
         power = metric("power", "W", "nvmlDeviceGetFieldValues POWER_INSTANT", "sampled", POWER_PERIOD_S)
         if isinstance(self._try(power, gpu), Missing):
             power = replace(
-                power, api="nvmlDeviceGetPowerUsage", status="low_confidence", reason="a mean over about the last second"
+                power,
+                api="nvmlDeviceGetPowerUsage",
+                status="low_confidence",
+                reason="a mean over about the last second",
             )
         throttle = [
             metric(name, "s", f"nvmlDeviceGetFieldValues {field}", "counter", STATE_PERIOD_S)
@@ -195,14 +204,16 @@ def _field(metric: Metric) -> int | None:
 
 
 def load() -> Any:
-    """The module of nvidia-ml-py. ImportError with the mend where it is not there, or another package sits in its place."""
+    """The module of nvidia-ml-py. ImportError with the mend where it is not there, or another package sits in its
+    place."""
     try:
         import pynvml
     except ImportError:
         raise ImportError("nvidia-ml-py is not installed; pip install nvidia-ml-py") from None
     if not hasattr(pynvml, "nvmlDeviceGetFieldValues") or not hasattr(pynvml, "NVML_FI_DEV_POWER_INSTANT"):
         raise ImportError(
-            "another package named pynvml hides nvidia-ml-py; pip uninstall pynvml; pip install --force-reinstall nvidia-ml-py"
+            "another package named pynvml hides nvidia-ml-py; "
+            "pip uninstall pynvml; pip install --force-reinstall nvidia-ml-py"
         )
     return pynvml
 
@@ -257,7 +268,8 @@ def open_source(nvml: Any = None, setting: str | None = None) -> Source:
 
 
 def facts(nvml: Any = None, setting: str | None = None) -> tuple[tuple[dict[str, Any], ...], dict[str, str]]:
-    """The GPUs' facts and the driver's versions for the fingerprint; empty where there are none. What is not told is None."""
+    """The GPUs' facts and the driver's versions for the fingerprint; empty where there are none. What is not told is
+    None."""
     try:
         nvml = nvml or load()
         nvml.nvmlInit()
@@ -279,7 +291,10 @@ def facts(nvml: Any = None, setting: str | None = None) -> tuple[tuple[dict[str,
     for gpu in _opened(nvml, setting):
         memory = ask("nvmlDeviceGetMemoryInfo", gpu.handle, nvml.nvmlMemory_v2)
         ecc = ask("nvmlDeviceGetEccMode", gpu.handle)
-        clock_mhz, bus_bits = ask("nvmlDeviceGetMaxClockInfo", gpu.handle, nvml.NVML_CLOCK_MEM), ask("nvmlDeviceGetMemoryBusWidth", gpu.handle)
+        clock_mhz, bus_bits = (
+            ask("nvmlDeviceGetMaxClockInfo", gpu.handle, nvml.NVML_CLOCK_MEM),
+            ask("nvmlDeviceGetMemoryBusWidth", gpu.handle),
+        )
         found.append(
             {
                 "name": gpu.name,

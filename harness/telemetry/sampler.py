@@ -184,6 +184,11 @@ class Sampler:
                     found.append(_judged(lane.source.name, metric, cut, t0_ns, start_ns, end_ns))
         return tuple(found)
 
+    def recent(self, seconds: float) -> tuple[Series, ...]:
+        """The readings of the last `seconds`, times relative to now."""
+        now = self._clock()
+        return self.window(now, now - round(seconds * 1e9), now)
+
     def forget(self, before_ns: int) -> None:
         """Drop readings older than `before_ns`, so that a run of days stays small."""
         for lane in self.lanes:

@@ -1,0 +1,134 @@
+"""The llama.cpp adapter against llama.cpp itself: batching must not change what is computed, and options must arrive."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backends.base import EngineError, ModelFile, Request
+
+pytest.importorskip("llama_cpp")
+
+from backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads
+from harness.models.synthetic import ensure_synthetic
+from harness.worker import drive
+
+
+def opened(**options: Any) -> LlamaCppSession:
+    path = ensure_synthetic("tiny", "F16")
+    return BACKEND.open(ModelFile("tiny", str(path), "gguf"), LlamaCppOptions(**options))
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[LlamaCppSession]:
+    made = opened(flash_attn="off")
+    yield made
+    made.close()
+
+
+def reference(session: LlamaCppSession, prompt: tuple[int, ...], length: int) -> list[int]:
+    """Greedy decoding by the plainest possible use of the library: one sequence, its own context, one token a call."""
+    from llama_cpp import llama_cpp as lib
+
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.flash_attn_type = 512, 512, 0
+    context = lib.llama_init_from_model(session._model, params)
+    vocabulary = session.info.vocab_size
+    out: list[int] = []
+    pending = list(prompt)
+    while len(out) < length:
+        tokens = (lib.llama_token * len(pending))(*pending)
+        assert lib.llama_decode(context, lib.llama_batch_get_one(tokens, len(pending))) == 0
+        logits = lib.llama_get_logits_ith(context, -1)
+        out.append(max(range(vocabulary), key=logits[0:vocabulary].__getitem__))
+        pending = [out[-1]]
+    lib.llama_free(context)
+    return out
+
+
+def batched(session: LlamaCppSession, prompts: list[tuple[int, ...]], length: int, users: int) -> list[list[int]]:
+    session.prepare(users, max(map(len, prompts)) + length)
+    out: list[list[int]] = [[] for _ in prompts]
+    for index, prompt in enumerate(prompts):
+        session.submit(Request(index, prompt, length))
+    while events := session.step():
+        for event in events:
+            out[event.request_id].append(event.token)
+    return out
+
+
+def agreement(a: list[list[int]], b: list[list[int]]) -> float:
+    pairs = [(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)]
+    return sum(x == y for x, y in pairs) / len(pairs)
+
+
+def test_continuous_batching_computes_what_one_sequence_alone_does(session: LlamaCppSession) -> None:
+    """Prompts of different lengths, more of them than places, so that sequences end and others take their place."""
+    make = drive.token_prompts(session.info.vocab_size, 60, "batching")
+    prompts = [make(user, 0)[: 10 + 9 * user] for user in range(5)]
+    alone = [reference(session, prompt, 12) for prompt in prompts]
+    together = batched(session, prompts, 12, users=3)
+    # Sums in another order may tip a near tie, after which greedy texts differ; wrong positions or caches differ at once.
+    assert [out[0] for out in together] == [out[0] for out in alone]
+    assert agreement(together, alone) > 0.8
+
+
+def test_a_prompt_in_several_batches_gives_the_same_text() -> None:
+    whole, cut = opened(flash_attn="off"), opened(flash_attn="off", n_batch=32, n_ubatch=16)
+    prompts = [drive.token_prompts(whole.info.vocab_size, 150, "chunks")(user, 0) for user in range(3)]
+    try:
+        assert agreement(batched(whole, prompts, 10, 3), batched(cut, prompts, 10, 3)) > 0.8
+    finally:
+        whole.close()
+        cut.close()
+
+
+def test_one_cache_for_all_users_gives_the_same_text(session: LlamaCppSession) -> None:
+    unified = opened(flash_attn="off", kv_unified=True)
+    prompts = [drive.token_prompts(session.info.vocab_size, 50, "unified")(user, 0) for user in range(4)]
+    try:
+        assert agreement(batched(session, prompts, 10, 4), batched(unified, prompts, 10, 4)) > 0.8
+    finally:
+        unified.close()
+
+
+def test_the_cache_type_shows_in_the_engines_own_account() -> None:
+    sizes = {}
+    for kind in ("f16", "q8_0"):
+        made = opened(type_k=kind, type_v=kind, flash_attn="on")
+        made.prepare(2, 512)
+        sizes[kind] = made.memory().kv_cache_bytes
+        assert made.info.kv_bits == {"f16": 16, "q8_0": 8.5}[kind]
+        made.close()
+    assert sizes["q8_0"] / sizes["f16"] == pytest.approx(8.5 / 16, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flash_attn": "maybe"}, "flash_attn = 'maybe': choose one of auto, off, on"),
+        ({"type_k": "q17"}, "type_k = 'q17'"),
+        ({"split_mode": "half"}, "split_mode = 'half'"),
+        ({"mmap": "perhaps"}, "mmap = 'perhaps'"),
+        ({"rpc_servers": ("127.0.0.1:1",)}, "RPC"),
+        ({"tensor_split": tuple([1.0] * 1000)}, "tensor_split has 1000 parts"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        opened(**options).prepare(1, 64)
+
+
+def test_threads_are_as_asked_or_the_cores_of_this_machine() -> None:
+    assert default_threads() >= 1
+    made = opened(threads=1)
+    assert made.info.threads == 1
+    made.close()
+
+
+def test_weights_are_the_sum_of_the_files_tensors(session: LlamaCppSession) -> None:
+    from harness.models.footprint import facts_from_gguf
+
+    facts = facts_from_gguf(ensure_synthetic("tiny", "F16"))
+    assert session.info.parameters == facts.parameters
+    assert session.info.weights_bytes <= facts.file_bytes

@@ -1,0 +1,139 @@
+"""The journal under torn lines, damage, and a disk that is really full."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError, UnavailableError
+from harness.run import journal
+
+CASES = [{"n": n, "text": "é" * n} for n in range(5)]
+
+
+def written(path: Path) -> Path:
+    made = journal.create(path, {"suite": "x"})
+    for case in CASES:
+        made.append(case)
+    made.close()
+    return path
+
+
+def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+    content = journal.read(written(tmp_path / "a" / "j.journal"))
+    assert content.header["suite"] == "x"
+    assert content.cases == CASES
+    assert content.dropped == ()
+    assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "j.journal"]  # the reserve is gone
+
+
+def test_cut_at_every_byte_loses_the_torn_case_alone(tmp_path: Path) -> None:
+    whole = written(tmp_path / "j.journal").read_bytes()
+    header_end = whole.index(b"\n") + 1
+    for cut in range(header_end, len(whole)):
+        path = tmp_path / "cut.journal"
+        path.write_bytes(whole[:cut])
+        content = journal.read(path)
+        finished = whole[header_end:cut].count(b"\n")
+        assert content.cases == CASES[:finished]
+        assert bool(content.dropped) == (not whole[:cut].endswith(b"\n"))
+
+
+def test_going_on_after_a_torn_line_keeps_both_sides(tmp_path: Path) -> None:
+    path = written(tmp_path / "j.journal")
+    path.write_bytes(path.read_bytes()[:-3])
+    again = journal.reopen(path)
+    again.append({"n": "new"})
+    again.close()
+    assert journal.read(path).cases == [*CASES[:4], {"n": "new"}]
+
+
+def test_a_damaged_line_in_the_middle_costs_that_case(tmp_path: Path) -> None:
+    path = written(tmp_path / "j.journal")
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = b"\0" * len(lines[2])
+    path.write_bytes(b"\n".join(lines))
+    content = journal.read(path)
+    assert content.cases == [CASES[0], *CASES[2:]]
+    assert "line 3" in content.dropped[0]
+
+
+@pytest.mark.parametrize("data", [b"", b"hello\n", b'{"format": "other"}\n', b"\xff\xfe\n"])
+def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "j.journal"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="not a journal"):
+        journal.read(path)
+
+
+def test_no_journal_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no journal"):
+        journal.read(tmp_path / "none")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UnavailableError, match="cannot write"):
+        journal.create(tmp_path / "sub" / "j.journal", {})
+
+
+def test_a_full_disk_still_takes_the_case_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write fails half-way, as on a full disk, until the reserve is given up."""
+    made = journal.create(tmp_path / "j.journal", {"suite": "x"})
+    made.append(CASES[0])
+    real = os.write
+    reserve = tmp_path / "j.reserve"
+    assert reserve.stat().st_size == journal.RESERVE_BYTES
+
+    def full(handle: int, data: bytes) -> int:
+        if reserve.exists():
+            real(handle, bytes(data)[:5])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(journal.DiskFull, match="every finished case is saved"):
+        made.append(CASES[1])
+    made.close()
+    assert journal.read(tmp_path / "j.journal").cases == CASES[:2]
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+from harness.run import journal
+path = Path(sys.argv[1]) / "j.journal"
+made = journal.create(path, {"suite": "x"})
+filler = (path.parent / "filler").open("wb", buffering=0)
+try:
+    while True:
+        filler.write(b"x" * 65536)
+except OSError:
+    pass
+try:
+    made.append({"n": 1, "text": "y" * 1_000_000})
+except journal.DiskFull as error:
+    print("full:", error)
+made.close()
+print("cases:", [case["n"] for case in journal.read(path).cases])
+"""
+
+
+def test_on_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A file system of 40 MB in a mount namespace of its own, filled to the last byte by another file."""
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare on this system")
+    script = f"mount -t tmpfs -o size=40m tmpfs {tmp_path} && exec {sys.executable} -c '{FULL_DISK}' {tmp_path}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0 and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert "full: the disk is full; every finished case is saved" in done.stdout
+    assert "cases: [1]" in done.stdout
