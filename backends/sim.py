@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from backends.base import EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, TokenEvent
+from backends.base import IDLE, EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, Step, TokenEvent
 
 VOCABULARY = 256
 
@@ -104,7 +104,7 @@ class SimSession:
     def submit(self, request: Request) -> None:
         self._waiting.append(request)
 
-    def step(self) -> list[TokenEvent]:
+    def step(self) -> Step:
         self._fail_on_purpose()
         if self._waiting:
             request = self._waiting.popleft()
@@ -112,22 +112,24 @@ class SimSession:
             self._running.append(_Running(request))
             return self._emit(self._running[-1:], 1)
         if not self._running:
-            return []
+            return IDLE
         chunk = self._options.tokens_per_chunk
         kv_bytes = self._kv * sum(one.context for one in self._running)
         self._advance(chunk * ((self._weights + kv_bytes) / self._bandwidth + self._options.step_overhead_s))
         return self._emit(self._running, chunk)
 
-    def _emit(self, requests: list[_Running], chunk: int) -> list[TokenEvent]:
+    def _emit(self, requests: list[_Running], chunk: int) -> Step:
         events = []
+        ids = []
         for one in requests:
             count = min(chunk, one.owed)
             one.owed -= count
             one.context += count
             digest = hashlib.blake2b(f"{one.request.id}/{one.owed}".encode(), digest_size=1).digest()
-            events.append(TokenEvent(one.request.id, self._now, count, one.owed == 0, digest[0]))
+            ids.append(digest[0])
+            events.append(TokenEvent(one.request.id, count, one.owed == 0))
         self._running = [one for one in self._running if one.owed]
-        return events
+        return Step(self._now, events, any(event.finished for event in events), ids)
 
     def _advance(self, seconds: float) -> None:
         self._now += round(seconds * 1e9)

@@ -1,7 +1,8 @@
-"""Read bandwidth of an NVIDIA GPU, with the driver alone: a kernel in PTX through libcuda, no CUDA toolkit and no torch.
+"""Read bandwidth of an NVIDIA GPU, with the driver alone: a kernel in PTX through libcuda, no CUDA toolkit and no
+torch.
 
-Every thread folds 16-byte words of device memory into one number, four loads in flight; the launch is timed by events on the
-device. Copying from device to device is measured beside it, but is no ceiling (67 % of peak on an H200).
+Every thread folds 16-byte words of device memory into one number, four loads in flight; the launch is timed by events
+on the device. Copying from device to device is measured beside it, but is no ceiling (67 % of peak on an H200).
 
     rate = bytes read / time between the events, the median over launches of the best launch shape
 
@@ -88,8 +89,8 @@ END:
     ret;
 }
 """
-"""Reads from `data` to `end`, which must be a whole number of rounds of 4 words per thread. The store never happens in practice; it
-keeps the loads from being thrown away."""
+"""Reads from `data` to `end`, which must be a whole number of rounds of 4 words per thread. The store never happens
+in practice; it keeps the loads from being thrown away."""
 
 
 class CudaError(Exception):
@@ -117,7 +118,8 @@ class Driver:
 
 
 def measure_cuda(index: int = 0, driver: Driver | None = None) -> Bandwidth:
-    """Read and copy bandwidth of GPU `index` (as CUDA counts) in bytes per second, or None with the reason. Takes about 1 s."""
+    """Read and copy bandwidth of GPU `index` (as CUDA counts) in bytes per second, or None with the reason. Takes
+    about 1 s."""
     device = f"cuda:{index}"
     try:
         return _measure(driver or Driver(), index, device)
@@ -151,7 +153,11 @@ def _measure(driver: Driver, index: int, device: str) -> Bandwidth:
         if data.value:
             driver.library.cuMemFree_v2(data)
         driver.library.cuDevicePrimaryCtxRelease_v2(handle)
-    said = None if size >= GIB else f"only {size / 1e6:.0f} MB read, a quarter of the free memory; part may come from cache"
+    said = (
+        None
+        if size >= GIB
+        else f"only {size / 1e6:.0f} MB read, a quarter of the free memory; part may come from cache"
+    )
     return Bandwidth(
         device,
         statistics.median(samples[best]),
@@ -178,7 +184,9 @@ def _reads(call: Callable[..., None], data: c_uint64, size: int, blocks: int) ->
     one, nothing = c_uint(1), c_uint(0)
 
     def launch() -> None:
-        call("cuLaunchKernel", kernel, c_uint(blocks), one, one, c_uint(THREADS), one, one, nothing, None, pointers, None)
+        call(
+            "cuLaunchKernel", kernel, c_uint(blocks), one, one, c_uint(THREADS), one, one, nothing, None, pointers, None
+        )
 
     try:
         return _timed(call, launch, used)

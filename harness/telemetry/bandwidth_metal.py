@@ -1,6 +1,7 @@
 """Read bandwidth of an Apple GPU: `mx.eval(mx.sum(x))` over 2-4 GiB, in whichever interpreter has mlx.
 
-It runs in a process of its own, so that the parent never holds a Metal device, and an interpreter for one engine can do it for all.
+It runs in a process of its own, so that the parent never holds a Metal device, and an interpreter for one engine can
+do it for all.
 
     python -c "from harness.telemetry.bandwidth_metal import measure_metal; print(measure_metal())"
 """
@@ -22,9 +23,8 @@ import mlx.core as mx
 size = int(sys.argv[1])
 if not size:
     limit = mx.device_info().get("max_recommended_working_set_size", 0) if mx.metal.is_available() else 0
-    size = max(2 << 28, min(4 << 30, limit // 4)) if limit else 1 << 28
-x = mx.random.bits((size // 4,)).view(mx.float32)
-x = mx.where(mx.isfinite(x), x, mx.array(1.0))
+    size = max(1 << 29, min(4 << 30, limit // 4)) if limit else 1 << 28
+x = mx.random.uniform(low=0.5, high=1.0, shape=(size // 4,))
 mx.eval(x)
 def rates(work, moved):
     found = []
@@ -62,7 +62,8 @@ def measure_metal(python: str = sys.executable, size_bytes: int = 0, time_limit_
 
 
 def parsed(answer: str) -> Bandwidth:
-    """The program's answer. Without Metal (mlx on Linux) there is no figure: a CPU's is measured by bandwidth.measure_cpu."""
+    """The program's answer. Without Metal (mlx on Linux) there is no figure: a CPU's is measured by
+    bandwidth.measure_cpu."""
     try:
         found = json.loads(answer.strip().splitlines()[-1])
         read, copy = statistics.median(found["read"]), statistics.median(found["copy"])

@@ -4,10 +4,10 @@ before it.
 A flag says what happened with its figures and stays with the case; nothing is dropped for it. Everything is read from
 the case's own Series: counters by their difference over the window, states by their samples in it.
 
-    throttled      clocks were held down for heat or supply for over 1 % of the window, or macOS reported thermal pressure
+    throttled      clocks were held down for heat or supply for over 1 % of the window, or macOS told thermal pressure
     power_capped   the power limit held clocks down for over 1 % of the window
     swapping       over 16 MB went to or from swap, or swap grew by as much
-    foreign_load   other programs held over 5 % of the cores, the hypervisor over 2 % (steal), or another program the GPU
+    foreign_load   other programs held over 5 % of the cores, the hypervisor over 2 % (steal), or another one the GPU
 """
 
 from __future__ import annotations

@@ -270,12 +270,13 @@ def open_source(nvml: Any = None, setting: str | None = None) -> Source:
 def facts(nvml: Any = None, setting: str | None = None) -> tuple[tuple[dict[str, Any], ...], dict[str, str]]:
     """The GPUs' facts and the driver's versions for the fingerprint; empty where there are none. What is not told is
     None."""
+    setting = setting if setting is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         nvml = nvml or load()
         nvml.nvmlInit()
+        opened = _opened(nvml, setting)
     except Exception:  # ImportError, or any NVMLError: no NVIDIA GPU to speak of
         return (), {}
-    setting = setting if setting is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
 
     def ask(name: str, *arguments: Any) -> Any:
         try:
@@ -288,7 +289,7 @@ def facts(nvml: Any = None, setting: str | None = None) -> tuple[tuple[dict[str,
         return None if milliwatts is None else milliwatts * 1e-3
 
     found = []
-    for gpu in _opened(nvml, setting):
+    for gpu in opened:
         memory = ask("nvmlDeviceGetMemoryInfo", gpu.handle, nvml.nvmlMemory_v2)
         ecc = ask("nvmlDeviceGetEccMode", gpu.handle)
         clock_mhz, bus_bits = (

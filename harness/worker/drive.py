@@ -1,7 +1,7 @@
 """The load loop: N users in a closed loop over one engine, each sending its next request as its last one ends.
 
-Single-threaded: submit for N users, step the engine, note when each token existed, submit the next. Everything else (prompt
-making, statistics, JSON) happens before or after. Inside the loop a token costs one list append.
+Single-threaded: submit for N users, step the engine, keep what it says, submit the next. Everything else (prompt making,
+sorting tokens to their requests, statistics, JSON) happens before or after: inside the loop a step costs one list append.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import hashlib
 import random
 import statistics
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from backends.base import EngineError, Request, Session
+from backends.base import EngineError, Request, Session, Step, TokenEvent
 from harness.records import RequestRecord
 
 PREFIX_TOKENS = 16
@@ -40,17 +41,13 @@ class Load:
     duration_ns: int | None = None
 
 
-class _Flight:
-    """A request on its way. Times are the session's clock."""
+class _Flight(NamedTuple):
+    """A request as it was sent, at `submitted_ns` of the session's clock."""
 
-    __slots__ = ("cached", "chunks", "error", "index", "prompt", "submitted", "times", "user")
-
-    def __init__(self, user: int, index: int, prompt: tuple[int, ...], submitted: int) -> None:
-        self.user, self.index, self.prompt, self.submitted = user, index, prompt, submitted
-        self.times: list[int] = []
-        self.chunks: list[int] = []
-        self.cached: int | None = None
-        self.error: str | None = None
+    user: int
+    index: int
+    prompt: tuple[int, ...]
+    submitted_ns: int
 
 
 def token_prompts(vocabulary: int, length: int, seed: str) -> Callable[[int, int], tuple[int, ...]]:
@@ -98,63 +95,74 @@ def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
     ahead = load.requests_per_user if load.duration_ns is None else BODIES_PER_USER
     ready = {(user, index): load.prompt(user, index) for user in range(load.users) for index in range(ahead)}
     flights: list[_Flight] = []
+    log: list[Step] = []
     clock, step = session.clock, session.step
+
+    def send(user: int, index: int) -> None:
+        prompt = ready.pop((user, index), None) or load.prompt(user, index)
+        flights.append(_Flight(user, index, prompt, clock()))
+        session.submit(Request(len(flights) - 1, prompt, load.output_tokens))
+
     gc.collect()
     gc.disable()
     try:
-        start = clock()
-
-        def send(user: int, index: int) -> None:
-            prompt = ready.pop((user, index), None) or load.prompt(user, index)
-            request = Request(len(flights), prompt, load.output_tokens)
-            flights.append(_Flight(user, index, prompt, clock()))
-            session.submit(request)
-
         for user in range(load.users):
             send(user, 0)
+        start = flights[0].submitted_ns
         unfinished = load.users
         while unfinished:
-            events = step()
-            if not events:
+            moved = step()
+            log.append(moved)
+            if moved.ended:
+                for event in moved.events:
+                    if event.finished:
+                        unfinished -= 1
+                        flight = flights[event.request_id]
+                        following = flight.index + 1
+                        if (
+                            following < load.requests_per_user
+                            if load.duration_ns is None
+                            else clock() - start < load.duration_ns
+                        ):
+                            unfinished += 1
+                            send(flight.user, following)
+            elif not moved.events:
                 raise EngineError("decode", f"the engine went idle with {unfinished} requests unfinished")
-            for request_id, time_ns, tokens, finished, _, cached, error in events:
-                flight = flights[request_id]
-                if tokens:
-                    flight.times.append(time_ns)
-                    flight.chunks.append(tokens)
-                if finished:
-                    flight.cached, flight.error = cached, error
-                    unfinished -= 1
-                    following = flight.index + 1
-                    if (
-                        following < load.requests_per_user
-                        if load.duration_ns is None
-                        else clock() - start < load.duration_ns
-                    ):
-                        unfinished += 1
-                        send(flight.user, following)
     finally:
         gc.enable()
-    first = flights[0].submitted
     sent = hashlib.sha256()
     for flight in flights:
         sent.update(array("i", flight.prompt).tobytes())
-    return first, list(_records(flights, first)), sent.hexdigest()
+    return start, _records(flights, log), sent.hexdigest()
 
 
-def _records(flights: list[_Flight], start: int) -> Iterator[RequestRecord]:
-    for flight in flights:
-        single = all(count == 1 for count in flight.chunks)
-        yield RequestRecord(
+def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
+    """Each request with its own tokens out of the log of all steps."""
+    start = flights[0].submitted_ns
+    stamps: list[list[int]] = [[] for _ in flights]
+    chunks: list[list[int]] = [[] for _ in flights]
+    ends: list[TokenEvent | None] = [None] * len(flights)
+    for step in log:
+        stamp = (step.time_ns - start) // 1000
+        for event in step.events:
+            if event.tokens:
+                stamps[event.request_id].append(stamp)
+                chunks[event.request_id].append(event.tokens)
+            if event.finished:
+                ends[event.request_id] = event
+    return [
+        RequestRecord(
             user=flight.user,
             index=flight.index,
             prompt_tokens=len(flight.prompt),
-            submit_us=(flight.submitted - start) // 1000,
-            token_us=tuple((stamp - start) // 1000 for stamp in flight.times),
-            chunk_tokens=None if single else tuple(flight.chunks),
-            cached_tokens=flight.cached,
-            error=flight.error,
+            submit_us=(flight.submitted_ns - start) // 1000,
+            token_us=tuple(times),
+            chunk_tokens=None if all(count == 1 for count in counts) else tuple(counts),
+            cached_tokens=end.cached_tokens if end else None,
+            error=end.error if end else None,
         )
+        for flight, times, counts, end in zip(flights, stamps, chunks, ends, strict=True)
+    ]
 
 
 def round_tpot_us(records: list[RequestRecord]) -> float | None:

@@ -51,9 +51,9 @@ def batched(session: LlamaCppSession, prompts: list[tuple[int, ...]], length: in
     out: list[list[int]] = [[] for _ in prompts]
     for index, prompt in enumerate(prompts):
         session.submit(Request(index, prompt, length))
-    while events := session.step():
-        for event in events:
-            out[event.request_id].append(event.token)
+    while (step := session.step()).events:
+        for event, token in zip(step.events, step.token_ids, strict=True):
+            out[event.request_id].append(int(token))
     return out
 
 
@@ -132,3 +132,15 @@ def test_weights_are_the_sum_of_the_files_tensors(session: LlamaCppSession) -> N
     facts = facts_from_gguf(ensure_synthetic("tiny", "F16"))
     assert session.info.parameters == facts.parameters
     assert session.info.weights_bytes <= facts.file_bytes
+
+
+def test_sequences_stand_in_the_order_of_their_ids_after_every_change(session: LlamaCppSession) -> None:
+    """Otherwise llama.cpp reads the weights once for every user instead of once for all (measured: 5.3 ms against 1.6)."""
+    session.prepare(6, 64)
+    make = drive.token_prompts(session.info.vocab_size, 20, "order")
+    for index in range(12):
+        session.submit(Request(index, make(index, 0), 8 + index % 3))
+    while session.step().events:
+        ids = [sequence.id for sequence in session._decoding]
+        if session._rows_are_current:
+            assert ids == sorted(ids)

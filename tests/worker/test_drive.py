@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from backends.base import EngineError, ModelFile, Request, TokenEvent
+from backends.base import IDLE, EngineError, ModelFile, Request, Step
 from backends.sim import SimOptions, SimSession
 from harness.worker import drive
 
@@ -78,8 +78,8 @@ def test_chunks_of_several_tokens_are_recorded_as_such() -> None:
 
 def test_an_engine_that_goes_idle_too_soon_is_an_error() -> None:
     class Lazy(SimSession):
-        def step(self) -> list[TokenEvent]:
-            return []
+        def step(self) -> Step:
+            return IDLE
 
     with pytest.raises(EngineError, match="idle with 2 requests unfinished"):
         drive.drive(Lazy(MODEL, SimOptions()), load(users=2))

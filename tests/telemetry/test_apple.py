@@ -1,0 +1,244 @@
+"""macOS played by the test at the seam of darwin.py: channels as IOReport names them on one die and two, batches,
+stuck counters."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+
+import pytest
+
+from harness.telemetry import apple, darwin, energy
+from harness.telemetry.darwin import Channel, Footprint
+from harness.telemetry.sampler import Sampler
+from harness.telemetry.source import Missing, Source
+
+S = 1_000_000_000
+
+
+def m3_max(cpu_mj: int, gpu_nj: int, dram_mj: int = 0) -> list[Channel]:
+    """The channels of one die, with those beside them that must not be counted again."""
+    return [
+        Channel("EACC_CPU0", "mJ", cpu_mj // 4),
+        Channel("PCPU0 Energy", "mJ", cpu_mj // 4),
+        Channel("CPU Energy", "mJ", cpu_mj),
+        Channel("GPU SRAM", "mJ", 7),
+        Channel("GPU Energy", "nJ", gpu_nj),
+        Channel("ANE", "mJ", 0),
+        Channel("DRAM", "mJ", dram_mj),
+        Channel("AMCC", "mJ", 99),
+    ]
+
+
+ULTRA = [
+    Channel("DIE_0_CPU Energy", "mJ", 9000),
+    Channel("DIE_1_CPU Energy", "mJ", 6000),
+    Channel("DIE_0_EACC_CPU Energy", "mJ", 5000),
+    Channel("GPU Energy", "nJ", 80_000_000_000),
+    Channel("ANE0", "mJ", 1),
+    Channel("ANE0_1", "mJ", 2),
+    Channel("DRAM0", "mJ", 400),
+    Channel("DRAM0_1", "mJ", 600),
+    Channel("DRAM1", "uJ", 500_000),
+]
+
+
+class FakeMac:
+    """Answers from lists; the last answer stays."""
+
+    def __init__(self, energies: list[list[Channel]]) -> None:
+        self.energies = energies
+        self.watts = 61.5
+        self.pressure = 0
+        self.refuse: dict[str, OSError] = {}
+        self.closed = False
+
+    def _check(self, name: str) -> None:
+        if name in self.refuse:
+            raise self.refuse[name]
+
+    def energy(self) -> list[Channel]:
+        self._check("energy")
+        return self.energies.pop(0) if len(self.energies) > 1 else self.energies[0]
+
+    def smc_float(self, key: str) -> float:
+        assert key == "PSTR"
+        self._check("smc")
+        return self.watts
+
+    def thermal_pressure(self) -> int:
+        self._check("thermal")
+        return self.pressure
+
+    def footprint(self, pid: int) -> Footprint:
+        self._check("footprint")
+        return Footprint(2_000_000_000, 3_000_000_000)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.busy_s = 0.0
+
+
+def source_of(mac: FakeMac, time: Time | None = None) -> Source:
+    time = time or Time()
+    return apple.open_source(lambda: mac, lambda: time.now_ns, lambda: time.busy_s)
+
+
+def read(source: Source) -> dict[str, float | Missing]:
+    metrics = [metric for metric in source.metrics if metric.readable]
+    return dict(zip((metric.device or metric.name for metric in metrics), source.read(metrics), strict=True))
+
+
+def test_one_die_counts_whole_names_alone() -> None:
+    assert apple.part_joules(m3_max(12_000, 30_000_000_000, 800)) == {
+        "cpu": pytest.approx(12.0),
+        "gpu": pytest.approx(30.0),
+        "ane": 0.0,
+        "dram": pytest.approx(0.8),
+    }
+
+
+def test_two_dies_are_added() -> None:
+    found = apple.part_joules(ULTRA)
+    assert found["cpu"] == pytest.approx(15.0)
+    assert found["gpu"] == pytest.approx(80.0)
+    assert found["ane"] == pytest.approx(0.003)
+    assert found["dram"] == pytest.approx(1.5)
+
+
+def test_an_unknown_unit_is_no_figure() -> None:
+    assert apple.part_joules([Channel("CPU Energy", "events", 5), Channel("GPU Energy", "mJ", 5)]) == {"gpu": 0.005}
+
+
+def test_gains_add_up_to_a_counter() -> None:
+    mac = FakeMac([[], m3_max(0, 0), m3_max(1000, 2_000_000_000), m3_max(3000, 4_000_000_000)])
+    source = source_of(mac)
+    first, second = read(source), read(source)
+    assert [first["cpu"], second["cpu"], first["gpu"], second["gpu"]] == pytest.approx([1.0, 4.0, 2.0, 6.0])
+    assert second["power"] == 61.5 and second["thermal_pressure"] == 0.0
+    source.close()
+    assert mac.closed
+
+
+def test_batched_publication_is_right_over_ten_seconds_and_null_below() -> None:
+    # 20 W of CPU published every second reading only (nothing, then 40 J); 30 W of GPU fresh each time.
+    time = Time()
+    batches = [m3_max(40_000 if k % 2 else 0, 30_000_000_000) for k in range(40)]
+    source = source_of(FakeMac([[], m3_max(0, 0), *batches]), time)
+
+    def wait(seconds: float) -> bool:
+        time.now_ns += round(seconds * 1e9)
+        return time.now_ns > 30 * S
+
+    sampler = Sampler([source], lambda: time.now_ns, wait)
+    sampler.lanes[0].run()
+    readings = sampler.window(0, 5 * S, 25 * S)
+    long = {each.device: each for each in energy.case_energies(readings, 5_000_000, 25_000_000)}
+    assert long["cpu"].joules == pytest.approx(400, rel=0.02)
+    assert long["gpu"].joules == pytest.approx(600)
+    assert long[None].joules == pytest.approx(61.5 * 20) and long[None].scope == "host"
+    short = {each.device: each for each in energy.case_energies(readings, 5_000_000, 10_000_000)}
+    assert short["cpu"].joules is None and short["cpu"].reason == "window of 5.00 s; apple needs 10 s"
+    assert short["gpu"].joules == pytest.approx(150)
+
+
+def test_a_stuck_cpu_counter_is_unavailable_a_resting_one_is_not() -> None:
+    time = Time()
+    source = source_of(FakeMac([[], m3_max(1000, 1), m3_max(0, 5)]), time)
+    time.now_ns, time.busy_s = 4 * S, 8.0
+    assert read(source)["cpu"] == 0.0
+    time.now_ns = 6 * S
+    values = read(source)
+    assert values["cpu"] == Missing("the CPU counter stands still while the CPU works")
+    assert values["gpu"] == pytest.approx(1e-8)
+    idle = Time()
+    resting = source_of(FakeMac([[], m3_max(1000, 1), m3_max(0, 5)]), idle)
+    idle.now_ns = 60 * S
+    assert read(resting)["cpu"] == 0.0
+
+
+def test_what_macos_refuses_is_denied_and_the_rest_stays() -> None:
+    mac = FakeMac([[], m3_max(1, 1)])
+    mac.refuse["smc"] = PermissionError("macOS does not let this program open the SMC")
+    source = source_of(mac)
+    power = next(metric for metric in source.metrics if metric.name == "power")
+    assert (power.status, power.reason) == ("denied", "macOS does not let this program open the SMC")
+    assert "power" not in read(source) and "cpu" in read(source)
+    assert source.probe().usable
+
+
+def test_no_energy_channels() -> None:
+    source = source_of(FakeMac([[], [Channel("something", "mJ", 1)]]))
+    (found,) = [metric for metric in source.metrics if metric.name == "energy"]
+    assert found.status == "unavailable" and found.reason is not None and "none of the known channels" in found.reason
+    mac = FakeMac([[]])
+    mac.refuse["energy"] = OSError('IOReport has no group "Energy Model"')
+    (found,) = [metric for metric in source_of(mac).metrics if metric.name == "energy"]
+    assert found.reason == 'IOReport has no group "Energy Model"'
+
+
+def test_an_smc_that_fails_in_the_middle_is_missing() -> None:
+    mac = FakeMac([[], m3_max(1, 1)])
+    source = source_of(mac)
+    mac.refuse["smc"] = OSError("the SMC does not answer (0x0, 132)")
+    assert read(source)["power"] == Missing("the SMC does not answer (0x0, 132)")
+
+
+def test_footprint_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(FakeMac([[], m3_max(1, 1)]))
+    assert read(source)["footprint"] == Missing("no worker is running")
+    monkeypatch.setattr("harness.telemetry.host.tree_pids", lambda pid: (pid, pid + 1))
+    source.watch(100)
+    values = read(source)
+    assert (values["footprint"], values["footprint_lifetime_max"]) == (4e9, 6e9)
+
+
+def test_another_system_has_no_such_libraries() -> None:
+    def missing() -> FakeMac:
+        raise OSError("/usr/lib/libIOReport.dylib: cannot open shared object file")
+
+    probe = apple.open_source(missing).probe()
+    assert not probe.usable and probe.reason == "macOS' own interfaces cannot be loaded (OSError)"
+
+
+def test_layouts_are_those_of_the_system() -> None:
+    assert ctypes.sizeof(darwin.SmcMessage) == 80
+    assert (darwin.SmcMessage.info.offset, darwin.SmcMessage.command.offset, darwin.SmcMessage.bytes.offset) == (
+        28,
+        42,
+        48,
+    )
+    assert ctypes.sizeof(darwin.RusageV4) == 296
+    assert (darwin.RusageV4.phys_footprint.offset, darwin.RusageV4.lifetime_max_phys_footprint.offset) == (72, 240)
+    assert darwin.four_characters("PSTR") == 0x50535452
+
+
+def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"hw.memsize": "549755813888", "iogpu.wired_limit_mb": "0"}
+    monkeypatch.setattr("harness.telemetry.host.sysctl", answers.get)
+    profile = {
+        "SPDisplaysDataType": [
+            {
+                "_name": "kHW_AppleM3UltraItem",
+                "sppci_model": "Apple M3 Ultra",
+                "sppci_cores": "80",
+                "spdisplays_mtlgpufamilysupport": "spdisplays_metal4",
+                "spdisplays_ndrvs": [{"_spdisplays_display-serial-number": "SECRET"}],
+            }
+        ]
+    }
+    (found,) = apple.gpus(json.dumps(profile))
+    assert found == {
+        "name": "Apple M3 Ultra",
+        "vendor": "Apple",
+        "cores": 80,
+        "memory_bytes": 549755813888,
+        "wired_limit_bytes": None,
+        "metal": "spdisplays_metal4",
+    }
+    assert apple.gpus("not json") == ()
