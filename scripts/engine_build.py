@@ -187,7 +187,7 @@ def plan(version: str) -> Plan:
     """What this machine gets of llama-cpp-python `version`."""
     nvcc = find_nvcc()
     gpus = None if platform.system() == "Darwin" else nvidia_gpus()
-    build = choose_build(platform.system(), os.environ.get("RIGBENCH_LLAMA_BUILD"), nvcc, gpus)
+    build = choose_build(platform.system(), os.environ.get("RIGBENCH_LLAMA_BUILD") or None, nvcc, gpus)
     return Plan(build, build_environment(build, nvcc), build_key(version, build, nvcc))
 
 

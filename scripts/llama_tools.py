@@ -1,13 +1,14 @@
 """llama.cpp's own llama-bench and llama-batched-bench, made to load the very libraries that the Python package loads.
 
-    .venv/bin/python scripts/llama_tools.py            # builds them (about 2 minutes on 2 cores) and says where they are
+    .venv/bin/python scripts/llama_tools.py     # builds them (about 2 minutes on 2 cores) and says where they are
 
-Only the two tools and llama.cpp's helpers are compiled, from the source that llama-cpp-python's package carries; libllama and
-libggml are those in site-packages. So a difference between the tools' figures and ours is not a difference of builds.
+Only the two tools and llama.cpp's helpers are compiled, from the source in llama-cpp-python's package; libllama
+and libggml are those in site-packages. So a difference between the tools' figures and ours is not one of builds.
 """
 
 from __future__ import annotations
 
+import filecmp
 import importlib.metadata
 import importlib.util
 import json
@@ -89,7 +90,7 @@ def fail(sentence: str) -> None:
 
 
 def build_tools(source: Path | None = None) -> Tools:
-    """Build what is not built yet. `source` is an unpacked source package; None has pip download the installed version's."""
+    """Build what is not built yet. `source` is an unpacked source package; with None, pip downloads it."""
     package = importlib.util.find_spec("llama_cpp")
     if package is None or package.origin is None:
         fail("llama-cpp-python is not installed in this Python: run scripts/test once, and then .venv/bin/python this.")
@@ -114,8 +115,26 @@ def build_tools(source: Path | None = None) -> Tools:
     log = folder / "build.log"
     print(f"Building {' and '.join(TOOLS)} of llama-cpp-python {version}: about 2 minutes the first time", flush=True)
     with log.open("wb") as output:
-        configure = ["cmake", *generator, "-S", folder / "project", "-B", build, *(f"-D{k}={v}" for k, v in settings.items())]
-        compile_ = ["cmake", "--build", build, "--config", "Release", "--parallel", str(os.cpu_count() or 1), "--target", *TOOLS]
+        configure = [
+            "cmake",
+            *generator,
+            "-S",
+            folder / "project",
+            "-B",
+            build,
+            *(f"-D{k}={v}" for k, v in settings.items()),
+        ]
+        compile_ = [
+            "cmake",
+            "--build",
+            build,
+            "--config",
+            "Release",
+            "--parallel",
+            str(os.cpu_count() or 1),
+            "--target",
+            *TOOLS,
+        ]
         for command in (configure, compile_):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode != 0:
                 fail(f"the tools do not build; the reason is at the end of {log}.")
@@ -132,29 +151,40 @@ def unpacked_source(folder: Path, version: str) -> Path:
     archives = folder / "archive"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", archives]
     if subprocess.run([*command, f"llama-cpp-python=={version}"], capture_output=True, check=False).returncode != 0:
-        fail(f"pip cannot download the source package of llama-cpp-python {version}: check the network and pip's settings.")
+        fail(
+            f"pip cannot download llama-cpp-python {version} as a source package: check the network and pip's settings."
+        )
     with tarfile.open(next(archives.glob("*.tar.gz"))) as archive:
         archive.extractall(folder, filter="data")
     return source
 
 
 def loaded_libraries(tools: Tools) -> list[Path]:
-    """The llama.cpp libraries that llama-bench really loads, as the system's loader tells. [] where it cannot be asked."""
+    """The llama.cpp libraries that llama-bench loads, as the system's loader tells. [] where it cannot be asked."""
     asking = {"linux": ["ldd"], "darwin": ["otool", "-L"]}.get(sys.platform)
     if asking is None:
         return []
-    output = subprocess.run([*asking, tools.bench], capture_output=True, text=True, env=environment(tools), check=True).stdout
+    output = subprocess.run(
+        [*asking, tools.bench], capture_output=True, text=True, env=environment(tools), check=True
+    ).stdout
     names = re.findall(r"(\S*lib(?:llama|ggml)[^\s]*)(?: => (\S+))?", output)
     return [Path((found or name).replace("@rpath", str(tools.engine_lib))) for name, found in names]
 
 
 def say_libraries(tools: Tools) -> None:
-    """Print that the tools and the package share their libraries, and end if they do not."""
+    """Print that the tools and the package share their libraries, and end if they do not.
+
+    A wheel holds no links: `libllama.so`, which Python opens, and `libllama.so.0`, which the linker noted, are copies.
+    """
     loaded = loaded_libraries(tools)
     strange = [path for path in loaded if path.resolve().parent != tools.engine_lib.resolve()]
     if strange or (not loaded and sys.platform != "win32"):
         fail(f"llama-bench loads {strange or 'nothing'}, not the libraries in {tools.engine_lib}.")
-    print(f"llama-bench and the Python package load the same files: {', '.join(path.name for path in loaded)}", flush=True)
+    for path in loaded:
+        opened = path.with_name(path.name.split(".")[0] + path.suffixes[0])
+        if opened.exists() and not filecmp.cmp(path, opened, shallow=False):
+            fail(f"{path.name} and {opened.name} differ: install llama-cpp-python anew.")
+    print(f"llama-bench loads the Python package's own {', '.join(path.name for path in loaded)}", flush=True)
 
 
 def environment(tools: Tools) -> dict[str, str]:
@@ -195,7 +225,22 @@ def batched_tps(tools: Tools, model: Path, flags: Flags, *, users: int, prompt: 
     """llama-batched-bench once: decode tokens/s of `users` users in all, each `prompt` tokens deep."""
     per_user = -(-(prompt + output) // 256) * 256  # the cells that rigbench's backend asks for
     layers = "all" if flags.n_gpu_layers < 0 else flags.n_gpu_layers
-    words = ["-m", model, "-c", users * per_user, "-npp", prompt, "-ntg", output, "-npl", users, "-ngl", layers, "-fit", "off"]
+    words = [
+        "-m",
+        model,
+        "-c",
+        users * per_user,
+        "-npp",
+        prompt,
+        "-ntg",
+        output,
+        "-npl",
+        users,
+        "-ngl",
+        layers,
+        "-fit",
+        "off",
+    ]
     unified = "--kv-unified" if flags.kv_unified else "--no-kv-unified"
     command = [tools.batched, *map(str, words), *flags.words(), unified, "--output-format", "jsonl"]
     return parse_batched(run_tool(tools, command))[users]["speed_tg"]

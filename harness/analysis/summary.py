@@ -13,6 +13,8 @@ from harness.analysis import stats
 from harness.analysis.metrics import CaseMetrics, case_metrics, noise_flag, request_metrics
 from harness.records import CaseResult, Prediction, RunDocument
 
+ROUNDING = 0.005
+"""Stamps are whole microseconds, so an engine at its ceiling may come out a hair above it."""
 ESTIMATED = ("user_tps", "output_tps", "ttft_s", "tpot_s", "prefill_tps", "latency_s")
 
 
@@ -79,7 +81,7 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
     evidence = {flag.name: flag.evidence for metrics in reversed(each) for flag in metrics.flags}
     if (noisy := noise_flag(_values(each, "user_tps"))) is not None:
         evidence[noisy.name] = noisy.evidence
-    if user_tps is not None and ceiling is not None and user_tps > ceiling:
+    if user_tps is not None and ceiling is not None and user_tps > ceiling * (1 + ROUNDING):
         evidence["above_ceiling"] = (
             f"{user_tps:.4g} tokens/s are more than the {ceiling:.4g} that the memory bandwidth allows: the byte count or the "
             "bandwidth is wrong, or the weights stay in the processor's cache"

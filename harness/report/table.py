@@ -57,12 +57,8 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
     width = console.width
     columns = [column for column in COLUMNS if column.min_width <= width]
     for heading in dict.fromkeys((row.backend, row.model) for row in rows):
-        table = Table(
-            title=f"{heading[1]} on {heading[0]}",
-            title_justify="left",
-            box=box.SIMPLE_HEAD if console.is_terminal else None,
-            pad_edge=False,
-        )
+        console.print(Text(f"{heading[1]} on {heading[0]}", style="bold"))
+        table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
         table.add_column("workload", no_wrap=True)
         for column in columns:
             table.add_column(column.title, justify="left" if column.title == "flags" else "right", no_wrap=column.title != "flags")

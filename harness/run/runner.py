@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,14 @@ class Run:
     created_unix: float
     report: Report
     done: dict[str, tuple[CaseResult, EngineInfo | None]]
+    start_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self._start_ns = now_ns() - round((time.time() - self.created_unix) * 1e9)
+        self.start_ns = now_ns() - round((time.time() - self.created_unix) * 1e9)
 
     def seconds_at(self, stamp_ns: int) -> float:
         """Seconds from the run's creation, across resumption too."""
-        return round((stamp_ns - self._start_ns) / 1e9, 6)
+        return round((stamp_ns - self.start_ns) / 1e9, 6)
 
 
 def execute(run: Run) -> None:

@@ -55,7 +55,7 @@ class CpuTimes:
 
 @dataclass(frozen=True, slots=True)
 class HostSample:
-    """One reading of the host. `tree_cpu_s` is the CPU time of our own process trees; counters count from boot or
+    """One reading of the host. `tree_cpu_s` is the CPU time of our own processes; counters count from boot or
     their start."""
 
     cpu: CpuTimes
@@ -145,10 +145,15 @@ def process_exists(pid: int) -> bool:
 
 def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:
     """Memory of `pid` and its descendants now; None when the process is gone."""
+    return memory_of(tree_pids(pid, proc), proc)
+
+
+def memory_of(pids: Iterable[int], proc: Path = PROC) -> TreeMemory | None:
+    """Memory of these processes together; None when all are gone."""
     if not proc.is_dir():
-        return _tree_memory_psutil(pid)
+        return _memory_psutil(pids)
     rss = anonymous = file_backed = hwm = processes = 0
-    for each in tree_pids(pid, proc):
+    for each in pids:
         values = status_bytes(read_text(proc / str(each) / "status"))
         if "VmRSS" not in values:  # it ended between the listing and the reading, or is a zombie
             continue
@@ -176,12 +181,11 @@ def reset_peak(pid: int, proc: Path = PROC) -> bool:
 
 
 def host_sample(pids: Iterable[int], proc: Path = PROC, cpu_sysfs: Path = CPU_SYSFS) -> HostSample:
-    """CPU, swap and frequency now; `pids` are the roots of the process trees that are ours."""
+    """CPU, swap and frequency now; `pids` are the processes that are ours (see tree_pids)."""
     if not (proc / "stat").is_file():
         return _host_sample_psutil(pids)
     ticks = os.sysconf("SC_CLK_TCK")
-    ours = {each for pid in pids for each in tree_pids(pid, proc)}
-    stats = [read_text(proc / str(each) / "stat") for each in ours]
+    stats = [read_text(proc / str(each) / "stat") for each in pids]
     page = os.sysconf("SC_PAGE_SIZE")
     pages_in, pages_out = swap_traffic_pages(read_text(proc / "vmstat"))
     return HostSample(
@@ -290,13 +294,16 @@ def _tree_pids_psutil(pid: int) -> tuple[int, ...]:
         return ()
 
 
-def _tree_memory_psutil(pid: int) -> TreeMemory | None:
+def _memory_psutil(pids: Iterable[int]) -> TreeMemory | None:
     import psutil
 
-    try:
-        root = psutil.Process(pid)
-        infos = [process.memory_info() for process in [root, *root.children(recursive=True)]]
-    except psutil.Error:
+    infos = []
+    for pid in pids:
+        try:
+            infos.append(psutil.Process(pid).memory_info())
+        except psutil.Error:
+            continue
+    if not infos:
         return None
     peaks = [getattr(info, "peak_wset", None) for info in infos]
     return TreeMemory(
@@ -315,11 +322,10 @@ def _host_sample_psutil(pids: Iterable[int]) -> HostSample:
     tree_cpu_s = 0.0
     for pid in pids:
         try:
-            root = psutil.Process(pid)
-            used = [process.cpu_times() for process in [root, *root.children(recursive=True)]]
+            used = psutil.Process(pid).cpu_times()
         except psutil.Error:
             continue
-        tree_cpu_s += sum(each.user + each.system for each in used)
+        tree_cpu_s += used.user + used.system
     swap = psutil.swap_memory()
     return HostSample(
         cpu=CpuTimes(times.user + times.system + getattr(times, "nice", 0.0), times.idle, None),

@@ -18,6 +18,9 @@ from harness.telemetry.source import STATE_PERIOD_S, Metric, Missing, Reading
 
 NO_WORKER = Missing("no worker is running")
 NOT_KNOWN = Missing("this system does not tell")
+TREE_EVERY = 4
+"""A tree of processes is listed anew every so many readings: it changes rarely, and listing costs more than reading
+it."""
 _TREE_API = "/proc/PID/status of the process tree"
 
 
@@ -49,6 +52,9 @@ class HostSource:
     def __init__(self, own_pid: int | None = None, proc: Path = host.PROC, cpu_sysfs: Path = host.CPU_SYSFS) -> None:
         self._own_pid = own_pid or os.getpid()
         self._pid: int | None = None
+        self._ours: tuple[int, ...] = ()
+        self._worker: tuple[int, ...] = ()
+        self._until_listing = 0
         self._proc = proc
         self._cpu_sysfs = cpu_sysfs
 
@@ -57,9 +63,15 @@ class HostSource:
 
     def watch(self, pid: int | None) -> None:
         self._pid = pid
+        self._until_listing = 0
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        sample = host.host_sample([self._own_pid], self._proc, self._cpu_sysfs)
+        if self._until_listing == 0:
+            self._until_listing = TREE_EVERY
+            self._ours = host.tree_pids(self._own_pid, self._proc)
+            self._worker = () if self._pid is None else host.tree_pids(self._pid, self._proc)
+        self._until_listing -= 1
+        sample = host.host_sample(self._ours, self._proc, self._cpu_sysfs)
         values: dict[str, Reading] = {
             "cpu_busy": sample.cpu.busy_s,
             "cpu_ours": sample.tree_cpu_s,
@@ -69,7 +81,7 @@ class HostSource:
             "swap_out": _known(sample.swap_out_bytes),
             "cpu_frequency": _known(sample.frequency_hz),
         }
-        memory = None if self._pid is None else host.tree_memory(self._pid, self._proc)
+        memory = host.memory_of(self._worker, self._proc)
         if memory is None:
             values |= dict.fromkeys(("rss", "rss_anonymous", "rss_file_backed"), NO_WORKER)
         else:

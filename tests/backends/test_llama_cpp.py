@@ -144,3 +144,29 @@ def test_sequences_stand_in_the_order_of_their_ids_after_every_change(session: L
         ids = [sequence.id for sequence in session._decoding]
         if session._rows_are_current:
             assert ids == sorted(ids)
+
+
+def test_a_model_without_a_positive_logit_is_still_decoded_greedily(
+    session: LlamaCppSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative floats compare the other way round as integers; shifting every logit below 0 must not change the text."""
+    import numpy as np
+
+    prompts = [drive.token_prompts(session.info.vocab_size, 30, "negative")(user, 0) for user in range(3)]
+    plain = batched(session, prompts, 6, 3)
+    real = session._llama_get_logits
+    shifted: list[Any] = []
+
+    def below_zero(context: Any) -> int:
+        import ctypes
+
+        rows = sum(1 for output in session._output[: session._batch.n_tokens] if output)
+        values = (ctypes.c_float * (rows * session._n_vocab)).from_address(real(context))
+        shifted.append(np.frombuffer(values, np.float32) - np.float32(1e4))
+        return int(shifted[-1].ctypes.data)
+
+    monkeypatch.setattr(session, "_llama_get_logits", below_zero)
+    assert agreement(batched(session, prompts, 6, 3), plain) > 0.8
+    monkeypatch.undo()
+    session._logits_reach_above_0 = True
+    session._logits_key = (0, 0)

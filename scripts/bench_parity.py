@@ -1,0 +1,136 @@
+"""Does rigbench measure what llama.cpp's own tools measure? Same build, file, flags and minutes, in turn.
+
+    .venv/bin/python scripts/bench_parity.py [--model synthetic:llama-1.5b:Q4_K_M] [--rounds 5]
+
+decode, 1 user      user_tps     against  llama-bench -p 0 -n N -d P                 within 2 %
+decode, 1-8 users   output_tps   against  llama-batched-bench -npp P -ntg N -npl U   within 5 %
+prefill             prefill_tps  against  llama-bench -p 512 -n 0                    within 3 %
+
+Exit code 1 where a median is outside. About 12 minutes on 2 cores; nothing else may run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
+from side_by_side import Comparison, Outcome, in_turn, model_path, rigbench_row
+
+from backends.llama_cpp import default_threads
+
+LIMITS = {"decode, 1 user": 0.02, "users": 0.05, "prefill": 0.03}
+PREFILL_TOKENS = 512
+
+
+def comparisons(
+    tools: Tools, model: Path, flags: Flags, prompt: int, output: int, levels: list[int]
+) -> list[Comparison]:
+    """What is laid side by side."""
+
+    def ours(metric: str, users: int, prompt: int, output: int) -> float:
+        return float(rigbench_row(model, flags, users=users, prompt=prompt, output=output)[metric])
+
+    batched = partial(batched_tps, tools, model, flags, prompt=prompt, output=output)
+    decode = Comparison(
+        "decode, 1 user",
+        "user_tps",
+        f"llama-bench -n {output} -d {prompt}",
+        partial(ours, "user_tps", 1, prompt, output),
+        partial(bench_tps, tools, model, flags, output=output, depth=prompt),
+    )
+    many = [
+        Comparison(
+            f"decode, {users} user{'s' if users > 1 else ''} in all",
+            "output_tps",
+            f"llama-batched-bench -npp {prompt} -ntg {output} -npl {users}",
+            partial(ours, "output_tps", users, prompt, output),
+            partial(batched, users=users),
+        )
+        for users in levels
+    ]
+    prefill = Comparison(
+        f"prefill of {PREFILL_TOKENS}",
+        "prefill_tps",
+        f"llama-bench -p {PREFILL_TOKENS}",
+        partial(ours, "prefill_tps", 1, PREFILL_TOKENS, 8),
+        partial(bench_tps, tools, model, flags, prompt=PREFILL_TOKENS),
+    )
+    return [decode, *many, prefill]
+
+
+def limit_of(outcome: Outcome) -> float:
+    """The largest distance of its ratio from 1."""
+    if outcome.name in LIMITS:
+        return LIMITS[outcome.name]
+    return LIMITS["prefill" if outcome.unit == "prefill_tps" else "users"]
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Markdown, as results/LOG.md keeps it."""
+    lines = [
+        "| what | against | rigbench t/s | tool t/s | ratio | rounds' ratios | limit | |",
+        "|---|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for outcome in outcomes:
+        ratios, limit = outcome.round_ratios, limit_of(outcome)
+        ours, theirs = statistics.median(outcome.ours), statistics.median(outcome.theirs)
+        verdict = "ok" if abs(outcome.ratio - 1) <= limit else "OUTSIDE"
+        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
+        cells = [outcome.name, f"`{outcome.against}`", f"{ours:.2f}", f"{theirs:.2f}", f"{outcome.ratio:.4f}", spread]
+        lines.append("| " + " | ".join([*cells, f"{limit:.0%}", verdict]) + " |")
+    return "\n".join(lines)
+
+
+def arguments(words: list[str] | None = None) -> Any:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="synthetic:llama-1.5b:Q4_K_M", help="a GGUF file or synthetic:SHAPE:QUANT")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements (at least 5 for a verdict)")
+    parser.add_argument("--prompt-tokens", type=int, default=128)
+    parser.add_argument("--output-tokens", type=int, default=128)
+    parser.add_argument("--users", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--flash-attn", choices=["auto", "on", "off"], default="auto")
+    parser.add_argument("--kv-type", default="f16", help="type of the K and V cache")
+    parser.add_argument("--kv-unified", action="store_true")
+    parser.add_argument(
+        "--source", type=Path, help="llama-cpp-python's unpacked source package (else pip downloads it)"
+    )
+    parser.add_argument("--json", type=Path, help="write all samples there")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    given = arguments()
+    tools = build_tools(given.source)
+    say_libraries(tools)
+    model = model_path(given.model)
+    flags = Flags(
+        threads=given.threads,
+        flash_attn=given.flash_attn,
+        type_k=given.kv_type,
+        type_v=given.kv_type,
+        kv_unified=given.kv_unified,
+    )
+    print(
+        f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
+        flush=True,
+    )
+    pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users)
+    outcomes = in_turn(pairs, given.rounds)
+    print(f"\n{table(outcomes)}")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
+    if given.rounds < 5:
+        print("fewer than 5 rounds: no verdict")
+    return int(any(abs(outcome.ratio - 1) > limit_of(outcome) for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
