@@ -29,11 +29,11 @@ from backends.llama_cpp import default_threads
 LIMIT_US = {1: 30.0, 8: 80.0}
 
 
-def comparisons(tools: Tools, model: Path, flags: Flags, prompt: int, output: int) -> list[Comparison]:
+def comparisons(tools: Tools, spec: str, model: Path, flags: Flags, prompt: int, output: int) -> list[Comparison]:
     """Microseconds a step at each level."""
 
     def ours(users: int) -> float:
-        return float(rigbench_row(model, flags, users=users, prompt=prompt, output=output)["tpot_s"]) * 1e6
+        return float(rigbench_row(spec, flags, users=users, prompt=prompt, output=output)["tpot_s"]) * 1e6
 
     def theirs(users: int) -> float:
         if users == 1:
@@ -84,7 +84,7 @@ def main() -> int:
         f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
         flush=True,
     )
-    outcomes = in_turn(comparisons(tools, model, flags, 32, given.output_tokens), given.rounds)
+    outcomes = in_turn(comparisons(tools, given.model, model, flags, 32, given.output_tokens), given.rounds)
     print(f"\n{table(outcomes)}")
     if given.json:
         given.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")

@@ -30,12 +30,12 @@ PREFILL_TOKENS = 512
 
 
 def comparisons(
-    tools: Tools, model: Path, flags: Flags, prompt: int, output: int, levels: list[int]
+    tools: Tools, spec: str, model: Path, flags: Flags, prompt: int, output: int, levels: list[int]
 ) -> list[Comparison]:
     """What is laid side by side."""
 
     def ours(metric: str, users: int, prompt: int, output: int) -> float:
-        return float(rigbench_row(model, flags, users=users, prompt=prompt, output=output)[metric])
+        return float(rigbench_row(spec, flags, users=users, prompt=prompt, output=output)[metric])
 
     batched = partial(batched_tps, tools, model, flags, prompt=prompt, output=output)
     decode = Comparison(
@@ -122,7 +122,7 @@ def main() -> int:
         f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
         flush=True,
     )
-    pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users)
+    pairs = comparisons(tools, given.model, model, flags, given.prompt_tokens, given.output_tokens, given.users)
     outcomes = in_turn(pairs, given.rounds)
     print(f"\n{table(outcomes)}")
     if given.json:

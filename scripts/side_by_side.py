@@ -84,7 +84,7 @@ def model_path(spec: str) -> Path:
     return Path(spec).resolve()
 
 
-def suite_text(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> str:
+def suite_text(model: str, flags: Flags, *, users: int, prompt: int, output: int) -> str:
     """One workload of random token ids, one request a user, warmed up at the same lengths."""
     options = ", ".join(f"{name} = {json.dumps(value)}" for name, value in asdict(flags).items())
     return f"""\
@@ -104,12 +104,12 @@ prompt_tokens = {prompt}
 output_tokens = {output}
 [[engine]]
 backend = "llama_cpp"
-model = {json.dumps(str(model))}
+model = {json.dumps(model)}
 options = {{ {options} }}
 """
 
 
-def rigbench_row(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> dict[str, Any]:
+def rigbench_row(model: str, flags: Flags, *, users: int, prompt: int, output: int) -> dict[str, Any]:
     """Run one case through the command line, as people do, and read its row back through `show`."""
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "suite.toml"

@@ -88,10 +88,10 @@ def private_words(*paths: str | None) -> list[str]:
 
 def scrub(text: str, words: list[str]) -> str:
     """`text` with private words replaced and every absolute path cut down to its last part."""
+    text = re.sub(r"(?<![\w.<>/-])(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\":]+)+[\\/]([^\\/\s'\":]+)", r"\1", text)
     for word in words:
         if os.sep in word:
             text = text.replace(word, "<folder>")
         else:
             text = re.sub(rf"\b{re.escape(word)}\b", "<private>", text)
-    text = re.sub(r"(?<![\w.<>/-])(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\":]+)+[\\/]([^\\/\s'\":]+)", r"\1", text)
     return re.sub(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", "<address>", text)

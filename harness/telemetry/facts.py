@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.telemetry import amd, apple, host, nvml
+from harness.telemetry import amd, apple, host, nvml_library
 from harness.telemetry.source import Source
 
 SYSFS = Path("/sys")
@@ -49,7 +49,7 @@ def gpus() -> tuple[dict[str, Any], ...]:
     """
     if sys.platform == "darwin":
         return apple.gpus()
-    return (*nvml.facts()[0], *(amd.gpus() if sys.platform.startswith("linux") else ()))
+    return (*nvml_library.facts()[0], *(amd.gpus() if sys.platform.startswith("linux") else ()))
 
 
 def drivers(sysfs: Path = SYSFS) -> dict[str, str]:
@@ -58,7 +58,7 @@ def drivers(sysfs: Path = SYSFS) -> dict[str, str]:
     if sys.platform == "darwin":
         build = host.sysctl("kern.osversion")
         return {"macos_build": build} if build else {}
-    found = dict(nvml.facts()[1])
+    found = dict(nvml_library.facts()[1])
     amdgpu = host.read_text(sysfs / "module" / "amdgpu" / "version").strip()
     return {**found, "amdgpu": amdgpu} if amdgpu else found
 

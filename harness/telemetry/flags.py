@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from harness.clock import Clock, now_ns
 from harness.records import Flag, PhaseMark, Series
-from harness.telemetry.energy import bracket, counted, points
+from harness.telemetry.curves import bracket, counted, points
 
 HELD_SHARE = 0.01
 FOREIGN_SHARE = 0.05
@@ -29,6 +29,7 @@ HEAT = {
     "throttled_sw_thermal": "by the driver for heat",
     "throttled_hw_thermal": "by the chip for heat",
     "throttled_hw_brake": "by the power supply's brake",
+    "throttled_cpu": "by the chip for heat",
 }
 MASK_POWER = 0x04
 MASK_HEAT = 0x08 | 0x20 | 0x40 | 0x80

@@ -64,6 +64,7 @@ class HostSample:
     swap_in_bytes: int | None
     swap_out_bytes: int | None
     frequency_hz: float | None
+    throttled_s: float | None
 
 
 def status_bytes(text: str) -> dict[str, int]:
@@ -123,7 +124,9 @@ def tree_pids(pid: int, proc: Path = PROC) -> tuple[int, ...]:
     """`pid` and its descendants, () when it is gone. From the kernel's own lists of children where it keeps them,
     else from every process's parent."""
     if not proc.is_dir():
-        return _tree_pids_psutil(pid)
+        from harness.telemetry import host_psutil
+
+        return host_psutil.tree_pids(pid)
     if not (proc / str(pid) / "task").is_dir():
         return ()
     found, at = [pid], 0
@@ -151,7 +154,9 @@ def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:
 def memory_of(pids: Iterable[int], proc: Path = PROC) -> TreeMemory | None:
     """Memory of these processes together; None when all are gone."""
     if not proc.is_dir():
-        return _memory_psutil(pids)
+        from harness.telemetry import host_psutil
+
+        return host_psutil.memory_of(pids)
     rss = anonymous = file_backed = hwm = processes = 0
     for each in pids:
         values = status_bytes(read_text(proc / str(each) / "status"))
@@ -183,7 +188,9 @@ def reset_peak(pid: int, proc: Path = PROC) -> bool:
 def host_sample(pids: Iterable[int], proc: Path = PROC, cpu_sysfs: Path = CPU_SYSFS) -> HostSample:
     """CPU, swap and frequency now; `pids` are the processes that are ours (see tree_pids)."""
     if not (proc / "stat").is_file():
-        return _host_sample_psutil(pids)
+        from harness.telemetry import host_psutil
+
+        return host_psutil.host_sample(pids)
     ticks = os.sysconf("SC_CLK_TCK")
     stats = [read_text(proc / str(each) / "stat") for each in pids]
     page = os.sysconf("SC_PAGE_SIZE")
@@ -195,6 +202,7 @@ def host_sample(pids: Iterable[int], proc: Path = PROC, cpu_sysfs: Path = CPU_SY
         swap_in_bytes=None if pages_in is None else pages_in * page,
         swap_out_bytes=None if pages_out is None else pages_out * page,
         frequency_hz=mean_frequency_hz(cpu_sysfs),
+        throttled_s=throttled_s(cpu_sysfs),
     )
 
 
@@ -203,6 +211,13 @@ def mean_frequency_hz(cpu_sysfs: Path = CPU_SYSFS) -> float | None:
     values = [read_text(path) for path in sorted(cpu_sysfs.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
     known = [int(value) * 1000 for value in values if value.strip().isdigit()]
     return sum(known) / len(known) if known else None
+
+
+def throttled_s(cpu_sysfs: Path = CPU_SYSFS) -> float | None:
+    """Seconds that the first package was slowed for heat since boot; None where the processor does not count (only
+    Intel's do)."""
+    text = read_text(cpu_sysfs / "cpu0" / "thermal_throttle" / "package_throttle_total_time_ms").strip()
+    return int(text) * 1e-3 if text.isdigit() else None
 
 
 def last_level_cache_bytes(cpu_sysfs: Path = CPU_SYSFS) -> int | None:
@@ -283,55 +298,3 @@ def _tree_by_parents(pid: int, proc: Path) -> tuple[int, ...]:
     for each in found:  # grows while it is walked
         found += [child for child, stat in parents.items() if stat and parent_pid(stat) == each and child not in found]
     return tuple(found)
-
-
-def _tree_pids_psutil(pid: int) -> tuple[int, ...]:
-    import psutil
-
-    try:
-        return (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True)))
-    except psutil.Error:
-        return ()
-
-
-def _memory_psutil(pids: Iterable[int]) -> TreeMemory | None:
-    import psutil
-
-    infos = []
-    for pid in pids:
-        try:
-            infos.append(psutil.Process(pid).memory_info())
-        except psutil.Error:
-            continue
-    if not infos:
-        return None
-    peaks = [getattr(info, "peak_wset", None) for info in infos]
-    return TreeMemory(
-        rss_bytes=sum(info.rss for info in infos),
-        anonymous_bytes=None,
-        file_backed_bytes=None,
-        hwm_bytes=None if None in peaks else sum(peak for peak in peaks if peak is not None),
-        processes=len(infos),
-    )
-
-
-def _host_sample_psutil(pids: Iterable[int]) -> HostSample:
-    import psutil
-
-    times = psutil.cpu_times()
-    tree_cpu_s = 0.0
-    for pid in pids:
-        try:
-            used = psutil.Process(pid).cpu_times()
-        except psutil.Error:
-            continue
-        tree_cpu_s += used.user + used.system
-    swap = psutil.swap_memory()
-    return HostSample(
-        cpu=CpuTimes(times.user + times.system + getattr(times, "nice", 0.0), times.idle, None),
-        tree_cpu_s=tree_cpu_s,
-        swap_used_bytes=int(swap.used),
-        swap_in_bytes=int(swap.sin),
-        swap_out_bytes=int(swap.sout),
-        frequency_hz=None,
-    )

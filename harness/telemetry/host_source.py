@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backends.base import Probe
-from harness.records import HostMemory, Series
 from harness.telemetry import host
 from harness.telemetry.source import STATE_PERIOD_S, Metric, Missing, Reading
 
@@ -35,6 +34,7 @@ METRICS = (
     _metric("cpu_busy", "s", "/proc/stat", "host", "counter"),
     _metric("cpu_ours", "s", "/proc/PID/stat of our own process tree", "host", "counter"),
     _metric("cpu_steal", "s", "/proc/stat", "host", "counter"),
+    Metric("throttled_cpu", "s", "package_throttle_total_time_ms", "host", "counter", STATE_PERIOD_S, "cpu"),
     _metric("swap_used", "B", "/proc/meminfo", "host", "sampled"),
     _metric("swap_in", "B", "/proc/vmstat", "host", "counter"),
     _metric("swap_out", "B", "/proc/vmstat", "host", "counter"),
@@ -76,6 +76,7 @@ class HostSource:
             "cpu_busy": sample.cpu.busy_s,
             "cpu_ours": sample.tree_cpu_s,
             "cpu_steal": _known(sample.cpu.steal_s),
+            "throttled_cpu": _known(sample.throttled_s),
             "swap_used": _known(sample.swap_used_bytes),
             "swap_in": _known(sample.swap_in_bytes),
             "swap_out": _known(sample.swap_out_bytes),
@@ -95,40 +96,3 @@ class HostSource:
 
 def _known(value: float | None) -> Reading:
     return NOT_KNOWN if value is None else value
-
-
-def host_memory(
-    readings: Sequence[Series], pid: int | None, peak_was_reset: bool, proc: Path = host.PROC
-) -> HostMemory:
-    """Peak memory of a case: the kernel's own high-water mark where it was reset at the case's start, else the
-    largest sample.
-
-    Call it while the worker still runs (a dead one leaves the samples). `readings` are the case's window of the
-    sampler, `peak_was_reset` is what `host.reset_peak(pid)` answered at its start.
-    """
-    series = {each.name: each for each in readings if each.source == "host"}
-    memory = host.tree_memory(pid, proc) if pid is not None else None
-    sampled = _peak(series.get("rss"))
-    swap = [value for value in series["swap_used"].values if value is not None] if "swap_used" in series else []
-    if peak_was_reset and memory is not None and memory.hwm_bytes is not None:
-        peak: int | None = max(memory.hwm_bytes, sampled or 0)
-        method = "VmHWM, reset at the start of the case" + (
-            f", summed over {memory.processes} processes (an upper bound)" if memory.processes > 1 else ""
-        )
-    else:
-        peak, method = sampled, f"largest sample, every {STATE_PERIOD_S:g} s"
-    return HostMemory(
-        rss_peak_bytes=peak,
-        anonymous_peak_bytes=_peak(series.get("rss_anonymous")),
-        file_backed_peak_bytes=_peak(series.get("rss_file_backed")),
-        swap_growth_bytes=round(max(0.0, max(swap) - swap[0])) if swap else None,
-        method=method if peak is not None else None,
-        reason=None
-        if peak is not None
-        else "the worker's memory was not read (telemetry off, or the worker had ended)",
-    )
-
-
-def _peak(series: Series | None) -> int | None:
-    values = [value for value in series.values if value is not None] if series else []
-    return round(max(values)) if values else None

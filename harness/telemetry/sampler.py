@@ -229,6 +229,11 @@ def _cut(
     return readings[first : bisect_right(readings, end_ns, key=_instant) + 1]
 
 
+def _short(value: float) -> float:
+    """Ten digits: 1 mJ of a counter at 1 MJ, and no tails of binary fractions in the documents."""
+    return float(f"{value:.10g}")
+
+
 def _series(source: str, metric: Metric, status: str, reason: str | None) -> Series:
     return Series(
         metric.name, metric.unit, source, metric.api, metric.scope, metric.method, status, reason, metric.device
@@ -265,7 +270,7 @@ def _judged(
         reason,
         metric.device,
         time_us=tuple((instant - t0_ns) // 1000 for instant, _ in cut),
-        values=tuple(None if isinstance(value, Missing) else float(value) for _, value in cut),
+        values=tuple(None if isinstance(value, Missing) else _short(value) for _, value in cut),
     )
 
 

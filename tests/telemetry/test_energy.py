@@ -154,11 +154,6 @@ def test_a_counter_that_does_not_count_is_null_not_zero(values: tuple[float, flo
     assert found.reason is not None and reason in found.reason
 
 
-def test_unwrapped_counter() -> None:
-    # A counter of range 1000 that gained 300, 300 and 500 and fell back to 0 twice on the way.
-    assert energy.unwrapped([900.0, 200.0, 500.0, 0.0], 1000.0) == [900.0, 1200.0, 1500.0, 2000.0]
-
-
 def test_apple_batches_need_ten_seconds() -> None:
     def channel(device: str) -> Series:
         return counter([(k, 20.0 * k) for k in range(-2, 33)], "apple", device, "soc")
@@ -199,6 +194,12 @@ def test_headline_is_the_widest_scope_that_holds_the_device() -> None:
     assert cpu is not None and cpu.scope == "package" and cpu.joules == pytest.approx(1000)
     longer = energy.headline(energy.case_energies([*gpus, meter], 5 * S, 95 * S), "cuda")
     assert longer is not None and longer.scope == "wall" and longer.joules == pytest.approx(63_000)
+
+
+def test_a_source_that_is_not_here_spoils_no_sum() -> None:
+    amd = Series("power", "W", "amd", "amd", "board", "sampled", "unavailable", "no AMD graphics card")
+    found = energy.headline(energy.case_energies([power(lambda t: 300.0), amd], 5 * S, 25 * S), "cuda")
+    assert found is not None and found.joules == pytest.approx(6000)
 
 
 def test_one_gpu_without_power_leaves_no_sum() -> None:

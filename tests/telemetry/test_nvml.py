@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from harness.telemetry import energy, host, nvml
+from harness.telemetry import energy, host, nvml, nvml_library
 from harness.telemetry.sampler import Sampler
 from harness.telemetry.source import Missing, Source
 
@@ -224,7 +224,7 @@ def test_no_gpu_and_hidden_gpus() -> None:
 )
 def test_visible_devices_by_index_and_uuid(setting: str | None, seen: list[str]) -> None:
     gpus = [("a", "GPU-aa11"), ("b", "GPU-bb22"), ("c", "GPU-cc33")]
-    assert nvml.visible(gpus, setting) == seen
+    assert nvml_library.visible(gpus, setting) == seen
 
 
 def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_close_shuts_the_library() -> None:
 
 
 def test_facts_for_the_fingerprint_hold_no_uuid() -> None:
-    gpus, drivers = nvml.facts(fake_module([FakeGpu()]), setting="0")
+    gpus, drivers = nvml_library.facts(fake_module([FakeGpu()]), setting="0")
     assert drivers == {"nvidia": "580.126.09", "cuda": "13.1"}
     (found,) = gpus
     assert found["name"] == "NVIDIA GeForce RTX 5090"
@@ -290,7 +290,7 @@ def test_facts_for_the_fingerprint_hold_no_uuid() -> None:
 
 
 def test_facts_of_a_machine_without_a_driver() -> None:
-    assert nvml.facts(fake_module([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)) == ((), {})
+    assert nvml_library.facts(fake_module([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)) == ((), {})
 
 
 def test_a_package_in_the_place_of_nvidia_ml_py(monkeypatch: pytest.MonkeyPatch) -> None:

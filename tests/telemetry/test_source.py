@@ -11,7 +11,7 @@ import pytest
 from backends.base import Probe
 from harness.errors import InputError
 from harness.telemetry import facts
-from harness.telemetry.source import Absent, Missing, SourceOptions, open_sources
+from harness.telemetry.source import Absent, Missing, SourceOptions, idle_seconds, open_sources
 
 
 def test_every_source_of_this_system_is_there_usable_or_with_its_reason() -> None:
@@ -36,6 +36,17 @@ def test_the_meter_joins_and_its_address_is_told_nowhere() -> None:
     assert "127.0.0.1" not in repr((meter.metrics, meter.probe(), meter.read(meter.metrics)))
     with pytest.raises(InputError, match="fritz"):
         open_sources(SourceOptions(wall_url="10.0.0.1", wall_preset="fritz"))
+
+
+def test_idle_is_waited_for_only_where_power_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    series = {"name": "power", "unit": "W", "source": "nvml", "api": "t", "scope": "board", "method": "sampled"}
+    path.write_text(json.dumps([{**series, "status": "ok", "time_us": [0, 100_000], "values": [5.0, 5.0]}]))
+    absent = Absent("rapl", "package", Probe(False, reason="no powercap"))
+    recorded = open_sources(SourceOptions(replay=str(path)))
+    assert idle_seconds([absent]) == 0
+    assert idle_seconds([absent, *recorded]) == 10.5
+    assert idle_seconds([*recorded, *open_sources(SourceOptions(wall_url="127.0.0.1:9"))[-1:]]) == 62
 
 
 def test_a_recording_stands_in_for_all(tmp_path: Path) -> None:

@@ -1,0 +1,226 @@
+"""The roofline: how long one decode step takes, from physics that carries over to machines nobody has measured yet.
+
+    t(step) = ( stream^p + compute^p )^(1/p)  +  experts  +  layers  +  cache  +  users  +  hops
+
+    stream    bytes of weights that the step reads / (bandwidth x efficiency); efficiency by kind of memory, not by chip
+    compute   weights touched x cost / (cores x lanes x clock): unpacking and multiplying them, by quantisation and platform;
+              it hides behind streaming (p-norm) unless a chip has few cores for its bandwidth
+    experts   bytes of routed experts x cost / bandwidth: small scattered matrices stream worse than large ones
+    layers    layers x time of starting and joining a layer's kernels, which falls with the clock and with the software's age
+    cache     KV bytes of all users at their mean context / (bandwidth x efficiency), and the heads that read them
+    users     every user after the first: its share of the arithmetic
+    hops      from device to device in a layer split
+
+    user_tps = 1 / t, output_tps = users / t
+
+The design's roofline, t = bytes / (eff x bandwidth) + layers x (a + m x is_moe), is this with the compute and expert terms left
+out; they are what makes constants of one chip hold for the next. All constants are in configs/predictors/roofline.toml, fitted
+by scripts/fit_predictor.py; a constant belongs to a platform, a family or a kind of memory and is a factor on the one above it.
+
+    rigbench predict --hardware m4-max-40 --model qwen3-30b-a3b --quant Q4_K_M --users 8 --context 4096
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.errors import InputError
+from harness.models.footprint import kv_bytes, weight_bytes
+from harness.paths import configs_dir
+from harness.predict.catalog import Hardware, hardware
+from harness.records import ModelFacts
+
+PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
+Constants = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """On what, and with what, a model runs. `platform` is one of PLATFORMS, `year` the age of the software (2026.5 = mid 2026).
+    `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual."""
+
+    bandwidth_bytes_per_s: float
+    platform: str
+    hardware: Hardware | None = None
+    users: float = 1
+    context_tokens: float = 0
+    kv_bits: float = 16
+    devices: int = 1
+    tensor_parallel: bool = False
+    year: float | None = None
+    engine: str = ""
+
+
+class Term(NamedTuple):
+    """`base` seconds or ratio before constants; `names` of the constants that multiply it (`divide`: that divide it)."""
+
+    base: float
+    names: tuple[str, ...]
+    divide: bool = False
+
+
+Terms = Mapping[str, Term]
+"""By the names in the module's formula: stream, compute, experts, layers, cache, heads, users, matmul, hops, token."""
+
+
+@cache
+def constants(path: Path | None = None) -> dict[str, float]:
+    """The fitted constants, flattened to `table.key`."""
+    content = tomllib.loads((path or configs_dir() / "predictors" / "roofline.toml").read_text(encoding="utf-8"))
+    return {
+        f"{table}.{key}": float(value)
+        for table, values in content.items()
+        if table != "fit" and isinstance(values, dict)
+        for key, value in values.items()
+    }
+
+
+def platform_of(backend: str, device: Hardware | None = None) -> str:
+    """The platform of a backend as people write it: 'llama.cpp-cuda', 'MLX', 'ollama' (then the device's usual one)."""
+    text = backend.lower()
+    words = {
+        "vllm-mlx": "mlx", "vllm-metal": "mlx", "mlx": "mlx", "vllm": "vllm", "sglang": "vllm", "tensorrt": "vllm", "trt": "vllm",
+        "exllama": "cuda", "cuda": "cuda", "metal": "metal", "rocm": "rocm", "hip": "rocm", "vulkan": "vulkan", "sycl": "vulkan",
+        "cpu": "cpu",
+    }  # fmt: skip
+    for word, platform in words.items():
+        if word in text:
+            return platform
+    if device is None:
+        raise InputError(f"the backend {backend!r} names no platform: write for example llama.cpp-cuda, llama.cpp-metal, mlx or vllm")
+    return {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan"}.get(device.vendor, "cpu")
+
+
+def quant_class(quant: str) -> str:
+    """Quantisations that cost alike to unpack: f16, q8, q4 (plain blocks of 32), k (K and I quants), mx (MXFP4)."""
+    text = quant.upper()
+    if "MXFP4" in text or "NVFP4" in text:
+        return "mx"
+    if re.search(r"F16|F32", text):
+        return "f16"
+    if re.search(r"Q8|8.?BIT|FP8|INT8|W8", text):
+        return "q8"
+    if re.search(r"Q[45]_[01]|4.?BIT|AWQ|GPTQ|INT4|W4|FP4|IQ4_NL", text):
+        return "q4"
+    return "k"
+
+
+_VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd"}
+_HBM = ("hbm",)
+_INLINE_ECC = frozenset({"a2", "a10", "a40", "l4", "l40", "l40s", "t4"})
+"""GDDR cards for data centres: error correction is on as they come and lives in the same memory, so it costs bandwidth."""
+
+
+def cycles_per_s(setup: Setup, known: Constants) -> float:
+    """Core cycles per second: cores x clock of the device, or what catalogued devices of its vendor and bandwidth have."""
+    device = setup.hardware
+    if device is not None and device.gpu_cores and device.clock_hz:
+        return device.gpu_cores * device.clock_hz
+    vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform)
+    like = [
+        (abs(math.log(d.bandwidth_bytes_per_s / setup.bandwidth_bytes_per_s)), d.gpu_cores * d.clock_hz / d.bandwidth_bytes_per_s)
+        for d in hardware()
+        if d.gpu_cores and d.clock_hz and (vendor is None or d.vendor == vendor)
+    ]
+    nearest = sorted(like)[:5]
+    return setup.bandwidth_bytes_per_s * sorted(ratio for _, ratio in nearest)[len(nearest) // 2]
+
+
+def _clock_hz(setup: Setup) -> float:
+    if setup.hardware is not None and setup.hardware.clock_hz:
+        return setup.hardware.clock_hz
+    return {"metal": 1.5e9, "mlx": 1.5e9}.get(setup.platform, 2.2e9)
+
+
+def _stream_names(setup: Setup) -> tuple[str, ...]:
+    names = ["stream.base", f"stream.{setup.platform}"]
+    device = setup.hardware
+    if device is None:
+        return tuple(names)
+    if "ultra" in device.id:
+        names.append("stream.two_dies")
+    if device.id.startswith("m1-") and device.bandwidth_bytes_per_s < 100e9:
+        names.append("stream.m1")
+    if (device.memory_kind or "").startswith(_HBM):
+        names.append("stream.hbm")
+    if device.id in _INLINE_ECC:
+        names.append("stream.inline_ecc")
+    if device.family.endswith("-soc") and device.vendor != "apple" and setup.platform != "cpu":
+        names.append("stream.shared")
+    return tuple(names)
+
+
+def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
+    names = ["layer.base", f"layer.{setup.platform}"]
+    if facts.experts:
+        names.append("layer.experts")
+        if setup.platform in ("mlx", "vllm"):
+            names.append(f"layer.experts_{setup.platform}")
+        if setup.platform == "vulkan" and quant_class(facts.quantization) == "f16":
+            names.append("layer.bf16_experts_on_vulkan")
+    if facts.kv_window_tokens == 1:
+        names.append("layer.recurrent")
+    if facts.architecture.startswith("deepseek2"):
+        names.append("layer.latent")
+    if facts.architecture.startswith("gemma"):
+        names.append("layer.gemma")
+    if setup.engine.startswith("ds4"):
+        names.append("layer.ds4")
+    return tuple(names)
+
+
+def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
+    """What the step's time is made of, before constants: one list that the prediction and the fit both read."""
+    share = setup.devices if setup.tensor_parallel else 1
+    bandwidth = setup.bandwidth_bytes_per_s * share
+    cycles = cycles_per_s(setup, known) * share
+    family = setup.hardware.family if setup.hardware is not None else "unknown"
+    users = setup.users
+    read = weight_bytes(facts, 1) if users == 1 else _union_bytes(facts, users)
+    per_byte = facts.parameters / facts.file_bytes
+    once = weight_bytes(facts, 1) * per_byte
+    quant = quant_class(facts.quantization)
+    slow = 2e9 / _clock_hz(setup)
+    year = setup.year if setup.year is not None else known["years.today"]
+    age = math.exp(-known["years.slope"] * (min(max(year, known["years.first"]), known["years.last"]) - known["years.middle"]))
+    lanes = known.get(f"lanes.{family}", known["lanes.base"])
+    compute = ("compute.base", f"compute.{setup.platform}", f"compute.{quant}", f"compute.{family}")
+    old = year < known["years.flash_attention"] and setup.platform in ("cuda", "metal", "rocm", "vulkan", "cpu")
+    kind = "metal" if setup.platform in ("metal", "mlx") else "other"
+    cached = users * kv_bytes(facts, setup.context_tokens, setup.kv_bits)
+    heads = users * 4.0 * facts.layers * (facts.embedding_length or 0) * _seen_tokens(facts, setup.context_tokens)
+    extra = max(users - 1, 0.0)
+    out = {
+        "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
+        "compute": Term(once / (cycles * lanes), compute),
+        "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
+        "layers": Term(facts.layers * slow * age * 1e-3, _layer_names(facts, setup)),
+        "cache": Term(cached / bandwidth, (f"cache.{'old_' if old else ''}{kind}",), divide=True),
+        "heads": Term(heads / bandwidth, (f"heads.{'old_' if old else ''}{kind}",), divide=True),
+        "users": Term(extra * once / (cycles * lanes), ("users.base", f"users.{setup.platform}")),
+        "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
+    }
+    return out
+
+
+def _seen_tokens(facts: ModelFacts, context_tokens: float) -> float:
+    """Mean over the layers of how far back they look."""
+    full = facts.kv_bytes_per_token
+    window = facts.kv_window_bytes_per_token
+    if facts.kv_window_tokens <= 1 or not window:
+        return context_tokens
+    return (full * context_tokens + window * min(context_tokens, facts.kv_window_tokens)) / (full + window)
+
+
+def _union_bytes(facts: ModelFacts, users: float) -> float:
+    """`weight_bytes` for a mean number of users that need not be whole."""
+    if not facts.experts:
+        return float(facts.dense_bytes)
+    return facts.dense_bytes + facts.expert_bytes * (1 - (1 - facts.experts_used / facts.experts) ** users)

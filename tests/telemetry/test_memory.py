@@ -1,0 +1,70 @@
+"""Peak memory of a case out of its readings and the kernel's mark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.records import HostMemory, Series
+from harness.telemetry.memory import DeviceMemory, device_memory, host_memory
+
+
+def rss(*values: float | None, name: str = "rss", source: str = "host") -> Series:
+    times = tuple(range(0, 500_000 * len(values), 500_000))
+    return Series(name, "B", source, "t", "process", "sampled", "ok", None, None, times, values)
+
+
+def proc_with(tmp_path: Path, pid: int, hwm_kb: int) -> Path:
+    (tmp_path / str(pid) / "task" / str(pid)).mkdir(parents=True)
+    (tmp_path / str(pid) / "task" / str(pid) / "children").write_text("")
+    (tmp_path / str(pid) / "status").write_text(f"VmHWM:\t{hwm_kb} kB\nVmRSS:\t100 kB\n")
+    return tmp_path
+
+
+def test_peak_from_the_high_water_mark_that_was_reset(tmp_path: Path) -> None:
+    readings = [
+        rss(1e9, 2e9, 1.5e9),
+        rss(1e8, 3e8, name="rss_anonymous"),
+        rss(9e8, 1.7e9, name="rss_file_backed"),
+        rss(5e9, 5.5e9, 5.2e9, name="swap_used"),
+    ]
+    assert host_memory(readings, 10, True, proc_with(tmp_path, 10, 2_100_000)) == HostMemory(
+        rss_peak_bytes=2_100_000 * 1024,
+        anonymous_peak_bytes=300_000_000,
+        file_backed_peak_bytes=1_700_000_000,
+        swap_growth_bytes=500_000_000,
+        method="VmHWM, reset at the start of the case",
+    )
+
+
+def test_peak_from_samples_where_the_mark_could_not_be_reset(tmp_path: Path) -> None:
+    found = host_memory([rss(1e9, None, 2e9)], 10, False, proc_with(tmp_path, 10, 9_000_000))
+    assert (found.rss_peak_bytes, found.method) == (2_000_000_000, "largest sample, every 0.5 s")
+    assert found.anonymous_peak_bytes is None and found.swap_growth_bytes is None
+
+
+def test_a_worker_that_has_died_leaves_its_samples(tmp_path: Path) -> None:
+    found = host_memory([rss(1e9, 2e9)], 10, True, tmp_path)
+    assert (found.rss_peak_bytes, found.method) == (2_000_000_000, "largest sample, every 0.5 s")
+
+
+def test_nothing_read_is_null_with_a_reason(tmp_path: Path) -> None:
+    found = host_memory([], None, False, tmp_path)
+    assert found.rss_peak_bytes is None and found.method is None
+    assert found.reason is not None and "was not read" in found.reason
+
+
+def test_peak_of_each_device() -> None:
+    def gpu(name: str, device: str, *values: float | None) -> Series:
+        times = tuple(range(len(values)))
+        return Series(name, "B", "nvml", "t", "board", "sampled", "ok", None, device, times, values)
+
+    readings = [
+        gpu("memory_used", "gpu0", 1e9, 8e9, 7e9),
+        gpu("memory_used_process", "gpu0", 0.5e9, 6e9),
+        gpu("memory_used", "gpu1", 2e9, None),
+        gpu("memory_used", "gpu2"),
+    ]
+    assert device_memory(readings) == (
+        DeviceMemory("gpu0", 8_000_000_000, 6_000_000_000),
+        DeviceMemory("gpu1", 2_000_000_000, None),
+    )
