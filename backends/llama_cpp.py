@@ -32,7 +32,17 @@ LOG_LINES = 5000
 """Enough for all that loading a model and making a context print, buffer sizes among it."""
 LOG_LEVEL_DEBUG, LOG_LEVEL_CONTINUED = 4, 5
 DEVICE_KINDS = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm", "vulkan": "vulkan", "rpc": "rpc"}
-CACHE_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
+CACHE_BITS = {
+    "f32": 32,
+    "f16": 16,
+    "bf16": 16,
+    "q8_0": 8.5,
+    "q5_1": 6,
+    "q5_0": 5.5,
+    "q4_1": 5,
+    "q4_0": 4.5,
+    "iq4_nl": 4.5,
+}
 """Bits per cached value, block scales included."""
 
 _log_lines: deque[str] = deque(maxlen=LOG_LINES)
@@ -108,7 +118,9 @@ def _bindings() -> Any:
     except ImportError as error:
         raise EngineError("unavailable", f"llama-cpp-python is not usable here ({error}); {INSTALL}") from error
     except (OSError, RuntimeError, FileNotFoundError) as error:
-        raise EngineError("unavailable", f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}") from error
+        raise EngineError(
+            "unavailable", f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}"
+        ) from error
     if _log_callback is None:
         _log_callback = lib.llama_log_callback(_keep_log)
         lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
@@ -123,7 +135,11 @@ def log_tail(lines: int = 12) -> list[str]:
 
 def _engine_error(kind: str, message: str) -> EngineError:
     """With the last line in which llama.cpp itself speaks of an error."""
-    said = [line for line in log_tail(LOG_LINES) if re.search(r"error|fail|unable|unknown|not enough|out of memory", line, re.I)]
+    said = [
+        line
+        for line in log_tail(LOG_LINES)
+        if re.search(r"error|fail|unable|unknown|not enough|out of memory", line, re.I)
+    ]
     return EngineError(kind, f"{message}: {said[-1]}" if said else message)
 
 
@@ -163,7 +179,9 @@ def _add_rpc_servers(servers: tuple[str, ...]) -> None:
     ggml.ggml_backend_reg_by_name.argtypes = [ctypes.c_char_p]
     registry = ggml.ggml_backend_reg_by_name(b"RPC")
     if not registry:
-        raise EngineError("options", f"this llama.cpp has no RPC; rebuild: CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir")
+        raise EngineError(
+            "options", f"this llama.cpp has no RPC; rebuild: CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir"
+        )
     base = ctypes.CDLL(None) if not hasattr(ggml, "ggml_backend_reg_get_proc_address") else ggml
     base.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
     base.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -175,7 +193,9 @@ def _add_rpc_servers(servers: tuple[str, ...]) -> None:
     for server in servers:
         added = add_server(server.encode())
         if not added:
-            raise EngineError("options", f"no llama.cpp RPC server answers at {server}; start one there with rpc-server")
+            raise EngineError(
+                "options", f"no llama.cpp RPC server answers at {server}; start one there with rpc-server"
+            )
         ggml.ggml_backend_register(added)
 
 
@@ -249,7 +269,9 @@ class LlamaCppSession:
         if options.tensor_split:
             limit = lib.llama_max_devices()
             if len(options.tensor_split) > limit:
-                raise EngineError("options", f"tensor_split has {len(options.tensor_split)} parts; this build takes {limit}")
+                raise EngineError(
+                    "options", f"tensor_split has {len(options.tensor_split)} parts; this build takes {limit}"
+                )
             self._tensor_split = (ctypes.c_float * limit)(*options.tensor_split)  # llama.cpp keeps the pointer
             params.tensor_split = ctypes.cast(self._tensor_split, ctypes.POINTER(ctypes.c_float))
         return params
@@ -289,7 +311,9 @@ class LlamaCppSession:
         if limit and context_tokens > limit:
             raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
         if users > lib.llama_max_parallel_sequences():
-            raise EngineError("context", f"{users} users are more than llama.cpp's {lib.llama_max_parallel_sequences()} sequences")
+            raise EngineError(
+                "context", f"{users} users are more than llama.cpp's {lib.llama_max_parallel_sequences()} sequences"
+            )
         self._waiting.clear()
         self._prefilling.clear()
         self._decoding.clear()
@@ -320,7 +344,9 @@ class LlamaCppSession:
             value = getattr(options, name)
             kind = getattr(lib, f"GGML_TYPE_{value.upper()}", None)
             if kind is None:
-                raise EngineError("options", f"{name} = {value!r}: llama.cpp knows f16, f32, bf16, q8_0, q5_0, q4_0 ...")
+                raise EngineError(
+                    "options", f"{name} = {value!r}: llama.cpp knows f16, f32, bf16, q8_0, q5_0, q4_0 ..."
+                )
             setattr(params, name, kind)
         params.kv_unified = options.kv_unified
         params.offload_kqv = options.offload_kqv
@@ -329,7 +355,9 @@ class LlamaCppSession:
         _log_lines.clear()
         self._context = lib.llama_init_from_model(self._model, params)
         if not self._context:
-            raise _engine_error("memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens")
+            raise _engine_error(
+                "memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens"
+            )
         self._context_log = list(_log_lines)
         self._context_shape = (users, context_tokens)
 
@@ -434,7 +462,9 @@ class LlamaCppSession:
         address = self._llama_get_logits(self._context)
         if (address, rows) != self._logits_key:
             self._logits_key = (address, rows)
-            flat = self._np.frombuffer((ctypes.c_float * (rows * self._n_vocab)).from_address(address), self._np.float32)
+            flat = self._np.frombuffer(
+                (ctypes.c_float * (rows * self._n_vocab)).from_address(address), self._np.float32
+            )
             self._logits = flat.reshape(rows, self._n_vocab)
             self._comparable = self._logits.view(self._np.int32) if self._logits_reach_above_0 else self._logits
         return self._comparable.argmax(1)
@@ -449,7 +479,7 @@ class LlamaCppSession:
         events = []
         going = []
         for row, sequence in enumerate((*self._decoding, *finishing)):
-            # The batch was unchanged for `_steps_since_change` steps, this one included; a new sequence takes part in this one alone.
+            # The batch was unchanged for `_steps_since_change` steps, this one included; a new sequence is in this one alone.
             sequence.owed -= self._steps_since_change if row < len(self._decoding) else 1
             events.append(TokenEvent(sequence.request.id, 1, sequence.owed == 0))
             if sequence.owed == 0:

@@ -171,7 +171,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth:
-    """Memory bandwidth of one device in bytes per second. `method`: `measured` or `datasheet`; `source` says by what or from where."""
+    """Memory bandwidth of one device (bytes per second). `method`: `measured` or `datasheet`; `source` says by or from what."""
 
     device: str
     read_bytes_per_s: float | None

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write results/schema-v1.json anew from the dataclasses of harness/records.py. A test fails when it is stale.
 
-    .venv/bin/python scripts/export_schema.py
+.venv/bin/python scripts/export_schema.py
 """
 
 import json

@@ -54,8 +54,12 @@ METRICS = (
         "case",
     ),
     Metric("percentiles", "p50 always; p90, p95, p99 only from 20, 40, 200 samples", "", "case"),
-    Metric("rss_peak_bytes", "peak resident memory of the engine's whole process tree during the case", "bytes", "case"),
-    Metric("ceiling_tps", "read bandwidth / bytes that one decode step must read: no user can see more", "tokens/s", "case"),
+    Metric(
+        "rss_peak_bytes", "peak resident memory of the engine's whole process tree during the case", "bytes", "case"
+    ),
+    Metric(
+        "ceiling_tps", "read bandwidth / bytes that one decode step must read: no user can see more", "tokens/s", "case"
+    ),
     Metric("predicted_tps", "published rule: bandwidth / file size x 0.65, per user", "tokens/s", "case"),
     Metric("mbu", "bytes that a decode step must read x steps per second (user_tps) / read bandwidth", "ratio", "case"),
     Metric("measured_over_predicted", "user_tps / predicted_tps", "ratio", "case"),

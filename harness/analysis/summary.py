@@ -75,7 +75,9 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
         reasons |= {name: why for name, why in metrics.reasons.items() if middle.get(name) is None}
     peaks = [m.rss_peak_bytes for r in measured if (m := r.host_memory) and m.rss_peak_bytes is not None]
     if not peaks:
-        reasons["rss_peak_bytes"] = next((r.host_memory.reason for r in measured if r.host_memory and r.host_memory.reason), "not read")
+        reasons["rss_peak_bytes"] = next(
+            (r.host_memory.reason for r in measured if r.host_memory and r.host_memory.reason), "not read"
+        )
     user_tps = middle["user_tps"]
     ceiling, predicted, mbu = _against(prediction, user_tps, reasons)
     evidence = {flag.name: flag.evidence for metrics in reversed(each) for flag in metrics.flags}

@@ -25,7 +25,9 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True)) -> None:
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
+) -> None:
     if version:
         typer.echo(f"rigbench {__version__}")
         raise typer.Exit

@@ -24,7 +24,9 @@ INTERRUPTED = 130
 
 SUITE = typer.Argument(help="A suite's name (quickstart, standard, agents, smoke) or file.")
 BACKEND = typer.Option(None, "--backend", "-b", help="Run the suite on this backend.")
-MODEL = typer.Option(None, "--model", "-m", help="Run the suite on this model: a file, synthetic:SHAPE:QUANT, or a catalogued name.")
+MODEL = typer.Option(
+    None, "--model", "-m", help="Run the suite on this model: a file, synthetic:SHAPE:QUANT, or a catalogued name."
+)
 PYTHON = typer.Option(None, "--python", help="The Python interpreter that has the engine.")
 OPTION = typer.Option([], "--option", "-O", help="An option of the backend: -O threads=4. May be repeated.")
 
@@ -63,7 +65,9 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
 
     console = output_console()
     cores = f"{machine.physical_cores} cores" if machine.physical_cores else ""
-    console.print(f"machine    {machine.cpu}, {cores}, {units.bytes_text(machine.memory_bytes)}, {machine.os}, {machine.arch}")
+    console.print(
+        f"machine    {machine.cpu}, {cores}, {units.bytes_text(machine.memory_bytes)}, {machine.os}, {machine.arch}"
+    )
     for gpu in machine.gpus:
         console.print(f"           {gpu.get('name')}, {units.bytes_text(gpu.get('memory_bytes'))}")
     if bandwidth is not None:
@@ -72,9 +76,15 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
         if found.usable:
             console.print(f"backend    {name}: ready, {found.version} ({', '.join(found.devices)})")
         else:
-            console.print(f"backend    {name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
+            console.print(
+                f"backend    {name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
+            )
     for source in power:
-        state = "ready" if source.usable else f"not usable: {source.reason}" + (f"; mend: {source.mend}" if source.mend else "")
+        state = (
+            "ready"
+            if source.usable
+            else f"not usable: {source.reason}" + (f"; mend: {source.mend}" if source.mend else "")
+        )
         console.print(f"telemetry  {source.name}: {state}")
     for model in models:
         console.print(f"model      {model.spec} ({units.bytes_text(model.bytes)})")
@@ -149,7 +159,10 @@ def run(
     console = table.output_console()
     with contextlib.ExitStack() as kept:
         if ended:
-            kept.callback(_say, f"{ended}: {len(work.done)} of {_total(work.plan)} cases are saved; go on: rigbench run --resume {path}")
+            kept.callback(
+                _say,
+                f"{ended}: {len(work.done)} of {_total(work.plan)} cases are saved; go on: rigbench run --resume {path}",
+            )
         written = store.write(document, folder)
     if not ended:
         path.unlink(missing_ok=True)
@@ -250,7 +263,9 @@ def _resumed(
     models = {job.engine.model.facts.name: job.engine.model.facts.sha256 for job in planned.jobs}
     changed = [key for key, value in header["models"].items() if models.get(key) != value]
     if changed:
-        raise InputError(f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again")
+        raise InputError(
+            f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again"
+        )
     journal = journals.reopen(path)
     _say(f"resuming: {len(done)} of {_total(planned)} cases are done")
     reporter = _Reporter(_total(planned), len(done))
@@ -277,7 +292,8 @@ def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
             console.print(f"{job.engine.model.facts.name} on {job.engine.backend}", style="bold")
             groups: dict[str, int] = {}
             for case in job.cases:
-                line = f"{case.workload}: {case.prompt_tokens} prompt + {case.output_tokens} output tokens, {case.concurrency} users"
+                tokens = f"{case.prompt_tokens} prompt + {case.output_tokens} output tokens"
+                line = f"{case.workload}: {tokens}, {case.concurrency} user{'s' * (case.concurrency > 1)}"
                 groups[line] = groups.get(line, 0) + 1
             for line, repetitions in groups.items():
                 console.print(f"  {line}, {repetitions} repetition{'s' * (repetitions > 1)}", soft_wrap=True)

@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def list_models(
-    shapes: bool = typer.Option(False, "--shapes", help="The catalogue: every shape that can be predicted, most can be made."),
+    shapes: bool = typer.Option(
+        False, "--shapes", help="The catalogue: every shape that can be predicted, most can be made."
+    ),
     as_json: bool = typer.Option(False, "--json", help="As JSON."),
 ) -> None:
     """List the models at hand, or the catalogued shapes."""
@@ -53,7 +55,9 @@ def make(
     _resolve(f"synthetic:{shape}:{quant}")
 
 
-def fetch(spec: str = typer.Argument(help="A catalogued name (qwen3-30b-a3b:Q4_K_M) or hf:REPOSITORY/FILE.gguf.")) -> None:
+def fetch(
+    spec: str = typer.Argument(help="A catalogued name (qwen3-30b-a3b:Q4_K_M) or hf:REPOSITORY/FILE.gguf."),
+) -> None:
     """Download a model (resumable, checksummed)."""
     _resolve(spec)
 

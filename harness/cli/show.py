@@ -32,9 +32,13 @@ def show(
 
     console = table.output_console()
     machine = document.machine
-    console.print(f"{machine.cpu}, {machine.os}; suite {document.suite.name} {document.suite.version}; {document.created_utc}")
+    console.print(
+        f"{machine.cpu}, {machine.os}; suite {document.suite.name} {document.suite.version}; {document.created_utc}"
+    )
     for engine in document.engines:
-        console.print(f"{engine.version} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else ""))
+        console.print(
+            f"{engine.version} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else "")
+        )
     if not document.complete:
         console.print("This run was ended early: cases are missing.", style="yellow")
     table.print_rows(console, found)

@@ -115,7 +115,9 @@ def parse(content: Any, where: str) -> RunDocument:
         raise ValidationFailed(f"{where}: not a result document of rigbench (it has no schema_version)")
     version = content["schema_version"]
     if version > SCHEMA_VERSION:
-        raise ValidationFailed(f"{where}: schema version {version} is newer than this rigbench knows ({SCHEMA_VERSION}); upgrade")
+        raise ValidationFailed(
+            f"{where}: schema version {version} is newer than this rigbench knows ({SCHEMA_VERSION}); upgrade"
+        )
     try:
         return _adapter().validate_python(content)
     except ValidationError as error:

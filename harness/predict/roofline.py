@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import InputError
-from harness.models.footprint import kv_bytes, weight_bytes
+from harness.models.footprint import kv_bytes
 from harness.paths import configs_dir
 from harness.predict.catalog import Hardware, hardware
 from harness.records import ModelFacts
@@ -59,15 +59,13 @@ class Setup:
 
 
 class Term(NamedTuple):
-    """`base` seconds or ratio before constants; `names` of the constants that multiply it (`divide`: that divide it)."""
+    """`base` seconds (with every constant 1), the names of the constants that multiply it (`divide`: that divide it), and the
+    software's `age` in years, over which it falls by `years.slope`."""
 
     base: float
     names: tuple[str, ...]
     divide: bool = False
-
-
-Terms = Mapping[str, Term]
-"""By the names in the module's formula: stream, compute, experts, layers, cache, heads, users, matmul, hops, token."""
+    age: float = 0.0
 
 
 @cache
@@ -113,12 +111,11 @@ def quant_class(quant: str) -> str:
 
 
 _VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd"}
-_HBM = ("hbm",)
 _INLINE_ECC = frozenset({"a2", "a10", "a40", "l4", "l40", "l40s", "t4"})
 """GDDR cards for data centres: error correction is on as they come and lives in the same memory, so it costs bandwidth."""
 
 
-def cycles_per_s(setup: Setup, known: Constants) -> float:
+def cycles_per_s(setup: Setup) -> float:
     """Core cycles per second: cores x clock of the device, or what catalogued devices of its vendor and bandwidth have."""
     device = setup.hardware
     if device is not None and device.gpu_cores and device.clock_hz:
@@ -148,7 +145,7 @@ def _stream_names(setup: Setup) -> tuple[str, ...]:
         names.append("stream.two_dies")
     if device.id.startswith("m1-") and device.bandwidth_bytes_per_s < 100e9:
         names.append("stream.m1")
-    if (device.memory_kind or "").startswith(_HBM):
+    if (device.memory_kind or "").startswith("hbm"):
         names.append("stream.hbm")
     if device.id in _INLINE_ECC:
         names.append("stream.inline_ecc")
@@ -177,50 +174,75 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
 
 
 def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
-    """What the step's time is made of, before constants: one list that the prediction and the fit both read."""
+    """What the step's time is made of, before constants, by the names of the module's formula.
+
+    The prediction and the fit both read this list. Of `users` and `matmul` the smaller counts: past some users llama.cpp's
+    kernels change from one product per user to tiles of 32.
+    """
+    platform, users, context = setup.platform, setup.users, setup.context_tokens
     share = setup.devices if setup.tensor_parallel else 1
     bandwidth = setup.bandwidth_bytes_per_s * share
-    cycles = cycles_per_s(setup, known) * share
     family = setup.hardware.family if setup.hardware is not None else "unknown"
-    users = setup.users
-    read = weight_bytes(facts, 1) if users == 1 else _union_bytes(facts, users)
-    per_byte = facts.parameters / facts.file_bytes
-    once = weight_bytes(facts, 1) * per_byte
-    quant = quant_class(facts.quantization)
-    slow = 2e9 / _clock_hz(setup)
-    year = setup.year if setup.year is not None else known["years.today"]
-    age = math.exp(-known["years.slope"] * (min(max(year, known["years.first"]), known["years.last"]) - known["years.middle"]))
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
-    compute = ("compute.base", f"compute.{setup.platform}", f"compute.{quant}", f"compute.{family}")
-    old = year < known["years.flash_attention"] and setup.platform in ("cuda", "metal", "rocm", "vulkan", "cpu")
-    kind = "metal" if setup.platform in ("metal", "mlx") else "other"
-    cached = users * kv_bytes(facts, setup.context_tokens, setup.kv_bits)
-    heads = users * 4.0 * facts.layers * (facts.embedding_length or 0) * _seen_tokens(facts, setup.context_tokens)
-    extra = max(users - 1, 0.0)
-    out = {
+    read = union_bytes(facts, users)
+    once = union_bytes(facts, 1) * facts.parameters / facts.file_bytes / (cycles_per_s(setup) * share * lanes)
+    year = setup.year if setup.year is not None else known["years.today"]
+    age = min(max(year, known["years.first"]), known["years.last"]) - known["years.middle"]
+    llama_cpp = platform not in ("mlx", "vllm")
+    old = "old_" if llama_cpp and year < known["years.flash_attention"] else ""
+    kind = old + ("apple" if platform in ("metal", "mlx") else "vllm" if platform == "vllm" else "other")
+    heads = 4.0 * facts.layers * (facts.embedding_length or 0) * looking_back(facts, context, known)
+    found = {
         "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
-        "compute": Term(once / (cycles * lanes), compute),
+        "compute": Term(
+            once, ("compute.base", f"compute.{platform}", f"compute.{quant_class(facts.quantization)}", f"compute.{family}")
+        ),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
-        "layers": Term(facts.layers * slow * age * 1e-3, _layer_names(facts, setup)),
-        "cache": Term(cached / bandwidth, (f"cache.{'old_' if old else ''}{kind}",), divide=True),
-        "heads": Term(heads / bandwidth, (f"heads.{'old_' if old else ''}{kind}",), divide=True),
-        "users": Term(extra * once / (cycles * lanes), ("users.base", f"users.{setup.platform}")),
+        "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
+        "cache": Term(users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, (f"cache.{kind}",), divide=True),
+        "heads": Term(users * heads / bandwidth, (f"heads.{kind}",), divide=True),
+        "users": Term((users - 1) * once, ("users.base", f"users.{platform}")),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
     }
-    return out
+    if llama_cpp:
+        found["matmul"] = Term(math.ceil(users / 32) * once, ("matmul.base", f"matmul.{platform}"))
+    return found
 
 
-def _seen_tokens(facts: ModelFacts, context_tokens: float) -> float:
-    """Mean over the layers of how far back they look."""
-    full = facts.kv_bytes_per_token
-    window = facts.kv_window_bytes_per_token
-    if facts.kv_window_tokens <= 1 or not window:
+def value(term: Term, known: Constants) -> float:
+    """Seconds of one term. A constant that is not known is 1."""
+    factor = math.prod(known.get(name, 1.0) for name in term.names)
+    trend = math.exp(-known["years.slope"] * term.age) if term.age else 1.0
+    return term.base * trend * (1 / factor if term.divide else factor)
+
+
+def step_seconds(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, float]:
+    """Seconds of each part of one decode step; `step` is their sum. Never faster than streaming at the full bandwidth."""
+    found = terms(facts, setup, known)
+    part = {name: value(term, known) for name, term in found.items()}
+    power = known["overlap.power"]
+    largest = max(part["stream"], part["compute"])
+    together = largest * sum((part[name] / largest) ** power for name in ("stream", "compute")) ** (1 / power)
+    part["compute"] = together - part["stream"]
+    part["users"] = min(part["users"], part.pop("matmul", math.inf))
+    floor = found["stream"].base + found["cache"].base
+    part["step"] = max(sum(part.values()), floor)
+    return part
+
+
+def looking_back(facts: ModelFacts, context_tokens: float, known: Constants) -> float:
+    """Tokens that a layer looks back over, in the mean of all layers."""
+    full, window = facts.kv_bytes_per_token, facts.kv_window_bytes_per_token
+    if facts.kv_window_tokens == 1:
+        return context_tokens * known["recurrent.full_share"]
+    if not window:
         return context_tokens
     return (full * context_tokens + window * min(context_tokens, facts.kv_window_tokens)) / (full + window)
 
 
-def _union_bytes(facts: ModelFacts, users: float) -> float:
-    """`weight_bytes` for a mean number of users that need not be whole."""
+def union_bytes(facts: ModelFacts, users: float) -> float:
+    """`footprint.weight_bytes`, also for a mean number of users that is not whole."""
     if not facts.experts:
         return float(facts.dense_bytes)
-    return facts.dense_bytes + facts.expert_bytes * (1 - (1 - facts.experts_used / facts.experts) ** users)
+    share = facts.experts_used / facts.experts
+    return facts.dense_bytes + facts.expert_bytes * (1 - (1 - share) ** users)

@@ -61,7 +61,9 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
         table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
         table.add_column("workload", no_wrap=True)
         for column in columns:
-            table.add_column(column.title, justify="left" if column.title == "flags" else "right", no_wrap=column.title != "flags")
+            table.add_column(
+                column.title, justify="left" if column.title == "flags" else "right", no_wrap=column.title != "flags"
+            )
         for row in rows:
             if (row.backend, row.model) == heading:
                 style = "dim" if row.error and row.user_tps is None else ""

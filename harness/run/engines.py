@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import psutil
@@ -51,7 +52,11 @@ def probe(backend: str, python: str) -> Probe:
         answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
     except WorkerGone as gone:
         last = worker.log_tail()[-1:]
-        return Probe(False, reason=f"{gone}{': ' + last[0] if last else ''}", mend="install its engine into that interpreter anew")
+        return Probe(
+            False,
+            reason=f"{gone}{': ' + last[0] if last else ''}",
+            mend="install its engine into that interpreter anew",
+        )
     except WorkerLate:
         return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", mend="install its engine anew")
     finally:
@@ -59,13 +64,18 @@ def probe(backend: str, python: str) -> Probe:
     if answer["event"] == "error":
         return Probe(False, reason=answer["message"])
     return Probe(
-        answer["usable"], answer["version"], answer["device"], tuple(answer["devices"]), answer["reason"], answer["mend"]
+        answer["usable"],
+        answer["version"],
+        answer["device"],
+        tuple(answer["devices"]),
+        answer["reason"],
+        answer["mend"],
     )
 
 
 def check_options(backend: Backend, options: dict[str, Any], where: str) -> None:
     """InputError naming the option that is unknown or of the wrong type."""
-    known = sorted(backend.Options.__dataclass_fields__)
+    known = sorted(field.name for field in fields(backend.Options))
     for name in options:
         if name not in known:
             import difflib
@@ -78,13 +88,15 @@ def check_options(backend: Backend, options: dict[str, Any], where: str) -> None
     except ValidationError as error:
         fault = error.errors()[0]
         name = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{where}.options.{name}: {fault['msg'].lower()} (given: {json.dumps(fault['input'])})") from error
+        raise InputError(
+            f"{where}.options.{name}: {fault['msg'].lower()} (given: {json.dumps(fault['input'])})"
+        ) from error
 
 
 def device_bandwidth(
     device: str, device_names: Sequence[str], gpus: Sequence[dict[str, Any]], say: Say = lambda _: None
 ) -> Bandwidth | None:
-    """The read bandwidth of where the weights lie: measured for the CPU, the datasheet's for a GPU of the catalogue; None for `sim`."""
+    """The read bandwidth where the weights lie: measured for the CPU, a catalogued GPU's datasheet figure; None for `sim`."""
     if device == "sim":
         return None
     if device == "cpu":
@@ -119,14 +131,18 @@ def resolve(
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
         if part.backend not in backends.registry():
-            raise InputError(f"{where}.backend: no backend {part.backend!r}; there are {', '.join(backends.registry())}")
+            raise InputError(
+                f"{where}.backend: no backend {part.backend!r}; there are {', '.join(backends.registry())}"
+            )
         backend = backends.load(part.backend)
         check_options(backend, part.options, where)
         python = find_python(part.python)
         found = probes.get((part.backend, python)) or probe(part.backend, python)
         probes[part.backend, python] = found
         if not found.usable:
-            raise UnavailableError(f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
+            raise UnavailableError(
+                f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
+            )
         device = found.device or "cpu"
         if part.options.get("n_gpu_layers") == 0:
             device = "cpu"
@@ -136,7 +152,9 @@ def resolve(
         model = files.resolve(part.model, formats=backend.model_formats, progress=progress, fetch=fetch)
         limit = None
         if device != "sim":
-            limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
+            limit = psutil.virtual_memory().total + sum(
+                gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal"
+            )
         known = bandwidths.get(device)
         engines.append(
             Engine(part.backend, model, python, part.options, device, known.read_bytes_per_s if known else None, limit)

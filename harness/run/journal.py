@@ -1,7 +1,7 @@
 """The journal of a run: what has been measured, safe on disk case by case.
 
-One JSON line each, flushed with fsync: first the header (what is to be run, on what), then every finished case. After a crash, a power
-cut, a full disk or Ctrl-C, `rigbench run --resume JOURNAL` takes it up and repeats nothing that is complete.
+One JSON line each, flushed with fsync: first the header (what is to be run, on what), then every finished case. After a
+crash, a power cut, a full disk or Ctrl-C, `rigbench run --resume JOURNAL` takes it up and repeats nothing that is complete.
 A reserve file beside it keeps space on the disk; when the disk is full it is given up, so that the case in hand still gets down.
 """
 
@@ -96,14 +96,18 @@ def create(path: Path, header: dict[str, Any]) -> Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
     except OSError as error:
-        raise UnavailableError(f"cannot write in {path.parent}: {error.strerror}; choose another folder with -o DIR") from error
+        raise UnavailableError(
+            f"cannot write in {path.parent}: {error.strerror}; choose another folder with -o DIR"
+        ) from error
     journal = Journal(path, handle)
     try:
         journal.append({"format": FORMAT, **header})
     except (OSError, DiskFull) as error:
         journal.close()
         path.unlink(missing_ok=True)
-        raise UnavailableError(f"cannot write in {path.parent}: the disk is full; free some space or use -o DIR") from error
+        raise UnavailableError(
+            f"cannot write in {path.parent}: the disk is full; free some space or use -o DIR"
+        ) from error
     return journal
 
 

@@ -6,6 +6,7 @@ that others wrote, an engine's log above all.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import platform
@@ -75,10 +76,8 @@ def _virtualized() -> str | None:
 def private_words(*paths: str | None) -> list[str]:
     """What must not leave this machine: user, host, home, working folder and the folders of `paths`, longest first."""
     words = {str(Path.home()), str(Path.cwd()), socket.gethostname(), socket.getfqdn()}
-    try:
+    with contextlib.suppress(OSError, KeyError):
         words.add(getpass.getuser())
-    except (OSError, KeyError):
-        pass
     for path in paths:
         if path:
             words.add(str(Path(path).parent))
@@ -90,8 +89,6 @@ def scrub(text: str, words: list[str]) -> str:
     """`text` with private words replaced and every absolute path cut down to its last part."""
     text = re.sub(r"(?<![\w.<>/-])(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\":]+)+[\\/]([^\\/\s'\":]+)", r"\1", text)
     for word in words:
-        if os.sep in word:
-            text = text.replace(word, "<folder>")
-        else:
-            text = re.sub(rf"\b{re.escape(word)}\b", "<private>", text)
+        edge = "" if os.sep in word else r"\b"
+        text = re.sub(f"{edge}{re.escape(word)}{edge}", "<private>", text)
     return re.sub(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", "<address>", text)

@@ -58,7 +58,7 @@ class WorkerProcess:
     def __init__(self, python: str) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="rigbench-worker-")  # noqa: SIM115  lives as long as the worker
         flags: dict[str, Any] = {"start_new_session": True}
-        if WINDOWS:
+        if sys.platform == "win32":
             flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         command = [python, str(PACKAGE_ROOT / "worker" / "__main__.py")]

@@ -114,11 +114,15 @@ def _labels(engines: Sequence[Engine]) -> list[str]:
             twins = [other.options for other, twin in zip(engines, pairs, strict=True) if twin == pair]
             names = sorted(set().union(*twins))
             differing = [n for n in names if len({json.dumps(o.get(n), sort_keys=True) for o in twins}) > 1]
-            label += "".join(f"+{n}={json.dumps(engine.options[n])}" for n in differing if n in engine.options) or "+default"
+            label += (
+                "".join(f"+{n}={json.dumps(engine.options[n])}" for n in differing if n in engine.options) or "+default"
+            )
         labels.append(label)
     for label in labels:
         if labels.count(label) > 1:
-            raise InputError(f"two engines of the suite are the same ({label}): give them different options or remove one")
+            raise InputError(
+                f"two engines of the suite are the same ({label}): give them different options or remove one"
+            )
     return labels
 
 
@@ -179,7 +183,9 @@ def _seconds(suite: Suite, engine: Engine, case: Case) -> float | None:
 
     warm = suite.warmup
     rounds = min(4, warm.max_rounds)
-    warmup = rounds * one_round(min(case.prompt_tokens, warm.prompt_tokens), min(case.output_tokens, warm.output_tokens))
+    warmup = rounds * one_round(
+        min(case.prompt_tokens, warm.prompt_tokens), min(case.output_tokens, warm.output_tokens)
+    )
     if case.duration_s is not None:
         return warmup + case.duration_s
     return warmup + case.requests_per_user * one_round(case.prompt_tokens, case.output_tokens)

@@ -24,13 +24,15 @@ def prompt_name(prompt_tokens: int, wanted: str | None = None) -> str:
         if wanted not in lengths:
             raise InputError(f"no prompt {wanted!r}; there are {', '.join(lengths)}")
         if lengths[wanted] < prompt_tokens:
-            raise InputError(f"prompt {wanted!r} is written for {lengths[wanted]} tokens; {prompt_tokens} are asked for")
+            raise InputError(
+                f"prompt {wanted!r} is written for {lengths[wanted]} tokens; {prompt_tokens} are asked for"
+            )
         return wanted
     for name, length in lengths.items():
         if length >= prompt_tokens:
             return name
     longest = max(lengths.values())
-    raise InputError(f"the longest standardized prompt has {longest} tokens, not {prompt_tokens}; use kind = \"tokens\"")
+    raise InputError(f'the longest standardized prompt has {longest} tokens, not {prompt_tokens}; use kind = "tokens"')
 
 
 def prompt_text(name: str) -> str:

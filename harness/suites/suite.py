@@ -1,36 +1,36 @@
 """A suite: which prompts, how many users, how often, on which engines. TOML, in configs/suites/ or anywhere.
 
-    name = "example"                 # stands in the results and in case ids
-    version = "1"
-    about = "One line for people."
+name = "example"                 # stands in the results and in case ids
+version = "1"
+about = "One line for people."
 
-    [load]
-    concurrency = [1, 2, 4, 8]       # users at once, each a level of its own
-    repetitions = 3                  # outermost: all levels once, then again
-    requests_per_user = 2            # or duration_s = 60
-    seed = 1
-    case_time_limit_s = 600          # a case that takes longer is killed and recorded as failed
-    settle_s = 0                     # longest wait before a case for a hot machine to cool
+[load]
+concurrency = [1, 2, 4, 8]       # users at once, each a level of its own
+repetitions = 3                  # outermost: all levels once, then again
+requests_per_user = 2            # or duration_s = 60
+seed = 1
+case_time_limit_s = 600          # a case that takes longer is killed and recorded as failed
+settle_s = 0                     # longest wait before a case for a hot machine to cool
 
-    [warmup]                         # at the case's own concurrency, until 3 rounds differ by < tolerance in tpot
-    max_rounds = 5
-    tolerance = 0.03
-    prompt_tokens = 512              # at most; shorter workloads warm up with their own length
-    output_tokens = 16
+[warmup]                         # at the case's own concurrency, until 3 rounds differ by < tolerance in tpot
+max_rounds = 5
+tolerance = 0.03
+prompt_tokens = 512              # at most; shorter workloads warm up with their own length
+output_tokens = 16
 
-    [[workload]]
-    name = "chat"                    # letters, digits, dots, dashes
-    kind = "text"                    # a standardized prompt | "tokens": seeded random token ids
-    prompt_tokens = 512
-    output_tokens = 128
-    concurrency = [1, 2]             # optional: this workload's own levels
-    prompt = "medium-512"            # optional, kind text: which file of configs/prompts/ (default: shortest that fits)
+[[workload]]
+name = "chat"                    # letters, digits, dots, dashes
+kind = "text"                    # a standardized prompt | "tokens": seeded random token ids
+prompt_tokens = 512
+output_tokens = 128
+concurrency = [1, 2]             # optional: this workload's own levels
+prompt = "medium-512"            # optional, kind text: which file of configs/prompts/ (default: shortest that fits)
 
-    [[engine]]                       # none at all: the default of rigbench, llama_cpp on a synthetic model
-    backend = "llama_cpp"
-    model = "synthetic:llama-160m:Q4_0"
-    python = "/opt/other/bin/python" # optional: the interpreter that has the engine
-    options = { n_gpu_layers = -1, flash_attn = "auto" }
+[[engine]]                       # none at all: the default of rigbench, llama_cpp on a synthetic model
+backend = "llama_cpp"
+model = "synthetic:llama-160m:Q4_0"
+python = "/opt/other/bin/python" # optional: the interpreter that has the engine
+options = { n_gpu_layers = -1, flash_attn = "auto" }
 """
 
 from __future__ import annotations
@@ -161,12 +161,19 @@ def _plain(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         import difflib
 
-        parts = {"load": LoadPart, "warmup": WarmupPart, "workload": WorkloadPart, "engine": EnginePart}
+        parts: dict[str, type[BaseModel]] = {
+            "load": LoadPart,
+            "warmup": WarmupPart,
+            "workload": WorkloadPart,
+            "engine": EnginePart,
+        }
         owner: type[BaseModel] = Suite
         for part in fault["loc"][:-1]:
             owner = parts.get(part, owner) if isinstance(part, str) else owner
         near = difflib.get_close_matches(str(fault["loc"][-1]), owner.model_fields, 1)
-        return "unknown key" + (f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(owner.model_fields)}")
+        return "unknown key" + (
+            f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(owner.model_fields)}"
+        )
     if fault["type"] == "missing":
         return "is missing"
     message = fault["msg"].removeprefix("Value error, ")

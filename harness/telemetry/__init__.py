@@ -1,0 +1,20 @@
+"""Readings around a case, and what they mean. How the rooms below use it:
+
+    sources = open_sources(SourceOptions(wall_url=...))          # source.py; usable ones, and the others with their reason
+    sampler = Sampler(sources).start()                           # sampler.py; reads until stop()
+    idle_s = idle_seconds(sources)                               # wait so long before the model is loaded, then
+    idle = sampler.window(start, start, end)                     #   keep these: the baseline of net energy
+
+    sampler.watch(worker.pid)                                    # the engine's process tree, from now on
+    settle(lambda: sampler.recent(1.5), settle_s)                # flags.py; waits for a cool machine
+    was_reset = host.reset_peak(worker.pid); sampler.edge()      # a case begins: new peaks, costly readings
+    sampler.edge()                                               # again where its phases begin and end
+    readings = sampler.window(t0_ns, first_phase_ns, end_ns)     # CaseResult.readings
+    memory = host_memory(readings, worker.pid, was_reset)        # memory.py; CaseResult.host_memory
+    found = flags(readings, phases, os.cpu_count())              # flags.py; CaseResult.flags
+
+    sampler.stop(); telemetry = sampler.report()                 # RunDocument.telemetry
+
+Later, from the document alone: energy.gross_and_net(readings, start_us, end_us, idle), energy.headline,
+energy.per_token.
+"""

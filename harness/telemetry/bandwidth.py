@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from harness.clock import Clock, now_ns, utc_now
+from harness.errors import InputError
 from harness.paths import cache_dir
 from harness.records import Bandwidth
 from harness.telemetry import host
@@ -187,6 +189,22 @@ def _copy_samples(
 ) -> tuple[float, ...]:
     pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     return _samples(pool, lambda thread: np.copyto(*pairs[thread]), threads, source.nbytes + target.nbytes, 0.6, clock)
+
+
+def measure(device: str, python: str = sys.executable) -> Bandwidth:
+    """`cpu`, `cuda`, `cuda:1` or `metal`; `python` is the interpreter that has mlx. InputError for any other device."""
+    kind, _, index = device.partition(":")
+    if kind == "cpu" and not index:
+        return measure_cpu()
+    if kind == "cuda" and (index or "0").isdigit():
+        from harness.telemetry.bandwidth_cuda import measure_cuda
+
+        return measure_cuda(int(index or 0))
+    if device == "metal":
+        from harness.telemetry.bandwidth_metal import measure_metal
+
+        return measure_metal(python)
+    raise InputError(f"no bandwidth can be measured on {device!r}; use cpu, cuda, cuda:1 ... or metal")
 
 
 def hardware_key() -> str:

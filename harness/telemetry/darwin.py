@@ -109,6 +109,11 @@ def four_characters(key: str) -> int:
     return int.from_bytes(key.encode("ascii"), "big")
 
 
+def mach_task(system: Any) -> int:
+    """The port of this very task, which libSystem keeps in a variable."""
+    return c_uint32.in_dll(system, "mach_task_self_").value
+
+
 class Darwin:
     """macOS itself. Opening it on another system raises OSError."""
 
@@ -213,13 +218,13 @@ class Darwin:
             ).info.size
         message = SmcMessage(key=four_characters(key), command=SMC_READ_BYTES)
         message.info.size = self._smc_sizes[key]
-        answer = self._smc_call(message)
         if self._smc_sizes[key] != 4:
             raise OSError(f"the SMC's key {key} is not a 32-bit float")
+        answer = self._smc_call(message)
         return ctypes.c_float.from_buffer_copy(bytes(answer.bytes)).value
 
     def _open_smc(self) -> None:
-        task = c_uint32.in_dll(self._system, "mach_task_self_")
+        task = mach_task(self._system)
         refused = 0
         for name in (b"AppleSMC", b"AppleSMCKeysEndpoint"):
             service = self._io.IOServiceGetMatchingService(0, self._io.IOServiceMatching(name))

@@ -127,7 +127,7 @@ def idle_seconds(sources: Sequence[Source]) -> float:
     """How long to measure idle power before a model is loaded: what the slowest source of power needs, 0 where there
     is none."""
     powered = [
-        source for source in sources if any(metric.readable and metric.unit in "WJ" for metric in source.metrics)
+        source for source in sources if any(metric.readable and metric.unit in ("W", "J") for metric in source.metrics)
     ]
     return 0.0 if not powered else 62.0 if any(source.name == "wall" for source in powered) else 10.5
 

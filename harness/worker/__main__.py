@@ -1,4 +1,4 @@
-"""The worker process. Commands come in on stdin, events go out on the first stdout, both JSON lines; engines may print as they like.
+"""The worker process. Commands come in on stdin, events go out on stdout, both JSON lines; engines may print as they like.
 
 Started by path, not by module name (`python .../harness/worker/__main__.py`), in whatever interpreter has the engine, so
 it takes `harness` and `backends` from its own place and nothing else: the parent's other packages stay out of sight.
@@ -31,7 +31,9 @@ def _adopt(name: str) -> None:
     if name in sys.modules:
         return
     folder = ROOT / name
-    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

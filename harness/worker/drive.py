@@ -27,7 +27,7 @@ PREFIX_WORDS = (
     "indigo ivory jasper juniper kestrel lantern larch linen maple marble meadow mistral nectar nutmeg oak olive onyx orchid "
     "pebble pine plume quartz quill raven reed rowan saffron sage slate sorrel spruce tansy thistle timber topaz umber velvet "
     "violet walnut willow yarrow zephyr"
-).split()
+).split()  # noqa: SIM905  sixty quoted words are no easier to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Flight(NamedTuple):
     """A request as it was sent, at `submitted_ns` of the session's clock."""
 
     user: int
-    index: int
+    turn: int
     prompt: tuple[int, ...]
     submitted_ns: int
 
@@ -118,7 +118,7 @@ def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
                     if event.finished:
                         unfinished -= 1
                         flight = flights[event.request_id]
-                        following = flight.index + 1
+                        following = flight.turn + 1
                         if (
                             following < load.requests_per_user
                             if load.duration_ns is None
@@ -153,7 +153,7 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
     return [
         RequestRecord(
             user=flight.user,
-            index=flight.index,
+            index=flight.turn,
             prompt_tokens=len(flight.prompt),
             submit_us=(flight.submitted_ns - start) // 1000,
             token_us=tuple(times),

@@ -94,7 +94,11 @@ def test_noise_is_a_variation_above_five_percent() -> None:
 
 def simulate(users: int, requests: int, prompt: int, output: int, overhead: float = 0.0) -> CaseMetrics:
     options = SimOptions(
-        bandwidth_gb_per_s=BANDWIDTH / 1e9, prefill_tps=PREFILL, step_overhead_s=overhead, weight_bytes=WEIGHTS, kv_bytes_per_token=KV
+        bandwidth_gb_per_s=BANDWIDTH / 1e9,
+        prefill_tps=PREFILL,
+        step_overhead_s=overhead,
+        weight_bytes=WEIGHTS,
+        kv_bytes_per_token=KV,
     )
     session = SimSession(ModelFile("m", None, "shape"), options)
     session.prepare(users, prompt + output)
@@ -104,7 +108,9 @@ def simulate(users: int, requests: int, prompt: int, output: int, overhead: floa
 
 @pytest.mark.parametrize("users", [1, 2, 4, 8])
 @pytest.mark.parametrize(("prompt", "output", "overhead"), [(100, 50, 0.0), (512, 128, 0.0), (128, 64, 0.002)])
-def test_every_metric_of_the_simulator_is_its_closed_form(users: int, prompt: int, output: int, overhead: float) -> None:
+def test_every_metric_of_the_simulator_is_its_closed_form(
+    users: int, prompt: int, output: int, overhead: float
+) -> None:
     prefill = prompt / PREFILL
     steps = [(WEIGHTS + KV * users * (prompt + k)) / BANDWIDTH + overhead for k in range(1, output)]
     decode = sum(steps)

@@ -71,7 +71,9 @@ def test_users_really_decode_together(opened: tuple[Backend, Session]) -> None:
     """In the steady stretch one step moves every user: four tokens share one instant."""
     _, session = opened
     session.prepare(4, 100)
-    _, records, _ = drive.drive(session, drive.Load(4, 1, LENGTH, drive.token_prompts(session.info.vocab_size, 40, "s")))
+    _, records, _ = drive.drive(
+        session, drive.Load(4, 1, LENGTH, drive.token_prompts(session.info.vocab_size, 40, "s"))
+    )
     shared = set.intersection(*(set(record.token_us) for record in records))
     assert len(shared) >= LENGTH - 2
 

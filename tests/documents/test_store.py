@@ -33,7 +33,9 @@ def document() -> RunDocument:
             created_utc="2026-01-02T03:04:05Z",
             duration_s=1.5,
             suite=SuiteRecord("smoke", "1", "00", {"name": "smoke"}),
-            machine=Machine("box", "A CPU", 2, 4, 10**9, ({"name": "GPU", "bus": None},), "Linux", "6", "x86_64", "3.11"),
+            machine=Machine(
+                "box", "A CPU", 2, 4, 10**9, ({"name": "GPU", "bus": None},), "Linux", "6", "x86_64", "3.11"
+            ),
             engines=(EngineInfo("sim", "1", "sim"),),
             models=(),
             bandwidth=(),

@@ -42,14 +42,35 @@ def test_the_shipped_suites_are_what_the_readme_says() -> None:
     ("change", "message"),
     [
         (("version", "colour"), "s.toml: colour: unknown key"),
-        (('kind = "tokens"', 'kind = "token"'), "workload[0].kind: input should be 'text' or 'tokens' (given: \"token\")"),
+        (
+            ('kind = "tokens"', 'kind = "token"'),
+            "workload[0].kind: input should be 'text' or 'tokens' (given: \"token\")",
+        ),
         (("prompt_tokens = 10", 'prompt_tokens = "10"'), "workload[0].prompt_tokens: input should be a valid integer"),
-        (("prompt_tokens = 10", "prompt_token = 10"), "workload[0].prompt_token: unknown key; did you mean `prompt_tokens`?"),
-        (("output_tokens = 10", "output_tokens = 0"), "workload[0].output_tokens: input should be greater than or equal to 2"),
-        (('version = "1"', 'version = "1"\n[load]\nconcurrency = [1, 0]'), "load.concurrency[1]: input should be greater than or equal to 1"),
-        (('version = "1"', 'version = "1"\n[load]\nconcurrency = [10000]'), "load.concurrency[0]: input should be less than or equal to 1024"),
-        (('version = "1"', 'version = "1"\n[load]\nconcurrency = []'), "load.concurrency: list should have at least 1 item"),
-        (('version = "1"', 'version = "1"\n[load]\nrepetition = 1'), "load.repetition: unknown key; did you mean `repetitions`?"),
+        (
+            ("prompt_tokens = 10", "prompt_token = 10"),
+            "workload[0].prompt_token: unknown key; did you mean `prompt_tokens`?",
+        ),
+        (
+            ("output_tokens = 10", "output_tokens = 0"),
+            "workload[0].output_tokens: input should be greater than or equal to 2",
+        ),
+        (
+            ('version = "1"', 'version = "1"\n[load]\nconcurrency = [1, 0]'),
+            "load.concurrency[1]: input should be greater than or equal to 1",
+        ),
+        (
+            ('version = "1"', 'version = "1"\n[load]\nconcurrency = [10000]'),
+            "load.concurrency[0]: input should be less than or equal to 1024",
+        ),
+        (
+            ('version = "1"', 'version = "1"\n[load]\nconcurrency = []'),
+            "load.concurrency: list should have at least 1 item",
+        ),
+        (
+            ('version = "1"', 'version = "1"\n[load]\nrepetition = 1'),
+            "load.repetition: unknown key; did you mean `repetitions`?",
+        ),
         (('name = "w"', 'name = "../w"'), "workload[0].name: string should match pattern"),
         (('name = "t"', ""), "name: is missing"),
         (('name = "t"', "name = "), "not TOML"),
@@ -75,7 +96,11 @@ def test_a_binary_file_is_no_suite(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_of_the_content_and_not_of_the_engines() -> None:
-    content = {"name": "t", "version": "1", "workload": [{"name": "w", "kind": "tokens", "prompt_tokens": 1, "output_tokens": 2}]}
+    content = {
+        "name": "t",
+        "version": "1",
+        "workload": [{"name": "w", "kind": "tokens", "prompt_tokens": 1, "output_tokens": 2}],
+    }
     base = suite_record(parse_suite(content, "x"))
     engine = {"engine": [{"backend": "sim", "model": "/home/someone/model.gguf", "python": "/home/someone/python"}]}
     assert suite_record(parse_suite({**content, **engine}, "x")) == base

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.errors import InputError
 from harness.records import Bandwidth
 from harness.telemetry import bandwidth
 
@@ -95,6 +96,19 @@ def test_what_could_not_be_measured_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "bandwidth.json"
     found = bandwidth.cached("cuda:0", lambda: Bandwidth("cuda:0", None, reason="no driver"), path=path, key="k")
     assert found.reason == "no driver" and not path.exists()
+
+
+def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "measure_cpu", lambda: Bandwidth("cpu", 1.0))
+    monkeypatch.setattr("harness.telemetry.bandwidth_cuda.measure_cuda", lambda index: Bandwidth(f"cuda:{index}", 2.0))
+    monkeypatch.setattr(
+        "harness.telemetry.bandwidth_metal.measure_metal", lambda python: Bandwidth(f"metal {python}", 3.0)
+    )
+    found = [bandwidth.measure(device, "py").device for device in ("cpu", "cuda", "cuda:3", "metal")]
+    assert found == ["cpu", "cuda:0", "cuda:3", "metal py"]
+    for device in ("", "tpu", "cpu:1", "cuda:x", "metal:0"):
+        with pytest.raises(InputError, match="use cpu, cuda"):
+            bandwidth.measure(device)
 
 
 def test_key_is_stable_and_opaque() -> None:

@@ -111,6 +111,27 @@ def test_host_sample(tmp_path: Path) -> None:
     assert sample.frequency_hz == 3.5e9
 
 
+def test_throttled_time_of_intel_packages(tmp_path: Path) -> None:
+    assert host.throttled_s(tmp_path) is None
+    folder = tmp_path / "cpu0" / "thermal_throttle"
+    folder.mkdir(parents=True)
+    (folder / "package_throttle_total_time_ms").write_text("2500\n")
+    assert host.throttled_s(tmp_path) == 2.5
+
+
+def test_systems_without_proc_are_read_through_psutil(tmp_path: Path) -> None:
+    none = tmp_path / "no-proc"
+    assert os.getpid() in host.tree_pids(os.getpid(), none)
+    memory = host.tree_memory(os.getpid(), none)
+    assert memory is not None and memory.rss_bytes > 5e6 and memory.processes >= 1
+    assert memory.anonymous_bytes is None and memory.file_backed_bytes is None
+    sample = host.host_sample([os.getpid()], none)
+    assert sample.tree_cpu_s > 0 and sample.cpu.busy_s >= sample.tree_cpu_s / 2
+    assert sample.cpu.steal_s is None and sample.frequency_hz is None
+    assert host.tree_memory(2**22 + 1, none) is None
+    assert host.reset_peak(os.getpid(), none) is False
+
+
 def test_no_cpufreq_is_none_not_zero(tmp_path: Path) -> None:
     assert host.mean_frequency_hz(tmp_path) is None
 

@@ -66,7 +66,9 @@ def test_a_text_that_is_too_short_is_refused_and_not_repeated() -> None:
 
 
 def test_the_hash_of_what_was_sent_follows_the_prompts() -> None:
-    hashes = [drive.drive(session(), drive.Load(2, 1, 3, drive.token_prompts(256, 20, seed)))[2] for seed in ("a", "a", "b")]
+    hashes = [
+        drive.drive(session(), drive.Load(2, 1, 3, drive.token_prompts(256, 20, seed)))[2] for seed in ("a", "a", "b")
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -1,0 +1,204 @@
+"""Fits the roofline's constants to measured decode speeds, says how wrong it is on chips it has not seen, and stores both.
+
+    python scripts/fit_predictor.py                  # fit, cross-validate, write configs/predictors/roofline.toml and its report
+    python scripts/fit_predictor.py --dry-run        # the same without writing
+    python scripts/fit_predictor.py --nested         # also choose the priors' spread inside each fold (minutes)
+
+Least squares on the logarithm of predicted over measured time (relative error), robust (pseudo-Huber at 10 %), with a normal
+prior on the logarithm of each constant (configs/predictors/priors.toml): what the data do not tell stays at the prior, and a
+factor of one family moves only as far as its rows insist. Core rows (one user, one device, depth <= 2048, stated size) count in
+full, other decode rows a third; rows marked unfit a fifth. Only numpy is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from harness.errors import InputError
+from harness.predict.cases import CaseRow, parse_row, predicted_rate, read_rows, settled
+from harness.predict.predictors import active_bytes, published
+from harness.predict.roofline import terms
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+MEASURED = CONFIGS / "reference" / "measured_train.csv"
+PREDICTORS = CONFIGS / "predictors"
+KNEE = 0.1
+NOISE = 0.08
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows with a measured decode speed. `log_time[i]` is the logarithm of the seconds of a step."""
+
+    cases: list[CaseRow]
+    rows: list[dict[str, str]]
+    log_time: Array
+    weight: Array
+    core: Array
+    unfit: Array
+
+    def column(self, name: str) -> Array:
+        return np.array([row.get(name, "") for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Model:
+    """The roofline as matrices: part k of row i is base[k][i] * exp(design[k][i] @ x), x the logarithms of the constants."""
+
+    names: list[str]
+    start: Array
+    spread: Array
+    base: dict[str, Array]
+    design: dict[str, Array]
+
+
+def load(path: Path, fixed: dict[str, float]) -> Data:
+    """Every decode row that can be read. Rows that cannot are left out of the fit (and of nothing else)."""
+    _, rows = read_rows(path.read_text(encoding="utf-8"))
+    start = {**fixed, **{name: float(np.exp(x)) for name, x in _starts(priors()).items()}}
+    cases, kept, log_time = [], [], []
+    for row in rows:
+        try:
+            case = parse_row(row, fixed)
+        except InputError:
+            continue
+        if case.request_rate_per_s is not None:
+            case = CaseRow(case.facts, settled(case, start), case.wanted)
+        rate = float(row["tokens_per_s"])
+        log_time.append(np.log((case.setup.users if case.wanted == "output" else 1) / rate))
+        cases.append(case)
+        kept.append(row)
+    core = np.array([is_core(row) for row in kept])
+    unfit = np.array(["excl=" in row["note"] for row in kept])
+    weight = np.where(core, 1.0, 0.33) * np.where(unfit, 0.2, 1.0)
+    chips = np.array([row["hardware"] for row in kept])
+    many = {chip: float(weight[chips == chip].sum()) for chip in set(chips)}
+    weight = weight * np.array([many[chip] ** -0.15 for chip in chips])
+    return Data(cases, kept, np.array(log_time), weight / weight[core].mean(), core, unfit)
+
+
+def is_core(row: dict[str, str]) -> bool:
+    """One user, one device, depth of at most 2048, and a stated size."""
+    return (
+        row["tokens_per_s_kind"] == "decode per-user"
+        and row["concurrency"] != ""
+        and float(row["concurrency"]) == 1
+        and float(row["devices"] or 1) == 1
+        and float(row["context_depth"] or 0) <= 2048
+        and row["model_size_gib"] != ""
+    )
+
+
+def priors() -> dict[str, dict]:
+    return tomllib.loads((PREDICTORS / "priors.toml").read_text(encoding="utf-8"))
+
+
+def fixed_constants(table: dict[str, dict]) -> dict[str, float]:
+    return {f"{group}.{key}": float(v) for group, values in table["fixed"].items() for key, v in values.items()}
+
+
+def _starts(table: dict[str, dict]) -> dict[str, float]:
+    return {f"{g}.{k}": np.log(v["start"]) for g, values in table.items() if g != "fixed" for k, v in values.items() if k != "other"}
+
+
+def build(data: Data, fixed: dict[str, float], table: dict[str, dict]) -> Model:
+    """Matrices from the same list of terms that the prediction reads."""
+    listed = [terms(case.facts, case.setup, fixed) for case in data.cases]
+    names = ["overlap.power", "years.slope"]
+    names += list(dict.fromkeys(name for found in listed for term in found.values() for name in term.names))
+    place = {name: i for i, name in enumerate(names)}
+    kinds = list(dict.fromkeys(kind for found in listed for kind in found))
+    base = {kind: np.zeros(len(listed)) for kind in kinds}
+    design = {kind: np.zeros((len(listed), len(names))) for kind in kinds}
+    for i, found in enumerate(listed):
+        for kind, term in found.items():
+            base[kind][i] = term.base
+            for name in term.names:
+                design[kind][i, place[name]] = -1.0 if term.divide else 1.0
+            design[kind][i, place["years.slope"]] = -term.age
+    start, spread = np.zeros(len(names)), np.zeros(len(names))
+    for name, i in place.items():
+        group, key = name.split(".", 1)
+        belief = table[group].get(key) or table[group]["other"]
+        start[i], spread[i] = np.log(belief["start"]), belief["spread"]
+    # the trend is exp(-slope x age), so the slope enters as it is and not by its logarithm
+    return Model(names, start, spread, base, design)
+
+
+def step_seconds(model: Model, x: Array, rows: Array) -> tuple[Array, Array]:
+    """Seconds of a step for each row, and their derivative by x."""
+    part = {k: model.base[k][rows] * np.exp(model.design[k][rows] @ x) for k in model.base}
+    power = np.exp(x[0])
+    log_s, log_c = np.log(part["stream"]), np.log(part["compute"])
+    top = np.maximum(log_s, log_c)
+    e_s, e_c = np.exp(power * (log_s - top)), np.exp(power * (log_c - top))
+    both = np.exp(top) * (e_s + e_c) ** (1 / power)
+    w_s, w_c = e_s / (e_s + e_c), e_c / (e_s + e_c)
+    total = both.copy()
+    slope = (both * w_s)[:, None] * model.design["stream"][rows] + (both * w_c)[:, None] * model.design["compute"][rows]
+    slope[:, 0] += both * (w_s * log_s + w_c * log_c - np.log(both))
+    tiled = (part["matmul"] > 0) & (part["matmul"] < part["users"])
+    for kind in part:
+        if kind in ("stream", "compute"):
+            continue
+        used = np.where(tiled, 0.0, part[kind]) if kind == "users" else np.where(tiled, part[kind], 0.0) if kind == "matmul" else part[kind]
+        total += used
+        slope += used[:, None] * model.design[kind][rows]
+    return total, slope
+
+
+def fit(model: Model, data: Data, rows: Array, x: Array | None = None, loosen: float = 1.0) -> Array:
+    """The logarithms of the constants: Levenberg-Marquardt on the robust loss plus the priors (`loosen` times as wide)."""
+    spread = model.spread * loosen
+    x = (model.start if x is None else x).copy()
+    target, weight = data.log_time[rows], data.weight[rows]
+
+    def loss(x: Array) -> float:
+        miss = (np.log(step_seconds(model, x, rows)[0]) - target) / KNEE
+        return float((weight * 2 * (np.sqrt(1 + miss**2) - 1)).sum() * (KNEE / NOISE) ** 2 + (((x - model.start) / spread) ** 2).sum())
+
+    damping, now = 1e-3, loss(x)
+    for _ in range(80):
+        seconds, slope = step_seconds(model, x, rows)
+        miss = np.log(seconds) - target
+        slope = slope / seconds[:, None]
+        w = weight / np.sqrt(1 + (miss / KNEE) ** 2) / NOISE**2
+        hessian = slope.T @ (w[:, None] * slope) + np.diag(spread**-2)
+        gradient = slope.T @ (w * miss) + (x - model.start) / spread**2
+        before = now
+        while damping < 1e8:
+            new = x - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
+            after = loss(new)
+            if after < now:
+                x, now, damping = new, after, max(damping / 4, 1e-8)
+                break
+            damping *= 4
+        if before - now < 1e-7 * now:
+            break
+    return x
+
+
+def errors(model: Model, data: Data, x: Array, rows: Array) -> Array:
+    """|predicted / measured - 1| in tokens per second."""
+    seconds, _ = step_seconds(model, x, rows)
+    return np.abs(np.exp(data.log_time[rows]) / seconds - 1)
+
+
+def leave_out(model: Model, data: Data, groups: Array, x: Array, choose: Callable[[Array], float] | None = None) -> Array:
+    """Error of each row by constants fitted without its group."""
+    out = np.zeros(len(groups))
+    for group in dict.fromkeys(groups):
+        held = groups == group
+        loosen = choose(~held) if choose else 1.0
+        out[held] = errors(model, data, fit(model, data, np.flatnonzero(~held), x, loosen), np.flatnonzero(held))
+    return out

@@ -1,0 +1,193 @@
+"""The ctypes calls themselves, against libraries that the test plays: what is asked for, in which order, and what is
+given back."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Any
+
+import pytest
+
+from harness.telemetry import darwin
+from harness.telemetry.darwin import Channel, Darwin, Footprint, SmcMessage
+
+
+class Function:
+    """A foreign function: takes restype and argtypes like ctypes' own, and calls into the fake."""
+
+    def __init__(self, fake: FakeMacOs, name: str) -> None:
+        self.fake, self.name = fake, name
+        self.restype: Any = None
+        self.argtypes: Any = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        assert len(arguments) == len(self.argtypes), self.name
+        self.fake.calls.append(self.name)
+        return getattr(self.fake, self.name)(*arguments)
+
+
+class Library:
+    def __init__(self, fake: FakeMacOs) -> None:
+        self.fake = fake
+        self.functions: dict[str, Function] = {}
+
+    def __getattr__(self, name: str) -> Function:
+        return self.functions.setdefault(name, Function(self.fake, name))
+
+
+class FakeMacOs:
+    """Objects are numbers; `alive` holds those that must be released."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.objects: dict[int, Any] = {}
+        self.alive: set[int] = set()
+        self.samples = [{"CPU Energy": ("mJ", 1000)}, {"CPU Energy": ("mJ", 3500)}, {"CPU Energy": ("mJ ", 4000)}]
+        self.open_result = 0
+        self.smc_type_size = 4
+
+    def new(self, value: Any, owned: bool = True) -> int:
+        handle = 1000 + len(self.objects)
+        self.objects[handle] = value
+        if owned:
+            self.alive.add(handle)
+        return handle
+
+    def CFStringCreateWithCString(self, allocator: Any, text: bytes, encoding: int) -> int:
+        return self.new(text.decode())
+
+    def CFStringGetCString(self, handle: int, buffer: Any, size: int, encoding: int) -> int:
+        buffer.value = self.objects[handle].encode()
+        return 1
+
+    def CFRelease(self, handle: int) -> None:
+        self.alive.remove(handle)
+
+    def CFDictionaryGetValue(self, handle: int, key: int) -> int | None:
+        assert self.objects[key] == "IOReportChannels"
+        return self.new(list(self.objects[handle].items()), owned=False)
+
+    def CFArrayGetCount(self, handle: int) -> int:
+        return len(self.objects[handle])
+
+    def CFArrayGetValueAtIndex(self, handle: int, index: int) -> int:
+        return self.new(self.objects[handle][index], owned=False)
+
+    def IOReportCopyChannelsInGroup(self, group: int, *rest: Any) -> int:
+        assert self.objects[group] == "Energy Model"
+        return self.new("channels")
+
+    def IOReportCreateSubscription(self, nothing: Any, wanted: int, got: Any, number: int, rest: Any) -> int:
+        got._obj.value = self.new("subscribed", owned=False)
+        return self.new("subscription", owned=False)
+
+    def IOReportCreateSamples(self, subscription: int, channels: Any, rest: Any) -> int:
+        assert self.objects[channels.value] == "subscribed"
+        return self.new(self.samples.pop(0))
+
+    def IOReportCreateSamplesDelta(self, last: int, now: int, rest: Any) -> int:
+        before, after = self.objects[last], self.objects[now]
+        return self.new({name: (unit, value - before[name][1]) for name, (unit, value) in after.items()})
+
+    def IOReportChannelGetChannelName(self, item: int) -> int:
+        return self.new(self.objects[item][0], owned=False)
+
+    def IOReportChannelGetUnitLabel(self, item: int) -> int:
+        return self.new(self.objects[item][1][0], owned=False)
+
+    def IOReportSimpleGetIntegerValue(self, item: int, index: int) -> int:
+        return int(self.objects[item][1][1])
+
+    def IOServiceMatching(self, name: bytes) -> bytes:
+        return name
+
+    def IOServiceGetMatchingService(self, port: int, matching: bytes) -> int:
+        return 77 if matching == b"AppleSMC" else 0
+
+    def IOServiceOpen(self, service: int, task: Any, kind: int, connection: Any) -> int:
+        connection._obj.value = 0 if self.open_result else 55
+        return self.open_result
+
+    def IOServiceClose(self, connection: Any) -> int:
+        return 0
+
+    def IOObjectRelease(self, service: int) -> int:
+        return 0
+
+    def IOConnectCallStructMethod(
+        self, connection: Any, selector: int, sent: Any, size: int, got: Any, got_size: Any
+    ) -> int:
+        message: SmcMessage = sent._obj
+        assert (connection.value, selector, size, message.key) == (55, 2, 80, 0x50535452)
+        if message.command == 9:
+            got._obj.info.size = self.smc_type_size
+        else:
+            assert (message.command, message.info.size) == (5, self.smc_type_size)
+            got._obj.bytes[:4] = struct.pack("<f", 87.25)
+        return 0
+
+    def notify_register_check(self, name: bytes, token: Any) -> int:
+        assert name == b"com.apple.system.thermalpressurelevel"
+        token._obj.value = 9
+        return 0
+
+    def notify_get_state(self, token: Any, state: Any) -> int:
+        state._obj.value = 2
+        return 0
+
+    def proc_pid_rusage(self, pid: int, flavor: int, buffer: Any) -> int:
+        if pid != 42:
+            return -1
+        buffer._obj.phys_footprint, buffer._obj.lifetime_max_phys_footprint = 5, 7
+        return 0
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeMacOs:
+    system = FakeMacOs()
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: Library(system))
+    monkeypatch.setattr(darwin, "mach_task", lambda library: 3)
+    return system
+
+
+def test_energy_is_what_channels_gained_and_nothing_leaks(fake: FakeMacOs) -> None:
+    mac = Darwin()
+    assert mac.energy() == []
+    assert mac.energy() == [Channel("CPU Energy", "mJ", 2500)]
+    assert mac.energy() == [Channel("CPU Energy", "mJ", 500)]
+    mac.close()
+    assert fake.alive == set()
+
+
+def test_smc_asks_for_the_size_once_and_reads_a_float(fake: FakeMacOs) -> None:
+    mac = Darwin()
+    assert [mac.smc_float("PSTR"), mac.smc_float("PSTR")] == [87.25, 87.25]
+    assert fake.calls.count("IOConnectCallStructMethod") == 3
+    assert fake.calls.count("IOServiceOpen") == 1
+    mac.close()
+    assert fake.calls[-1] == "IOServiceClose"
+
+
+def test_smc_refused(fake: FakeMacOs) -> None:
+    fake.open_result = darwin.NOT_PERMITTED
+    with pytest.raises(PermissionError, match="does not let this program open the SMC"):
+        Darwin().smc_float("PSTR")
+    fake.open_result = 0xE00002BC
+    with pytest.raises(OSError, match="0xe00002bc"):
+        Darwin().smc_float("PSTR")
+
+
+def test_smc_key_of_another_type(fake: FakeMacOs) -> None:
+    fake.smc_type_size = 2
+    with pytest.raises(OSError, match="not a 32-bit float"):
+        Darwin().smc_float("PSTR")
+
+
+def test_thermal_pressure_and_footprint(fake: FakeMacOs) -> None:
+    mac = Darwin()
+    assert [mac.thermal_pressure(), mac.thermal_pressure()] == [2, 2]
+    assert fake.calls.count("notify_register_check") == 1
+    assert mac.footprint(42) == Footprint(5, 7)
+    with pytest.raises(OSError, match="gone, or another user's"):
+        mac.footprint(43)
