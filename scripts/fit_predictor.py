@@ -114,7 +114,7 @@ def _starts(table: dict[str, dict]) -> dict[str, float]:
 def build(data: Data, fixed: dict[str, float], table: dict[str, dict]) -> Model:
     """Matrices from the same list of terms that the prediction reads."""
     listed = [terms(case.facts, case.setup, fixed) for case in data.cases]
-    names = ["overlap.power", "years.slope"]
+    names = ["overlap.power", "years.fall"]
     names += list(dict.fromkeys(name for found in listed for term in found.values() for name in term.names))
     place = {name: i for i, name in enumerate(names)}
     kinds = list(dict.fromkeys(kind for found in listed for kind in found))
@@ -125,13 +125,12 @@ def build(data: Data, fixed: dict[str, float], table: dict[str, dict]) -> Model:
             base[kind][i] = term.base
             for name in term.names:
                 design[kind][i, place[name]] = -1.0 if term.divide else 1.0
-            design[kind][i, place["years.slope"]] = -term.age
+            design[kind][i, place["years.fall"]] = -term.age
     start, spread = np.zeros(len(names)), np.zeros(len(names))
     for name, i in place.items():
         group, key = name.split(".", 1)
         belief = table[group].get(key) or table[group]["other"]
         start[i], spread[i] = np.log(belief["start"]), belief["spread"]
-    # the trend is exp(-slope x age), so the slope enters as it is and not by its logarithm
     return Model(names, start, spread, base, design)
 
 
@@ -202,3 +201,35 @@ def leave_out(model: Model, data: Data, groups: Array, x: Array, choose: Callabl
         loosen = choose(~held) if choose else 1.0
         out[held] = errors(model, data, fit(model, data, np.flatnonzero(~held), x, loosen), np.flatnonzero(held))
     return out
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--dry-run", action="store_true")
+    args.add_argument("--nested", action="store_true")
+    o=args.parse_args()
+    table = priors(); fixed = fixed_constants(table)
+    data = load(MEASURED, fixed); model = build(data, fixed, table)
+    every=np.arange(len(data.cases))
+    import time; t=time.time()
+    x=fit(model,data,every); print('fit',time.time()-t)
+    chips=data.column('hardware')
+    e=errors(model,data,x,every); c=data.core; moe=np.array([k.facts.experts>0 for k in data.cases])
+    def show(n,e):
+        ok=c&~data.unfit; ns=~np.char.startswith(chips,'Strix')
+        print(f"{n}: core {e[c].mean():.4f}/{np.median(e[c]):.4f} fit-ok {e[ok].mean():.4f}/{np.median(e[ok]):.4f} MoE {e[c&moe].mean():.3f} ok {e[ok&moe].mean():.3f} noStrix {e[ok&ns].mean():.4f} other {e[~c].mean():.3f}/{np.median(e[~c]):.3f}")
+    show('in',e)
+    lo=leave_out(model,data,chips,x); show('chip',lo); print(time.time()-t)
+    fam=np.array([(k.setup.hardware.family if k.setup.hardware else '?')+k.setup.platform for k in data.cases])
+    show('family',leave_out(model,data,fam,x))
+    show('source',leave_out(model,data,data.column('source_id'),x))
+    print({n:round(float(np.exp(v)),3) for n,v in zip(model.names,x)})
+    import collections
+    g=collections.defaultdict(list)
+    for i in every:
+        if not c[i]: g[(data.rows[i]['source_id'],data.rows[i]['hardware'],data.cases[i].setup.platform,data.rows[i]['tokens_per_s_kind'][:3])].append((e[i],lo[i]))
+    for k,v in g.items(): print(k,len(v),np.round(np.mean(v,0),3))
+    return data,model,x,e,lo
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,9 @@
-"""`rigbench doctor`, `plan` and `run`: what can be measured here, what a suite would do, and doing it."""
+"""`rigbench plan` and `run`: what a suite would do here, and doing it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from harness.cli.progress import Progress, Reporter, say
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,63 +33,8 @@ OPTION = typer.Option([], "--option", "-O", help="An option of the backend: -O t
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command()(doctor)
     app.command()(plan)
     app.command()(run)
-
-
-def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
-    """Say what this machine is, which backends work here, and the command that mends those that do not."""
-    import backends
-    from harness.models import files
-    from harness.run import engines, fingerprint
-    from harness.run.processes import find_python
-
-    machine = fingerprint.this_machine()
-    bandwidth = engines.device_bandwidth("cpu", (), (), say=_say)
-    probes = {name: engines.probe(name, find_python(None)) for name in backends.registry()}
-    power = fingerprint.power_sources()
-    models = files.local_models()
-    if as_json:
-        content = {
-            "machine": asdict(machine),
-            "bandwidth": asdict(bandwidth) if bandwidth else None,
-            "backends": {name: asdict(found) for name, found in probes.items()},
-            "telemetry": [asdict(source) for source in power],
-            "models": [asdict(model) for model in models],
-        }
-        typer.echo(json.dumps(content, indent=1, default=str))
-        return
-    from harness import units
-    from harness.report.table import output_console
-
-    console = output_console()
-    cores = f"{machine.physical_cores} cores" if machine.physical_cores else ""
-    console.print(
-        f"machine    {machine.cpu}, {cores}, {units.bytes_text(machine.memory_bytes)}, {machine.os}, {machine.arch}"
-    )
-    for gpu in machine.gpus:
-        console.print(f"           {gpu.get('name')}, {units.bytes_text(gpu.get('memory_bytes'))}")
-    if bandwidth is not None:
-        console.print(f"memory     read {units.bandwidth_text(bandwidth.read_bytes_per_s)} ({bandwidth.method})")
-    for name, found in probes.items():
-        if found.usable:
-            console.print(f"backend    {name}: ready, {found.version} ({', '.join(found.devices)})")
-        else:
-            console.print(
-                f"backend    {name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
-            )
-    for source in power:
-        state = (
-            "ready"
-            if source.usable
-            else f"not usable: {source.reason}" + (f"; mend: {source.mend}" if source.mend else "")
-        )
-        console.print(f"telemetry  {source.name}: {state}")
-    for model in models:
-        console.print(f"model      {model.spec} ({units.bytes_text(model.bytes)})")
-    if not models:
-        console.print("model      none yet; `rigbench run quickstart` makes one")
 
 
 def plan(
@@ -124,14 +69,19 @@ def run(
     option: list[str] = OPTION,
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the result."),
     resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
+    telemetry: bool = typer.Option(True, "--telemetry/--no-telemetry", help="Read power, memory and clocks meanwhile."),
+    wall_url: str | None = typer.Option(None, "--wall-url", help="Address of a wall meter; used, and never stored."),
+    wall_meter: str = typer.Option("shelly", "--wall-meter", help="shelly or tasmota."),
 ) -> None:
     """Run a suite live and leave a result document; its path is the last line: `result: PATH`."""
     from harness.documents import store
     from harness.report import table
     from harness.run import journal as journals
     from harness.run import processes, runner
+    from harness.telemetry.source import SourceOptions, open_sources
 
     processes.interrupt_on_terminate()
+    sources = open_sources(SourceOptions(telemetry=telemetry, wall_url=wall_url, wall_preset=wall_meter))
     if resume is not None:
         work = _resumed(suite, resume, backend, model, python, option)
         folder = resume.parent.parent
@@ -140,6 +90,7 @@ def run(
         folder = out
     else:
         raise InputError("name a suite (quickstart, standard, agents, smoke, or a file), or --resume a journal")
+    work.sources = sources
     ended = ""
     exit_code = 0
     try:
@@ -153,14 +104,14 @@ def run(
     path = work.journal.path
     if not work.done:
         path.unlink(missing_ok=True)
-        _say(f"{ended}: no case was finished, nothing to save")
+        say(f"{ended}: no case was finished, nothing to save")
         raise typer.Exit(exit_code)
     document = store.with_id(runner.document(work, complete=not ended))
     console = table.output_console()
     with contextlib.ExitStack() as kept:
         if ended:
             kept.callback(
-                _say,
+                say,
                 f"{ended}: {len(work.done)} of {_total(work.plan)} cases are saved; go on: rigbench run --resume {path}",
             )
         written = store.write(document, folder)
@@ -194,11 +145,12 @@ def _parts_of(suite: Any, backend: str | None, model: str | None, python: str | 
 
 
 def _prepared(suite: Any, parts: list[Any], *, fetch: bool) -> tuple[Any, Plan, Any, Any, list[Any]]:
-    from harness.run import engines, fingerprint
+    from harness.run import engines
+    from harness.run.machine import this_machine
     from harness.suites.plan import make_plan
 
-    machine = fingerprint.this_machine()
-    found, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=_say, progress=Progress(), fetch=fetch)
+    machine = this_machine()
+    found, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=say, progress=Progress(), fetch=fetch)
     return suite, make_plan(suite, found), machine, bandwidths, parts
 
 
@@ -235,7 +187,7 @@ def _started(
     journal = journals.create(path, header)
     _print_plan_to_stderr(planned)
     return runner.Run(
-        suite, planned, machine, bandwidths, journal, created, header["created_unix"], _Reporter(_total(planned)), {}
+        suite, planned, machine, bandwidths, journal, created, header["created_unix"], Reporter(_total(planned)), {}
     )
 
 
@@ -248,7 +200,7 @@ def _resumed(
 
     content = journals.read(path)
     for line in content.dropped:
-        _say(f"{path.name}: {line}")
+        say(f"{path.name}: {line}")
     header = content.header
     suite = parse_suite(header["suite"], str(path))
     if name is not None and suite_record(load_suite(name)).sha256 != suite_record(suite).sha256:
@@ -267,15 +219,11 @@ def _resumed(
             f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again"
         )
     journal = journals.reopen(path)
-    _say(f"resuming: {len(done)} of {_total(planned)} cases are done")
-    reporter = _Reporter(_total(planned), len(done))
+    say(f"resuming: {len(done)} of {_total(planned)} cases are done")
+    reporter = Reporter(_total(planned), len(done))
     return runner.Run(
         suite, planned, machine, bandwidths, journal, header["created_utc"], header["created_unix"], reporter, done
     )
-
-
-def _say(text: str) -> None:
-    typer.echo(f"rigbench: {text}", err=True)
 
 
 def _print_plan_to_stderr(planned: Plan) -> None:
@@ -304,85 +252,3 @@ def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
         f"about {units.bytes_text(planned.memory_bytes)} of memory",
         soft_wrap=True,
     )
-
-
-class Progress:
-    """Progress of making or fetching a model: a line that is redrawn on a terminal, one line per tenth when piped."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-        self._tenth = -1
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        from harness import units
-
-        text = f"{what}: {units.bytes_text(done)} of {units.bytes_text(total)}"
-        if sys.stderr.isatty():
-            now = time.monotonic()
-            if now - self._last < 0.25 and done < total:
-                return
-            self._last = now
-            typer.echo(f"\r\033[K{text}" + ("\n" if done >= total else ""), err=True, nl=False)
-        elif total and done * 10 // total > self._tenth:
-            self._tenth = done * 10 // total if done < total else -1
-            typer.echo(text, err=True)
-
-
-class _Reporter:
-    """Progress of a run: one line per finished case; on a terminal also what is being done, redrawn between windows only."""
-
-    def __init__(self, total: int, done: int = 0) -> None:
-        self._total, self._done = total, done
-        self._terminal = sys.stderr.isatty()
-        self._case = ""
-        self._begun = time.monotonic()
-        self._measured = 0
-        self._status = ""
-
-    def __call__(self, event: str, what: dict[str, Any]) -> None:
-        if event == "load":
-            self._show(f"loading {what['job'].engine.model.facts.name} on {what['job'].engine.backend}", line=True)
-        elif event == "case":
-            case = what["case"]
-            self._case = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
-        elif event == "phase":
-            doing = f"warm-up {what['round'] + 1}" if what["name"] == "warmup" else "measuring"
-            self._show(f"[{self._done + 1}/{self._total}] {self._case}: {doing}{self._left()}")
-        elif event == "done":
-            self._done += 1
-            self._measured += 1
-            self._show(f"[{self._done}/{self._total}] {self._outcome(what['result'])}", line=True)
-        elif event == "end":
-            self._show("")
-
-    def _left(self) -> str:
-        """Time left at the pace of this run, once there is one."""
-        if self._measured < 3:
-            return ""
-        from harness import units
-
-        seconds = (time.monotonic() - self._begun) / self._measured * (self._total - self._done)
-        return f", about {units.seconds_text(max(1.0, seconds))} left"
-
-    def _outcome(self, result: Any) -> str:
-        from harness import units
-        from harness.analysis.metrics import case_metrics
-
-        case = result.case
-        name = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
-        if result.error is not None:
-            return f"{name}: {result.error.kind}: {result.error.message}"
-        metrics = case_metrics(result)
-        return (
-            f"{name}: {units.rate_text(metrics.user_tps)} t/s per user, {units.rate_text(metrics.output_tps)} in all, "
-            f"TTFT {units.seconds_text(metrics.ttft_s)}"
-        )
-
-    def _show(self, text: str, line: bool = False) -> None:
-        if self._terminal:
-            import shutil
-
-            text = text[: shutil.get_terminal_size().columns - 1]
-            typer.echo(f"\r\033[K{text}" + ("\n" if line else ""), err=True, nl=False)
-        elif line:
-            typer.echo(text, err=True)

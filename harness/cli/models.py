@@ -63,7 +63,7 @@ def fetch(
 
 
 def _resolve(spec: str) -> None:
-    from harness.cli.measure import Progress
+    from harness.cli.progress import Progress
     from harness.models import files
 
     model = files.resolve(spec, formats=("gguf",), progress=Progress())

@@ -60,7 +60,7 @@ class Setup:
 
 class Term(NamedTuple):
     """`base` seconds (with every constant 1), the names of the constants that multiply it (`divide`: that divide it), and the
-    software's `age` in years, over which it falls by `years.slope`."""
+    software's `age` in years, over which it falls by `years.fall`."""
 
     base: float
     names: tuple[str, ...]
@@ -157,9 +157,7 @@ def _stream_names(setup: Setup) -> tuple[str, ...]:
 def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
     names = ["layer.base", f"layer.{setup.platform}"]
     if facts.experts:
-        names.append("layer.experts")
-        if setup.platform in ("mlx", "vllm"):
-            names.append(f"layer.experts_{setup.platform}")
+        names += ["layer.experts", f"layer.experts_{setup.platform}"]
         if setup.platform == "vulkan" and quant_class(facts.quantization) == "f16":
             names.append("layer.bf16_experts_on_vulkan")
     if facts.kv_window_tokens == 1:
@@ -212,7 +210,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
 def value(term: Term, known: Constants) -> float:
     """Seconds of one term. A constant that is not known is 1."""
     factor = math.prod(known.get(name, 1.0) for name in term.names)
-    trend = math.exp(-known["years.slope"] * term.age) if term.age else 1.0
+    trend = known["years.fall"] ** -term.age if term.age else 1.0
     return term.base * trend * (1 / factor if term.divide else factor)
 
 

@@ -22,6 +22,7 @@ from harness.suites.plan import Engine
 from harness.suites.suite import EnginePart, Suite
 
 PROBE_LIMIT_S = 120
+MEASURABLE = ("cpu", "cuda", "metal")
 DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model="synthetic:llama-1.5b:Q4_K_M")
 Say = Callable[[str], None]
 
@@ -93,27 +94,39 @@ def check_options(backend: Backend, options: dict[str, Any], where: str) -> None
         ) from error
 
 
+def measured_bandwidth(device: str, *, again: bool = False, say: Say = lambda _: None) -> Bandwidth:
+    """The bandwidth of `device` (cpu, cuda, metal) as measured on this machine, once; `again` measures anew."""
+    from harness.telemetry import bandwidth
+
+    if device not in MEASURABLE:
+        raise InputError(f"--device {device!r}: choose one of {', '.join(MEASURABLE)}")
+
+    def measure() -> Bandwidth:
+        say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
+        return bandwidth.measure(device)
+
+    return bandwidth.cached(device, measure, refresh=again)
+
+
 def device_bandwidth(
     device: str, device_names: Sequence[str], gpus: Sequence[dict[str, Any]], say: Say = lambda _: None
 ) -> Bandwidth | None:
-    """The read bandwidth where the weights lie: measured for the CPU, a catalogued GPU's datasheet figure; None for `sim`."""
+    """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`."""
     if device == "sim":
         return None
-    if device == "cpu":
-        from harness.telemetry import bandwidth
-
-        def measure() -> Bandwidth:
-            say("measuring this machine's memory bandwidth, once (a few seconds)")
-            return bandwidth.measure_cpu()
-
-        return bandwidth.cached("cpu", measure)
+    reason = f"rigbench cannot measure the bandwidth of {device}"
+    if device in MEASURABLE:
+        found = measured_bandwidth(device, say=say)
+        if found.read_bytes_per_s is not None or device == "cpu":
+            return found
+        reason = found.reason or reason
     memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
     for name in device_names:
         known = catalog.match(name, memory)
         if known is not None:
             return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
     names = ", ".join(device_names) or device
-    return Bandwidth(device, None, method="datasheet", reason=f"{names} is not in the catalogue of hardware")
+    return Bandwidth(device, None, method="datasheet", reason=f"{reason}, and {names} is not in the catalogue")
 
 
 def resolve(

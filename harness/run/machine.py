@@ -20,14 +20,21 @@ import psutil
 
 from harness.paths import slug
 from harness.records import Machine
-from harness.telemetry import host
+from harness.telemetry import facts, host
 
 SECRET_MIN_LENGTH = 3
 """Shorter user or host names would be found inside ordinary words."""
 
 
-def fingerprint(gpus: tuple[dict[str, Any], ...] = (), drivers: dict[str, str] | None = None) -> Machine:
-    """The machine that this runs on; `gpus` and `drivers` as the telemetry sources report them."""
+def this_machine() -> Machine:
+    """The fingerprint of this machine, with all that the telemetry sources know of it."""
+    return fingerprint(facts.gpus(), facts.drivers(), facts.modes())
+
+
+def fingerprint(
+    gpus: tuple[dict[str, Any], ...] = (), drivers: dict[str, str] | None = None, modes: dict[str, str] | None = None
+) -> Machine:
+    """The machine that this runs on; `gpus`, `drivers` and power `modes` as the telemetry sources report them."""
     memory = psutil.virtual_memory().total
     cpu = host.cpu_name()
     physical = psutil.cpu_count(logical=False)
@@ -47,6 +54,7 @@ def fingerprint(gpus: tuple[dict[str, Any], ...] = (), drivers: dict[str, str] |
         arch=platform.machine(),
         python=platform.python_version(),
         virtualized=_virtualized(),
+        detail=modes or {},
         drivers=drivers or {},
     )
 

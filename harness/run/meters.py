@@ -1,12 +1,22 @@
-"""What is read around a case: the engine's memory. The sampler and its sources join here."""
+"""What is read while a run goes on: the sampler over all sources cut into cases, idle power, peaks, the wait for a cool machine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from harness.clock import now_ns
 from harness.records import Flag, HostMemory, PhaseMark, Series
-from harness.telemetry import host
+from harness.telemetry import flags, host
+from harness.telemetry.memory import host_memory
+from harness.telemetry.sampler import Sampler
+from harness.telemetry.source import Source
+
+IDLE_S = 10.0
+RECENT_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,37 +29,84 @@ class Metered:
 
 
 class Meters:
-    """Reads around each case of one job."""
+    """Reads from `__enter__` to `__exit__`. Without sources (telemetry off) only the memory of the worker is looked up."""
 
-    def __init__(self, settle_s: float) -> None:
+    def __init__(
+        self, sources: Sequence[Source], settle_s: float, wait: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._sampler = Sampler(sources) if sources else None
         self._settle_s = settle_s
-        self._resettable = False
+        self._wait = wait
+        self._peak_was_reset = False
+        self._case_start_ns = 0
+        self._idle_ns: tuple[int, int] | None = None
 
     def __enter__(self) -> Meters:
+        if self._sampler is not None:
+            self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        if self._sampler is not None:
+            self._sampler.stop()
 
-    def before_load(self) -> None:
-        """Nothing is loaded yet: the time for an idle baseline."""
+    @property
+    def tells_power(self) -> bool:
+        """Whether any source can say what this machine draws."""
+        lanes = self._sampler.lanes if self._sampler is not None else []
+        return any(metric.readable and metric.unit in ("W", "J") for lane in lanes for metric in lane.source.metrics)
+
+    def before_load(self, report: Callable[[str, dict[str, Any]], None]) -> None:
+        """Idle power, before the model is loaded; nothing to wait for where nobody tells power."""
+        if self._sampler is None or not self.tells_power:
+            return
+        report("idle", {"seconds": IDLE_S})
+        self._sampler.edge()
+        start = now_ns()
+        self._wait(IDLE_S)
+        self._sampler.edge()
+        self._idle_ns = (start, now_ns())
 
     def before_case(self, pid: int) -> tuple[Flag, ...]:
         """Wait for a cool machine, and begin new peaks."""
-        self._resettable = host.reset_peak(pid)
-        return ()
+        found: tuple[Flag, ...] = ()
+        if self._sampler is not None:
+            self._sampler.watch(pid)
+            sampler = self._sampler
+            found = flags.settle(lambda: sampler.recent(RECENT_S), self._settle_s, wait=self._wait)
+        self._peak_was_reset = host.reset_peak(pid)
+        self._case_start_ns = now_ns()
+        self.edge()
+        return found
 
-    def after_case(self, pid: int, t0_ns: int, phases: Sequence[PhaseMark]) -> Metered:
-        """Everything read since `before_case`, times relative to `t0_ns`."""
-        memory = host.tree_memory(pid)
-        if memory is None:
-            return Metered(HostMemory(reason="the engine's processes were gone before they could be read"))
-        exact = self._resettable and memory.hwm_bytes is not None
-        return Metered(
-            HostMemory(
-                rss_peak_bytes=memory.hwm_bytes if exact else memory.rss_bytes,
-                anonymous_peak_bytes=memory.anonymous_bytes,
-                file_backed_peak_bytes=memory.file_backed_bytes,
-                method="high-water mark" if exact else "resident at the end of the case",
-            )
-        )
+    def edge(self) -> None:
+        """An edge of a window: read what is read at edges only."""
+        if self._sampler is not None:
+            self._sampler.edge()
+
+    def after_case(self, pid: int, t0_ns: int, phases: Sequence[PhaseMark]) -> tuple[Metered, tuple[PhaseMark, ...]]:
+        """Everything read since `before_case`, times relative to `t0_ns`; the idle window too in the first case after it."""
+        if self._sampler is None:
+            return Metered(host_memory((), pid, self._peak_was_reset)), tuple(phases)
+        self.edge()
+        end_ns = now_ns()
+        start_ns = self._case_start_ns
+        marks = list(phases)
+        if self._idle_ns is not None:
+            idle_start, idle_end = self._idle_ns
+            marks.insert(0, PhaseMark("idle", (idle_start - t0_ns) // 1000, (idle_end - t0_ns) // 1000))
+            start_ns, self._idle_ns = idle_start, None
+        readings = self._sampler.window(t0_ns, start_ns, end_ns)
+        memory = host_memory(readings, pid, self._peak_was_reset)
+        found = flags.flags(readings, marks, os.cpu_count() or 1)
+        self._sampler.forget(end_ns)
+        return Metered(memory, readings, found), tuple(marks)
+
+    def worker_gone(self) -> None:
+        """The watched process has ended."""
+        if self._sampler is not None:
+            self._sampler.watch(None)
+
+    def report(self) -> dict[str, Any]:
+        """Sources and what reading them cost, as the document keeps it."""
+        return self._sampler.report() if self._sampler is not None else {"sources": [], "reason": "telemetry was off"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from harness.suites.plan import Job, Plan
 from harness.suites.prompts import prompt_name, prompt_text
 from harness.suites.suite import Suite, suite_record
+from harness.telemetry.source import Source
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with what happens: job, loaded, case, phase, done. Never inside a measured window, but for the mark of its start."""
@@ -64,6 +65,8 @@ class Run:
     created_unix: float
     report: Report
     done: dict[str, tuple[CaseResult, EngineInfo | None]]
+    sources: Sequence[Source] = ()
+    telemetry: dict[str, Any] = field(default_factory=dict)
     start_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -80,12 +83,16 @@ def execute(run: Run) -> None:
         if skipped.case.id not in run.done:
             failure = Failure("skipped", skipped.reason)
             _finish(run, CaseResult(skipped.case, _order(run), run.seconds_at(now_ns()), error=failure), None)
-    for job in run.plan.jobs:
-        left = [case for case in job.cases if case.id not in run.done]
-        if left:
-            with _JobRun(run, job) as work:
-                for case in left:
-                    work.measure(case)
+    with Meters(run.sources, run.suite.load.settle_s) as meters:
+        try:
+            for job in run.plan.jobs:
+                left = [case for case in job.cases if case.id not in run.done]
+                if left:
+                    with _JobRun(run, job, meters) as work:
+                        for case in left:
+                            work.measure(case)
+        finally:
+            run.telemetry = meters.report()
 
 
 def _order(run: Run) -> int:
@@ -102,27 +109,22 @@ def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
 class _JobRun:
     """One job's worker, started when needed and replaced after a failure."""
 
-    def __init__(self, run: Run, job: Job) -> None:
-        self._run, self._job = run, job
+    def __init__(self, run: Run, job: Job, meters: Meters) -> None:
+        self._run, self._job, self._meters = run, job, meters
         self._worker: WorkerProcess | None = None
         self._info: EngineInfo | None = None
         self._load_ns: tuple[int, int] | None = None
         self._cannot: Failure | None = None
         self._given_up: dict[str, Failure] = {}
         self._private = private_words(job.engine.python, job.engine.model.file.path)
-        self._meters = Meters(run.suite.load.settle_s)
-        run.report("job", {"job": job})
 
     def __enter__(self) -> _JobRun:
-        self._meters.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        try:
-            if self._worker is not None:
-                self._worker.close() if kind is None else self._worker.kill()
-        finally:
-            self._meters.__exit__(kind, *rest)
+        self._meters.worker_gone()
+        if self._worker is not None:
+            self._worker.close() if kind is None else self._worker.kill()
 
     def measure(self, case: Case) -> None:
         """One case: measured, or a row that says why not."""
@@ -156,7 +158,8 @@ class _JobRun:
         engine = self._job.engine
         limit_s = self._run.suite.load.case_time_limit_s + engine.model.facts.file_bytes / LOAD_SLOWEST_BYTES_PER_S
         self._run.report("load", {"job": self._job})
-        self._meters.before_load()
+        if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
+            self._meters.before_load(self._run.report)
         worker = self._worker = WorkerProcess(engine.python)
         command = {
             "do": "open",
@@ -199,7 +202,7 @@ class _JobRun:
         if self._load_ns is not None:  # the first case after loading carries the load
             (start_ns, end_ns), self._load_ns = self._load_ns, None
             phases.insert(0, PhaseMark("load", (start_ns - t0_ns) // 1000, (end_ns - t0_ns) // 1000))
-        metered = self._meters.after_case(worker.pid, t0_ns, phases)
+        metered, marks = self._meters.after_case(worker.pid, t0_ns, phases)
         result = TypeAdapter(CaseResult).validate_python(
             {
                 "case": asdict(case),
@@ -210,7 +213,7 @@ class _JobRun:
                 "warmup_rounds": answer["warmup_rounds"],
                 "warmup_steady": answer["warmup_steady"],
                 "requests": answer["requests"],
-                "phases": [asdict(phase) for phase in phases],
+                "phases": [asdict(mark) for mark in marks],
                 "engine_memory": answer["memory"],
             }
         )
@@ -226,6 +229,8 @@ class _JobRun:
             while True:
                 message = worker.receive(deadline)
                 if message["event"] == "phase":
+                    if message["name"] == "measure":
+                        self._meters.edge()
                     self._run.report("phase", message)
                 elif message["event"] == "error":
                     failure = self._failure(message["kind"], message["message"], tuple(message["log"]))
@@ -246,6 +251,7 @@ class _JobRun:
 
     def _replace(self) -> None:
         """Give this worker up; the next case starts another."""
+        self._meters.worker_gone()
         if self._worker is not None:
             self._worker.kill()
             self._worker = None
@@ -287,6 +293,7 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         cases=tuple(sorted(cases, key=lambda case: case.order)),
         predictions=_predictions(results, {r.case.id: i for r, i in run.done.values()}, facts, run.bandwidths),
         complete=complete,
+        telemetry=run.telemetry,
     )
     return replace(made, summary=summary(made))
 

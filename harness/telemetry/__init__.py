@@ -1,6 +1,6 @@
 """Readings around a case, and what they mean. How the rooms below use it:
 
-    sources = open_sources(SourceOptions(wall_url=...))          # source.py; usable ones, and the others with their reason
+    sources = open_sources(SourceOptions(wall_url=...))          # source.py; usable, or Absent with the reason
     sampler = Sampler(sources).start()                           # sampler.py; reads until stop()
     idle_s = idle_seconds(sources)                               # wait so long before the model is loaded, then
     idle = sampler.window(start, start, end)                     #   keep these: the baseline of net energy

@@ -27,6 +27,12 @@ def period_us(series: Series) -> float | None:
     return statistics.median(gaps) if gaps else None
 
 
+def valid_share(series: Series, start_us: float, end_us: float) -> float:
+    """Which part of the readings inside the window succeeded; 0 where there are none."""
+    inside = [value for at, value in zip(series.time_us, series.values, strict=True) if start_us <= at <= end_us]
+    return sum(value is not None for value in inside) / len(inside) if inside else 0.0
+
+
 def value_at(readings: Sequence[tuple[int, float]], at_us: float) -> float:
     """Straight line between the readings on either side; beyond the first or last, that reading."""
     index = bisect_left(readings, at_us, key=lambda reading: reading[0])
@@ -57,7 +63,7 @@ def counted(readings: Sequence[tuple[int, float]], start_us: float, end_us: floa
 
 def gap_share(series: Series, start_us: float, end_us: float) -> tuple[float, float]:
     """Longest stretch of the window without a reading in seconds, and the share of the window in stretches of over
-    1.5 periods."""
+    2.5 periods."""
     inside = [min(max(at, start_us), end_us) for at, _ in points(series)]
     edges = [start_us, *inside, end_us]
     gaps = [later - earlier for earlier, later in pairwise(edges)]

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from harness.records import PhaseMark, Series
-from harness.telemetry.curves import bracket, counted, gap_share, integrated, period_us, points
+from harness.telemetry.curves import bracket, counted, gap_share, integrated, period_us, points, valid_share
 
 MAX_GAP_PERIODS = 5
+MIN_VALID = 0.9
+MIN_READINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Limits:
     min_s: float = 2.0
     good_s: float = 10.0
     max_gap_share: float = 0.1
+    may_rest: bool = False
+    """Whether a counter that stands still means a part that was switched off, not a counter that is broken."""
 
 
 def limits(series: Series) -> Limits:
@@ -41,7 +45,7 @@ def limits(series: Series) -> Limits:
     if series.source == "rapl":
         return Limits(2.0, 2.0)
     if series.source == "apple" and series.device in ("cpu", "dram", "ane"):
-        return Limits(10.0, 10.0)
+        return Limits(10.0, 10.0, may_rest=series.device == "ane")
     return Limits()
 
 
@@ -95,7 +99,10 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     status, reason = _status(power if curve and power else counter, start_us, end_us, needs)
     if status == "unavailable":
         return replace(found, status=status, reason=reason, n=len(inside))
-    over = _same_span_ratio(curve, count, start_us, end_us) if curve and counter_j is not None else None
+    over = None
+    if integrated_j is not None and counter_j is not None:
+        over = _same_span_ratio(curve, count, start_us, end_us)
+        counter_j = None if over is None else integrated_j * over
     return replace(
         found,
         joules=joules,
@@ -103,7 +110,7 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
         status=status,
         reason=reason,
         integrated_j=integrated_j,
-        counter_j=integrated_j * over if integrated_j is not None and over is not None else counter_j,
+        counter_j=counter_j,
         counter_over_integrated=over,
         watts_mean=joules / seconds,
         watts_peak=max(inside, default=None),
@@ -121,7 +128,7 @@ def _counter_joules(
     if any(later < earlier for (_, earlier), (_, later) in pairwise(count)):
         return None, "the counter went backwards (driver restarted, or device replaced)"
     gained = counted(count, start_us, end_us)
-    if gained <= 0:
+    if gained <= 0 and not limits(counter).may_rest:
         return None, f"the counter stood still for {(end_us - start_us) * 1e-6:.1f} s"
     return gained, None
 
@@ -150,11 +157,16 @@ def _status(series: Series | None, start_us: float, end_us: float, needs: Limits
         return _counter_status(series, start_us, end_us)
     gap_s, share = gap_share(series, start_us, end_us)
     period_s = (period_us(series) or 0) * 1e-6
+    readings = sum(start_us <= at <= end_us for at, _ in points(series))
+    if readings < MIN_READINGS:
+        return "unavailable", f"{readings} readings in the window; {MIN_READINGS} are needed"
     if share > needs.max_gap_share:
         return "unavailable", f"{share:.0%} of the window is without readings (at most {needs.max_gap_share:.0%})"
-    if period_s and gap_s > MAX_GAP_PERIODS * period_s:
+    if gap_s > MAX_GAP_PERIODS * period_s:
         return "degraded", f"no reading for {gap_s:.2f} s"
-    if series.status != "ok":
+    if (valid := valid_share(series, start_us, end_us)) < MIN_VALID:
+        return "degraded", f"{1 - valid:.0%} of the readings failed"
+    if series.status == "low_confidence":  # degraded speaks of the whole case, of which this window is a part
         return series.status, series.reason
     if seconds < needs.good_s:
         return "low_confidence", f"window of {seconds:.1f} s; {series.source} is good from {needs.good_s:g} s on"
@@ -173,8 +185,6 @@ def _counter_status(series: Series, start_us: float, end_us: float) -> tuple[str
             "low_confidence",
             f"the counter was read over {(end - start) * 1e-6:.1f} s, of which the window is a part",
         )
-    if series.status != "ok":
-        return series.status, series.reason
     return "ok", None
 
 

@@ -22,12 +22,12 @@ PREFIX_TOKENS = 16
 """How much of each prompt is unique to its request: longer than any engine's cache block minus a hit's use."""
 BODIES_PER_USER = 4
 """Distinct random prompts that a user cycles through, so that long runs need no prompt making inside the window."""
-PREFIX_WORDS = (
+PREFIX_WORDS = (  # noqa: SIM905  sixty quoted words are no easier to read
     "amber anchor basil birch candle cedar clover comet copper coral dawn delta ember fern flint frost garnet ginger harbor hazel "
     "indigo ivory jasper juniper kestrel lantern larch linen maple marble meadow mistral nectar nutmeg oak olive onyx orchid "
     "pebble pine plume quartz quill raven reed rowan saffron sage slate sorrel spruce tansy thistle timber topaz umber velvet "
     "violet walnut willow yarrow zephyr"
-).split()  # noqa: SIM905  sixty quoted words are no easier to read
+).split()
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,33 @@ def test_a_gap_of_six_periods_is_degraded_but_kept() -> None:
 
 def test_every_other_reading_failing_still_integrates() -> None:
     curve = power(lambda t: 200.0 if round(t * 10) % 2 else None)
-    assert energy.window_energy(curve, None, 5 * S, 25 * S).joules == pytest.approx(4000)
+    found = energy.window_energy(curve, None, 5 * S, 25 * S)
+    assert found.joules == pytest.approx(4000)
+    assert (found.status, found.reason) == ("degraded", "50% of the readings failed")
+
+
+@pytest.mark.parametrize("times", [(), (10,), (6, 12, 18, 24)])
+def test_a_few_readings_are_no_curve(times: tuple[int, ...]) -> None:
+    few = replace(power(lambda t: 0.0), time_us=tuple(t * S for t in times), values=(100.0,) * len(times))
+    found = energy.window_energy(few, None, 5 * S, 25 * S)
+    assert found.joules is None and found.watts_mean is None and found.reason
+
+
+def test_a_case_that_was_degraded_elsewhere_leaves_a_good_window_good() -> None:
+    curve = replace(power(lambda t: None if 1 < t < 4 else 400.0), status="degraded", reason="no reading for 3.00 s")
+    assert energy.window_energy(curve, None, 5 * S, 25 * S).status == "ok"
+    mean = replace(power(lambda t: 400.0), status="low_confidence", reason="a mean over about the last second")
+    assert energy.window_energy(mean, None, 5 * S, 25 * S).reason == "a mean over about the last second"
+
+
+def test_counter_without_power_beside_it_is_no_ratio() -> None:
+    # Power was read from 4 to 26 s only, the counter at 0 and 30 s: what the counter had inside the window is unknown.
+    curve = power(lambda t: 300.0)
+    kept = [(at, value) for at, value in zip(curve.time_us, curve.values, strict=True) if 4 * S <= at <= 26 * S]
+    curve = replace(curve, time_us=tuple(at for at, _ in kept), values=tuple(value for _, value in kept))
+    found = energy.window_energy(curve, counter([(0, 0.0), (30, 9000.0)]), 5 * S, 25 * S)
+    assert found.joules == pytest.approx(6000)
+    assert (found.counter_j, found.counter_over_integrated) == (None, None)
 
 
 def test_counter_and_integral_are_both_kept_with_their_ratio() -> None:
@@ -161,6 +187,10 @@ def test_apple_batches_need_ten_seconds() -> None:
     assert energy.window_energy(None, channel("gpu"), 0, 5 * S).joules == pytest.approx(100)
     assert energy.window_energy(None, channel("cpu"), 0, 5 * S).joules is None
     assert energy.window_energy(None, channel("cpu"), 0, 12 * S).joules == pytest.approx(240)
+    resting = counter([(k, 5.0) for k in range(-2, 33)], "apple", "ane", "soc")
+    assert energy.window_energy(None, resting, 0, 12 * S).joules == 0.0  # switched off, and the only true zero
+    stuck = counter([(k, 5.0) for k in range(-2, 33)], "apple", "cpu", "soc")
+    assert energy.window_energy(None, stuck, 0, 12 * S).joules is None
 
 
 def test_net_is_gross_less_idle() -> None:

@@ -1,0 +1,208 @@
+"""Files of models from a hub, through huggingface_hub: found in its cache, or downloaded, resumed and checked.
+
+The library's own download begins anew when it was broken off; a model of 40 GB must not. So the library tells where a
+file is, how large, and its hash; the bytes are appended to `FILE.part`, which a later call takes up; and the file gets its
+name only when size and hash are right. Where it is kept: RIGBENCH_CACHE/models/hub/OWNER/REPO/FILE.
+
+    python -c "from harness.models.hub import download_file; print(download_file('ggml-org/models', 'tinyllamas/stories15M.gguf'))"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InputError, UnavailableError
+from harness.paths import cache_dir
+from harness.units import bytes_text
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+FOLDER_FILES = re.compile(r"^[^/]+\.(safetensors|json|jinja|txt|model|tiktoken)$")
+"""What a safetensors or MLX model needs of its repository: the files at its top, and not other formats of the weights."""
+_REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_FILE = re.compile(r"^[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*$")
+_PIECE_BYTES = 1 << 20
+_TRIES = 5
+
+
+def check_names(repo: str, file: str | None = None) -> None:
+    """Raises InputError unless these can be a repository and a file in it."""
+    if not _REPO.match(repo):
+        raise InputError(f"{repo!r} is no repository of a hub; it is written OWNER/NAME.")
+    if file is not None and (not _FILE.match(file) or len(file) > 500):
+        raise InputError(f"{file!r} cannot be a file of {repo}.")
+
+
+def hub_folder(repo: str) -> Path:
+    """Where files of this repository are kept."""
+    return cache_dir() / "models" / "hub" / repo
+
+
+def find_file(repo: str, file: str) -> Path | None:
+    """The file where it is already here whole: in rigbench's cache, or in huggingface_hub's own. No network."""
+    check_names(repo, file)
+    own = hub_folder(repo) / file
+    if own.is_file():
+        return own
+    from huggingface_hub import try_to_load_from_cache
+
+    shared = try_to_load_from_cache(repo, file)
+    return Path(shared) if isinstance(shared, str) else None
+
+
+def download_file(
+    repo: str, file: str, progress: Progress | None = None, *, endpoint: str | None = None, wait: Callable[[float], None] = time.sleep
+) -> Path:
+    """The file, downloaded now if it is not here yet. `endpoint` is the hub's address (default: HF_ENDPOINT, else huggingface.co).
+
+    Raises InputError: no such repository or file; UnavailableError: offline, unreachable, needs permission, disk full,
+    arrived damaged.
+    """
+    found = find_file(repo, file)
+    if found is not None:
+        return found
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    target = hub_folder(repo) / file
+    url = hf_hub_url(repo, file, endpoint=endpoint)
+    try:
+        facts = get_hf_file_metadata(url)
+        if facts.size is None:
+            raise UnavailableError(f"The hub does not say how large {repo}/{file} is; download it by hand and name its path.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock
+
+        with FileLock(f"{target}.lock"):
+            if not target.is_file():
+                part = target.with_name(target.name + ".part")
+                _fetch(url, part, facts.size, progress, wait)
+                _verify(part, facts.etag or "", f"{repo}/{file}")
+                part.replace(target)
+    except (InputError, UnavailableError):
+        raise
+    except Exception as error:  # the library's transport has changed its exceptions' module twice: told apart by name below
+        raise _explained(error, repo, file) from None
+    return target
+
+
+def download_folder(repo: str, progress: Progress | None = None, *, endpoint: str | None = None) -> Path:
+    """A folder with config, tokenizer and safetensors files of a repository, downloaded as far as they are not here yet."""
+    check_names(repo)
+    folder = hub_folder(repo)
+    listing = folder / ".files"
+    if listing.is_file() and all((folder / name).is_file() for name in listing.read_text().split()):
+        return folder
+    from huggingface_hub import HfApi
+
+    try:
+        names = [name for name in HfApi(endpoint=endpoint).list_repo_files(repo) if FOLDER_FILES.match(name)]
+    except Exception as error:
+        raise _explained(error, repo, None) from None
+    if not any(name.endswith(".safetensors") for name in names):
+        raise InputError(f"{repo} holds no safetensors files; for a GGUF file write hf:{repo}/FILE.gguf.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        found = download_file(repo, name, progress, endpoint=endpoint)
+        if found != folder / name:
+            (folder / name).symlink_to(found)
+    listing.write_text("\n".join(names))
+    return folder
+
+
+def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wait: Callable[[float], None]) -> None:
+    """Appends what is missing to `part`; a connection that breaks is taken up again, at most 5 times without any new byte."""
+    import shutil
+
+    have = part.stat().st_size if part.exists() else 0
+    if have > size_bytes:
+        part.unlink()
+        have = 0
+    free = shutil.disk_usage(part.parent).free
+    if free < size_bytes - have:
+        raise UnavailableError(f"{part.stem} needs {bytes_text(size_bytes - have)} more and {part.parent} has {bytes_text(free)} free.")
+    tries = 0
+    while have < size_bytes:
+        before = have
+        try:
+            have = _append(url, part, have, size_bytes, progress)
+        except Exception as error:
+            have = part.stat().st_size if part.exists() else 0
+            tries = 0 if have > before else tries + 1
+            if tries >= _TRIES or not _is_passing(error):
+                raise
+            wait(min(2.0**tries, 10.0))
+        else:
+            tries = 0 if have > before else tries + 1
+            if tries >= _TRIES:
+                raise UnavailableError(f"The hub sends no more than {bytes_text(have)} of {part.stem}; try again later.")
+
+
+def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress | None) -> int:
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    headers: dict[str, str] = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=30) as response:
+        hf_raise_for_status(response)
+        resumed = have > 0 and response.status_code == 206
+        have = have if resumed else 0
+        with part.open("ab" if resumed else "wb") as file:
+            for piece in response.iter_bytes(_PIECE_BYTES):
+                file.write(piece)
+                have += len(piece)
+                if progress:
+                    progress(have, size_bytes)
+                if have > size_bytes:
+                    break
+    return have
+
+
+def _verify(part: Path, etag: str, name: str) -> None:
+    """Holds the file against the hash that the hub gives: SHA-256 of large files, git's blob SHA-1 of small ones."""
+    if re.fullmatch(r"[0-9a-f]{64}", etag):
+        check: Any = hashlib.sha256()
+    elif re.fullmatch(r"[0-9a-f]{40}", etag):
+        check = hashlib.sha1(b"blob %d\0" % part.stat().st_size, usedforsecurity=False)
+    else:
+        return
+    with part.open("rb") as file:
+        while piece := file.read(1 << 22):
+            check.update(piece)
+    if check.hexdigest() != etag:
+        part.unlink()
+        raise UnavailableError(f"{name} arrived damaged (its hash is not the one that the hub gives); download it again.")
+
+
+def _is_passing(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"TransportError", "TimeoutException", "ConnectionError"}) and "OfflineModeIsEnabled" not in names
+
+
+def _explained(error: Exception, repo: str, file: str | None) -> InputError | UnavailableError:
+    from huggingface_hub import errors
+
+    what = f"{repo}/{file}" if file else repo
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return UnavailableError(f"{what} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file.")
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return UnavailableError(f"{repo} asks for permission: accept its terms at huggingface.co/{repo} and run `hf auth login`.")
+    if isinstance(error, errors.EntryNotFoundError):
+        return InputError(f"{repo} has no file {file}; look up its name at huggingface.co/{repo}.")
+    if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)) or status in (401, 404):
+        return InputError(f"The hub has no repository {repo}, or it is private (then run `hf auth login`).")
+    if isinstance(error, errors.HFValidationError):
+        return InputError(f"{what}: {error}")
+    if status is not None:
+        return UnavailableError(f"The hub answered {status} for {what}; try again later.")
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
+        return UnavailableError(f"{what} could not be saved: {error.strerror}.")
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return UnavailableError(f"{what} is not on this machine and the hub cannot be reached ({reason}); connect, or name a local file.")
