@@ -108,7 +108,13 @@ def fixed_constants(table: dict[str, dict]) -> dict[str, float]:
 
 
 def _starts(table: dict[str, dict]) -> dict[str, float]:
-    return {f"{g}.{k}": np.log(v["start"]) for g, values in table.items() if g != "fixed" for k, v in values.items() if k != "other"}
+    return {
+        f"{g}.{k}": np.log(v["start"])
+        for g, values in table.items()
+        if g != "fixed"
+        for k, v in values.items()
+        if k != "other"
+    }
 
 
 def build(data: Data, fixed: dict[str, float], table: dict[str, dict]) -> Model:
@@ -150,7 +156,13 @@ def step_seconds(model: Model, x: Array, rows: Array) -> tuple[Array, Array]:
     for kind in part:
         if kind in ("stream", "compute"):
             continue
-        used = np.where(tiled, 0.0, part[kind]) if kind == "users" else np.where(tiled, part[kind], 0.0) if kind == "matmul" else part[kind]
+        used = (
+            np.where(tiled, 0.0, part[kind])
+            if kind == "users"
+            else np.where(tiled, part[kind], 0.0)
+            if kind == "matmul"
+            else part[kind]
+        )
         total += used
         slope += used[:, None] * model.design[kind][rows]
     return total, slope
@@ -164,7 +176,10 @@ def fit(model: Model, data: Data, rows: Array, x: Array | None = None, loosen: f
 
     def loss(x: Array) -> float:
         miss = (np.log(step_seconds(model, x, rows)[0]) - target) / KNEE
-        return float((weight * 2 * (np.sqrt(1 + miss**2) - 1)).sum() * (KNEE / NOISE) ** 2 + (((x - model.start) / spread) ** 2).sum())
+        return float(
+            (weight * 2 * (np.sqrt(1 + miss**2) - 1)).sum() * (KNEE / NOISE) ** 2
+            + (((x - model.start) / spread) ** 2).sum()
+        )
 
     damping, now = 1e-3, loss(x)
     for _ in range(80):
@@ -193,7 +208,9 @@ def errors(model: Model, data: Data, x: Array, rows: Array) -> Array:
     return np.abs(np.exp(data.log_time[rows]) / seconds - 1)
 
 
-def leave_out(model: Model, data: Data, groups: Array, x: Array, choose: Callable[[Array], float] | None = None) -> Array:
+def leave_out(
+    model: Model, data: Data, groups: Array, x: Array, choose: Callable[[Array], float] | None = None
+) -> Array:
     """Error of each row by constants fitted without its group."""
     out = np.zeros(len(groups))
     for group in dict.fromkeys(groups):
@@ -207,29 +224,54 @@ def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--dry-run", action="store_true")
     args.add_argument("--nested", action="store_true")
-    o=args.parse_args()
-    table = priors(); fixed = fixed_constants(table)
-    data = load(MEASURED, fixed); model = build(data, fixed, table)
-    every=np.arange(len(data.cases))
-    import time; t=time.time()
-    x=fit(model,data,every); print('fit',time.time()-t)
-    chips=data.column('hardware')
-    e=errors(model,data,x,every); c=data.core; moe=np.array([k.facts.experts>0 for k in data.cases])
-    def show(n,e):
-        ok=c&~data.unfit; ns=~np.char.startswith(chips,'Strix')
-        print(f"{n}: core {e[c].mean():.4f}/{np.median(e[c]):.4f} fit-ok {e[ok].mean():.4f}/{np.median(e[ok]):.4f} MoE {e[c&moe].mean():.3f} ok {e[ok&moe].mean():.3f} noStrix {e[ok&ns].mean():.4f} other {e[~c].mean():.3f}/{np.median(e[~c]):.3f}")
-    show('in',e)
-    lo=leave_out(model,data,chips,x); show('chip',lo); print(time.time()-t)
-    fam=np.array([(k.setup.hardware.family if k.setup.hardware else '?')+k.setup.platform for k in data.cases])
-    show('family',leave_out(model,data,fam,x))
-    show('source',leave_out(model,data,data.column('source_id'),x))
-    print({n:round(float(np.exp(v)),3) for n,v in zip(model.names,x)})
+    o = args.parse_args()
+    table = priors()
+    fixed = fixed_constants(table)
+    data = load(MEASURED, fixed)
+    model = build(data, fixed, table)
+    every = np.arange(len(data.cases))
+    import time
+
+    t = time.time()
+    x = fit(model, data, every)
+    print("fit", time.time() - t)
+    chips = data.column("hardware")
+    e = errors(model, data, x, every)
+    c = data.core
+    moe = np.array([k.facts.experts > 0 for k in data.cases])
+
+    def show(n, e):
+        ok = c & ~data.unfit
+        ns = ~np.char.startswith(chips, "Strix")
+        print(
+            f"{n}: core {e[c].mean():.4f}/{np.median(e[c]):.4f} fit-ok {e[ok].mean():.4f}/{np.median(e[ok]):.4f} MoE {e[c & moe].mean():.3f} ok {e[ok & moe].mean():.3f} noStrix {e[ok & ns].mean():.4f} other {e[~c].mean():.3f}/{np.median(e[~c]):.3f}"
+        )
+
+    show("in", e)
+    lo = leave_out(model, data, chips, x)
+    show("chip", lo)
+    print(time.time() - t)
+    fam = np.array([(k.setup.hardware.family if k.setup.hardware else "?") + k.setup.platform for k in data.cases])
+    show("family", leave_out(model, data, fam, x))
+    show("source", leave_out(model, data, data.column("source_id"), x))
+    print({n: round(float(np.exp(v)), 3) for n, v in zip(model.names, x)})
     import collections
-    g=collections.defaultdict(list)
+
+    g = collections.defaultdict(list)
     for i in every:
-        if not c[i]: g[(data.rows[i]['source_id'],data.rows[i]['hardware'],data.cases[i].setup.platform,data.rows[i]['tokens_per_s_kind'][:3])].append((e[i],lo[i]))
-    for k,v in g.items(): print(k,len(v),np.round(np.mean(v,0),3))
-    return data,model,x,e,lo
+        if not c[i]:
+            g[
+                (
+                    data.rows[i]["source_id"],
+                    data.rows[i]["hardware"],
+                    data.cases[i].setup.platform,
+                    data.rows[i]["tokens_per_s_kind"][:3],
+                )
+            ].append((e[i], lo[i]))
+    for k, v in g.items():
+        print(k, len(v), np.round(np.mean(v, 0), 3))
+    return data, model, x, e, lo
+
 
 if __name__ == "__main__":
     main()

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.analysis import stats
-from harness.analysis.metrics import CaseMetrics, case_metrics, noise_flag, request_metrics
+from harness.analysis.metrics import CaseMetrics, case_metrics, noise_flag, request_metrics, steady_window
 from harness.records import CaseResult, Prediction, RunDocument
+from harness.telemetry import energy
+from harness.telemetry.memory import device_memory
 
 ROUNDING = 0.005
 """Stamps are whole microseconds, so an engine at its ceiling may come out a hair above it."""
@@ -36,7 +38,13 @@ class Row:
     tpot_s: float | None
     latency_s: float | None
     prefill_tps: float | None
+    joules_per_token: float | None
+    joules_per_token_net: float | None
+    watts_mean: float | None
+    watts_peak: float | None
+    power_scope: str | None
     rss_peak_bytes: int | None
+    device_memory_peak_bytes: int | None
     ceiling_tps: float | None
     predicted_tps: float | None
     predictor: str | None
@@ -56,7 +64,7 @@ def rows(document: RunDocument) -> list[Row]:
     groups: dict[str, list[CaseResult]] = {}
     for result in document.cases:
         groups.setdefault(result.case.group, []).append(result)
-    return [_row(results, predictions.get(group)) for group, results in groups.items()]
+    return [_row(results, predictions.get(group), document) for group, results in groups.items()]
 
 
 def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
@@ -64,7 +72,7 @@ def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
     return tuple(asdict(row) for row in rows(document))
 
 
-def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
+def _row(results: Sequence[CaseResult], prediction: Prediction | None, document: RunDocument) -> Row:
     case = results[0].case
     measured = [result for result in results if result.requests]
     each = [case_metrics(result) for result in measured]
@@ -78,6 +86,11 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
         reasons["rss_peak_bytes"] = next(
             (r.host_memory.reason for r in measured if r.host_memory and r.host_memory.reason), "not read"
         )
+    power = power_of(results, document)
+    if power["joules_per_token"] is None:
+        reasons["joules_per_token"] = power.pop("reason") or "not read"
+    power.pop("reason", None)
+    device_peaks = [memory.peak_bytes for result in measured for memory in device_memory(result.readings)]
     user_tps = middle["user_tps"]
     ceiling, predicted, mbu = _against(prediction, user_tps, reasons)
     evidence = {flag.name: flag.evidence for metrics in reversed(each) for flag in metrics.flags}
@@ -100,7 +113,9 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
         concurrency=case.concurrency,
         repetitions=len(measured),
         **middle,
+        **power,
         rss_peak_bytes=max(peaks, default=None),
+        device_memory_peak_bytes=max(device_peaks, default=None),
         ceiling_tps=ceiling,
         predicted_tps=predicted,
         predictor=prediction.predictor if prediction else None,
@@ -117,6 +132,46 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None) -> Row:
         evidence=evidence,
         reasons=reasons,
     )
+
+
+def power_of(results: Sequence[CaseResult], document: RunDocument) -> dict[str, Any]:
+    """Energy per output token in the steady window, gross and net of idle, and watts; medians over the repetitions.
+
+    Of the widest scope that was measured and holds the engine's device; with the reason where there is none.
+    """
+    found: dict[str, list[float]] = {}
+    scope = reason = None
+    for result in results:
+        window = steady_window(result.requests, result.case.concurrency)
+        if window is None or result.engine is None:
+            continue
+        idle = _idle_energies(document.cases, result.engine)
+        energies = energy.gross_and_net(result.readings, window.start_us, window.end_us, idle)
+        main = energy.headline(energies, document.engines[result.engine].device)
+        if main is None or main.joules is None:
+            reason = (main.reason if main else None) or "no source tells the power of this device"
+            continue
+        scope = main.scope
+        values = {
+            "joules_per_token": energy.per_token(main.joules, window.tokens),
+            "joules_per_token_net": energy.per_token(main.net_joules, window.tokens),
+            "watts_mean": main.watts_mean,
+            "watts_peak": main.watts_peak,
+        }
+        for name, value in values.items():
+            if value is not None:
+                found.setdefault(name, []).append(value)
+    names = ("joules_per_token", "joules_per_token_net", "watts_mean", "watts_peak")
+    return {name: stats.median(found.get(name, [])) for name in names} | {"power_scope": scope, "reason": reason}
+
+
+def _idle_energies(cases: Sequence[CaseResult], engine: int) -> tuple[energy.Energy, ...]:
+    """Of the idle window before this engine was loaded: it stands in the first case that the engine ran."""
+    for result in cases:
+        marks = [mark for mark in result.phases if mark.name == "idle"]
+        if result.engine == engine and marks:
+            return energy.case_energies(result.readings, marks[0].start_us, marks[0].end_us)
+    return ()
 
 
 def _values(each: Sequence[CaseMetrics], name: str) -> list[float]:

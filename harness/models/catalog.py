@@ -40,7 +40,7 @@ class Shape:
     keep no cache of their own. With `linear_v_heads` the layers between the full ones are recurrent (gated delta net) and
     keep a state of fixed size. `kv_lora_rank` > 0 means multi-head latent attention, with heads of `nope_dim` + `rope_dim`
     (keys) and `v_dim` (values). `dense_layers` lead, and of the rest every `moe_every`-th has experts.
-    `qk_norm`: `head` (one weight per head element), `full` (per element of all heads, as one vector), `heads` (the same, as a matrix).
+    `qk_norm`: `head` (one weight per head element), `full` (per element of all heads, as a vector), `heads` (as a matrix).
     """
 
     id: str
@@ -104,7 +104,20 @@ class Shape:
 
 
 _FIELDS = {item.name: item for item in fields(Shape)}
-_REQUIRED = ("id", "name", "architecture", "parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context")
+_REQUIRED = (
+    "id",
+    "name",
+    "architecture",
+    "parameters",
+    "layers",
+    "hidden",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn",
+    "vocab",
+    "context",
+)
 _POSITIVE = ("parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context")
 _PLACES = ("gguf", "mlx", "safetensors")
 
@@ -135,7 +148,9 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
         if getattr(shape, key) <= 0:
             raise InputError(f"{where}: {key} must be more than 0.")
     if shape.experts and not 0 < shape.experts_used <= shape.experts:
-        raise InputError(f"{where}: {shape.experts_used} experts used of {shape.experts} is impossible; experts_used must be 1 to experts.")
+        raise InputError(
+            f"{where}: {shape.experts_used} experts used of {shape.experts} is impossible; experts_used must be 1 to experts."
+        )
     if shape.heads % shape.kv_heads:
         raise InputError(f"{where}: {shape.heads} heads cannot share {shape.kv_heads} kv_heads evenly.")
     if shape.qk_norm not in ("", "head", "full", "heads"):
@@ -195,7 +210,9 @@ def shape(model_id: str) -> Shape:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean a or b?` for the names most like this one, or nothing."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6) or [one for one in names if name and name in one][:3]
+    close = (
+        difflib.get_close_matches(name, names, n=3, cutoff=0.6) or [one for one in names if name and name in one][:3]
+    )
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -1,23 +1,228 @@
-"""PLACEHOLDER by the founder so that the runner can be tried; the models helper replaces this file."""
+"""From what a person writes to a model that can be opened: its facts, and the file or folder where it is.
+
+    PATH                     a .gguf file, the first part of a split one, or a folder with config.json and safetensors
+    synthetic:SHAPE:QUANT    random weights of a catalogued shape, made when first used (synthetic:llama-1.5b:Q4_K_M)
+    hf:OWNER/REPO/FILE.gguf  one file from a hub; hf:OWNER/REPO a folder of safetensors
+    ID or ID:QUANT           a model of the catalogue, from the repository that it names (qwen3-30b-a3b:Q4_K_M)
+
+A backend that needs no file (format `shape`) gets the facts of `synthetic:` and catalogue models without any being made.
+
+    python -c "from harness.models.files import resolve; print(resolve('synthetic:tiny:Q8_0', formats=('gguf',)))"
+"""
+
 from __future__ import annotations
-from dataclasses import dataclass
+
+import os
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+
 from backends.base import ModelFile
-from harness.models import catalog, footprint
-from harness.models.synthetic import ensure_synthetic
+from harness.errors import InputError, UnavailableError
+from harness.models import Progress, hub
+from harness.models.catalog import Location, Shape, nearest, shapes
+from harness.models.catalog import shape as catalogued
+from harness.models.folders import facts_from_safetensors
+from harness.models.footprint import facts_from_gguf, facts_from_shape, weight_bytes
+from harness.models.gguf import parts_of
+from harness.models.hashes import sha256_of
+from harness.models.synthetic import ensure_synthetic, synthetic_folder, synthetic_path
+from harness.paths import cache_dir
 from harness.records import ModelFacts
+
+FREE_FORMATS = ("shape", "remote")
+"""Formats of backends that read no file: the facts are all there is to resolve."""
+_FOLDER_FORMATS = ("mlx", "safetensors")
+_DEFAULT_QUANT = "Q4_K_M"
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
+    """A model's facts, and what a backend is given to open."""
+
     facts: ModelFacts
     file: ModelFile
 
-def resolve(spec, *, formats, progress=None, fetch=True):
-    kind, _, rest = spec.partition(":")
-    shape_id, _, quant = rest.partition(":")
-    facts = footprint.facts_from_shape(catalog.shape(shape_id), quant)
-    path = None if "shape" in formats else str(ensure_synthetic(shape_id, quant))
-    return ResolvedModel(facts, ModelFile(facts.name, path, "gguf", round(footprint.weight_bytes(facts, 1)), facts.kv_bytes_per_token, facts.context_limit))
 
-def local_models():
-    return []
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that is on this machine; `spec` is what to write to use it."""
+
+    spec: str
+    path: str
+    format: str
+    bytes: int
+
+
+def resolve(
+    spec: str, *, formats: tuple[str, ...], progress: Progress | None = None, fetch: bool = True
+) -> ResolvedModel:
+    """The model that `spec` names, for a backend that opens `formats`; made or fetched now if it is not here yet.
+
+    With `fetch=False` nothing is downloaded or made, and what is not here is an error. Raises InputError (no such model, not a
+    model, not a format of this backend) or UnavailableError (cannot be made, cannot be fetched), in one sentence.
+    """
+    kind, _, rest = spec.partition(":")
+    if not spec.strip():
+        raise InputError(
+            "The model's name is empty; name a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf or a catalogue id."
+        )
+    if kind == "synthetic":
+        return _synthetic(rest, spec, formats, progress, fetch)
+    if kind == "hf":
+        return _opened(_from_hub(rest, spec, progress, fetch), formats)
+    if _is_path(spec):
+        return _opened(Path(spec).expanduser(), formats)
+    return _from_catalogue(spec, formats, progress, fetch)
+
+
+def _is_path(spec: str) -> bool:
+    return "/" in spec or os.sep in spec or spec.endswith(".gguf") or spec.startswith((".", "~")) or Path(spec).is_dir()
+
+
+def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
+    """A file or folder, by what is in it."""
+    facts = facts_from_safetensors(path) if path.is_dir() else facts_from_gguf(path)
+    if path.is_file():
+        path = parts_of(path)[0]
+    usable = (
+        facts.format,
+        "safetensors"
+        if facts.format == "mlx"
+        else "mlx"
+        if facts.quantization in ("BF16", "F16", "F32")
+        else facts.format,
+    )
+    # a folder without quantisation serves both: MLX reads plain safetensors
+    found = next((one for one in usable if one in formats), None)
+    if found is None and not set(formats) & set(FREE_FORMATS):
+        raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
+    digest, of = sha256_of(path)
+    facts = replace(facts, sha256=digest, sha256_of=of)
+    return ResolvedModel(facts, _model_file(facts, str(path.absolute()) if found else None))
+
+
+def _model_file(facts: ModelFacts, path: str | None) -> ModelFile:
+    return ModelFile(
+        name=facts.name,
+        path=path,
+        format=facts.format if path else "shape",
+        decode_weight_bytes=round(weight_bytes(facts, 1)),
+        kv_bytes_per_token=facts.kv_bytes_per_token,
+        context_limit=facts.context_limit,
+    )
+
+
+def _from_facts(facts: ModelFacts) -> ResolvedModel:
+    return ResolvedModel(facts, _model_file(facts, None))
+
+
+def _synthetic(rest: str, spec: str, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
+    shape_id, _, quant = rest.partition(":")
+    if not shape_id or not quant:
+        raise InputError(f"{spec!r} names no shape and quantisation; write for example synthetic:llama-1.5b:Q4_K_M.")
+    shape = catalogued(shape_id)
+    if set(formats) & set(FREE_FORMATS):
+        return _from_facts(facts_from_shape(shape, quant))
+    if "gguf" not in formats:
+        raise InputError(f"{spec}: synthetic models are GGUF files, and this backend opens {' and '.join(formats)}.")
+    if not fetch and not synthetic_path(shape_id, quant).is_file():
+        raise UnavailableError(f"{spec} has not been made yet; `rigbench models make {shape_id} {quant}` makes it.")
+    return _opened(ensure_synthetic(shape.id, quant, progress), formats)
+
+
+def _from_hub(rest: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
+    parts = rest.split("/", 2)
+    if len(parts) < 2 or not all(parts):
+        raise InputError(f"{spec!r} is not hf:OWNER/REPO/FILE.gguf (or hf:OWNER/REPO for a folder of safetensors).")
+    repo = "/".join(parts[:2])
+    if len(parts) == 2:
+        hub.check_names(repo)
+        if not fetch and not (hub.hub_folder(repo) / "config.json").is_file():
+            raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
+        return hub.download_folder(repo, progress)
+    if not parts[2].endswith(".gguf"):
+        raise InputError(f"{spec!r} does not name a .gguf file.")
+    names = [str(Path(parts[2]).with_name(name)) for name in _part_names(Path(parts[2]).name)]
+    if not fetch and any(hub.find_file(repo, name) is None for name in names):
+        raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
+    return [hub.download_file(repo, name, progress) for name in names][0]
+
+
+def _part_names(name: str) -> list[str]:
+    found = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})\.gguf", name)
+    if found is None:
+        return [name]
+    count = min(int(found[2]), 999)
+    return [f"{found[1]}-{index:05d}-of-{found[2]}.gguf" for index in range(1, count + 1)]
+
+
+def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
+    model_id, _, quant = spec.partition(":")
+    known = shapes()
+    if model_id.lower() not in known:
+        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}.")
+    shape = catalogued(model_id)
+    if set(formats) & set(FREE_FORMATS):
+        return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))
+    if shape.family == "synthetic":
+        raise InputError(
+            f"{model_id} exists only as a synthetic model; write synthetic:{model_id}:{quant or _DEFAULT_QUANT}."
+        )
+    for place in formats:
+        if place in shape.where:
+            repo, file = _choose(shape, place, quant)
+            return _opened(_from_hub(f"{repo}/{file}" if file else repo, spec, progress, fetch), formats)
+    raise InputError(
+        f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
+        f"{f', or synthetic:{shape.id}:{quant or _DEFAULT_QUANT}' if 'gguf' in formats else ''}."
+    )
+
+
+def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:
+    """(repository, file) of a quantisation, or of the usual one where none is asked for; file is empty for whole repositories."""
+    location: Location = shape.where[place]
+    choices = {name.lower(): (location.repo, file) for name, file in location.files.items()}
+    choices |= {name.lower(): (repo, "") for name, repo in location.repos.items()}
+    if not choices:
+        if quant and quant.upper() not in ("BF16", "F16", "MXFP4"):
+            raise InputError(f"{shape.id} has only its own precision in {location.repo}; leave out {quant!r}.")
+        return location.repo, ""
+    if not quant:
+        return choices.get(_DEFAULT_QUANT.lower()) or next(iter(choices.values()))
+    if quant.lower() not in choices:
+        names = ", ".join([*location.files, *location.repos])
+        raise InputError(
+            f"The catalogue has {shape.id} for {place} in {names}, not in {quant}; or name hf:OWNER/REPO/FILE.gguf."
+        )
+    return choices[quant.lower()]
+
+
+def local_models() -> list[LocalModel]:
+    """Models that are here: synthetic ones, downloaded ones, and GGUF files in huggingface_hub's cache; by name."""
+    found: list[LocalModel] = []
+    for file in synthetic_folder().glob("*.gguf"):
+        shape_id, _, quant = file.stem.rpartition("-")
+        found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(file), "gguf", file.stat().st_size))
+    own = cache_dir() / "models" / "hub"
+    for file in own.glob("*/*/**/*.gguf"):
+        found.append(LocalModel(f"hf:{file.relative_to(own).as_posix()}", str(file), "gguf", file.stat().st_size))
+    for config in own.glob("*/*/config.json"):
+        size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
+        if size:
+            found.append(
+                LocalModel(f"hf:{config.parent.relative_to(own).as_posix()}", str(config.parent), "safetensors", size)
+            )
+    return sorted(found + _shared_cache(), key=lambda model: model.spec)
+
+
+def _shared_cache() -> list[LocalModel]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    found = []
+    for file in Path(HF_HUB_CACHE).glob("models--*--*/snapshots/*/**/*.gguf"):
+        inside = file.relative_to(HF_HUB_CACHE).parts
+        repo = inside[0].removeprefix("models--").replace("--", "/")
+        if file.is_file():
+            found.append(LocalModel(f"hf:{repo}/{'/'.join(inside[3:])}", str(file), "gguf", file.stat().st_size))
+    return found

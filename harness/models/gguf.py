@@ -64,7 +64,9 @@ class _Cursor:
         """Makes `count` more bytes available; gives the place where they start."""
         start, end = self.at, self.at + count
         if end > self.size:
-            raise InputError(f"{self.name} is cut off or damaged: {what} runs past the end of the file; download it again.")
+            raise InputError(
+                f"{self.name} is cut off or damaged: {what} runs past the end of the file; download it again."
+            )
         if end > MAX_HEADER_BYTES:
             raise InputError(f"{self.name} is damaged: its header is larger than {MAX_HEADER_BYTES >> 20} MiB.")
         if end > len(self.buffer):
@@ -114,7 +116,9 @@ def _read(cursor: _Cursor, path: Path) -> GgufHeader:
         raise InputError(f"{path.name} is a GGUF file {kind}; rigbench reads versions 2 and 3.")
     tensor_count, key_count = cursor.scalar("Q", "the tensor count"), cursor.scalar("Q", "the key count")
     if tensor_count * 24 + key_count * 13 > cursor.size:
-        raise InputError(f"{path.name} is cut off or damaged: it announces {tensor_count} tensors and {key_count} keys.")
+        raise InputError(
+            f"{path.name} is cut off or damaged: it announces {tensor_count} tensors and {key_count} keys."
+        )
     metadata: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     for _ in range(key_count):
@@ -131,7 +135,9 @@ def _read(cursor: _Cursor, path: Path) -> GgufHeader:
     tensors = tuple(row._replace(offset=row.offset + data_start) for row in rows)
     for tensor in tensors:
         if tensor.offset + tensor.size_bytes > cursor.size:
-            raise InputError(f"{path.name} is cut off: tensor {tensor.name[:80]!r} runs past the end of the file; download it again.")
+            raise InputError(
+                f"{path.name} is cut off: tensor {tensor.name[:80]!r} runs past the end of the file; download it again."
+            )
     return GgufHeader(path, metadata, lengths, tensors, table_start, data_start, cursor.size)
 
 
@@ -169,7 +175,9 @@ def _tensor(cursor: _Cursor) -> TensorInfo:
     number, offset = cursor.scalar("I", what), cursor.scalar("Q", what)
     kind = _TYPE_NAMES.get(number)
     if kind is None:
-        raise InputError(f"{cursor.name}: {what} has the type {number}, which rigbench does not know (damaged, or newer than it).")
+        raise InputError(
+            f"{cursor.name}: {what} has the type {number}, which rigbench does not know (damaged, or newer than it)."
+        )
     if min(dims) == 0 or dims[0] % BLOCKS[kind].elements:
         raise InputError(f"{cursor.name} is damaged: {what} of type {kind} has the dimensions {dims}.")
     return TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
@@ -186,7 +194,9 @@ def parts_of(path: str | Path) -> list[Path]:
     parts = [path.with_name(f"{stem}-{index:05d}-of-{count:05d}.gguf") for index in range(1, count + 1)]
     for part in parts:
         if not part.is_file():
-            raise InputError(f"{path.name} is one of {count} parts, and {part.name} is not beside it; download all parts.")
+            raise InputError(
+                f"{path.name} is one of {count} parts, and {part.name} is not beside it; download all parts."
+            )
     return parts or [path]
 
 
@@ -215,7 +225,9 @@ def value_bytes(key: str, value: bool | int | float | str | tuple[int, ...] | tu
     return key_bytes(key, _ARRAY, struct.pack(f"<IQ{len(value)}{code}", inner, len(value), *value))
 
 
-def header_bytes(metadata: Iterable[bytes], tensors: Iterable[tuple[str, tuple[int, ...], str]]) -> tuple[bytes, list[int], int]:
+def header_bytes(
+    metadata: Iterable[bytes], tensors: Iterable[tuple[str, tuple[int, ...], str]]
+) -> tuple[bytes, list[int], int]:
     """(header, offset of each tensor from the start of the file, size of the whole file) for tensors of (name, dims, type)."""
     keys, table, sizes, place = list(metadata), [], [], 0
     for name, dims, kind in tensors:

@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InputError, UnavailableError
+from harness.models import Progress
 from harness.paths import cache_dir
 from harness.units import bytes_text
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
 
 FOLDER_FILES = re.compile(r"^[^/]+\.(safetensors|json|jinja|txt|model|tiktoken)$")
 """What a safetensors or MLX model needs of its repository: the files at its top, and not other formats of the weights."""
@@ -57,7 +55,12 @@ def find_file(repo: str, file: str) -> Path | None:
 
 
 def download_file(
-    repo: str, file: str, progress: Progress | None = None, *, endpoint: str | None = None, wait: Callable[[float], None] = time.sleep
+    repo: str,
+    file: str,
+    progress: Progress | None = None,
+    *,
+    endpoint: str | None = None,
+    wait: Callable[[float], None] = time.sleep,
 ) -> Path:
     """The file, downloaded now if it is not here yet. `endpoint` is the hub's address (default: HF_ENDPOINT, else huggingface.co).
 
@@ -74,7 +77,9 @@ def download_file(
     try:
         facts = get_hf_file_metadata(url)
         if facts.size is None:
-            raise UnavailableError(f"The hub does not say how large {repo}/{file} is; download it by hand and name its path.")
+            raise UnavailableError(
+                f"The hub does not say how large {repo}/{file} is; download it by hand and name its path."
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         from filelock import FileLock
 
@@ -86,7 +91,9 @@ def download_file(
                 part.replace(target)
     except (InputError, UnavailableError):
         raise
-    except Exception as error:  # the library's transport has changed its exceptions' module twice: told apart by name below
+    except (
+        Exception
+    ) as error:  # the library's transport has changed its exceptions' module twice: told apart by name below
         raise _explained(error, repo, file) from None
     return target
 
@@ -125,7 +132,9 @@ def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wai
         have = 0
     free = shutil.disk_usage(part.parent).free
     if free < size_bytes - have:
-        raise UnavailableError(f"{part.stem} needs {bytes_text(size_bytes - have)} more and {part.parent} has {bytes_text(free)} free.")
+        raise UnavailableError(
+            f"{part.stem} needs {bytes_text(size_bytes - have)} more and {part.parent} has {bytes_text(free)} free."
+        )
     tries = 0
     while have < size_bytes:
         before = have
@@ -140,7 +149,9 @@ def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wai
         else:
             tries = 0 if have > before else tries + 1
             if tries >= _TRIES:
-                raise UnavailableError(f"The hub sends no more than {bytes_text(have)} of {part.stem}; try again later.")
+                raise UnavailableError(
+                    f"The hub sends no more than {bytes_text(have)} of {part.stem}; try again later."
+                )
 
 
 def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress | None) -> int:
@@ -158,7 +169,7 @@ def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress
                 file.write(piece)
                 have += len(piece)
                 if progress:
-                    progress(have, size_bytes)
+                    progress(part.stem, have, size_bytes)
                 if have > size_bytes:
                     break
     return have
@@ -177,12 +188,16 @@ def _verify(part: Path, etag: str, name: str) -> None:
             check.update(piece)
     if check.hexdigest() != etag:
         part.unlink()
-        raise UnavailableError(f"{name} arrived damaged (its hash is not the one that the hub gives); download it again.")
+        raise UnavailableError(
+            f"{name} arrived damaged (its hash is not the one that the hub gives); download it again."
+        )
 
 
 def _is_passing(error: Exception) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"TransportError", "TimeoutException", "ConnectionError"}) and "OfflineModeIsEnabled" not in names
+    return (
+        bool(names & {"TransportError", "TimeoutException", "ConnectionError"}) and "OfflineModeIsEnabled" not in names
+    )
 
 
 def _explained(error: Exception, repo: str, file: str | None) -> InputError | UnavailableError:
@@ -191,9 +206,13 @@ def _explained(error: Exception, repo: str, file: str | None) -> InputError | Un
     what = f"{repo}/{file}" if file else repo
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return UnavailableError(f"{what} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file.")
+        return UnavailableError(
+            f"{what} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file."
+        )
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return UnavailableError(f"{repo} asks for permission: accept its terms at huggingface.co/{repo} and run `hf auth login`.")
+        return UnavailableError(
+            f"{repo} asks for permission: accept its terms at huggingface.co/{repo} and run `hf auth login`."
+        )
     if isinstance(error, errors.EntryNotFoundError):
         return InputError(f"{repo} has no file {file}; look up its name at huggingface.co/{repo}.")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)) or status in (401, 404):
@@ -205,4 +224,6 @@ def _explained(error: Exception, repo: str, file: str | None) -> InputError | Un
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return UnavailableError(f"{what} could not be saved: {error.strerror}.")
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return UnavailableError(f"{what} is not on this machine and the hub cannot be reached ({reason}); connect, or name a local file.")
+    return UnavailableError(
+        f"{what} is not on this machine and the hub cannot be reached ({reason}); connect, or name a local file."
+    )

@@ -16,7 +16,17 @@ from harness.models.tensors import kv_shape
 
 _BYTES = 2
 _STATE_BYTES = 4
-_EVERY = {"gemma2": 2, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "olmo2": 4, "llama4": 4, "gemma3n": 5, "gemma3": 6, "plamo3": 8}
+_EVERY = {
+    "gemma2": 2,
+    "gpt-oss": 2,
+    "cohere2": 4,
+    "exaone4": 4,
+    "olmo2": 4,
+    "llama4": 4,
+    "gemma3n": 5,
+    "gemma3": 6,
+    "plamo3": 8,
+}
 _DEFAULT_WINDOW = {"gemma2": 4096, "llama4": 8192}
 _DELTA_NETS = ("qwen3next", "qwen35", "qwen35moe")
 _MAX_LAYERS = 4096
@@ -30,31 +40,46 @@ class Cache(NamedTuple):
     window_tokens: int
 
 
+def total_cache(
+    *,
+    full_values: int,
+    windowed_values: int = 0,
+    window: int = 0,
+    states: int = 0,
+    conv: int = 1,
+    conv_width: int = 0,
+    state_values: int = 0,
+) -> Cache:
+    """Values per token in all full layers and in all windowed ones; `states` recurrent layers of (conv - 1) x width + values each."""
+    state = states * _STATE_BYTES * ((conv - 1) * conv_width + state_values)
+    if windowed_values and window:
+        return Cache(_BYTES * full_values, _BYTES * windowed_values + round(state / window), window)
+    return Cache(_BYTES * full_values, state, 1 if state else 0)
+
+
 def cache_from_shape(shape: Shape) -> Cache:
     """The cache of a catalogued shape."""
-    full = windowed = state = 0
+    full = windowed = states = 0
     for layer in range(shape.layers - shape.shared_kv_layers):
         if shape.is_recurrent(layer):
-            keys, values = shape.linear_k_heads * shape.linear_head_dim, shape.linear_v_heads * shape.linear_head_dim
-            state += _state_bytes(shape.linear_conv, values + 2 * keys, shape.linear_head_dim * values)
+            states += 1
             continue
         kv_heads, head_dim = kv_shape(shape, layer)
-        layer_bytes = _BYTES * (shape.kv_lora_rank + shape.rope_dim if shape.kv_lora_rank else 2 * kv_heads * head_dim)
+        values = shape.kv_lora_rank + shape.rope_dim if shape.kv_lora_rank else 2 * kv_heads * head_dim
         if shape.window and not (shape.full_every and shape.is_full(layer)):
-            windowed += layer_bytes
+            windowed += values
         else:
-            full += layer_bytes
-    return _cache(full, windowed, shape.window, state)
-
-
-def _state_bytes(conv: int, conv_width: int, elements: int) -> int:
-    return _STATE_BYTES * ((conv - 1) * conv_width + elements)
-
-
-def _cache(full: int, windowed: int, window: int, state: int) -> Cache:
-    if windowed:
-        return Cache(full, windowed + round(state / window), window)
-    return Cache(full, state, 1 if state else 0)
+            full += values
+    keys, values = shape.linear_k_heads * shape.linear_head_dim, shape.linear_v_heads * shape.linear_head_dim
+    return total_cache(
+        full_values=full,
+        windowed_values=windowed,
+        window=shape.window,
+        states=states,
+        conv=shape.linear_conv,
+        conv_width=values + 2 * keys,
+        state_values=shape.linear_head_dim * values,
+    )
 
 
 class Metadata:
@@ -64,13 +89,17 @@ class Metadata:
         self.values, self.file_name = values, file_name
         self.architecture = values.get("general.architecture")
         if not isinstance(self.architecture, str) or not self.architecture:
-            raise InputError(f"{file_name} does not name its architecture (general.architecture); it is no language model.")
+            raise InputError(
+                f"{file_name} does not name its architecture (general.architecture); it is no language model."
+            )
 
     def number(self, key: str, default: int | None = None) -> int:
         """A whole number that is not negative."""
         value = self.values.get(f"{self.architecture}.{key}", default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InputError(f"{self.file_name}: {self.architecture}.{key} is {'missing' if value is None else repr(value)}.")
+            raise InputError(
+                f"{self.file_name}: {self.architecture}.{key} is {'missing' if value is None else repr(value)}."
+            )
         return value
 
     def per_layer(self, key: str, layers: int, default: int | None = None) -> list[int]:
@@ -79,7 +108,9 @@ class Metadata:
         if not isinstance(value, tuple):
             return [self.number(key, default)] * layers
         if len(value) < layers or any(not isinstance(item, int) or item < 0 for item in value):
-            raise InputError(f"{self.file_name}: {self.architecture}.{key} does not hold one whole number for each of {layers} layers.")
+            raise InputError(
+                f"{self.file_name}: {self.architecture}.{key} does not hold one whole number for each of {layers} layers."
+            )
         return [int(item) for item in value[:layers]]
 
     def layers(self) -> int:
@@ -103,18 +134,24 @@ def cache_from_metadata(meta: Metadata) -> Cache:
     key_swa, value_swa = meta.number("attention.key_length_swa", key), meta.number("attention.value_length_swa", value)
     recurrent = _recurrent_layers(meta, layers, kv_heads)
     inner, size = meta.number("ssm.inner_size", 0), meta.number("ssm.state_size", 0)
-    one_state = _state_bytes(max(1, meta.number("ssm.conv_kernel", 1)), inner + 2 * meta.number("ssm.group_count", 0) * size, size * inner)
-    shared = 15 if meta.architecture == "gemma3n" and layers == 35 else 10 if meta.architecture == "gemma3n" else 0
-    own = layers - min(layers, meta.number("attention.shared_kv_layers", shared))
-    full = windowed = state = 0
-    for layer in range(own):
+    shared = {35: 15, 30: 10}.get(layers, 0) if meta.architecture == "gemma3n" else 0
+    full = windowed = states = 0
+    for layer in range(layers - min(layers, meta.number("attention.shared_kv_layers", shared))):
         if recurrent[layer]:
-            state += one_state
+            states += 1
         elif windowed_layers[layer]:
-            windowed += _BYTES * kv_heads[layer] * (key_swa + value_swa)
+            windowed += kv_heads[layer] * (key_swa + value_swa)
         else:
-            full += _BYTES * kv_heads[layer] * (key if latent else key + value)
-    return _cache(full, windowed, window, state)
+            full += kv_heads[layer] * (key if latent else key + value)
+    return total_cache(
+        full_values=full,
+        windowed_values=windowed,
+        window=window,
+        states=states,
+        conv=max(1, meta.number("ssm.conv_kernel", 1)),
+        conv_width=inner + 2 * meta.number("ssm.group_count", 0) * size,
+        state_values=size * inner,
+    )
 
 
 def _windows(meta: Metadata, layers: int) -> tuple[list[bool], int]:
@@ -139,5 +176,7 @@ def _recurrent_layers(meta: Metadata, layers: int, kv_heads: list[int]) -> list[
         every = max(1, meta.number("full_attention_interval", 4))
         return [(layer + 1) % every != 0 for layer in range(layers)]
     inner = meta.per_layer("feed_forward_length", layers, 0)
-    mixed = len(set(inner)) > 1  # where layers are of one kind each (Nemotron-H), those with a feed-forward part have no state
+    mixed = (
+        len(set(inner)) > 1
+    )  # where layers are of one kind each (Nemotron-H), those with a feed-forward part have no state
     return [kv_heads[layer] == 0 and not (mixed and inner[layer]) for layer in range(layers)]

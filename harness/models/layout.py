@@ -43,7 +43,8 @@ def plan(shape: Shape, quant: str) -> Layout:
     rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
     header, offsets, file_bytes = header_bytes([*_metadata(shape, quant), *_vocabulary(shape.vocab)], rows)
     infos = (
-        TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset) for (name, dims, kind), offset in zip(rows, offsets, strict=True)
+        TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
+        for (name, dims, kind), offset in zip(rows, offsets, strict=True)
     )
     return Layout(header, tuple(infos), file_bytes)
 
@@ -83,7 +84,9 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
             own["attention.q_lora_rank"] = shape.q_lora_rank
     if shape.window:
         own["attention.sliding_window"] = shape.window
-        own["attention.sliding_window_pattern"] = tuple(not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers))
+        own["attention.sliding_window_pattern"] = tuple(
+            not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers)
+        )
     if shape.experts:
         own |= _expert_metadata(shape)
     if shape.linear_v_heads:

@@ -67,16 +67,63 @@ BLOCKS = {
 }
 
 FILE_TYPES = {
-    **{"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12},
+    **{
+        "F32": 0,
+        "F16": 1,
+        "Q4_0": 2,
+        "Q4_1": 3,
+        "Q8_0": 7,
+        "Q5_0": 8,
+        "Q5_1": 9,
+        "Q2_K": 10,
+        "Q3_K_S": 11,
+        "Q3_K_M": 12,
+    },
     **{"Q3_K_L": 13, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "IQ2_XXS": 19, "IQ2_XS": 20},
     **{"Q2_K_S": 21, "IQ3_XS": 22, "IQ3_XXS": 23, "IQ1_S": 24, "IQ4_NL": 25, "IQ3_S": 26, "IQ3_M": 27, "IQ2_S": 28},
-    **{"IQ2_M": 29, "IQ4_XS": 30, "IQ1_M": 31, "BF16": 32, "TQ1_0": 36, "TQ2_0": 37, "MXFP4": 38, "NVFP4": 39, "Q1_0": 40, "Q2_0": 41},
+    **{
+        "IQ2_M": 29,
+        "IQ4_XS": 30,
+        "IQ1_M": 31,
+        "BF16": 32,
+        "TQ1_0": 36,
+        "TQ2_0": 37,
+        "MXFP4": 38,
+        "NVFP4": 39,
+        "Q1_0": 40,
+        "Q2_0": 41,
+    },
 }
 """`general.file_type` of each quantisation (llama.h, enum llama_ftype)."""
 
 BASE_TYPES = {
-    **{name: name for name in ("F32", "F16", "BF16", "Q8_0", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "Q6_K", "Q2_K", "IQ4_XS", "IQ4_NL", "MXFP4")},
-    **{"Q5_K_M": "Q5_K", "Q5_K_S": "Q5_K", "Q4_K_M": "Q4_K", "Q4_K_S": "Q4_K", "Q3_K_L": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_S": "Q3_K"},
+    **{
+        name: name
+        for name in (
+            "F32",
+            "F16",
+            "BF16",
+            "Q8_0",
+            "Q5_0",
+            "Q5_1",
+            "Q4_0",
+            "Q4_1",
+            "Q6_K",
+            "Q2_K",
+            "IQ4_XS",
+            "IQ4_NL",
+            "MXFP4",
+        )
+    },
+    **{
+        "Q5_K_M": "Q5_K",
+        "Q5_K_S": "Q5_K",
+        "Q4_K_M": "Q4_K",
+        "Q4_K_S": "Q4_K",
+        "Q3_K_L": "Q3_K",
+        "Q3_K_M": "Q3_K",
+        "Q3_K_S": "Q3_K",
+    },
 }
 """The quantisations whose mix is known here, and the type that most of their tensors have."""
 
@@ -96,7 +143,9 @@ def known_quant(quant: str) -> str:
     """The quantisation's name as it is written here (upper and lower case alike). Raises InputError with the nearest."""
     if quant.upper() in BASE_TYPES:
         return quant.upper()
-    raise InputError(f"No quantisation {quant!r}{nearest(quant.upper(), BASE_TYPES)}; known are {', '.join(BASE_TYPES)}.")
+    raise InputError(
+        f"No quantisation {quant!r}{nearest(quant.upper(), BASE_TYPES)}; known are {', '.join(BASE_TYPES)}."
+    )
 
 
 def tensor_types(shape: Shape, listed: Iterable[Tensor], quant: str) -> list[str]:
@@ -171,7 +220,9 @@ def _attention_value(shape: Shape, quant: str, base: str, index: int, count: int
     elif quant == "Q4_K_S" and index < 4:
         chosen = "Q5_K"
     # llama.cpp knows its 70B type by 80 layers with grouped heads; for qwen2 by 80 layers alone
-    if shape.layers == 80 and (shape.architecture == "qwen2" or (shape.architecture == "llama" and shape.heads != shape.kv_heads)):
+    if shape.layers == 80 and (
+        shape.architecture == "qwen2" or (shape.architecture == "llama" and shape.heads != shape.kv_heads)
+    ):
         chosen = "Q5_K" if chosen in ("Q3_K", "Q4_K") else chosen
     return "Q8_0" if shape.experts == 8 else chosen
 

@@ -15,12 +15,13 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import UnavailableError
+from harness.models import Progress
 from harness.models.catalog import Shape
 from harness.models.catalog import shape as catalogued
 from harness.models.gguf import TensorInfo
@@ -28,9 +29,6 @@ from harness.models.layout import Layout, plan
 from harness.models.quants import BLOCKS, known_quant
 from harness.paths import cache_dir
 from harness.units import bytes_text
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
 
 ARCHITECTURES = frozenset(
     "command-r cohere2 deepseek2 dots1 ernie4_5-moe exaone4 gemma2 gemma3 gemma3n gemma4 glm4 glm4moe gpt-oss granite granitemoe "
@@ -43,9 +41,14 @@ _BUFFER_BYTES = 8 << 20
 _SEED = 20_240_601
 
 
+def synthetic_folder() -> Path:
+    """Where synthetic models are kept."""
+    return cache_dir() / "models" / "synthetic"
+
+
 def synthetic_path(shape_id: str, quant: str) -> Path:
     """Where the file is kept. Raises InputError for an unknown shape or quantisation."""
-    return cache_dir() / "models" / "synthetic" / f"{catalogued(shape_id).id}-{known_quant(quant)}.gguf"
+    return synthetic_folder() / f"{catalogued(shape_id).id}-{known_quant(quant)}.gguf"
 
 
 def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None) -> Path:
@@ -85,12 +88,14 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
                     "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
                 )
             with part.open("wb") as file:
-                _write(file, layout, shape.architecture.startswith("gemma"), progress)
+                _write(file, layout, shape.architecture.startswith("gemma"), path.name, progress)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
     except OSError as error:
-        raise UnavailableError(f"{path.name} could not be written to {path.parent}: {error.strerror or error}.") from None
+        raise UnavailableError(
+            f"{path.name} could not be written to {path.parent}: {error.strerror or error}."
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -107,7 +112,7 @@ def is_whole(path: Path, layout: Layout) -> bool:
         return False
 
 
-def _write(file: IO[bytes], layout: Layout, scaled_embedding: bool, progress: Progress | None) -> None:
+def _write(file: IO[bytes], layout: Layout, scaled_embedding: bool, name: str, progress: Progress | None) -> None:
     file.write(layout.header)
     done = len(layout.header)
     for index, tensor in enumerate(layout.tensors):
@@ -115,7 +120,7 @@ def _write(file: IO[bytes], layout: Layout, scaled_embedding: bool, progress: Pr
             file.write(piece)
             done += len(piece)
             if progress:
-                progress(done, layout.file_bytes)
+                progress(name, done, layout.file_bytes)
         padding = -tensor.size_bytes % 32
         file.write(bytes(padding))
         done += padding

@@ -60,7 +60,12 @@ def tensors(shape: Shape) -> list[Tensor]:
         streams = (shape.hidden, shape.hidden, ALTUP_STREAMS - 1)
         listed += [Tensor("altup_proj.weight", streams), Tensor("altup_unembd_proj.weight", streams)]
     for layer in range(shape.layers):
-        block = [*_norms(shape, layer), *_mixer(shape, layer), *_feed_forward(shape, layer), *_per_layer_embedding(shape)]
+        block = [
+            *_norms(shape, layer),
+            *_mixer(shape, layer),
+            *_feed_forward(shape, layer),
+            *_per_layer_embedding(shape),
+        ]
         listed += [Tensor(f"blk.{layer}.{name}", dims) for name, dims in block]
     listed.append(Tensor("output_norm.weight", (shape.hidden,)))
     if not shape.tied:
@@ -128,7 +133,9 @@ def _attention(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]
     else:
         yield "attn_q.weight", (shape.hidden, q * gated)
         yield "attn_k.weight", (shape.hidden, kv)
-        if not (shape.architecture == "gemma4" and shape.full_head_dim and shape.is_full(layer) and shape.per_layer_dim == 0):
+        if not (
+            shape.architecture == "gemma4" and shape.full_head_dim and shape.is_full(layer) and shape.per_layer_dim == 0
+        ):
             yield "attn_v.weight", (shape.hidden, kv)
     if shape.qkv_bias:
         yield "attn_q.bias", (q,)
@@ -140,7 +147,11 @@ def _attention(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]
     if shape.architecture == "gpt-oss":
         yield "attn_sinks.weight", (shape.heads,)
     if shape.qk_norm:
-        wide = {"head": ((head_dim,), (head_dim,)), "full": ((q,), (kv,)), "heads": ((head_dim, shape.heads), (head_dim, kv_heads))}
+        wide = {
+            "head": ((head_dim,), (head_dim,)),
+            "full": ((q,), (kv,)),
+            "heads": ((head_dim, shape.heads), (head_dim, kv_heads)),
+        }
         yield "attn_q_norm.weight", wide[shape.qk_norm][0]
         yield "attn_k_norm.weight", wide[shape.qk_norm][1]
 

@@ -171,6 +171,23 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _cache_names(table: str, kind: str, facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
+    names = [f"{table}.{kind}"]
+    if not kind.startswith("old_") and kind == "other":
+        names.append(f"{table}.{setup.platform}")
+    if facts.architecture.startswith("deepseek2"):
+        names.append(f"{table}.latent")
+    return tuple(names)
+
+
+def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Term:
+    if setup.platform != "vllm":
+        return Term((setup.users - 1) * once, ("users.base", f"users.{setup.platform}"))
+    peak = setup.hardware.fp16_flops if setup.hardware is not None and setup.hardware.fp16_flops else 1e3 * cycles_per_s(setup)
+    touched = union_bytes(facts, 1) * facts.parameters / facts.file_bytes
+    return Term((setup.users - 1) * 2 * touched / (peak * share), ("users.vllm",))
+
+
 def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     """What the step's time is made of, before constants, by the names of the module's formula.
 
@@ -197,9 +214,9 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
         ),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
-        "cache": Term(users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, (f"cache.{kind}",), divide=True),
-        "heads": Term(users * heads / bandwidth, (f"heads.{kind}",), divide=True),
-        "users": Term((users - 1) * once, ("users.base", f"users.{platform}")),
+        "cache": Term(users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts, setup), divide=True),
+        "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts, setup), divide=True),
+        "users": _users_term(facts, setup, once, share),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
     }
     if llama_cpp:
