@@ -50,6 +50,11 @@ def ratio_text(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}"
 
 
+def energy_text(value: float | None) -> str:
+    """Joules: 0.42 -> '0.42 J'."""
+    return MISSING if value is None else f"{_trim(value)} J"
+
+
 def bandwidth_text(value: float | None) -> str:
     """Bytes per second: 2.73e11 -> '273 GB/s'."""
     return MISSING if value is None else f"{_trim(value / 1e9)} GB/s"

@@ -58,6 +58,16 @@ METRICS = (
         "rss_peak_bytes", "peak resident memory of the engine's whole process tree during the case", "bytes", "case"
     ),
     Metric(
+        "joules_per_token",
+        "energy in the steady window / output tokens in it; gross, and net of the idle power before the model was loaded",
+        "J",
+        "case",
+    ),
+    Metric(
+        "watts_mean", "mean power over the steady window, with its scope (board, package, soc, host, wall)", "W", "case"
+    ),
+    Metric("device_memory_peak_bytes", "largest reading of the device's used memory during the case", "bytes", "case"),
+    Metric(
         "ceiling_tps", "read bandwidth / bytes that one decode step must read: no user can see more", "tokens/s", "case"
     ),
     Metric("predicted_tps", "published rule: bandwidth / file size x 0.65, per user", "tokens/s", "case"),

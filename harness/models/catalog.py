@@ -104,21 +104,9 @@ class Shape:
 
 
 _FIELDS = {item.name: item for item in fields(Shape)}
-_REQUIRED = (
-    "id",
-    "name",
-    "architecture",
-    "parameters",
-    "layers",
-    "hidden",
-    "heads",
-    "kv_heads",
-    "head_dim",
-    "ffn",
-    "vocab",
-    "context",
-)
 _POSITIVE = ("parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context")
+_REQUIRED = ("id", "name", "architecture", "ffn", *_POSITIVE)
+_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 _PLACES = ("gguf", "mlx", "safetensors")
 
 
@@ -136,21 +124,18 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
         if key in _PLACES:
             continue
         kind = str(_FIELDS[key].type)
-        wanted: tuple[type, ...] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}[kind]
-        if not isinstance(value, wanted) or (kind != "bool" and isinstance(value, bool)):
+        if not isinstance(value, _KINDS[kind]) or (kind != "bool" and isinstance(value, bool)):
             raise InputError(f"{where}: {key} = {value!r} is not of type {kind}.")
-        if kind in ("int", "float") and (value < 0 or not math.isfinite(value)):
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
             raise InputError(f"{where}: {key} = {value!r} must not be negative.")
-        values[key] = float(value) if kind == "float" else value
+        values[key] = float(value) if kind == "float" and isinstance(value, (int, float)) else value
     places = {place: _location(table[place], f"{where}, {place}") for place in _PLACES if place in table}
     shape = Shape(**values, where=places)
     for key in _POSITIVE:
         if getattr(shape, key) <= 0:
             raise InputError(f"{where}: {key} must be more than 0.")
     if shape.experts and not 0 < shape.experts_used <= shape.experts:
-        raise InputError(
-            f"{where}: {shape.experts_used} experts used of {shape.experts} is impossible; experts_used must be 1 to experts."
-        )
+        raise InputError(f"{where}: {shape.experts_used} experts used of {shape.experts} is impossible.")
     if shape.heads % shape.kv_heads:
         raise InputError(f"{where}: {shape.heads} heads cannot share {shape.kv_heads} kv_heads evenly.")
     if shape.qk_norm not in ("", "head", "full", "heads"):
@@ -210,9 +195,8 @@ def shape(model_id: str) -> Shape:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean a or b?` for the names most like this one, or nothing."""
     names = sorted(known)
-    close = (
-        difflib.get_close_matches(name, names, n=3, cutoff=0.6) or [one for one in names if name and name in one][:3]
-    )
+    begun = sorted((one for one in names if name and one.startswith(name)), key=len)
+    close = (begun + [one for one in difflib.get_close_matches(name, names, n=3, cutoff=0.6) if one not in begun])[:3]
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

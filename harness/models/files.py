@@ -138,7 +138,7 @@ def _from_hub(rest: str, spec: str, progress: Progress | None, fetch: bool) -> P
     repo = "/".join(parts[:2])
     if len(parts) == 2:
         hub.check_names(repo)
-        if not fetch and not (hub.hub_folder(repo) / "config.json").is_file():
+        if not fetch and hub.find_folder(repo) is None:
             raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
         return hub.download_folder(repo, progress)
     if not parts[2].endswith(".gguf"):
@@ -146,7 +146,8 @@ def _from_hub(rest: str, spec: str, progress: Progress | None, fetch: bool) -> P
     names = [str(Path(parts[2]).with_name(name)) for name in _part_names(Path(parts[2]).name)]
     if not fetch and any(hub.find_file(repo, name) is None for name in names):
         raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
-    return [hub.download_file(repo, name, progress) for name in names][0]
+    files = [hub.download_file(repo, name, progress) for name in names]
+    return files[0]
 
 
 def _part_names(name: str) -> list[str]:

@@ -4,12 +4,14 @@ The library's own download begins anew when it was broken off; a model of 40 GB 
 file is, how large, and its hash; the bytes are appended to `FILE.part`, which a later call takes up; and the file gets its
 name only when size and hash are right. Where it is kept: RIGBENCH_CACHE/models/hub/OWNER/REPO/FILE.
 
-    python -c "from harness.models.hub import download_file; print(download_file('ggml-org/models', 'tinyllamas/stories15M.gguf'))"
+    python -c "from harness.models.hub import *; print(download_file('ggml-org/gpt-oss-20b-GGUF', 'gpt-oss-20b-mxfp4.gguf'))"
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import re
 import time
 from collections.abc import Callable
@@ -25,6 +27,8 @@ FOLDER_FILES = re.compile(r"^[^/]+\.(safetensors|json|jinja|txt|model|tiktoken)$
 """What a safetensors or MLX model needs of its repository: the files at its top, and not other formats of the weights."""
 _REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _FILE = re.compile(r"^[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*$")
+_COMPLETE = ".rigbench-complete"
+"""Written last into a downloaded folder: the names of all files that belong to it."""
 _PIECE_BYTES = 1 << 20
 _TRIES = 5
 
@@ -62,16 +66,20 @@ def download_file(
     endpoint: str | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """The file, downloaded now if it is not here yet. `endpoint` is the hub's address (default: HF_ENDPOINT, else huggingface.co).
+    """The file, downloaded now if it is not here yet. `endpoint` is the hub's address (else HF_ENDPOINT, else huggingface.co).
 
     Raises InputError: no such repository or file; UnavailableError: offline, unreachable, needs permission, disk full,
     arrived damaged.
     """
-    found = find_file(repo, file)
-    if found is not None:
-        return found
+    return find_file(repo, file) or _download(repo, file, progress, endpoint, wait)
+
+
+def _download(
+    repo: str, file: str, progress: Progress | None, endpoint: str | None, wait: Callable[[float], None]
+) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    check_names(repo, file)
     target = hub_folder(repo) / file
     url = hf_hub_url(repo, file, endpoint=endpoint)
     try:
@@ -99,27 +107,44 @@ def download_file(
 
 
 def download_folder(repo: str, progress: Progress | None = None, *, endpoint: str | None = None) -> Path:
-    """A folder with config, tokenizer and safetensors files of a repository, downloaded as far as they are not here yet."""
-    check_names(repo)
-    folder = hub_folder(repo)
-    listing = folder / ".files"
-    if listing.is_file() and all((folder / name).is_file() for name in listing.read_text().split()):
-        return folder
+    """A folder with config, tokenizer and safetensors of a repository, downloaded as far as they are not here yet.
+
+    Raises as `download_file` does.
+    """
+    found = find_folder(repo)
+    if found is not None:
+        return found
     from huggingface_hub import HfApi
 
     try:
         names = [name for name in HfApi(endpoint=endpoint).list_repo_files(repo) if FOLDER_FILES.match(name)]
-    except Exception as error:
+    except Exception as error:  # as in download_file
         raise _explained(error, repo, None) from None
     if not any(name.endswith(".safetensors") for name in names):
         raise InputError(f"{repo} holds no safetensors files; for a GGUF file write hf:{repo}/FILE.gguf.")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = hub_folder(repo)
     for name in names:
-        found = download_file(repo, name, progress, endpoint=endpoint)
-        if found != folder / name:
-            (folder / name).symlink_to(found)
-    listing.write_text("\n".join(names))
+        _download(repo, name, progress, endpoint, time.sleep)
+    (folder / _COMPLETE).write_text("\n".join(names))
     return folder
+
+
+def find_folder(repo: str) -> Path | None:
+    """The folder of a repository that is already here whole, in rigbench's cache or in huggingface_hub's own. No network."""
+    check_names(repo)
+    own = hub_folder(repo)
+    with contextlib.suppress(OSError):
+        if all((own / name).is_file() for name in (own / _COMPLETE).read_text().splitlines()):
+            return own
+    config = find_file(repo, "config.json")
+    if config is None or config.parent == own:
+        return None
+    index = config.with_name("model.safetensors.index.json")
+    try:
+        named = set(json.loads(index.read_bytes())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+        return config.parent if all((config.parent / str(name)).is_file() for name in named) else None
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None
 
 
 def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wait: Callable[[float], None]) -> None:
@@ -155,7 +180,8 @@ def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wai
 
 
 def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress | None) -> int:
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily exported
 
     headers: dict[str, str] = {**build_hf_headers(), "Accept-Encoding": "identity"}
     if have:

@@ -50,7 +50,7 @@ def total_cache(
     conv_width: int = 0,
     state_values: int = 0,
 ) -> Cache:
-    """Values per token in all full layers and in all windowed ones; `states` recurrent layers of (conv - 1) x width + values each."""
+    """Values per token of all full and of all windowed layers; `states` layers that keep (conv - 1) x width + values each."""
     state = states * _STATE_BYTES * ((conv - 1) * conv_width + state_values)
     if windowed_values and window:
         return Cache(_BYTES * full_values, _BYTES * windowed_values + round(state / window), window)

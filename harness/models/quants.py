@@ -66,70 +66,75 @@ BLOCKS = {
     "Q2_0": Block(42, 64, 18),
 }
 
+# fmt: off  (tables read as tables)
 FILE_TYPES = {
-    **{
-        "F32": 0,
-        "F16": 1,
-        "Q4_0": 2,
-        "Q4_1": 3,
-        "Q8_0": 7,
-        "Q5_0": 8,
-        "Q5_1": 9,
-        "Q2_K": 10,
-        "Q3_K_S": 11,
-        "Q3_K_M": 12,
-    },
-    **{"Q3_K_L": 13, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "IQ2_XXS": 19, "IQ2_XS": 20},
-    **{"Q2_K_S": 21, "IQ3_XS": 22, "IQ3_XXS": 23, "IQ1_S": 24, "IQ4_NL": 25, "IQ3_S": 26, "IQ3_M": 27, "IQ2_S": 28},
-    **{
-        "IQ2_M": 29,
-        "IQ4_XS": 30,
-        "IQ1_M": 31,
-        "BF16": 32,
-        "TQ1_0": 36,
-        "TQ2_0": 37,
-        "MXFP4": 38,
-        "NVFP4": 39,
-        "Q1_0": 40,
-        "Q2_0": 41,
-    },
+    "F32": 0,
+    "F16": 1,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q8_0": 7,
+    "Q5_0": 8,
+    "Q5_1": 9,
+    "Q2_K": 10,
+    "Q3_K_S": 11,
+    "Q3_K_M": 12,
+    "Q3_K_L": 13,
+    "Q4_K_S": 14,
+    "Q4_K_M": 15,
+    "Q5_K_S": 16,
+    "Q5_K_M": 17,
+    "Q6_K": 18,
+    "IQ2_XXS": 19,
+    "IQ2_XS": 20,
+    "Q2_K_S": 21,
+    "IQ3_XS": 22,
+    "IQ3_XXS": 23,
+    "IQ1_S": 24,
+    "IQ4_NL": 25,
+    "IQ3_S": 26,
+    "IQ3_M": 27,
+    "IQ2_S": 28,
+    "IQ2_M": 29,
+    "IQ4_XS": 30,
+    "IQ1_M": 31,
+    "BF16": 32,
+    "TQ1_0": 36,
+    "TQ2_0": 37,
+    "MXFP4": 38,
+    "NVFP4": 39,
+    "Q1_0": 40,
+    "Q2_0": 41,
 }
 """`general.file_type` of each quantisation (llama.h, enum llama_ftype)."""
 
 BASE_TYPES = {
-    **{
-        name: name
-        for name in (
-            "F32",
-            "F16",
-            "BF16",
-            "Q8_0",
-            "Q5_0",
-            "Q5_1",
-            "Q4_0",
-            "Q4_1",
-            "Q6_K",
-            "Q2_K",
-            "IQ4_XS",
-            "IQ4_NL",
-            "MXFP4",
-        )
-    },
-    **{
-        "Q5_K_M": "Q5_K",
-        "Q5_K_S": "Q5_K",
-        "Q4_K_M": "Q4_K",
-        "Q4_K_S": "Q4_K",
-        "Q3_K_L": "Q3_K",
-        "Q3_K_M": "Q3_K",
-        "Q3_K_S": "Q3_K",
-    },
+    "F32": "F32",
+    "F16": "F16",
+    "BF16": "BF16",
+    "Q8_0": "Q8_0",
+    "Q6_K": "Q6_K",
+    "Q5_K_M": "Q5_K",
+    "Q5_K_S": "Q5_K",
+    "Q5_0": "Q5_0",
+    "Q5_1": "Q5_1",
+    "Q4_K_M": "Q4_K",
+    "Q4_K_S": "Q4_K",
+    "Q4_0": "Q4_0",
+    "Q4_1": "Q4_1",
+    "IQ4_XS": "IQ4_XS",
+    "IQ4_NL": "IQ4_NL",
+    "MXFP4": "MXFP4",
+    "Q3_K_L": "Q3_K",
+    "Q3_K_M": "Q3_K",
+    "Q3_K_S": "Q3_K",
+    "Q2_K": "Q2_K",
 }
+# fmt: on
 """The quantisations whose mix is known here, and the type that most of their tensors have."""
 
 _FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
 _UNQUANTISED = re.compile(
-    r"_norm\.weight|ffn_gate_inp\.weight|altup|laurel|per_layer_model_proj|ssm_conv1d|shortconv\.conv\.weight|^position_embd|^token_types"
+    r"_norm\.weight|ffn_gate_inp\.weight|altup|laurel|per_layer_model_proj|ssm_conv1d|shortconv\.conv\.weight"
 )
 
 

@@ -31,9 +31,46 @@ from harness.paths import cache_dir
 from harness.units import bytes_text
 
 ARCHITECTURES = frozenset(
-    "command-r cohere2 deepseek2 dots1 ernie4_5-moe exaone4 gemma2 gemma3 gemma3n gemma4 glm4 glm4moe gpt-oss granite granitemoe "
-    "hunyuan-moe internlm2 llama llama4 minimax-m2 mistral3 olmo2 olmoe phi3 qwen2 qwen3 qwen35 qwen35moe qwen3moe qwen3next "
-    "seed_oss smollm3".split()
+    {
+        *(
+            "command-r",
+            "cohere2",
+            "deepseek2",
+            "dots1",
+            "ernie4_5-moe",
+            "exaone4",
+            "gemma2",
+            "gemma3",
+            "gemma3n",
+            "gemma4",
+        ),
+        *(
+            "glm4",
+            "glm4moe",
+            "gpt-oss",
+            "granite",
+            "granitemoe",
+            "hunyuan-moe",
+            "internlm2",
+            "llama",
+            "llama4",
+            "minimax-m2",
+        ),
+        *(
+            "mistral3",
+            "olmo2",
+            "olmoe",
+            "phi3",
+            "qwen2",
+            "qwen3",
+            "qwen35",
+            "qwen35moe",
+            "qwen3moe",
+            "qwen3next",
+            "seed_oss",
+        ),
+        "smollm3",
+    }
 )
 """Those whose synthetic files llama.cpp is known to load and run (tests/models/test_synthetic.py tries each)."""
 QUANTS = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M")

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.errors import InputError
-from harness.predict.catalog import Hardware, match
+from harness.predict.catalog import Hardware, hardware, match, normalize
 from harness.predict.named import named_facts
 from harness.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from harness.records import ModelFacts
@@ -161,11 +161,28 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
 
 
 def find_device(row: Mapping[str, str]) -> Hardware | None:
-    """The catalogue's device for the columns `hardware` and `gpu_cores_or_variant`."""
-    variant = row.get("gpu_cores_or_variant", "")
-    cores = re.search(r"(\d+)[- ]core GPU", variant, re.IGNORECASE)
-    memory = re.search(r"(\d+) ?GB", f"{row['hardware']} {variant}")
-    return match(row["hardware"], int(memory[1]) * GIB if memory else None, int(cores[1]) if cores else None)
+    """The catalogue's device for the columns `hardware` and `gpu_cores_or_variant`.
+
+    A longer name than the catalogue's ('DGX Spark (GB10) Founders') counts where the stated bandwidth agrees too.
+    """
+    name, variant = row["hardware"].strip(), row.get("gpu_cores_or_variant", "")
+    cores = re.search(r"(\d+)[- ]core GPU", f"{name} {variant}", re.IGNORECASE)
+    memory = re.search(r"(\d+) ?GB", f"{name} {variant}")
+    size, count = int(memory[1]) * GIB if memory else None, int(cores[1]) if cores else None
+    outside = re.sub(r"\([^)]*\)", " ", name)
+    for spelling in (name, outside, *re.findall(r"\(([^)]*)\)", name)):
+        found = match(spelling, size, count)
+        if found is not None:
+            return found
+    bandwidth = number(row, "memory_bandwidth_gbs")
+    words = set(normalize(name).split())
+    inside = [
+        (len(own), device)
+        for device in hardware()
+        for own in (set(normalize(device.id).split()),)
+        if own <= words and bandwidth is not None and abs(device.bandwidth_bytes_per_s / (bandwidth * 1e9) - 1) < 0.05
+    ]
+    return max(inside, key=lambda found: found[0])[1] if inside else None
 
 
 def number(row: Mapping[str, str], column: str) -> float | None:

@@ -78,7 +78,7 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
         status=entry["status"],
         source=entry["source"],
         aliases=tuple(entry.get("aliases", ())),
-        match_names=(entry["name"], *entry.get("match", ())),
+        match_names=(entry["name"], entry["id"], *entry.get("aliases", ()), *entry.get("match", ())),
     )
 
 

@@ -44,7 +44,8 @@ Constants = Mapping[str, float]
 @dataclass(frozen=True, slots=True)
 class Setup:
     """On what, and with what, a model runs. `platform` is one of PLATFORMS, `year` the age of the software (2026.5 = mid 2026).
-    `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual."""
+    `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual.
+    `measured`: the bandwidth is what a read benchmark got on this machine, not the datasheet's."""
 
     bandwidth_bytes_per_s: float
     platform: str
@@ -56,6 +57,7 @@ class Setup:
     tensor_parallel: bool = False
     year: float | None = None
     engine: str = ""
+    measured: bool = False
 
 
 class Term(NamedTuple):
@@ -117,30 +119,41 @@ _INLINE_ECC = frozenset({"a2", "a10", "a40", "l4", "l40", "l40s", "t4"})
 
 def cycles_per_s(setup: Setup) -> float:
     """Core cycles per second: cores x clock of the device, or what catalogued devices of its vendor and bandwidth have."""
-    device = setup.hardware
+    device = _computes(setup)
     if device is not None and device.gpu_cores and device.clock_hz:
         return device.gpu_cores * device.clock_hz
     vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform)
-    like = [
-        (abs(math.log(d.bandwidth_bytes_per_s / setup.bandwidth_bytes_per_s)), d.gpu_cores * d.clock_hz / d.bandwidth_bytes_per_s)
-        for d in hardware()
-        if d.gpu_cores and d.clock_hz and (vendor is None or d.vendor == vendor)
-    ]
+    like = []
+    for known in hardware():
+        if known.gpu_cores and known.clock_hz and (known.vendor == vendor or (vendor is None and known.vendor != "cpu")):
+            apart = abs(math.log(known.bandwidth_bytes_per_s / setup.bandwidth_bytes_per_s))
+            like.append((apart, known.gpu_cores * known.clock_hz / known.bandwidth_bytes_per_s))
     nearest = sorted(like)[:5]
     return setup.bandwidth_bytes_per_s * sorted(ratio for _, ratio in nearest)[len(nearest) // 2]
 
 
+def _computes(setup: Setup) -> Hardware | None:
+    """The device whose cores do the work: none that is known where the CPU beside a catalogued GPU does it."""
+    device = setup.hardware
+    return None if device is None or (setup.platform == "cpu") != (device.vendor == "cpu") else device
+
+
 def _clock_hz(setup: Setup) -> float:
-    if setup.hardware is not None and setup.hardware.clock_hz:
-        return setup.hardware.clock_hz
-    return {"metal": 1.5e9, "mlx": 1.5e9}.get(setup.platform, 2.2e9)
+    device = _computes(setup)
+    if device is not None and device.clock_hz:
+        return device.clock_hz
+    return {"metal": 1.5e9, "mlx": 1.5e9, "cpu": 3e9}.get(setup.platform, 2.2e9)
 
 
 def _stream_names(setup: Setup) -> tuple[str, ...]:
+    if setup.measured:
+        return ("stream.measured",)
     names = ["stream.base", f"stream.{setup.platform}"]
     device = setup.hardware
     if device is None:
         return tuple(names)
+    if setup.platform == "cpu":
+        return (*names, "stream.cpu_beside_gpu") if device.vendor != "cpu" else tuple(names)
     if "ultra" in device.id:
         names.append("stream.two_dies")
     if device.id.startswith("m1-") and device.bandwidth_bytes_per_s < 100e9:
@@ -149,7 +162,7 @@ def _stream_names(setup: Setup) -> tuple[str, ...]:
         names.append("stream.hbm")
     if device.id in _INLINE_ECC:
         names.append("stream.inline_ecc")
-    if device.family.endswith("-soc") and device.vendor != "apple" and setup.platform != "cpu":
+    if device.family.endswith("-soc") and device.vendor != "apple":
         names.append("stream.shared")
     return tuple(names)
 
@@ -171,13 +184,9 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _cache_names(table: str, kind: str, facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
-    names = [f"{table}.{kind}"]
-    if not kind.startswith("old_") and kind == "other":
-        names.append(f"{table}.{setup.platform}")
-    if facts.architecture.startswith("deepseek2"):
-        names.append(f"{table}.latent")
-    return tuple(names)
+def _cache_names(table: str, kind: str, facts: ModelFacts) -> tuple[str, ...]:
+    latent = (f"{table}.latent",) if facts.architecture.startswith("deepseek2") else ()
+    return (f"{table}.{kind}", *latent)
 
 
 def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Term:
@@ -197,7 +206,8 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     platform, users, context = setup.platform, setup.users, setup.context_tokens
     share = setup.devices if setup.tensor_parallel else 1
     bandwidth = setup.bandwidth_bytes_per_s * share
-    family = setup.hardware.family if setup.hardware is not None else "unknown"
+    device = _computes(setup)
+    family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
     read = union_bytes(facts, users)
     once = union_bytes(facts, 1) * facts.parameters / facts.file_bytes / (cycles_per_s(setup) * share * lanes)
@@ -214,8 +224,8 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
         ),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
-        "cache": Term(users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts, setup), divide=True),
-        "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts, setup), divide=True),
+        "cache": Term(users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts), divide=True),
+        "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts), divide=True),
         "users": _users_term(facts, setup, once, share),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
     }

@@ -33,6 +33,7 @@ COLUMNS = (
     Column("TPOT", lambda row: units.seconds_text(row.tpot_s), 100),
     Column("prefill t/s", lambda row: units.rate_text(row.prefill_tps), 90),
     Column("memory", lambda row: units.bytes_text(row.rss_peak_bytes), 80),
+    Column("J/token", lambda row: units.energy_text(row.joules_per_token), 120),
     Column("ceiling t/s", lambda row: units.rate_text(row.ceiling_tps), 70),
     Column("predicted", lambda row: units.rate_text(row.predicted_tps), 110),
     Column("MBU", lambda row: units.ratio_text(row.mbu)),

@@ -162,7 +162,9 @@ def resolve(
         names = [text.partition(": ")[2] or text for text in found.devices]
         if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
             bandwidths[device] = bandwidth
-        model = files.resolve(part.model, formats=backend.model_formats, progress=progress, fetch=fetch)
+        # Without fetching, the facts are enough: a plan needs no weights.
+        formats = backend.model_formats if fetch else (*backend.model_formats, "shape")
+        model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
         limit = None
         if device != "sim":
             limit = psutil.virtual_memory().total + sum(
