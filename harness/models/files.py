@@ -33,6 +33,7 @@ from harness.records import ModelFacts
 FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""
 _FOLDER_FORMATS = ("mlx", "safetensors")
+_PLAIN = ("BF16", "F16", "F32")
 _DEFAULT_QUANT = "Q4_K_M"
 
 
@@ -85,17 +86,11 @@ def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
     facts = facts_from_safetensors(path) if path.is_dir() else facts_from_gguf(path)
     if path.is_file():
         path = parts_of(path)[0]
-    usable = (
-        facts.format,
-        "safetensors"
-        if facts.format == "mlx"
-        else "mlx"
-        if facts.quantization in ("BF16", "F16", "F32")
-        else facts.format,
-    )
-    # a folder without quantisation serves both: MLX reads plain safetensors
-    found = next((one for one in usable if one in formats), None)
-    if found is None and not set(formats) & set(FREE_FORMATS):
+    openable = {facts.format}
+    if facts.format in _FOLDER_FORMATS and facts.quantization in _PLAIN:
+        openable |= set(_FOLDER_FORMATS)  # without quantisation, MLX and others read the same files
+    found = bool(openable & set(formats))
+    if not found and not set(formats) & set(FREE_FORMATS):
         raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
     digest, of = sha256_of(path)
     facts = replace(facts, sha256=digest, sha256_of=of)

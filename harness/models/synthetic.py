@@ -11,7 +11,6 @@ initialised network. The same shape, quantisation and version give the same byte
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import shutil
@@ -73,7 +72,7 @@ ARCHITECTURES = frozenset(
     }
 )
 """Those whose synthetic files llama.cpp is known to load and run (tests/models/test_synthetic.py tries each)."""
-QUANTS = ("F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M")
+_SPARE_BYTES = 64 << 20
 _BUFFER_BYTES = 8 << 20
 _SEED = 20_240_601
 
@@ -101,41 +100,46 @@ def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None
 
 
 def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | None = None) -> None:
-    """Makes `path` the synthetic file of this shape, unless it is that already."""
+    """Makes `path` the synthetic file of this shape, unless it is that already. Raises UnavailableError."""
     if shape.architecture not in ARCHITECTURES:
         raise UnavailableError(
             f"{shape.id} cannot be made synthetically: rigbench does not write {shape.architecture} models yet; "
             f"it writes {', '.join(sorted(ARCHITECTURES))}. Use a real file of it."
         )
-    if quant not in QUANTS and quant != "MXFP4":
-        raise UnavailableError(f"Synthetic models are made in {', '.join(QUANTS)}, not in {quant}.")
+    layout = plan(shape, quant)
+    if strange := {tensor.kind for tensor in layout.tensors} - _WRITTEN:
+        raise UnavailableError(
+            f"Synthetic models are not made in {quant} (it needs {', '.join(sorted(strange))}); take Q4_K_M."
+        )
     from filelock import FileLock  # here: only those who make a model need it
 
-    layout = plan(shape, quant)
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(path) + ".lock"):
-            if is_whole(path, layout):
-                return
-            free = shutil.disk_usage(path.parent).free
-            if free < layout.file_bytes + (64 << 20):
-                raise UnavailableError(
-                    f"{path.name} needs {bytes_text(layout.file_bytes)} and {path.parent} has {bytes_text(free)} free; "
-                    "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
-                )
-            with part.open("wb") as file:
-                _write(file, layout, shape.architecture.startswith("gemma"), path.name, progress)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+        with FileLock(f"{path}.lock"):
+            if not is_whole(path, layout):
+                _write_whole(shape, layout, path, progress)
     except OSError as error:
         raise UnavailableError(
             f"{path.name} could not be written to {path.parent}: {error.strerror or error}."
         ) from None
+
+
+def _write_whole(shape: Shape, layout: Layout, path: Path, progress: Progress | None) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < layout.file_bytes + _SPARE_BYTES:
+        raise UnavailableError(
+            f"{path.name} needs {bytes_text(layout.file_bytes)} and {path.parent} has {bytes_text(free)} free; "
+            "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
+        )
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            _write(file, layout, shape.architecture.startswith("gemma"), path.name, progress)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        part.unlink(missing_ok=True)
 
 
 def is_whole(path: Path, layout: Layout) -> bool:
@@ -253,3 +257,4 @@ _SCALES = {
     "Q6_K": ((208, 1 / 1366.0),),
 }
 """Where the 16-bit scales of each block are, and their size for a deviation of 1."""
+_WRITTEN = {*_SCALES, "F32", "F16", "BF16", "MXFP4"}
