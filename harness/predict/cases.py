@@ -27,7 +27,15 @@ ADDED = ("pred_tokens_per_s", "predictor", "reason")
 GIB = 2**30
 _UNSTATED = ("", "nan", "none", "null", "not stated", "unstated", "-")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_BUILDS = ((1500, 2023.87), (2800, 2024.35), (4000, 2024.83), (5000, 2025.25), (6000, 2025.6), (7000, 2025.85), (8000, 2026.1))
+_BUILDS = (
+    (1500, 2023.87),
+    (2800, 2024.35),
+    (4000, 2024.83),
+    (5000, 2025.25),
+    (6000, 2025.6),
+    (7000, 2025.85),
+    (8000, 2026.1),
+)
 """llama.cpp's build numbers and when they were made; about 4,000 a year since."""
 
 
@@ -54,7 +62,9 @@ def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
     columns = [name.strip() for name in lines[0]]
     missing = [name for name in NEEDED if name not in columns]
     if missing:
-        raise InputError(f"the cases file has no column {', '.join(missing)} (columns as in configs/reference/measured_train.csv)")
+        raise InputError(
+            f"the cases file has no column {', '.join(missing)} (columns as in configs/reference/measured_train.csv)"
+        )
     if len(set(columns)) < len(columns):
         raise InputError("the cases file names a column twice")
     rows = []
@@ -107,7 +117,9 @@ def settled(case: CaseRow, known: Constants) -> Setup:
     setup = replace(case.setup, users=1.0)
     for _ in range(20):
         step_s = step_seconds(case.facts, setup, known)["step"]
-        users = min(max(case.request_rate_per_s * known["open_loop.output_tokens"] * step_s, 1.0), known["open_loop.most_users"])
+        users = min(
+            max(case.request_rate_per_s * known["open_loop.output_tokens"] * step_s, 1.0), known["open_loop.most_users"]
+        )
         setup = replace(setup, users=users)
     return setup
 
@@ -146,13 +158,18 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     if users is not None and users < 1:
         raise InputError(f"{users:g} users is impossible")
     setup = Setup(
-        bandwidth_bytes_per_s=bandwidth * 1e9 if bandwidth is not None else device.bandwidth_bytes_per_s if device else 0.0,
+        bandwidth_bytes_per_s=bandwidth * 1e9
+        if bandwidth is not None
+        else device.bandwidth_bytes_per_s
+        if device
+        else 0.0,
         platform=platform_of(row["backend"], device),
         hardware=device,
         users=users or 1,
         context_tokens=mean_context(row, known),
         devices=devices,
-        tensor_parallel=devices > 1 and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", f"{row['backend']} {row.get('note', '')}".lower())),
+        tensor_parallel=devices > 1
+        and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", f"{row['backend']} {row.get('note', '')}".lower())),
         year=software_year(row),
         engine=row["backend"].strip().lower(),
     )

@@ -94,7 +94,9 @@ def platform_of(backend: str, device: Hardware | None = None) -> str:
         if word in text:
             return platform
     if device is None:
-        raise InputError(f"the backend {backend!r} names no platform: write for example llama.cpp-cuda, llama.cpp-metal, mlx or vllm")
+        raise InputError(
+            f"the backend {backend!r} names no platform: write for example llama.cpp-cuda, llama.cpp-metal, mlx or vllm"
+        )
     return {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan"}.get(device.vendor, "cpu")
 
 
@@ -125,7 +127,11 @@ def cycles_per_s(setup: Setup) -> float:
     vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform)
     like = []
     for known in hardware():
-        if known.gpu_cores and known.clock_hz and (known.vendor == vendor or (vendor is None and known.vendor != "cpu")):
+        if (
+            known.gpu_cores
+            and known.clock_hz
+            and (known.vendor == vendor or (vendor is None and known.vendor != "cpu"))
+        ):
             apart = abs(math.log(known.bandwidth_bytes_per_s / setup.bandwidth_bytes_per_s))
             like.append((apart, known.gpu_cores * known.clock_hz / known.bandwidth_bytes_per_s))
     nearest = sorted(like)[:5]
@@ -192,7 +198,11 @@ def _cache_names(table: str, kind: str, facts: ModelFacts) -> tuple[str, ...]:
 def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Term:
     if setup.platform != "vllm":
         return Term((setup.users - 1) * once, ("users.base", f"users.{setup.platform}"))
-    peak = setup.hardware.fp16_flops if setup.hardware is not None and setup.hardware.fp16_flops else 1e3 * cycles_per_s(setup)
+    peak = (
+        setup.hardware.fp16_flops
+        if setup.hardware is not None and setup.hardware.fp16_flops
+        else 1e3 * cycles_per_s(setup)
+    )
     touched = union_bytes(facts, 1) * facts.parameters / facts.file_bytes
     return Term((setup.users - 1) * 2 * touched / (peak * share), ("users.vllm",))
 
@@ -220,11 +230,14 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     found = {
         "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
         "compute": Term(
-            once, ("compute.base", f"compute.{platform}", f"compute.{quant_class(facts.quantization)}", f"compute.{family}")
+            once,
+            ("compute.base", f"compute.{platform}", f"compute.{quant_class(facts.quantization)}", f"compute.{family}"),
         ),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
-        "cache": Term(users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts), divide=True),
+        "cache": Term(
+            users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts), divide=True
+        ),
         "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts), divide=True),
         "users": _users_term(facts, setup, once, share),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
