@@ -275,7 +275,7 @@ def constants_text(
     """roofline.toml: what was fitted, when, to how much, with which error; then the constants and the facts beside them."""
     core = told["core"]
     lines = [
-        "# Written by scripts/fit_predictor.py; harness/predict/roofline.py says what each constant is. Edit priors.toml, not this.",
+        "# Written by scripts/fit_predictor.py; harness/predict/roofline.py says what each is. Edit priors.toml instead.",
         "[fit]",
         f'date = "{datetime.now(UTC):%Y-%m-%d}"',
         f"rows = {rows}",
@@ -284,12 +284,12 @@ def constants_text(
         f"left_out_chip_median_error = {core['median']:.4f}",
         f"left_out_chip_mean_error_experts = {told['core, mixture of experts']['mean']:.4f}",
     ]
-    flat = {**{name: float(np.exp(v)) for name, v in zip(model.names, x, strict=True)}, **fixed}
+    unseen = {name: float(np.exp(v)) for name, v in _starts(priors()).items()}
+    flat = {**unseen, **{name: float(np.exp(v)) for name, v in zip(model.names, x, strict=True)}, **fixed}
     for table in dict.fromkeys(name.split(".", 1)[0] for name in flat):
         lines += ["", f"[{table}]"]
-        lines += [
-            f"{name.split('.', 1)[1]} = {value:.5g}" for name, value in flat.items() if name.startswith(f"{table}.")
-        ]
+        own = {name.split(".", 1)[1]: v for name, v in flat.items() if name.startswith(f"{table}.")}
+        lines += [f'"{key}" = {v:.6g}' if "." in key else f"{key} = {v:.6g}" for key, v in own.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from harness.errors import InputError
 from harness.predict.catalog import Hardware, hardware, match, normalize
@@ -257,7 +258,7 @@ def _years(text: str) -> list[float]:
 def _build_year(build: int) -> float:
     if build <= _BUILDS[0][0]:
         return _BUILDS[0][1]
-    for (low, first), (high, last) in zip(_BUILDS, _BUILDS[1:], strict=False):
+    for (low, first), (high, last) in pairwise(_BUILDS):
         if build <= high:
             return first + (last - first) * (build - low) / (high - low)
     return _BUILDS[-1][1] + (build - _BUILDS[-1][0]) / 4000

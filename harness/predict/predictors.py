@@ -1,10 +1,11 @@
-"""The two simple predictors and the ceiling, each with its formula and inputs beside its answer.
+"""The predictors and the ceiling, each with its formula and inputs beside its answer.
 
 Decoding one token reads every active weight and the KV cache once, so t(step) >= bytes / bandwidth:
 
     ceiling        bandwidth / bytes(users, context)                  nothing can be faster
     published      bandwidth / file size x 0.65                       the rule of the published tables, for one user
     active-bytes   bandwidth / bytes(users, context) x 0.65           the same on what a step really reads
+    roofline       1 / t(step), harness/predict/roofline.py           the default; its constants come from measurements
 
     rigbench predict --hardware rtx-5090 --model llama-3.3-70b --quant Q4_K_M
 """
@@ -13,14 +14,21 @@ from __future__ import annotations
 
 import math
 import tomllib
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from harness.errors import InputError
 from harness.models.footprint import kv_bytes, weight_bytes
 from harness.paths import configs_dir
+from harness.predict.catalog import Hardware
+from harness.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from harness.records import ModelFacts, Prediction
 
+ROOFLINE_FORMULA = (
+    "t = (stream^p + compute^p)^(1/p) + experts + layers + cache + heads + users + hops; "
+    "user_tps = 1/t, output_tps = users/t"
+)
 NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware or run `rigbench bandwidth`"
 
 
@@ -168,6 +176,84 @@ def active_bytes(
         users=users,
         bytes_per_step=moved,
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
+    )
+
+
+def roofline(
+    facts: ModelFacts,
+    bandwidth_bytes_per_s: float | None,
+    *,
+    backend: str = "",
+    device_kind: str = "",
+    device: Hardware | None = None,
+    users: int = 1,
+    context_tokens: float = 0,
+    kv_bits: float = 16,
+    devices: int = 1,
+    tensor_parallel: bool = False,
+    measured: bool = False,
+    cpu_cores: int | None = None,
+    year: float | None = None,
+    known: Constants | None = None,
+    group: str = "",
+) -> Prediction:
+    """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the platform, `device` its cores and kind
+    of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on this machine.
+    `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the impossible."""
+    check(facts, bandwidth_bytes_per_s, users, context_tokens, devices)
+    moved = step_bytes(facts, users, context_tokens, kv_bits)
+    inputs = _inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits)
+    if device_kind == "sim":
+        return replace(
+            ceiling(
+                facts,
+                bandwidth_bytes_per_s,
+                users=users,
+                context_tokens=context_tokens,
+                kv_bits=kv_bits,
+                group=group,
+            ),
+            predictor="roofline",
+            formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost",
+        )
+    known = constants() if known is None else known
+    step_s = None
+    share = devices if tensor_parallel else 1
+    if bandwidth_bytes_per_s is not None:
+        setup = Setup(
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+            platform="cpu" if device_kind == "cpu" else platform_of(f"{backend} {device_kind}", device),
+            hardware=device,
+            users=users,
+            context_tokens=context_tokens,
+            kv_bits=kv_bits,
+            devices=devices,
+            tensor_parallel=tensor_parallel,
+            year=year,
+            engine=backend.lower(),
+            measured=measured,
+            cpu_cores=cpu_cores,
+        )
+        parts = step_seconds(facts, setup, known)
+        step_s = parts.pop("step")
+        inputs |= {
+            "platform": setup.platform,
+            "layers": facts.layers,
+            "devices": devices,
+            "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
+        }
+        if known.get("calibrated.rows"):
+            inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
+    return answer(
+        "roofline",
+        group,
+        formula=ROOFLINE_FORMULA,
+        inputs=inputs,
+        step_s=step_s,
+        users=users,
+        bytes_per_step=moved,
+        bandwidth_bytes_per_s=None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s * share,
         reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
     )
 

@@ -45,7 +45,8 @@ Constants = Mapping[str, float]
 class Setup:
     """On what, and with what, a model runs. `platform` is one of PLATFORMS, `year` the age of the software (2026.5 = mid 2026).
     `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual.
-    `measured`: the bandwidth is what a read benchmark got on this machine, not the datasheet's."""
+    `measured`: the bandwidth is what a read benchmark got on this machine, not the datasheet's. `cpu_cores`: physical cores,
+    where the CPU does the work."""
 
     bandwidth_bytes_per_s: float
     platform: str
@@ -58,6 +59,7 @@ class Setup:
     year: float | None = None
     engine: str = ""
     measured: bool = False
+    cpu_cores: int | None = None
 
 
 class Term(NamedTuple):
@@ -124,6 +126,8 @@ def cycles_per_s(setup: Setup) -> float:
     device = _computes(setup)
     if device is not None and device.gpu_cores and device.clock_hz:
         return device.gpu_cores * device.clock_hz
+    if setup.platform == "cpu" and setup.cpu_cores:
+        return setup.cpu_cores * _clock_hz(setup)
     vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform)
     like = []
     for known in hardware():
@@ -250,7 +254,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
 def value(term: Term, known: Constants) -> float:
     """Seconds of one term. A constant that is not known is 1."""
     factor = math.prod(known.get(name, 1.0) for name in term.names)
-    trend = known["years.fall"] ** -term.age if term.age else 1.0
+    trend: float = known["years.fall"] ** -term.age if term.age else 1.0
     return term.base * trend * (1 / factor if term.divide else factor)
 
 

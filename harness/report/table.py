@@ -18,32 +18,34 @@ PIPED_WIDTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column and from which terminal width on it is shown."""
+    """A column; on a narrow terminal those with the largest `yields` go first."""
 
     title: str
     text: Callable[[Row], str]
-    min_width: int = 0
+    yields: int
 
 
 COLUMNS = (
-    Column("users", lambda row: str(row.concurrency)),
-    Column("user t/s", lambda row: units.rate_text(row.user_tps)),
-    Column("all t/s", lambda row: units.rate_text(row.output_tps)),
-    Column("TTFT", lambda row: units.seconds_text(row.ttft_s)),
-    Column("TPOT", lambda row: units.seconds_text(row.tpot_s), 100),
-    Column("prefill t/s", lambda row: units.rate_text(row.prefill_tps), 90),
-    Column("memory", lambda row: units.bytes_text(row.rss_peak_bytes), 80),
-    Column("J/token", lambda row: units.energy_text(row.joules_per_token), 120),
-    Column("ceiling t/s", lambda row: units.rate_text(row.ceiling_tps), 70),
-    Column("predicted", lambda row: units.rate_text(row.predicted_tps), 110),
-    Column("MBU", lambda row: units.ratio_text(row.mbu)),
-    Column("flags", lambda row: ", ".join(row.flags) or ("failed" if row.error else ""), 60),
+    Column("workload", lambda row: row.workload, 0),
+    Column("users", lambda row: str(row.concurrency), 0),
+    Column("user t/s", lambda row: units.rate_text(row.user_tps), 0),
+    Column("all t/s", lambda row: units.rate_text(row.output_tps), 1),
+    Column("TTFT", lambda row: units.seconds_text(row.ttft_s), 2),
+    Column("TPOT", lambda row: units.seconds_text(row.tpot_s), 7),
+    Column("prefill t/s", lambda row: units.rate_text(row.prefill_tps), 5),
+    Column("memory", lambda row: units.bytes_text(row.rss_peak_bytes), 6),
+    Column("J/token", lambda row: units.energy_text(row.joules_per_token), 8),
+    Column("ceiling", lambda row: units.rate_text(row.ceiling_tps), 4),
+    Column("predicted", lambda row: units.rate_text(row.predicted_tps), 9),
+    Column("MBU", lambda row: units.ratio_text(row.mbu), 3),
+    Column("flags", lambda row: ", ".join(row.flags) or ("failed" if row.error else ""), 10),
 )
+GAP = 3  # between columns: two of padding, one of the box
 
 FOOTNOTES = (
     "user t/s: median over the requests of 1 / tpot, tpot = (last - first token) / (tokens - 1)",
     "all t/s: tokens in the steady window (all users decoding) / its length      TTFT: first token - submitted",
-    "ceiling t/s: memory bandwidth / bytes a decode step reads      MBU: bytes x steps per second / bandwidth",
+    "ceiling: memory bandwidth / bytes a decode step reads      MBU: bytes x steps per second / bandwidth",
 )
 
 
@@ -55,24 +57,34 @@ def output_console() -> Console:
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
     """One table per backend and model, then the formulas, then every flag and error in words."""
-    width = console.width
-    columns = [column for column in COLUMNS if column.min_width <= width]
     for heading in dict.fromkeys((row.backend, row.model) for row in rows):
+        here = [row for row in rows if (row.backend, row.model) == heading]
         console.print(Text(f"{heading[1]} on {heading[0]}", style="bold"))
-        table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-        table.add_column("workload", no_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+        columns = columns_within(console.width, here)
         for column in columns:
             table.add_column(
-                column.title, justify="left" if column.title == "flags" else "right", no_wrap=column.title != "flags"
+                column.title, justify="left" if column.title in ("workload", "flags") else "right", no_wrap=True
             )
-        for row in rows:
-            if (row.backend, row.model) == heading:
-                style = "dim" if row.error and row.user_tps is None else ""
-                table.add_row(row.workload, *(column.text(row) for column in columns), style=style)
+        for row in here:
+            style = "dim" if row.error and row.user_tps is None else ""
+            table.add_row(*(column.text(row) for column in columns), style=style)
         console.print(table)
     for note in FOOTNOTES:
         console.print(Text(note, style="dim"))
     _print_remarks(console, rows)
+
+
+def columns_within(width: int, rows: Sequence[Row]) -> list[Column]:
+    """The columns that fit side by side without cutting any cell, the readiest to yield left out first."""
+    widths = {column.title: max(map(len, (column.title, *map(column.text, rows)))) for column in COLUMNS}
+    if not any(row.joules_per_token is not None for row in rows):
+        del widths["J/token"]  # an empty column says less than its reason in `show --json`
+    for column in sorted(COLUMNS, key=lambda column: -column.yields):
+        if sum(widths.values()) + GAP * len(widths) <= width or not column.yields:
+            break
+        widths.pop(column.title, None)
+    return [column for column in COLUMNS if column.title in widths]
 
 
 def _print_remarks(console: Console, rows: Sequence[Row]) -> None:

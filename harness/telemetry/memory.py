@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.records import HostMemory, Series
 from harness.telemetry import host
+from harness.telemetry.curves import points
 from harness.telemetry.source import STATE_PERIOD_S
 
 
@@ -25,39 +26,44 @@ class DeviceMemory:
 def device_memory(readings: Sequence[Series]) -> tuple[DeviceMemory, ...]:
     """Each device that told its memory, from the case's readings. Apple's memory is the host's: see `footprint`
     there."""
-    process = {each.device: _peak(each) for each in readings if each.name == "memory_used_process"}
+    process = {each.device: _peak(_values(each)) for each in readings if each.name == "memory_used_process"}
     return tuple(
         DeviceMemory(each.device or each.source, peak, process.get(each.device))
         for each in readings
-        if each.name == "memory_used" and (peak := _peak(each)) is not None
+        if each.name == "memory_used" and (peak := _peak(_values(each))) is not None
     )
 
 
 def host_memory(
-    readings: Sequence[Series], pid: int | None, peak_was_reset: bool, proc: Path = host.PROC
+    readings: Sequence[Series],
+    pid: int | None,
+    peak_was_reset: bool,
+    start_us: int | None = None,
+    proc: Path = host.PROC,
 ) -> HostMemory:
-    """Peak memory of a case: the kernel's own high-water mark where it was reset at the case's start, else the
-    largest sample.
+    """Peak memory of a case: the kernel's own high-water mark where it was reset at the case's start, else the largest
+    sample.
 
     Call it while the worker still runs (a dead one leaves the samples). `readings` are the case's window of the
-    sampler, `peak_was_reset` is what `host.reset_peak(pid)` answered at its start.
+    sampler, `peak_was_reset` is what `host.reset_peak(pid)` answered at its start, `start_us` when that was: readings
+    before it (idle time, loading) are another case's business.
     """
-    series = {each.name: each for each in readings if each.source == "host"}
+    series = {each.name: _values(each, start_us) for each in readings if each.source == "host"}
     memory = host.tree_memory(pid, proc) if pid is not None else None
     sampled = _peak(series.get("rss"))
-    swap = [value for value in series["swap_used"].values if value is not None] if "swap_used" in series else []
     if peak_was_reset and memory is not None and memory.hwm_bytes is not None:
-        peak: int | None = max(memory.hwm_bytes, sampled or 0)
+        peak: int | None = memory.hwm_bytes
         method = "VmHWM, reset at the start of the case" + (
             f", summed over {memory.processes} processes (an upper bound)" if memory.processes > 1 else ""
         )
     else:
         peak, method = sampled, f"largest sample, every {STATE_PERIOD_S:g} s"
+    swap = series.get("swap_used")
     return HostMemory(
         rss_peak_bytes=peak,
         anonymous_peak_bytes=_peak(series.get("rss_anonymous")),
         file_backed_peak_bytes=_peak(series.get("rss_file_backed")),
-        swap_growth_bytes=round(max(0.0, max(swap) - swap[0])) if swap else None,
+        swap_growth_bytes=round(max(swap) - swap[0]) if swap else None,
         method=method if peak is not None else None,
         reason=None
         if peak is not None
@@ -65,6 +71,9 @@ def host_memory(
     )
 
 
-def _peak(series: Series | None) -> int | None:
-    values = [value for value in series.values if value is not None] if series else []
+def _values(series: Series, start_us: int | None = None) -> list[float]:
+    return [value for at, value in points(series) if start_us is None or at >= start_us]
+
+
+def _peak(values: Sequence[float] | None) -> int | None:
     return round(max(values)) if values else None

@@ -4,7 +4,7 @@ Any meter that answers a GET with JSON will do: its address, where the watts are
 `meters.0.power`), and their unit. Presets know Shelly's second generation (`apower` W, `aenergy.total` Wh) and
 Tasmota. Read once a second, never written to. The address is the user's own: it is in no reading, reason or document.
 
-    rigbench watch --wall http://192.168.1.20 --wall-preset shelly
+    rigbench watch --wall-url http://192.168.1.20 --wall-meter shelly
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_peak_from_the_high_water_mark_that_was_reset(tmp_path: Path) -> None:
         rss(9e8, 1.7e9, name="rss_file_backed"),
         rss(5e9, 5.5e9, 5.2e9, name="swap_used"),
     ]
-    assert host_memory(readings, 10, True, proc_with(tmp_path, 10, 2_100_000)) == HostMemory(
+    assert host_memory(readings, 10, True, proc=proc_with(tmp_path, 10, 2_100_000)) == HostMemory(
         rss_peak_bytes=2_100_000 * 1024,
         anonymous_peak_bytes=300_000_000,
         file_backed_peak_bytes=1_700_000_000,
@@ -37,20 +37,29 @@ def test_peak_from_the_high_water_mark_that_was_reset(tmp_path: Path) -> None:
 
 
 def test_peak_from_samples_where_the_mark_could_not_be_reset(tmp_path: Path) -> None:
-    found = host_memory([rss(1e9, None, 2e9)], 10, False, proc_with(tmp_path, 10, 9_000_000))
+    found = host_memory([rss(1e9, None, 2e9)], 10, False, proc=proc_with(tmp_path, 10, 9_000_000))
     assert (found.rss_peak_bytes, found.method) == (2_000_000_000, "largest sample, every 0.5 s")
     assert found.anonymous_peak_bytes is None and found.swap_growth_bytes is None
 
 
 def test_a_worker_that_has_died_leaves_its_samples(tmp_path: Path) -> None:
-    found = host_memory([rss(1e9, 2e9)], 10, True, tmp_path)
+    found = host_memory([rss(1e9, 2e9)], 10, True, proc=tmp_path)
     assert (found.rss_peak_bytes, found.method) == (2_000_000_000, "largest sample, every 0.5 s")
 
 
 def test_nothing_read_is_null_with_a_reason(tmp_path: Path) -> None:
-    found = host_memory([], None, False, tmp_path)
+    found = host_memory([], None, False, proc=tmp_path)
     assert found.rss_peak_bytes is None and found.method is None
     assert found.reason is not None and "was not read" in found.reason
+
+
+def test_readings_before_the_case_do_not_count(tmp_path: Path) -> None:
+    # While loading (the first second) the tree held 9 GB for a moment; the case itself 2 GB, and its own mark says 2.1.
+    readings = [rss(1e9, 9e9, 2e9, 2e9), rss(1e9, 8e9, 3e8, 3e8, name="rss_anonymous")]
+    proc = proc_with(tmp_path, 10, 2_100_000)
+    exact = host_memory(readings, 10, True, 1_000_000, proc)
+    assert (exact.rss_peak_bytes, exact.anonymous_peak_bytes) == (2_100_000 * 1024, 300_000_000)
+    assert host_memory(readings, 10, False, 1_000_000, proc).rss_peak_bytes == 2_000_000_000
 
 
 def test_peak_of_each_device() -> None:

@@ -1,0 +1,65 @@
+"""The table on terminals of every width, and piped."""
+
+import io
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.analysis.summary import Row
+from harness.report.table import columns_within, print_rows
+
+
+def row(**given: Any) -> Row:
+    values: dict[str, Any] = {field.name: None for field in fields(Row)}
+    values |= {"backend": "llama_cpp", "model": "m-Q4", "workload": "chat-128", "concurrency": 8, "repetitions": 3}
+    values |= {"user_tps": 32.31, "output_tps": 1234.5, "ttft_s": 1.26, "tpot_s": 0.0309, "prefill_tps": 102.0}
+    values |= {"rss_peak_bytes": 1_920_000_000, "ceiling_tps": 70.3, "predicted_tps": 44.8, "mbu": 0.46}
+    values |= {
+        "flags": ("noisy",),
+        "evidence": {"noisy": "3 repetitions vary by 5.8%"},
+        "intervals": {},
+        "percentiles": {},
+    }
+    return Row(**(values | {"reasons": {}} | given))
+
+
+def printed(width: int, rows: list[Row], terminal: bool = True) -> str:
+    out = io.StringIO()
+    print_rows(Console(file=out, width=width, force_terminal=terminal, color_system=None, highlight=False), rows)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", range(36, 160, 7))
+def test_no_cell_is_ever_cut_and_no_line_is_too_long(width: int) -> None:
+    text = printed(width, [row(), row(concurrency=1, flags=(), evidence={})])
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "32.3" in text
+
+
+def test_what_matters_most_stays_longest() -> None:
+    assert [column.title for column in columns_within(45, [row()])] == ["workload", "users", "user t/s", "all t/s"]
+    wide = [column.title for column in columns_within(200, [row(joules_per_token=0.5)])]
+    assert wide[-1] == "flags"
+    assert "J/token" in wide
+
+
+def test_a_column_of_joules_is_shown_only_where_there_are_some() -> None:
+    assert "J/token" not in [column.title for column in columns_within(200, [row()])]
+
+
+def test_missing_figures_are_dashes_and_never_zero() -> None:
+    text = printed(
+        150, [row(user_tps=None, output_tps=None, ttft_s=None, mbu=None, error="crash: it fell", flags=(), evidence={})]
+    )
+    line = next(line for line in text.splitlines() if "chat-128" in line and "failed" in line)
+    assert line.split().count("-") == 4
+    assert "crash: it fell" in text
+
+
+def test_a_flag_of_many_rows_is_said_once() -> None:
+    text = printed(150, [row(), row(concurrency=4)])
+    assert text.count("3 repetitions vary") == 1
+    assert "chat-128 x8, chat-128 x4: noisy" in text
