@@ -218,7 +218,7 @@ def _shared_cache() -> list[LocalModel]:
     found = []
     for file in Path(HF_HUB_CACHE).glob("models--*--*/snapshots/*/**/*.gguf"):
         inside = file.relative_to(HF_HUB_CACHE).parts
-        repo = inside[0].removeprefix("models--").replace("--", "/")
+        repo = inside[0].removeprefix("models--").replace("--", "/", 1)
         if file.is_file():
             found.append(LocalModel(f"hf:{repo}/{'/'.join(inside[3:])}", str(file), "gguf", file.stat().st_size))
     return found

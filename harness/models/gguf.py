@@ -187,17 +187,16 @@ def parts_of(path: str | Path) -> list[Path]:
     """All files of a model split as `NAME-00001-of-00003.gguf`, or the file itself. Raises InputError for a missing part."""
     path = Path(path)
     found = _PART.search(path.name)
-    if found is None:
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
         return [path]
-    count = int(found[2])
-    stem = path.name[: found.start()]
-    parts = [path.with_name(f"{stem}-{index:05d}-of-{count:05d}.gguf") for index in range(1, count + 1)]
-    for part in parts:
+    stem, count = path.name[: found.start()], int(found[2])
+    parts = []
+    for index in range(1, count + 1):
+        part = path.with_name(f"{stem}-{index:05d}-of-{count:05d}.gguf")
         if not part.is_file():
-            raise InputError(
-                f"{path.name} is one of {count} parts, and {part.name} is not beside it; download all parts."
-            )
-    return parts or [path]
+            raise InputError(f"{path.name} is one of {count} parts, and {part.name} is not beside it; get all parts.")
+        parts.append(part)
+    return parts
 
 
 def text_bytes(text: str) -> bytes:

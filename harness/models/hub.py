@@ -29,7 +29,6 @@ _REPO = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _FILE = re.compile(r"^[\w+-][\w.+-]*(/[\w+-][\w.+-]*)*$")
 _COMPLETE = ".rigbench-complete"
 """Written last into a downloaded folder: the names of all files that belong to it."""
-_PIECE_BYTES = 1 << 20
 _TRIES = 5
 
 
@@ -191,7 +190,7 @@ def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress
         resumed = have > 0 and response.status_code == 206
         have = have if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            for piece in response.iter_bytes(_PIECE_BYTES):
+            for piece in response.iter_bytes():  # as it arrives: what is here is kept when the connection breaks
                 file.write(piece)
                 have += len(piece)
                 if progress:
@@ -250,6 +249,8 @@ def _explained(error: Exception, repo: str, file: str | None) -> InputError | Un
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return UnavailableError(f"{what} could not be saved: {error.strerror}.")
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    if not _is_passing(error):
+        return UnavailableError(f"{what} could not be fetched: {type(error).__name__}, {reason}.")
     return UnavailableError(
         f"{what} is not on this machine and the hub cannot be reached ({reason}); connect, or name a local file."
     )

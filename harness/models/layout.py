@@ -23,7 +23,8 @@ _LOGIT_SCALED = ("command-r", "cohere2", "granite", "granitemoe")
 _STRING, _INT32, _ARRAY = 8, 5, 9
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
 _SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
-MIN_VOCAB = 256 + 1 + len(_SPECIAL)
+MIN_VOCAB, MAX_VOCAB = 256 + 1 + len(_SPECIAL), 1 << 19
+_PADDING_BYTES = 8 + 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,28 +136,33 @@ def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
     return own
 
 
-@lru_cache(maxsize=4)
 def _vocabulary(size: int) -> tuple[bytes, ...]:
-    if size < MIN_VOCAB:
-        raise InputError(f"A vocabulary of {size} is too small to write; it needs {MIN_VOCAB} tokens.")
-    texts = [*_byte_symbols(), "Ġt", *_SPECIAL]
-    kinds = [_NORMAL] * 257 + [_CONTROL] * len(_SPECIAL) + [_UNUSED] * (size - MIN_VOCAB)
-    texts += [f"[PAD{index}]" for index in range(MIN_VOCAB, size)]
-    begin = 257
+    if not MIN_VOCAB <= size <= MAX_VOCAB:
+        raise InputError(f"A vocabulary of {size} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens.")
+    symbols, padding = [*_byte_symbols(), "Ġt"], size - MIN_VOCAB
+    kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * len(symbols), *[_CONTROL] * len(_SPECIAL))
+    texts = b"".join(map(text_bytes, [*symbols, *_SPECIAL])) + _padding()[: padding * _PADDING_BYTES]
+    count = struct.pack("<Q", size)
     return (
         value_bytes("tokenizer.ggml.model", "gpt2"),
         value_bytes("tokenizer.ggml.pre", "llama-bpe"),
-        _string_list("tokenizer.ggml.tokens", texts),
-        key_bytes("tokenizer.ggml.token_type", _ARRAY, struct.pack(f"<IQ{size}i", _INT32, size, *kinds)),
-        _string_list("tokenizer.ggml.merges", ["Ġ t"]),
-        value_bytes("tokenizer.ggml.bos_token_id", begin),
-        value_bytes("tokenizer.ggml.eos_token_id", begin + 1),
+        key_bytes("tokenizer.ggml.tokens", _ARRAY, struct.pack("<I", _STRING) + count + texts),
+        key_bytes(
+            "tokenizer.ggml.token_type",
+            _ARRAY,
+            struct.pack("<I", _INT32) + count + kinds + struct.pack("<i", _UNUSED) * padding,
+        ),
+        key_bytes("tokenizer.ggml.merges", _ARRAY, struct.pack("<IQ", _STRING, 1) + text_bytes("Ġ t")),
+        value_bytes("tokenizer.ggml.bos_token_id", len(symbols)),
+        value_bytes("tokenizer.ggml.eos_token_id", len(symbols) + 1),
         value_bytes("tokenizer.ggml.add_bos_token", False),
     )
 
 
-def _string_list(key: str, texts: list[str]) -> bytes:
-    return key_bytes(key, _ARRAY, struct.pack("<IQ", _STRING, len(texts)) + b"".join(map(text_bytes, texts)))
+@lru_cache(maxsize=1)
+def _padding() -> bytes:
+    """Unused tokens, all of one length, so that a vocabulary's are the first of these: a catalogue is planned in a blink."""
+    return b"".join(b"\x0b\0\0\0\0\0\0\0[PAD%06d]" % index for index in range(MAX_VOCAB))
 
 
 def _byte_symbols() -> list[str]:

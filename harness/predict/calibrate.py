@@ -12,9 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from harness.analysis.summary import rows as summary_rows
 from harness.errors import InputError
-from harness.predict.roofline import Constants, Setup, step_seconds
-from harness.records import ModelFacts
+from harness.predict.catalog import Hardware, match
+from harness.predict.roofline import Constants, Setup, platform_of, step_seconds
+from harness.records import Machine, ModelFacts, RunDocument
 
 STREAM_SPREAD, LAYER_SPREAD, NOISE = 0.10, 0.40, 0.05
 """Logarithms: how far a machine may be from the constants of its kind, and the noise of a row."""
@@ -68,3 +70,40 @@ def calibrated(known: Constants, rows: Sequence[MeasuredRow]) -> dict[str, float
         stream -= max(-0.5, min(0.5, (gs * ll - gl * sl) / det))
         layer -= max(-0.5, min(0.5, (gl * ss - gs * sl) / det))
     return {**scaled(known, stream, layer), "calibrated.rows": float(len(usable))}
+
+
+def device_of(machine: Machine, kind: str) -> Hardware | None:
+    """The catalogued device that did the work; a CPU is not looked up."""
+    for gpu in machine.gpus if kind != "cpu" else ():
+        found = match(str(gpu.get("name", "")), gpu.get("memory_bytes"), gpu.get("gpu_cores"))
+        if found is not None:
+            return found
+    return None
+
+
+def measured_rows(document: RunDocument) -> list[MeasuredRow]:
+    """The decode speeds of a result that ran on a device whose bandwidth it knows. Flagged rows are left out."""
+    facts = {model.name: model for model in document.models}
+    bandwidths = {one.device: one for one in document.bandwidth}
+    engine_of = {r.case.group: document.engines[r.engine] for r in document.cases if r.engine is not None}
+    found = []
+    for row in summary_rows(document):
+        info = engine_of.get(row.group)
+        if info is None or row.model not in facts or not row.user_tps or row.flags or info.device not in bandwidths:
+            continue
+        bandwidth = bandwidths[info.device]
+        if bandwidth.read_bytes_per_s is None:
+            continue
+        device = device_of(document.machine, info.device)
+        setup = Setup(
+            bandwidth_bytes_per_s=bandwidth.read_bytes_per_s,
+            platform="cpu" if info.device == "cpu" else platform_of(f"{row.backend} {info.device}", device),
+            hardware=device,
+            users=row.concurrency,
+            context_tokens=row.prompt_tokens + row.output_tokens / 2,
+            kv_bits=info.kv_bits,
+            measured=bandwidth.method == "measured",
+            cpu_cores=document.machine.physical_cores,
+        )
+        found.append(MeasuredRow(facts[row.model], setup, row.user_tps))
+    return found

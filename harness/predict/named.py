@@ -16,6 +16,7 @@ from functools import cache
 
 from harness.errors import InputError
 from harness.models.catalog import Shape, shapes
+from harness.models.catalog import shape as shape_of
 from harness.models.footprint import active_parameters, sum_weights
 from harness.models.kv import cache_from_shape
 from harness.models.quants import known_quant, tensor_bytes, tensor_types
@@ -99,7 +100,9 @@ def bits_of(quant: str) -> tuple[str, float]:
             return near, bits
     found = re.search(r"I?Q\d_(?:K_)?(?:XL|XXS|XS|NL|[0-9LMSK])|I?Q\d|F16|F32", text)
     if not found:
-        raise InputError(f"the quantisation {quant!r} is not known")
+        raise InputError(
+            f"the quantisation {quant!r} is not known; write for example Q4_K_M, Q8_0, MXFP4, BF16 or 4bit"
+        )
     word = found.group(0)
     word = re.sub(r"^(Q[2345]_K)(?:_X?L|_K)?$", r"\1_M", word)
     word = {"Q2_K_M": "Q2_K", "Q6_K_XL": "Q6_K", "Q6_K_L": "Q6_K", "Q6_K_M": "Q6_K", "Q8_K_XL": "Q8_0"}.get(word, word)
@@ -160,19 +163,28 @@ def named_facts(
         if count is not None and not (math.isfinite(count) and count > 0):
             raise InputError(f"{count:g} parameters are impossible")
     shape, exact = find_shape(name, parameters, active)
-    try:
-        mix, bits = bits_of(quant)
-    except InputError:
-        if size_bytes is None:
-            raise
-        mix, bits = "Q4_0", 8 * size_bytes / (parameters or shape.parameters)
-    facts = replace(_unscaled(shape.id, mix), name=name, quantization=quant)
+    if size_bytes is not None:
+        try:
+            mix, _ = bits_of(quant)
+        except InputError:
+            mix = "Q4_0"
+        facts = _unscaled(shape.id, mix)
+    else:
+        facts, mix = catalogued_facts(shape.id, quant), ""
+    facts = replace(facts, name=name, quantization=quant)
     if not exact and parameters is not None:
         facts = _resized(facts, parameters / facts.parameters, (active or parameters) / facts.active_parameters)
-    if size_bytes is None:
-        plain = mix in ("Q4_0", "Q8_0", "BF16") and not re.search(r"Q\d_", quant.upper())
-        size_bytes = facts.parameters * bits / 8 if plain else facts.file_bytes
-    return _to_size(facts, size_bytes, mix)
+    return facts if size_bytes is None else _to_size(facts, size_bytes, mix)
+
+
+def catalogued_facts(model_id: str, quant: str) -> ModelFacts:
+    """Facts of a catalogued model in a quantisation as people write it. Raises InputError for either that is not known."""
+    known = shape_of(model_id)
+    mix, bits = bits_of(quant)
+    facts = replace(_unscaled(known.id, mix), name=known.id, quantization=quant)
+    if re.search(r"Q\d|MXFP4|F32", quant.upper()):
+        return facts
+    return _to_size(facts, facts.parameters * bits / 8, mix)
 
 
 def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:

@@ -128,18 +128,27 @@ def cycles_per_s(setup: Setup) -> float:
         return device.gpu_cores * device.clock_hz
     if setup.platform == "cpu" and setup.cpu_cores:
         return setup.cpu_cores * _clock_hz(setup)
-    vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform)
-    like = []
-    for known in hardware():
-        if (
-            known.gpu_cores
-            and known.clock_hz
-            and (known.vendor == vendor or (vendor is None and known.vendor != "cpu"))
-        ):
-            apart = abs(math.log(known.bandwidth_bytes_per_s / setup.bandwidth_bytes_per_s))
-            like.append((apart, known.gpu_cores * known.clock_hz / known.bandwidth_bytes_per_s))
-    nearest = sorted(like)[:5]
-    return setup.bandwidth_bytes_per_s * sorted(ratio for _, ratio in nearest)[len(nearest) // 2]
+    vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform, "")
+    constant, slope = _cycles_of_bandwidth(vendor)
+    return math.exp(constant + slope * math.log(setup.bandwidth_bytes_per_s))
+
+
+@cache
+def _cycles_of_bandwidth(vendor: str) -> tuple[float, float]:
+    """(constant, slope) of log cycles over log bandwidth through the vendor's catalogued devices ('': all that are no CPU).
+
+    A straight line with a slope of 0 to 1, so that more bandwidth never predicts less speed.
+    """
+    points = [
+        (math.log(device.bandwidth_bytes_per_s), math.log(device.gpu_cores * device.clock_hz))
+        for device in hardware()
+        if device.gpu_cores and device.clock_hz and (device.vendor == vendor or (not vendor and device.vendor != "cpu"))
+    ]
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    slope = min(1.0, max(0.0, slope))
+    return mean_y - slope * mean_x, slope
 
 
 def _computes(setup: Setup) -> Hardware | None:
@@ -254,7 +263,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
 def value(term: Term, known: Constants) -> float:
     """Seconds of one term. A constant that is not known is 1."""
     factor = math.prod(known.get(name, 1.0) for name in term.names)
-    trend: float = known["years.fall"] ** -term.age if term.age else 1.0
+    trend = math.pow(known["years.fall"], -term.age) if term.age else 1.0
     return term.base * trend * (1 / factor if term.divide else factor)
 
 
@@ -287,4 +296,4 @@ def union_bytes(facts: ModelFacts, users: float) -> float:
     if not facts.experts:
         return float(facts.dense_bytes)
     share = facts.experts_used / facts.experts
-    return facts.dense_bytes + facts.expert_bytes * (1 - (1 - share) ** users)
+    return facts.dense_bytes + facts.expert_bytes * (1 - math.pow(1 - share, users))

@@ -14,10 +14,10 @@ import pytest
 from harness.models.catalog import Shape, shapes
 
 
-def smaller(shape: Shape, *, layers: int = 0) -> Shape:
+def smaller(shape: Shape) -> Shape:
     """A few MB of the same architecture: every part of it is there, each as small as it can be."""
     own: dict[str, Any] = {
-        "layers": layers or (shape.full_every + 1 if shape.full_every > 4 else 4 + (shape.dense_layers > 0)),
+        "layers": shape.full_every + 1 if shape.full_every > 4 else 4 + (shape.dense_layers > 0),
         "hidden": 256,
         "heads": 4,
         "kv_heads": 4 if shape.kv_heads == shape.heads or shape.kv_lora_rank else 2,
@@ -43,12 +43,10 @@ def smaller(shape: Shape, *, layers: int = 0) -> Shape:
     return replace(shape, **own)
 
 
-def one_of_each_architecture() -> list[Shape]:
-    """The first catalogued model of each architecture, made small."""
-    found: dict[str, Shape] = {}
-    for shape in shapes().values():
-        found.setdefault(shape.architecture, smaller(shape))
-    return list(found.values())
+@pytest.fixture(scope="session")
+def small() -> Callable[[str], Shape]:
+    """A small shape of a catalogued model's architecture, by the model's id."""
+    return lambda model_id: smaller(shapes()[model_id])
 
 
 @pytest.fixture
@@ -115,7 +113,9 @@ class Llama:
 def llama() -> Iterator[Llama]:
     api = pytest.importorskip("llama_cpp")
     log: list[str] = []
-    keep: Callable[..., Any] = api.llama_log_callback(lambda level, text, data: log.append(text.decode(errors="replace")))
+    keep: Callable[..., Any] = api.llama_log_callback(
+        lambda level, text, data: log.append(text.decode(errors="replace"))
+    )
     api.llama_log_set(keep, ctypes.c_void_p(0))
     yield Llama(api, log)
     api.llama_log_set(api.llama_log_callback(lambda level, text, data: None), ctypes.c_void_p(0))

@@ -75,7 +75,7 @@ def test_upper_case_is_the_same_model() -> None:
 def test_an_unknown_model_gets_the_nearest() -> None:
     with pytest.raises(InputError, match=r"No model 'qwen3-30b' .* did you mean qwen3-30b-a3b or qwen3-30b-a3b-2507"):
         shape("qwen3-30b")
-    with pytest.raises(InputError, match="did you mean llama-3.1-8b"):
+    with pytest.raises(InputError, match=r"did you mean llama-3\.1-8b"):
         shape("lama-3.1-8b")
     assert nearest("zzzz", ["a", "b"]) == ""
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import smaller
 from harness.errors import InputError
-from harness.models.catalog import shape
+from harness.models.catalog import Shape, shape
 from harness.models.kv import Cache, Metadata, cache_from_metadata, cache_from_shape
 from harness.models.synthetic import write_synthetic
 
@@ -19,7 +19,10 @@ from harness.models.synthetic import write_synthetic
         ("llama-3.1-8b", Cache(2 * 32 * 2 * 8 * 128, 0, 0)),
         ("gemma-3-27b", Cache(2 * 10 * 2 * 16 * 128, 2 * 52 * 2 * 16 * 128, 1024)),  # every sixth of 62 layers is full
         ("gpt-oss-20b", Cache(2 * 12 * 2 * 8 * 64, 2 * 12 * 2 * 8 * 64, 128)),
-        ("deepseek-r1", Cache(2 * 61 * (512 + 64), 0, 0)),  # one latent vector and the rotated part serve keys and values
+        (
+            "deepseek-r1",
+            Cache(2 * 61 * (512 + 64), 0, 0),
+        ),  # one latent vector and the rotated part serve keys and values
         ("gemma-4-31b", Cache(2 * 10 * 2 * 4 * 512, 2 * 50 * 2 * 16 * 256, 1024)),
         ("gemma-3n-e4b", Cache(2 * 4 * 2 * 2 * 256, 2 * 16 * 2 * 2 * 256, 512)),  # 15 of 35 layers share another's
         # 12 full layers; 36 states of 32 heads x 128 x 128 and 3 x (32 + 2 x 16) x 128 for the convolution, 4 bytes each
@@ -30,9 +33,11 @@ def test_caches_worked_out_by_hand(model_id: str, expected: Cache) -> None:
     assert cache_from_shape(shape(model_id)) == expected
 
 
-@pytest.mark.parametrize("model_id", ["tiny", "tiny-moe", "deepseek-v3", "gemma-3-4b", "qwen3-next-80b-a3b", "olmo-2-7b"])
-def test_llama_cpp_sets_aside_as_much(model_id: str, llama: Any, tmp_path: Path) -> None:
-    one = shape(model_id) if model_id.startswith("tiny") else smaller(shape(model_id))
+@pytest.mark.parametrize(
+    "model_id", ["tiny", "tiny-moe", "deepseek-v3", "gemma-3-4b", "qwen3-next-80b-a3b", "olmo-2-7b"]
+)
+def test_llama_cpp_sets_aside_as_much(model_id: str, small: Callable[[str], Shape], llama: Any, tmp_path: Path) -> None:
+    one = shape(model_id) if model_id.startswith("tiny") else small(model_id)
     one = replace(one, window=1024 if one.window else 0)
     write_synthetic(one, "F16", path := tmp_path / "m.gguf")
     found = cache_from_shape(one)
@@ -51,7 +56,10 @@ def test_files_that_say_things_in_other_ways() -> None:
     assert cache_from_metadata(_meta()) == Cache(2 * 4 * 2 * 2 * 16, 0, 0)
     assert cache_from_metadata(_meta(**{"attention.head_count_kv": None})).per_token == 2 * 4 * 2 * 4 * 16
     assert cache_from_metadata(_meta(**{"attention.head_count_kv": (2, 0, 2, 0)})).per_token == 2 * 2 * 2 * 2 * 16
-    assert cache_from_metadata(_meta(**{"attention.key_length": 8, "attention.value_length": 4})).per_token == 2 * 4 * 2 * 12
+    assert (
+        cache_from_metadata(_meta(**{"attention.key_length": 8, "attention.value_length": 4})).per_token
+        == 2 * 4 * 2 * 12
+    )
     assert cache_from_metadata(_meta(nextn_predict_layers=1)).per_token == 2 * 3 * 2 * 2 * 16
     windowed = _meta(**{"attention.sliding_window": 8, "attention.sliding_window_pattern": (True, True, True, False)})
     assert cache_from_metadata(windowed) == Cache(2 * 2 * 2 * 16, 3 * 2 * 2 * 2 * 16, 8)

@@ -32,7 +32,16 @@ def test_bytes_worked_out_by_hand() -> None:
 @pytest.mark.parametrize(
     "model_id",
     [
-        *("tiny", "tiny-moe", "llama-3-70b", "qwen2.5-0.5b", "qwen2.5-72b", "mixtral-8x7b", "qwen3-30b-a3b", "gemma-3-4b"),
+        *(
+            "tiny",
+            "tiny-moe",
+            "llama-3-70b",
+            "qwen2.5-0.5b",
+            "qwen2.5-72b",
+            "mixtral-8x7b",
+            "qwen3-30b-a3b",
+            "gemma-3-4b",
+        ),
         *("phi-4", "deepseek-v2-lite", "gpt-oss-20b", "qwen3-next-80b-a3b", "command-r-35b", "gemma-3n-e2b"),
     ],
 )
@@ -48,7 +57,10 @@ def test_types_are_those_that_llama_cpp_chooses(model_id: str, llama: Any, tmp_p
         llama.log.clear()
         wanted = llama.api.llama_model_quantize_default_params()
         wanted.ftype, wanted.nthread, wanted.dry_run = FILE_TYPES[quant], 1, True
-        assert llama.api.llama_model_quantize(str(source).encode(), str(tmp_path / "none").encode(), ctypes.byref(wanted)) == 0
+        assert (
+            llama.api.llama_model_quantize(str(source).encode(), str(tmp_path / "none").encode(), ctypes.byref(wanted))
+            == 0
+        )
         chosen = {}
         for name, before, rest in re.findall(r"\] +(\S+) +- \[.*?type = +(\S+?),(.*)", "".join(llama.log)):
             after = re.search(r"-> .*?\((\S+)\)", rest)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.errors import InputError
+from harness.models.folders import facts_from_safetensors
+from harness.models.footprint import weight_bytes
+
+CONFIG: dict[str, Any] = {
+    **{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 512},
+}
+SIZES = {"BF16": 2, "F32": 4, "U32": 4, "F16": 2, "U8": 1, "F8_E4M3": 1}
+
+
+def weights(path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], source: str | None = None) -> Path:
+    table: dict[str, Any] = {"__metadata__": {"format": source}} if source else {}
+    place = 0
+    for name, (kind, shape) in tensors.items():
+        size = math.prod(shape) * SIZES[kind]
+        table[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [place, place + size]}
+        place += size
+    raw = json.dumps(table).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(place))
+    return path
+
+
+def folder(
+    path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], source: str | None = None, **config: Any
+) -> Path:
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps({**CONFIG, **config}))
+    weights(path / "model.safetensors", tensors, source)
+    return path
+
+
+def test_a_plain_model_worked_out_by_hand(tmp_path: Path) -> None:
+    path = folder(
+        tmp_path / "plain",
+        {
+            "model.embed_tokens.weight": ("BF16", (100, 64)),
+            "model.layers.0.self_attn.q_proj.weight": ("BF16", (64, 64)),
+            "model.layers.1.mlp.up_proj.weight": ("BF16", (128, 64)),
+            "model.layers.2.mlp.up_proj.weight": (
+                "BF16",
+                (128, 64),
+            ),  # beyond num_hidden_layers: predicts a second token
+            "model.norm.weight": ("F32", (64,)),
+            "visual.patch.weight": ("BF16", (7, 7)),
+            "lm_head.weight": ("BF16", (100, 64)),
+        },
+    )
+    facts = facts_from_safetensors(path)
+    assert facts.dense_bytes == 2 * (64 * 64 + 128 * 64 + 100 * 64) + 4 * 64
+    assert facts.parameters == 2 * 100 * 64 + 64 * 64 + 2 * 128 * 64 + 64 + 49
+    assert (facts.format, facts.quantization, facts.name, facts.layers) == ("safetensors", "BF16", "plain", 2)
+    assert facts.kv_bytes_per_token == 2 * 2 * 2 * 2 * 16
+    assert facts.file_bytes == (path / "model.safetensors").stat().st_size
+
+
+def test_a_tied_model_reads_its_embedding(tmp_path: Path) -> None:
+    path = folder(tmp_path / "tied", {"model.embed_tokens.weight": ("BF16", (100, 64))})
+    assert facts_from_safetensors(path).dense_bytes == 2 * 100 * 64
+
+
+def test_mlx_with_four_bits_and_experts(tmp_path: Path) -> None:
+    packed = {
+        "model.embed_tokens.weight": ("U32", (100, 8)),
+        "model.embed_tokens.scales": ("BF16", (100, 1)),
+        "model.embed_tokens.biases": ("BF16", (100, 1)),
+        "model.layers.0.mlp.switch_mlp.up_proj.weight": ("U32", (4, 32, 8)),
+        "model.layers.0.mlp.switch_mlp.up_proj.scales": ("BF16", (4, 32, 1)),
+        "model.layers.0.mlp.switch_mlp.up_proj.biases": ("BF16", (4, 32, 1)),
+        "model.layers.0.mlp.shared_expert.up_proj.weight": ("BF16", (32, 64)),
+        "lm_head.weight": ("U32", (100, 8)),
+        "lm_head.scales": ("BF16", (100, 1)),
+        "lm_head.biases": ("BF16", (100, 1)),
+    }
+    path = folder(
+        tmp_path / "m-4bit",
+        packed,
+        "mlx",
+        quantization={"bits": 4, "group_size": 64},
+        num_experts=4,
+        num_experts_per_tok=1,
+    )
+    facts = facts_from_safetensors(path)
+    assert (facts.format, facts.quantization, facts.experts, facts.experts_used) == ("mlx", "4bit", 4, 1)
+    assert facts.parameters == 2 * 100 * 64 + 4 * 32 * 64 + 32 * 64  # 8 packed weights in each 32 bits; scales are none
+    assert facts.expert_bytes == 4 * 32 * (8 * 4 + 2 + 2)
+    assert facts.dense_bytes == 100 * (8 * 4 + 2 + 2) + 2 * 32 * 64
+    assert weight_bytes(facts, 1) == facts.dense_bytes + facts.expert_bytes / 4
+
+
+def test_unquantised_mlx_is_known_by_its_files(tmp_path: Path) -> None:
+    assert facts_from_safetensors(folder(tmp_path / "m", {"lm_head.weight": ("F16", (4, 4))}, "mlx")).format == "mlx"
+
+
+def test_other_quantisations(tmp_path: Path) -> None:
+    eight = {"lm_head.weight": ("F8_E4M3", (64, 64)), "lm_head.weight_scale_inv": ("F32", (1, 1))}
+    facts = facts_from_safetensors(folder(tmp_path / "fp8", eight, quantization_config={"quant_method": "fp8"}))
+    assert (facts.quantization, facts.parameters, facts.dense_bytes) == ("FP8", 4096, 4100)
+    four = {
+        "model.layers.0.mlp.experts.down_proj_blocks": ("U8", (2, 64, 4, 16)),
+        "model.layers.0.mlp.experts.down_proj_scales": ("U8", (2, 64, 4)),
+    }
+    facts = facts_from_safetensors(
+        folder(
+            tmp_path / "oss",
+            four,
+            quantization_config={"quant_method": "mxfp4"},
+            num_local_experts=2,
+            num_experts_per_tok=1,
+        )
+    )
+    assert (facts.parameters, facts.expert_bytes) == (2 * 64 * 128, 2 * 64 * 4 * 17)
+
+
+@pytest.mark.parametrize(
+    ("config", "full", "window_bytes", "window"),
+    [
+        ({"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 32}, 128, 128, 32),
+        ({"sliding_window": 32, "use_sliding_window": False}, 256, 0, 0),
+        ({"sliding_window": 32}, 0, 256, 32),
+        ({"sliding_window": 32, "model_type": "gemma2"}, 128, 128, 32),
+        ({"kv_lora_rank": 32, "qk_rope_head_dim": 8}, 2 * 2 * 40, 0, 0),
+        ({"head_dim": 8}, 2 * 2 * 2 * 2 * 8, 0, 0),
+        ({"num_key_value_heads": None}, 512, 0, 0),
+        (
+            {
+                **{
+                    "layer_types": ["linear_attention", "full_attention"],
+                    "linear_num_key_heads": 2,
+                    "linear_key_head_dim": 4,
+                },
+                **{"linear_num_value_heads": 4, "linear_value_head_dim": 4, "linear_conv_kernel_dim": 4},
+            },
+            *(128, 4 * (3 * (16 + 16) + 4 * 4 * 4), 1),
+        ),
+    ],
+)
+def test_caches(config: dict[str, Any], full: int, window_bytes: int, window: int, tmp_path: Path) -> None:
+    facts = facts_from_safetensors(folder(tmp_path / "m", {"lm_head.weight": ("BF16", (4, 4))}, **config))
+    assert (facts.kv_bytes_per_token, facts.kv_window_bytes_per_token, facts.kv_window_tokens) == (
+        full,
+        window_bytes,
+        window,
+    )
+
+
+def test_a_model_with_images_has_its_settings_one_level_down(tmp_path: Path) -> None:
+    path = folder(tmp_path / "m", {"lm_head.weight": ("BF16", (4, 4))})
+    (path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": CONFIG}))
+    assert facts_from_safetensors(path).layers == 2
+
+
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"There is no folder .*none"):
+        facts_from_safetensors(tmp_path / "none")
+    with pytest.raises(InputError, match=r"holds no config\.json, so it is no safetensors or MLX model"):
+        facts_from_safetensors(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    with pytest.raises(InputError, match=r"holds no \*\.safetensors files"):
+        facts_from_safetensors(tmp_path)
+    for text in ("[1, 2]", "{", "[" * 100_000, '{"text_config": 3}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match=r"config\.json"):
+            facts_from_safetensors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
+        ({"num_hidden_layers": 10**9}, "1000000000 layers are impossible"),
+        ({"hidden_size": -1}, "hidden_size is -1"),
+        ({"num_experts": 8, "num_experts_per_tok": 10}, "10 experts used of 8 is impossible"),
+    ],
+)
+def test_settings_that_make_no_sense(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        facts_from_safetensors(folder(tmp_path / "m", {"lm_head.weight": ("BF16", (4, 4))}, **config))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(0, 400), flips=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=4))
+def test_damaged_weights_never_give_anything_but_facts_or_an_input_error(
+    cut: int, flips: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    path = folder(tmp_path / "m", {"lm_head.weight": ("BF16", (4, 4)), "model.layers.0.a.weight": ("F32", (2,))})
+    content = bytearray((path / "model.safetensors").read_bytes())
+    for place, change in flips:
+        content[place % len(content)] ^= change
+    (path / "model.safetensors").write_bytes(content[:cut])
+    try:
+        facts_from_safetensors(path)
+    except InputError as error:
+        assert "\n" not in str(error)
