@@ -115,7 +115,7 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
     known = set(_FIELDS) - {"where"}
     for key in table:
         if key not in known and key not in _PLACES:
-            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}.")
+            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}")
     for key in _REQUIRED:
         if key not in table:
             raise InputError(f"{where}: {key!r} is missing.")
@@ -188,16 +188,16 @@ def shape(model_id: str) -> Shape:
     catalogue = _catalogue()
     found = catalogue.get(model_id) or catalogue.get(model_id.lower())
     if found is None:
-        raise InputError(f"No model {model_id!r} in the catalogue{nearest(model_id.lower(), catalogue)}.")
+        raise InputError(f"No model {model_id!r} in the catalogue{nearest(model_id.lower(), catalogue)}")
     return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean a or b?` for the names most like this one, or nothing."""
+    """How a sentence about an unknown name ends: `; did you mean a or b?` with the names most like it, or `.`"""
     names = sorted(known)
     begun = sorted((one for one in names if name and one.startswith(name)), key=len)
     close = (begun + [one for one in difflib.get_close_matches(name, names, n=3, cutoff=0.6) if one not in begun])[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"; did you mean {' or '.join(close)}?" if close else "."
 
 
 def parameters(shape: Shape) -> tuple[int, int]:

@@ -157,7 +157,7 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
     model_id, _, quant = spec.partition(":")
     known = shapes()
     if model_id.lower() not in known:
-        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}.")
+        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}")
     shape = catalogued(model_id)
     if set(formats) & set(FREE_FORMATS):
         return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))

@@ -98,9 +98,7 @@ def _download(
                 part.replace(target)
     except (InputError, UnavailableError):
         raise
-    except (
-        Exception
-    ) as error:  # the library's transport has changed its exceptions' module twice: told apart by name below
+    except Exception as error:  # the library has changed its transport's exceptions twice: told apart by name
         raise _explained(error, repo, file) from None
     return target
 

@@ -148,9 +148,7 @@ def known_quant(quant: str) -> str:
     """The quantisation's name as it is written here (upper and lower case alike). Raises InputError with the nearest."""
     if quant.upper() in BASE_TYPES:
         return quant.upper()
-    raise InputError(
-        f"No quantisation {quant!r}{nearest(quant.upper(), BASE_TYPES)}; known are {', '.join(BASE_TYPES)}."
-    )
+    raise InputError(f"No quantisation {quant!r} among {', '.join(BASE_TYPES)}{nearest(quant.upper(), BASE_TYPES)}")
 
 
 def tensor_types(shape: Shape, listed: Iterable[Tensor], quant: str) -> list[str]:

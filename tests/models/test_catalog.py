@@ -77,7 +77,7 @@ def test_an_unknown_model_gets_the_nearest() -> None:
         shape("qwen3-30b")
     with pytest.raises(InputError, match=r"did you mean llama-3\.1-8b"):
         shape("lama-3.1-8b")
-    assert nearest("zzzz", ["a", "b"]) == ""
+    assert nearest("zzzz", ["a", "b"]) == "."
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,9 @@ def test_all_catalogued_architectures_can_be_made() -> None:
 @pytest.mark.parametrize(
     ("quant", "digest"),
     [
-        ("Q8_0", "66c02f7ddcda378ef78ada3b4658e37ceee6be0044623df70b805a0191fc9478"),
-        ("Q4_K_M", "f249a9348a5b646ed7193fb4ab18d4f54557ba872f9885b62dc6865d5d94386f"),
-        ("F16", "3ff8d442b1a909686d50337ba85586e7ccdb1111b8ee7248b8c17be5cfe28a87"),
+        ("Q8_0", "4dbf3a7ac04a0aeecf892f5605c3d93260bf3c46f5fdf88d8027ae568aca1a67"),
+        ("Q4_K_M", "47a26c6950ba07721bca49905961f2d9ef093ce2ece8145c4bfe3ba46063af9e"),
+        ("F16", "e7f2743e11778b6b2ad8a152ec37ecf352e828a6c0a0971e6e51f7b9942b26a6"),
     ],
 )
 def test_the_bytes_are_the_same_everywhere(quant: str, digest: str, cache: Path) -> None:

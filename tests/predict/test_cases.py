@@ -1,0 +1,147 @@
+"""Many cases at once: the CSV comes back whole, whatever is in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from harness.errors import InputError
+from harness.paths import configs_dir
+from harness.predict.cases import ADDED, mean_context, predict_cases, software_year
+from harness.predict.roofline import constants
+
+MEASURED = (configs_dir() / "reference" / "measured_train.csv").read_text(encoding="utf-8")
+COLUMNS = MEASURED.splitlines()[0]
+GOOD = {
+    "source_id": "T", "hardware": "RTX 4090", "memory_bandwidth_gbs": "1008", "devices": "1", "backend": "llama.cpp-cuda",
+    "model": "Llama 3 8B", "params_b": "8.03", "active_params_b": "8.03", "quant": "Q4_K_M", "model_size_gib": "4.58", "test": "tg512",
+    "context_depth": "0", "concurrency": "1", "tokens_per_s_kind": "decode per-user", "date": "2024-05",
+}  # fmt: skip
+
+
+def answer(**changes: str) -> dict[str, str]:
+    """The one row that comes back for GOOD with some fields changed."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS.split(","), restval="")
+    writer.writeheader()
+    writer.writerow({**GOOD, **changes})
+    return next(csv.DictReader(io.StringIO(predict_cases(out.getvalue()))))
+
+
+def test_every_measured_row_comes_back_and_decode_rows_are_answered() -> None:
+    rows = list(csv.DictReader(io.StringIO(predict_cases(MEASURED))))
+    before = list(csv.DictReader(io.StringIO(MEASURED)))
+    assert [{k: v for k, v in row.items() if k not in ADDED} for row in rows] == before
+    decode = [row for row in rows if row["tokens_per_s_kind"] != "prefill"]
+    answered = [row for row in decode if row["pred_tokens_per_s"]]
+    assert len(answered) >= 0.95 * len(decode)
+    assert all(row["reason"] for row in rows if not row["pred_tokens_per_s"])
+    assert all(float(row["pred_tokens_per_s"]) > 0 and row["predictor"] == "roofline" for row in answered)
+
+
+def test_a_measured_cell_is_met() -> None:
+    assert float(answer()["pred_tokens_per_s"]) == pytest.approx(130.6, rel=0.15)
+
+
+def test_a_chip_nobody_knows_is_predicted_from_bandwidth_and_backend() -> None:
+    row = answer(hardware="Voodoo 9", memory_bandwidth_gbs="1008")
+    assert 60 < float(row["pred_tokens_per_s"]) < 200
+    assert "not in the catalogue" in row["reason"]
+
+
+def test_aggregate_is_all_users_together() -> None:
+    each = float(answer(concurrency="4")["pred_tokens_per_s"])
+    together = float(answer(concurrency="4", tokens_per_s_kind="aggregate")["pred_tokens_per_s"])
+    assert together == pytest.approx(4 * each, rel=1e-3)
+
+
+def test_an_open_loop_has_the_users_that_its_rate_makes() -> None:
+    slow = answer(concurrency="", test="sharegpt 1 req/s open loop", backend="vllm", quant="BF16", model_size_gib="")
+    fast = answer(concurrency="", test="sharegpt 16 req/s open loop", backend="vllm", quant="BF16", model_size_gib="")
+    assert float(fast["pred_tokens_per_s"]) < float(slow["pred_tokens_per_s"])
+    assert "request rate" in fast["reason"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tokens_per_s_kind": "prefill"}, "prefill"),
+        ({"tokens_per_s_kind": "vibes"}, "vibes"),
+        ({"hardware": "Voodoo 9", "memory_bandwidth_gbs": ""}, "not in the catalogue"),
+        ({"memory_bandwidth_gbs": "0"}, "memory_bandwidth_gbs"),
+        ({"memory_bandwidth_gbs": "-5"}, "memory_bandwidth_gbs"),
+        ({"memory_bandwidth_gbs": "1e308"}, "memory_bandwidth_gbs"),
+        ({"memory_bandwidth_gbs": "inf"}, "memory_bandwidth_gbs"),
+        ({"memory_bandwidth_gbs": "fast"}, "no number"),
+        ({"concurrency": "0"}, "concurrency"),
+        ({"concurrency": "-8"}, "concurrency"),
+        ({"concurrency": "0.5"}, "0.5 users"),
+        ({"devices": "1.5"}, "devices"),
+        ({"context_depth": "-1"}, "context_depth"),
+        ({"model_size_gib": "0"}, "model_size_gib"),
+        ({"quant": "not stated", "model_size_gib": ""}, "neither"),
+        ({"quant": "QUANTUM", "model_size_gib": ""}, "not known"),
+        ({"model": "", "params_b": "", "active_params_b": ""}, "no model"),
+        ({"params_b": "nope"}, "params_b"),
+        ({"backend": "abacus", "hardware": "Voodoo 9"}, "abacus"),
+    ],
+)
+def test_a_row_that_cannot_be_predicted_stays_blank_with_the_reason(changes: dict[str, str], says: str) -> None:
+    row = answer(**changes)
+    assert row["pred_tokens_per_s"] == "" and row["predictor"] == ""
+    assert says in row["reason"] and row["source_id"] == "T"
+
+
+def test_one_bad_row_spoils_no_other_and_strange_text_survives() -> None:
+    text = f'{COLUMNS}\r\nx,"a, ""b""\nc",,=1+1,,1008,1,llama.cpp-cuda,,Llama 3 8B,8.03,8.03,Q4_0,4.3,tg128,0,1,1,decode per-user,,\u00fc\r\n,short\r\n'
+    rows = list(csv.DictReader(io.StringIO(predict_cases("\ufeff" + text))))
+    assert rows[0]["source"] == 'a, "b"\nc' and rows[0]["hardware"] == "=1+1" and rows[0]["note"] == "\u00fc"
+    assert rows[0]["pred_tokens_per_s"] and not rows[1]["pred_tokens_per_s"]
+
+
+def test_predicting_twice_gives_the_same_file() -> None:
+    once = predict_cases("\n".join(MEASURED.splitlines()[:20]) + "\n")
+    assert predict_cases(once) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("hello world\n", "no column hardware"),
+        (COLUMNS.replace("quant", "qnt") + "\n", "no column quant"),
+        (COLUMNS + ",model\n", "twice"),
+        (COLUMNS + "\n" + "," * 40 + "\n", "row 2"),
+    ],
+)
+def test_what_is_no_such_table_is_one_clear_error(text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        predict_cases(text)
+
+
+def test_mean_context_is_the_depth_and_half_of_what_is_generated() -> None:
+    known = constants()
+    assert mean_context({"context_depth": "0", "test": "tg512"}, known) == 256
+    assert mean_context({"context_depth": "4096", "test": "tg32 @ d4096"}, known) == 4112
+    assert mean_context({"context_depth": "512", "test": "batched-bench PP512 TG32 B4"}, known) == 528
+
+
+@pytest.mark.parametrize(
+    ("version", "date", "year"),
+    [
+        ("May 2024", "2024-05", 2024 + 4.5 / 12),
+        ("8e672ef (2023-11)", "2023-11..2026-08", 2023 + 10.5 / 12),
+        ("b8000", "", 2026.1),
+        ("97d5117", "2025-08..2026-08", 2026 + 1.5 / 12),
+        ("", "2026", 2026.5),
+    ],
+)
+def test_software_age(version: str, date: str, year: float) -> None:
+    assert software_year({"backend_version": version, "date": date}) == pytest.approx(year, abs=0.01)
+
+
+def test_no_date_is_none() -> None:
+    assert software_year({"backend_version": "97d5117", "date": ""}) is None

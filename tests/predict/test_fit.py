@@ -1,0 +1,72 @@
+"""What fits, by hand-worked sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.errors import InputError
+from harness.predict.catalog import GIB, find
+from harness.predict.fit import compute_bytes, fit, usable_bytes, with_fit
+from harness.predict.named import catalogued_facts
+from harness.predict.predictors import roofline
+
+LLAMA_70B = catalogued_facts("llama-3.3-70b", "Q4_K_M")
+
+
+def test_usable_memory_of_each_kind() -> None:
+    assert usable_bytes(find("rtx-4090")) == round((24 - 0.6) * GIB)
+    assert usable_bytes(find("rtx-4090"), reserved_bytes=GIB) == 23 * GIB
+    assert usable_bytes(find("m2-ultra")) == round(192 * GIB * 0.75)
+    assert usable_bytes(replace(find("m4-10"), memory_bytes=16 * GIB)) == round(16 * GIB * 0.67)
+    assert usable_bytes(find("strix-halo")) == round(128 * GIB * 0.9)
+
+
+def test_cache_and_scratch_by_hand() -> None:
+    found = fit(LLAMA_70B, find("m2-ultra"), users=4, context_tokens=8192)
+    assert found.kv_bytes == 4 * 8192 * 80 * 2 * 8 * 128 * 2
+    assert found.compute_bytes == compute_bytes(LLAMA_70B) == 512 * (128_256 + 8 * 8192) * 4
+    assert found.needed_bytes == LLAMA_70B.file_bytes + found.kv_bytes + found.compute_bytes
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "answer"),
+    [("rtx-pro-6000", 1, "fits"), ("rtx-6000-ada", 1, "tight"), ("rtx-4090", 1, "offload"), ("rtx-4090", 2, "tight"), ("m2-max", 1, "fits"), ("m1-8", 1, "does not fit")],
+)  # fmt: skip
+def test_the_four_answers_for_a_70b(device: str, devices: int, answer: str) -> None:
+    assert fit(LLAMA_70B, find(device), context_tokens=4096, devices=devices).answer == answer
+
+
+def test_many_users_can_turn_a_fit_into_none() -> None:
+    card = find("rtx-pro-6000")
+    assert fit(LLAMA_70B, card, users=1, context_tokens=4096).answer == "fits"
+    assert fit(LLAMA_70B, card, users=64, context_tokens=16384).answer == "does not fit"
+
+
+def test_shared_memory_is_never_offloaded_and_a_small_host_holds_nothing() -> None:
+    assert fit(LLAMA_70B, find("m4-10")).answer == "does not fit"
+    assert fit(LLAMA_70B, find("rtx-4090"), host_memory_bytes=8 * GIB).answer == "does not fit"
+
+
+def test_offload_runs_at_the_hosts_bandwidth() -> None:
+    card = find("rtx-4090")
+    found = fit(LLAMA_70B, card, context_tokens=1000)
+    alone = roofline(LLAMA_70B, card.bandwidth_bytes_per_s, device=card, context_tokens=500)
+    made = with_fit(alone, found, host_bandwidth_bytes_per_s=50e9)
+    away = 1 - found.share_on_device
+    assert 1 / (made.user_tps or 0) == pytest.approx(
+        found.share_on_device / (alone.user_tps or 0) + away * (alone.bytes_per_step or 0) / 50e9 + 0.2e-3
+    )
+    assert (made.user_tps or 0) <= (made.ceiling_user_tps or 0)
+    assert "host memory" in (made.reason or "")
+
+
+def test_what_does_not_fit_has_no_prediction_but_a_reason() -> None:
+    made = with_fit(roofline(LLAMA_70B, 68e9, device=find("m1-8")), fit(LLAMA_70B, find("m1-8")))
+    assert made.user_tps is None and made.output_tps is None and "too much" in (made.reason or "")
+
+
+def test_the_impossible_is_an_input_error() -> None:
+    with pytest.raises(InputError):
+        fit(LLAMA_70B, find("m1-8"), users=0)

@@ -1,0 +1,199 @@
+"""Hand-worked predictions, and properties that hold for any machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import InputError
+from harness.predict.catalog import find
+from harness.predict.predictors import active_bytes, ceiling, published, roofline
+from harness.predict.roofline import Setup, constants, platform_of, step_seconds, terms, union_bytes
+from harness.records import ModelFacts
+
+DENSE = ModelFacts(
+    name="dense", format="gguf", architecture="llama", quantization="Q8_0", file_bytes=8_500_000_000, parameters=8_000_000_000,
+    active_parameters=8_000_000_000, dense_bytes=8_000_000_000, expert_bytes=0, experts=0, experts_used=0, layers=32,
+    kv_bytes_per_token=131_072, vocab_size=128_256, embedding_length=4096,
+)  # fmt: skip
+MOE = replace(
+    DENSE, name="moe", architecture="qwen3moe", dense_bytes=2_000_000_000, expert_bytes=16_000_000_000, file_bytes=18_500_000_000,
+    parameters=18_000_000_000, active_parameters=3_000_000_000, experts=128, experts_used=8,
+)  # fmt: skip
+
+
+def test_ceiling_by_hand() -> None:
+    # 8 GB of weights + 4 users x 1000 tokens x 131,072 bytes = 8.524 GB at 1 TB/s
+    made = ceiling(DENSE, 1e12, users=4, context_tokens=1000)
+    assert made.bytes_per_step == 8_524_288_000
+    assert made.user_tps == pytest.approx(1e12 / 8_524_288_000)
+    assert made.output_tps == pytest.approx(4e12 / 8_524_288_000)
+
+
+def test_published_divides_by_the_file_and_active_bytes_by_what_is_read() -> None:
+    assert published(MOE, 1e12).user_tps == pytest.approx(1e12 / 18.5e9 * 0.65)
+    # 2 GB dense + 8 of 128 experts of 16 GB = 3 GB
+    assert active_bytes(MOE, 1e12).user_tps == pytest.approx(1e12 / 3e9 * 0.65)
+
+
+def test_published_is_silent_about_several_users() -> None:
+    made = published(DENSE, 1e12, users=2)
+    assert made.user_tps is None and made.reason is not None and made.ceiling_user_tps is not None
+
+
+def test_no_bandwidth_is_none_with_the_reason() -> None:
+    for rule in (published, active_bytes, ceiling, roofline):
+        made = rule(DENSE, None)
+        assert made.user_tps is None and made.output_tps is None and "bandwidth" in (made.reason or "")
+
+
+def test_union_of_experts_by_hand() -> None:
+    assert union_bytes(MOE, 1) == pytest.approx(2e9 + 16e9 * 8 / 128)
+    assert union_bytes(MOE, 2) == pytest.approx(2e9 + 16e9 * (1 - (120 / 128) ** 2))
+
+
+KNOWN = {
+    "stream.base": 0.8, "stream.metal": 1.0, "compute.base": 10.0, "compute.q8": 2.0, "experts.base": 0.5, "layer.base": 0.1,
+    "layer.experts": 1.5, "cache.apple": 0.5, "heads.apple": 2.0, "users.base": 4.0, "matmul.base": 60.0, "hops.layer": 0.3,
+    "overlap.power": 2.0, "years.fall": 1.25, "years.first": 2024.0, "years.last": 2026.0, "years.middle": 2025.0,
+    "years.today": 2026.0, "years.flash_attention": 2024.75, "lanes.base": 100.0, "recurrent.full_share": 0.25,
+}  # fmt: skip
+
+
+def test_roofline_by_hand() -> None:
+    """Every term of one MoE step, worked out on paper with round constants."""
+    chip = replace(find("m2-max-38"), gpu_cores=40, clock_hz=1e9, family="paper")
+    setup = Setup(400e9, "metal", chip, users=3, context_tokens=1000, devices=2)
+    share = 1 - (1 - 8 / 128) ** 3
+    read = 2e9 + 16e9 * share
+    stream = read / (400e9 * 0.8)
+    once = 3e9 * (18 / 18.5) / (40e9 * 100)  # weights a token touches / lane cycles per second
+    compute = once * 10 * 2
+    expected = {
+        "stream": stream,
+        "compute": (stream**2 + compute**2) ** 0.5 - stream,
+        "experts": 16e9 * share / 400e9 * 0.5,
+        "layers": 32 * 2.0 * 0.1e-3 * 1.5 / 1.25,  # 1 GHz takes twice what 2 GHz takes; a year past the middle
+        "cache": 3 * 131_072_000 / (400e9 * 0.5),
+        "heads": 3 * 4 * 32 * 4096 * 1000 / (400e9 * 2),
+        "users": 2 * once * 4,
+        "hops": 0.3e-3,
+    }
+    parts = step_seconds(MOE, setup, KNOWN)
+    assert parts.pop("step") == pytest.approx(sum(expected.values()))
+    assert parts == pytest.approx(expected)
+
+
+def test_past_some_users_tiles_are_cheaper_than_one_product_each() -> None:
+    setup = Setup(400e9, "metal", find("m2-max-38"), users=32)
+    found = terms(DENSE, setup, KNOWN)
+    assert step_seconds(DENSE, setup, KNOWN)["users"] == pytest.approx(found["matmul"].base * 60.0)
+    assert found["users"].base * 4.0 > found["matmul"].base * 60.0
+
+
+def test_tensor_parallel_adds_bandwidth_and_layer_split_costs_a_little() -> None:
+    card = find("rtx-5090")
+    single, layers, tensor = (
+        roofline(DENSE, card.bandwidth_bytes_per_s, device=card, devices=n, tensor_parallel=t).user_tps or 0
+        for n, t in ((1, False), (2, False), (2, True))
+    )
+    assert 0.90 < layers / single < 1.0
+    assert 1.2 < tensor / single < 2.0
+
+
+def test_measured_bandwidth_is_not_discounted_twice() -> None:
+    cpu = roofline(DENSE, 40e9, device_kind="cpu", measured=True, cpu_cores=16).user_tps or 0
+    sheet = roofline(DENSE, 40e9, device_kind="cpu", cpu_cores=16).user_tps or 0
+    assert sheet < cpu <= 40e9 / 8e9
+
+
+def test_the_simulator_knows_no_other_cost_than_bytes() -> None:
+    made = roofline(DENSE, 1e12, device_kind="sim", users=2, context_tokens=100)
+    assert made.user_tps == ceiling(DENSE, 1e12, users=2, context_tokens=100).user_tps
+    assert made.predictor == "roofline"
+
+
+@pytest.mark.parametrize(
+    ("backend", "platform"),
+    [("llama.cpp-cuda", "cuda"), ("llama.cpp-metal", "metal"), ("ds4-metal", "metal"), ("vllm-mlx", "mlx"), ("llama.cpp-rocm", "rocm"),
+     ("llama.cpp-vulkan", "vulkan"), ("vllm", "vllm"), ("SGLang", "vllm"), ("llama.cpp-cpu", "cpu")],
+)  # fmt: skip
+def test_platforms(backend: str, platform: str) -> None:
+    assert platform_of(backend) == platform
+
+
+def test_a_backend_without_platform_takes_the_devices_usual_one() -> None:
+    assert platform_of("ollama", find("m4-max-40")) == "metal"
+    with pytest.raises(InputError, match="ollama"):
+        platform_of("ollama")
+
+
+@pytest.mark.parametrize(
+    ("facts", "bandwidth", "users", "context", "says"),
+    [
+        (DENSE, 0.0, 1, 0, "0 GB/s"),
+        (DENSE, float("nan"), 1, 0, "nan GB/s"),
+        (DENSE, -5e9, 1, 0, "-5 GB/s"),
+        (DENSE, 1e12, 0, 0, "0 users"),
+        (DENSE, 1e12, -8, 0, "-8 users"),
+        (DENSE, 1e12, 1, -1, "-1 tokens"),
+        (DENSE, 1e12, 1, float("nan"), "nan tokens"),
+        (replace(MOE, experts=8, experts_used=10), 1e12, 1, 0, "10 experts used of 8"),
+        (replace(DENSE, dense_bytes=0), 1e12, 1, 0, "no weight bytes"),
+    ],
+)
+def test_the_impossible_is_an_input_error(
+    facts: ModelFacts, bandwidth: float, users: int, context: float, says: str
+) -> None:
+    for rule in (published, active_bytes, ceiling, roofline):
+        with pytest.raises(InputError, match=says):
+            rule(facts, bandwidth, users=users, context_tokens=context)
+
+
+machines = st.sampled_from(
+    [None, *(find(i) for i in ("rtx-4090", "a100", "m2-ultra", "m1-8", "strix-halo", "mi300x", "raspberry-pi-5"))]
+)
+backends = st.sampled_from(
+    ["llama.cpp-cuda", "llama.cpp-metal", "llama.cpp-rocm", "llama.cpp-vulkan", "llama.cpp-cpu", "mlx", "vllm"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    facts=st.sampled_from([DENSE, MOE]), device=machines, backend=backends, bandwidth=st.floats(1e9, 2e13),
+    more=st.floats(1.0, 4.0), users=st.integers(1, 300), context=st.integers(0, 200_000), year=st.floats(2022, 2030),
+)  # fmt: skip
+def test_more_bandwidth_is_never_slower_and_nothing_beats_the_ceiling(
+    facts, device, backend, bandwidth, more, users, context, year
+) -> None:
+    low, high = (
+        roofline(facts, b, backend=backend, device=device, users=users, context_tokens=context, year=year)
+        for b in (bandwidth, bandwidth * more)
+    )
+    assert low.user_tps is not None and high.user_tps is not None and low.ceiling_user_tps is not None
+    assert 0 < low.user_tps <= high.user_tps * (1 + 1e-9)
+    assert low.user_tps <= low.ceiling_user_tps * (1 + 1e-9)
+    assert low.output_tps == pytest.approx(users * low.user_tps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(device=machines, backend=backends, users=st.integers(1, 64), context=st.integers(0, 50_000))
+def test_more_users_and_more_context_never_make_one_user_faster(device, backend, users, context) -> None:
+    def speed(users: int, context: int) -> float:
+        return roofline(MOE, 500e9, backend=backend, device=device, users=users, context_tokens=context).user_tps or 0
+
+    here = speed(users, context)
+    assert speed(users + 1, context) <= here * (1 + 1e-9)
+    assert speed(users, context + 1000) <= here * (1 + 1e-9)
+
+
+def test_shipped_constants_are_those_of_physics() -> None:
+    known = constants()
+    assert 0.8 < known["stream.base"] <= 1.0  # a share of the datasheet's bandwidth
+    assert known["years.fall"] > 1.0  # software gets faster
+    assert known["layer.experts"] > 1.0  # a layer with experts starts more kernels
+    assert known["stream.inline_ecc"] < 1.0
+    assert all(value > 0 for value in known.values())
