@@ -140,6 +140,19 @@ def _unsized(name: str) -> str:
     return " ".join(re.sub(r"\b\d+gb\b", "", name).split())
 
 
+@cache
+def _by_name() -> tuple[dict[str, list[Hardware]], dict[str, list[Hardware]]]:
+    """Devices by their normalized names, whole and without a memory size in them."""
+    whole: dict[str, list[Hardware]] = {}
+    unsized: dict[str, list[Hardware]] = {}
+    for device in hardware():
+        names = {normalize(name) for name in device.match_names}
+        for table, keys in ((whole, names), (unsized, {_unsized(name) for name in names})):
+            for key in keys:
+                table.setdefault(key, []).append(device)
+    return whole, unsized
+
+
 def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | None = None) -> Hardware | None:
     """The catalogue's device for what NVML, sysctl or a driver reports, or None where nothing fits for certain.
 
@@ -149,9 +162,8 @@ def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | No
     wanted = normalize(device_name)
     if not wanted:
         return None
-    named = [d for d in hardware() if wanted in {normalize(n) for n in d.match_names}]
-    if not named:
-        named = [d for d in hardware() if _unsized(wanted) in {_unsized(normalize(n)) for n in d.match_names}]
+    whole, unsized = _by_name()
+    named = whole.get(wanted, []) or unsized.get(_unsized(wanted), [])
     if not named:
         return None
     if gpu_cores is not None:

@@ -36,8 +36,8 @@ def test_concurrency_bound_where_users_halve_each_other() -> None:
 
 
 def test_the_smallest_memory_that_holds_all_is_taken() -> None:
-    assert one("m2-ultra", [LLAMA_70B]).hardware.memory_bytes == 128 * GIB
-    assert one("m2-ultra", [LLAMA_8B]).hardware.memory_bytes == 64 * GIB
+    assert one("m2-ultra", [LLAMA_70B], context_tokens=4096).hardware.memory_bytes == 64 * GIB
+    assert one("m2-ultra", [LLAMA_70B], context_tokens=32768).hardware.memory_bytes == 128 * GIB
 
 
 def test_best_first_within_the_budget_and_nothing_projected() -> None:

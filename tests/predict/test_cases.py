@@ -15,10 +15,22 @@ from harness.predict.roofline import constants
 MEASURED = (configs_dir() / "reference" / "measured_train.csv").read_text(encoding="utf-8")
 COLUMNS = MEASURED.splitlines()[0]
 GOOD = {
-    "source_id": "T", "hardware": "RTX 4090", "memory_bandwidth_gbs": "1008", "devices": "1", "backend": "llama.cpp-cuda",
-    "model": "Llama 3 8B", "params_b": "8.03", "active_params_b": "8.03", "quant": "Q4_K_M", "model_size_gib": "4.58", "test": "tg512",
-    "context_depth": "0", "concurrency": "1", "tokens_per_s_kind": "decode per-user", "date": "2024-05",
-}  # fmt: skip
+    "source_id": "T",
+    "hardware": "RTX 4090",
+    "memory_bandwidth_gbs": "1008",
+    "devices": "1",
+    "backend": "llama.cpp-cuda",
+    "model": "Llama 3 8B",
+    "params_b": "8.03",
+    "active_params_b": "8.03",
+    "quant": "Q4_K_M",
+    "model_size_gib": "4.58",
+    "test": "tg512",
+    "context_depth": "0",
+    "concurrency": "1",
+    "tokens_per_s_kind": "decode per-user",
+    "date": "2024-05",
+}
 
 
 def answer(**changes: str) -> dict[str, str]:
@@ -95,7 +107,8 @@ def test_a_row_that_cannot_be_predicted_stays_blank_with_the_reason(changes: dic
 
 
 def test_one_bad_row_spoils_no_other_and_strange_text_survives() -> None:
-    text = f'{COLUMNS}\r\nx,"a, ""b""\nc",,=1+1,,1008,1,llama.cpp-cuda,,Llama 3 8B,8.03,8.03,Q4_0,4.3,tg128,0,1,1,decode per-user,,\u00fc\r\n,short\r\n'
+    odd = 'x,"a, ""b""\nc",,=1+1,,1008,1,llama.cpp-cuda,,Llama 3 8B,8.03,8.03,Q4_0,4.3,tg128,0,1,1,decode per-user,,\u00fc'
+    text = f"{COLUMNS}\r\n{odd}\r\n,short\r\n"
     rows = list(csv.DictReader(io.StringIO(predict_cases("\ufeff" + text))))
     assert rows[0]["source"] == 'a, "b"\nc' and rows[0]["hardware"] == "=1+1" and rows[0]["note"] == "\u00fc"
     assert rows[0]["pred_tokens_per_s"] and not rows[1]["pred_tokens_per_s"]

@@ -118,9 +118,18 @@ def test_the_simulator_knows_no_other_cost_than_bytes() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "platform"),
-    [("llama.cpp-cuda", "cuda"), ("llama.cpp-metal", "metal"), ("ds4-metal", "metal"), ("vllm-mlx", "mlx"), ("llama.cpp-rocm", "rocm"),
-     ("llama.cpp-vulkan", "vulkan"), ("vllm", "vllm"), ("SGLang", "vllm"), ("llama.cpp-cpu", "cpu")],
-)  # fmt: skip
+    [
+        ("llama.cpp-cuda", "cuda"),
+        ("llama.cpp-metal", "metal"),
+        ("ds4-metal", "metal"),
+        ("vllm-mlx", "mlx"),
+        ("llama.cpp-rocm", "rocm"),
+        ("llama.cpp-vulkan", "vulkan"),
+        ("vllm", "vllm"),
+        ("SGLang", "vllm"),
+        ("llama.cpp-cpu", "cpu"),
+    ],
+)
 def test_platforms(backend: str, platform: str) -> None:
     assert platform_of(backend) == platform
 
