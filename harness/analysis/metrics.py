@@ -70,7 +70,13 @@ METRICS = (
     Metric(
         "ceiling_tps", "read bandwidth / bytes that one decode step must read: no user can see more", "tokens/s", "case"
     ),
-    Metric("predicted_tps", "published rule: bandwidth / file size x 0.65, per user", "tokens/s", "case"),
+    Metric(
+        "predicted_tps",
+        "roofline: 1 / (time to stream the bytes + per layer + per user ...), per user; `rigbench predict` shows its terms",
+        "tokens/s",
+        "case",
+    ),
+    Metric("published_tps", "published rule: bandwidth / file size x 0.65, for one user", "tokens/s", "case"),
     Metric("mbu", "bytes that a decode step must read x steps per second (user_tps) / read bandwidth", "ratio", "case"),
     Metric("measured_over_predicted", "user_tps / predicted_tps", "ratio", "case"),
     Metric(

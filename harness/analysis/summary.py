@@ -17,6 +17,8 @@ from harness.telemetry.memory import device_memory
 
 ROUNDING = 0.005
 """Stamps are whole microseconds, so an engine at its ceiling may come out a hair above it."""
+PUBLISHED = "published"
+"""The rule of the published tables: kept beside the prediction, to show where it fails."""
 ESTIMATED = ("user_tps", "output_tps", "ttft_s", "tpot_s", "prefill_tps", "latency_s")
 
 
@@ -48,6 +50,7 @@ class Row:
     ceiling_tps: float | None
     predicted_tps: float | None
     predictor: str | None
+    published_tps: float | None
     measured_over_predicted: float | None
     mbu: float | None
     flags: tuple[str, ...]
@@ -60,11 +63,13 @@ class Row:
 
 def rows(document: RunDocument) -> list[Row]:
     """In the order in which the groups first ran."""
-    predictions = {prediction.group: prediction for prediction in document.predictions}
+    predictions: dict[str, dict[str, Prediction]] = {}
+    for prediction in document.predictions:
+        predictions.setdefault(prediction.group, {})[prediction.predictor] = prediction
     groups: dict[str, list[CaseResult]] = {}
     for result in document.cases:
         groups.setdefault(result.case.group, []).append(result)
-    return [_row(results, predictions.get(group), document) for group, results in groups.items()]
+    return [_row(results, predictions.get(group, {}), document) for group, results in groups.items()]
 
 
 def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
@@ -72,7 +77,7 @@ def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
     return tuple(asdict(row) for row in rows(document))
 
 
-def _row(results: Sequence[CaseResult], prediction: Prediction | None, document: RunDocument) -> Row:
+def _row(results: Sequence[CaseResult], predictions: dict[str, Prediction], document: RunDocument) -> Row:
     case = results[0].case
     measured = [result for result in results if result.requests]
     each = [case_metrics(result) for result in measured]
@@ -86,10 +91,11 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None, document:
         reasons["rss_peak_bytes"] = next(
             (r.host_memory.reason for r in measured if r.host_memory and r.host_memory.reason), "not read"
         )
+    published = predictions.get(PUBLISHED)
+    prediction = next((each for name, each in predictions.items() if name != PUBLISHED), published)
     power = power_of(results, document)
-    if power["joules_per_token"] is None:
-        reasons["joules_per_token"] = power.pop("reason") or "not read"
-    power.pop("reason", None)
+    if power.joules_per_token is None:
+        reasons["joules_per_token"] = power.reason or "not read"
     device_peaks = [memory.peak_bytes for result in measured for memory in device_memory(result.readings)]
     user_tps = middle["user_tps"]
     ceiling, predicted, mbu = _against(prediction, user_tps, reasons)
@@ -112,13 +118,23 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None, document:
         output_tokens=case.output_tokens,
         concurrency=case.concurrency,
         repetitions=len(measured),
-        **middle,
-        **power,
+        user_tps=user_tps,
+        output_tps=middle["output_tps"],
+        ttft_s=middle["ttft_s"],
+        tpot_s=middle["tpot_s"],
+        latency_s=middle["latency_s"],
+        prefill_tps=middle["prefill_tps"],
+        joules_per_token=power.joules_per_token,
+        joules_per_token_net=power.joules_per_token_net,
+        watts_mean=power.watts_mean,
+        watts_peak=power.watts_peak,
+        power_scope=power.scope,
         rss_peak_bytes=max(peaks, default=None),
         device_memory_peak_bytes=max(device_peaks, default=None),
         ceiling_tps=ceiling,
         predicted_tps=predicted,
         predictor=prediction.predictor if prediction else None,
+        published_tps=published.user_tps if published else None,
         measured_over_predicted=user_tps / predicted if user_tps and predicted else None,
         mbu=mbu,
         flags=tuple(evidence),
@@ -134,12 +150,24 @@ def _row(results: Sequence[CaseResult], prediction: Prediction | None, document:
     )
 
 
-def power_of(results: Sequence[CaseResult], document: RunDocument) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Energy and power of a group; None with the reason where nobody tells."""
+
+    joules_per_token: float | None
+    joules_per_token_net: float | None
+    watts_mean: float | None
+    watts_peak: float | None
+    scope: str | None
+    reason: str | None
+
+
+def power_of(results: Sequence[CaseResult], document: RunDocument) -> Power:
     """Energy per output token in the steady window, gross and net of idle, and watts; medians over the repetitions.
 
-    Of the widest scope that was measured and holds the engine's device; with the reason where there is none.
+    Of the widest scope that was measured and holds the engine's device.
     """
-    found: dict[str, list[float]] = {}
+    gross, net, mean, peak = [], [], [], []
     scope = reason = None
     for result in results:
         window = steady_window(result.requests, result.case.concurrency)
@@ -152,17 +180,15 @@ def power_of(results: Sequence[CaseResult], document: RunDocument) -> dict[str, 
             reason = (main.reason if main else None) or "no source tells the power of this device"
             continue
         scope = main.scope
-        values = {
-            "joules_per_token": energy.per_token(main.joules, window.tokens),
-            "joules_per_token_net": energy.per_token(main.net_joules, window.tokens),
-            "watts_mean": main.watts_mean,
-            "watts_peak": main.watts_peak,
-        }
-        for name, value in values.items():
-            if value is not None:
-                found.setdefault(name, []).append(value)
-    names = ("joules_per_token", "joules_per_token_net", "watts_mean", "watts_peak")
-    return {name: stats.median(found.get(name, [])) for name in names} | {"power_scope": scope, "reason": reason}
+        gross.append(energy.per_token(main.joules, window.tokens))
+        net.append(energy.per_token(main.net_joules, window.tokens))
+        mean.append(main.watts_mean)
+        peak.append(main.watts_peak)
+    return Power(_middle(gross), _middle(net), _middle(mean), _middle(peak), scope, reason)
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    return stats.median([value for value in values if value is not None])
 
 
 def _idle_energies(cases: Sequence[CaseResult], engine: int) -> tuple[energy.Energy, ...]:

@@ -34,7 +34,9 @@ def make_table(console: Console, columns: Sequence[str], left: int = 1) -> Table
     """A table whose first `left` columns are words and the rest figures."""
     table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i < left else "right", no_wrap=i >= left or not console.is_terminal)
+        table.add_column(
+            name, justify="left" if i < left else "right", no_wrap=i >= left or i == 0 or not console.is_terminal
+        )
     return table
 
 
@@ -59,19 +61,21 @@ def one(
     )
     if found is not None:
         console.print(f"memory: {found.answer}: {found.reason}")
-    table = make_table(console, ("predictor", "user t/s", "all t/s", "bytes a step", "formula"), left=1)
-    table.columns[-1].justify = "left"
+    table = make_table(console, ("predictor", "user t/s", "all t/s", "bytes a step"))
     for made in predictions:
-        what = made.formula if made.reason is None or made.user_tps is not None else f"- {made.reason}"
         table.add_row(
             made.predictor,
             units.rate_text(made.user_tps),
             units.rate_text(made.output_tps),
             units.bytes_text(made.bytes_per_step),
-            what,
         )
     console.print(table)
-    console.print(Text(f"inputs of {predictions[0].predictor}: {json.dumps(predictions[0].inputs)}", style="dim"))
+    for made in predictions:
+        missing = f" ({made.reason})" if made.user_tps is None else ""
+        console.print(Text(f"{made.predictor}: {made.formula}{missing}", style="dim"), soft_wrap=True)
+    console.print(
+        Text(f"inputs of {predictions[0].predictor}: {json.dumps(predictions[0].inputs)}", style="dim"), soft_wrap=True
+    )
     if predictions[0].reason and predictions[0].user_tps is not None:
         console.print(Text(predictions[0].reason, style="yellow"))
 

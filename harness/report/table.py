@@ -46,6 +46,7 @@ FOOTNOTES = (
     "user t/s: median over the requests of 1 / tpot, tpot = (last - first token) / (tokens - 1)",
     "all t/s: tokens in the steady window (all users decoding) / its length      TTFT: first token - submitted",
     "ceiling: memory bandwidth / bytes a decode step reads      MBU: bytes x steps per second / bandwidth",
+    "predicted: the roofline's answer for this machine and model (rigbench predict shows its terms)",
 )
 
 

@@ -19,7 +19,7 @@ from harness import __version__
 from harness.analysis.summary import summary
 from harness.clock import now_ns
 from harness.errors import InputError
-from harness.predict import predictors
+from harness.predict import catalog, predictors
 from harness.records import (
     SCHEMA_VERSION,
     Bandwidth,
@@ -269,7 +269,6 @@ class _CannotStart(_CaseFailed):
 
 def document(run: Run, *, complete: bool) -> RunDocument:
     """What there is, as a document without its id."""
-    results = [result for result, _ in run.done.values()]
     engines: list[EngineInfo] = []
     cases = []
     for result, info in run.done.values():
@@ -291,37 +290,56 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         models=tuple(facts.values()),
         bandwidth=tuple(run.bandwidths.values()),
         cases=tuple(sorted(cases, key=lambda case: case.order)),
-        predictions=_predictions(results, {r.case.id: i for r, i in run.done.values()}, facts, run.bandwidths),
+        predictions=_predictions(run, facts),
         complete=complete,
         telemetry=run.telemetry,
     )
     return replace(made, summary=summary(made))
 
 
-def _predictions(
-    results: list[CaseResult],
-    infos: dict[str, EngineInfo | None],
-    facts: dict[str, ModelFacts],
-    bandwidths: dict[str, Bandwidth],
-) -> tuple[Prediction, ...]:
-    """One for each case group: at the mean context of its decoding, on the bandwidth of the device that ran it."""
-    made: dict[str, Prediction] = {}
-    for result in results:
-        case, info = result.case, infos[result.case.id]
+def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ...]:
+    """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
+    device that ran it."""
+    made: dict[str, tuple[Prediction, ...]] = {}
+    for result, info in run.done.values():
+        case = result.case
         if case.group in made or case.model not in facts or info is None:
             continue
-        bandwidth = info.simulated_bandwidth_bytes_per_s
-        if bandwidth is None and info.device in bandwidths:
-            bandwidth = bandwidths[info.device].read_bytes_per_s
-        made[case.group] = predictors.published(
-            facts[case.model],
-            bandwidth,
-            users=case.concurrency,
-            context_tokens=case.prompt_tokens + case.output_tokens / 2,
-            kv_bits=info.kv_bits,
-            group=case.group,
-        )
-    return tuple(made.values())
+        found = run.bandwidths.get(info.device)
+        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
+        asked: dict[str, Any] = {
+            "users": case.concurrency,
+            "context_tokens": case.prompt_tokens + case.output_tokens / 2,
+            "kv_bits": info.kv_bits,
+            "group": case.group,
+        }
+        try:
+            roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
+        except InputError as error:  # a device of no known kind: the measurement stands without a prediction
+            roofline = replace(
+                predictors.ceiling(facts[case.model], bandwidth, **asked), user_tps=None, output_tps=None
+            )
+            roofline = replace(roofline, predictor="roofline", reason=str(error))
+        made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
+    return tuple(prediction for pair in made.values() for prediction in pair)
+
+
+def _roofline(
+    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: dict[str, Any]
+) -> Prediction:
+    found = run.bandwidths.get(info.device)
+    memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
+    known = [device for name in info.device_names if (device := catalog.match(name, memory)) is not None]
+    return predictors.roofline(
+        facts,
+        bandwidth,
+        backend=case.backend,
+        device_kind=info.device,
+        device=known[0] if known and info.device != "cpu" else None,
+        measured=found is not None and found.method == "measured",
+        cpu_cores=info.threads,
+        **asked,
+    )
 
 
 def results_from_journal(records: list[dict[str, Any]], path: Path) -> dict[str, tuple[CaseResult, EngineInfo | None]]:
