@@ -127,7 +127,7 @@ def main() -> int:
     print(f"\n{table(outcomes)}")
     if given.json:
         given.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
-    if given.rounds < 5:
+    if min((len(outcome.ours) for outcome in outcomes), default=0) < 5:
         print("fewer than 5 rounds: no verdict")
     return int(any(abs(outcome.ratio - 1) > limit_of(outcome) for outcome in outcomes))
 

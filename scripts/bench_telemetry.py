@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""What telemetry costs: the sampler's own CPU time, and `output_tps` of real llama.cpp with it against without it
+"""What telemetry costs: the sampler's own CPU time, and the decode rate of real llama.cpp with it against without it
 (ABBA).
 
-    python scripts/bench_telemetry.py [--pairs 20] [--tokens 256] [--replay RECORDED.json]
+    python scripts/bench_telemetry.py [--slices 80] [--replay RECORDED.json]
 
-One worker, one model (random weights of a 160 M llama, made at first use), threads = all cores, so that nothing is
-idle for the sampler to hide in. Cases follow each other as off on on off ...; each pair of neighbours gives one ratio
-on / off, so that what the machine does over minutes cancels. `--replay` adds recorded readings to the sources of this
-machine (a GPU's, say).
+One worker decodes all the time: one user, random weights of a 160 M llama (made at first use), threads = all cores,
+so that nothing is idle for the sampler to hide in. Meanwhile the sampler is switched off, on, on, off ... every
+second. Each slice has a rate of its own from the tokens stamped in it (gaps between the tokens of one request; the
+moment of switching is left out), and each pair of neighbours one ratio on / off, so that what the machine does over
+minutes cancels: whole runs with and without would differ by several percent on a shared machine, which hides the 0.5
+% that is looked for.
 """
 
 from __future__ import annotations
@@ -17,67 +19,135 @@ import os
 import random
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
-from harness.analysis.metrics import case_metrics
+from harness.clock import now_ns
 from harness.models.synthetic import ensure_synthetic
-from harness.records import Case, CaseResult, RequestRecord
+from harness.records import Case
 from harness.run.processes import WorkerProcess, find_python
 from harness.telemetry.replay import open_source
 from harness.telemetry.sampler import Sampler
 from harness.telemetry.source import Source, SourceOptions, open_sources
 
 SHAPE, QUANT = "llama-160m", "Q4_0"
-TIME_LIMIT_S = 300.0
+SLICE_S, SWITCHING_S, LEAD_S = 1.2, 0.2, 3.0
+TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of the decoding with the sampler on or off; the first SWITCHING_S are not in it."""
+
+    on: bool
+    start_ns: int
+    end_ns: int
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--slices", type=int, default=80, help="of 1.2 s each, an even number (default 80)")
     parser.add_argument("--replay", help="recorded readings that stand in for a device that is not here")
     given = parser.parse_args()
-
-    alone_s = 10.0
-    print(f"sampler alone for {alone_s:g} s: {told(sampled_alone(alone_s, given.replay))}")
+    count = given.slices // 2 * 2
     worker = WorkerProcess(find_python(None))
     try:
-        opened(worker)
-        one_case(worker, 32)  # warms up
-        rates: dict[bool, list[float]] = {False: [], True: []}
-        reports = []
-        for pair in range(given.pairs):
-            for on in (False, True) if pair % 2 == 0 else (True, False):
-                rate, report = measured(worker, given.tokens, on, given.replay)
-                rates[on].append(rate)
-                reports += [report] if report else []
+        path = ensure_synthetic(SHAPE, QUANT)
+        model = {"name": f"{SHAPE}-{QUANT}", "path": str(path), "format": "gguf"}
+        answer(
+            worker, {"do": "open", "backend": "llama_cpp", "model": model, "options": {"threads": os.cpu_count()}}, 120
+        )
+        switching = Switching(worker.pid, count, given.replay)
+        switching.start()
+        found = answer(worker, decode_for(count * SLICE_S + 2 * LEAD_S), count * SLICE_S + 300)
+        switching.join()
     finally:
         worker.close()
-    ratios = [on / off for on, off in zip(rates[True], rates[False], strict=True)]
+    rates = [slice_rate(found, each) for each in switching.slices]
+    pairs = [
+        (a, b) if first.on else (b, a)
+        for (first, a), (_, b) in zip(
+            list(zip(switching.slices, rates, strict=True))[::2],
+            list(zip(switching.slices, rates, strict=True))[1::2],
+            strict=True,
+        )
+        if a and b
+    ]
+    ratios = [on / off for on, off in pairs]
     low, high = interval(ratios)
-    print(f"sampler beside llama.cpp: {told(reports[-1])}")
-    shares = [each["sampler"]["cpu_share_of_a_core"] for each in reports]
-    print(f"sampler CPU: median {statistics.median(shares):.3%} of a core, worst {max(shares):.3%}")
-    print(f"output_tps off: median {statistics.median(rates[False]):.2f} tokens/s ({given.pairs} cases)")
-    print(f"output_tps on:  median {statistics.median(rates[True]):.2f} tokens/s")
+    shares = [report["sampler"]["cpu_share_of_a_core"] for report in switching.reports]
+    print(f"sampler in its last slice: {told(switching.reports[-1])}")
+    print(f"sampler CPU: median {statistics.median(shares):.3%} of a core, worst slice {max(shares):.3%}")
+    print(
+        f"decode, sampler off: median {statistics.median(off for _, off in pairs):.2f} tokens/s ({len(pairs)} slices)"
+    )
+    print(f"decode, sampler on:  median {statistics.median(on for on, _ in pairs):.2f} tokens/s")
     print(f"on / off: median of pairs {statistics.median(ratios):.4f}, 95 % interval {low:.4f} to {high:.4f}")
     return 0
 
 
-def sources(replay: str | None) -> list[Source]:
-    """This machine's sources at their default rates, and the recorded ones."""
-    return [*open_sources(SourceOptions()), *([open_source(replay)] if replay else [])]
+class Switching(threading.Thread):
+    """Switches the sampler off, on, on, off ... beside the decoding."""
+
+    def __init__(self, pid: int, count: int, replay: str | None) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.count, self.replay = pid, count, replay
+        self.slices: list[Slice] = []
+        self.reports: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        time.sleep(LEAD_S)
+        for index in range(self.count):
+            begin = now_ns()
+            on = index % 4 in (1, 2)
+            sampler = Sampler(self._sources()) if on else None
+            if sampler is not None:
+                sampler.watch(self.pid)
+                sampler.start()
+            end = begin + round(SLICE_S * 1e9)
+            time.sleep(max(0.0, (end - now_ns()) * 1e-9))
+            self.slices.append(Slice(on, begin + round(SWITCHING_S * 1e9), now_ns()))
+            if sampler is not None:
+                sampler.stop()
+                self.reports.append(sampler.report())
+
+    def _sources(self) -> list[Source]:
+        """This machine's sources at their default rates, and the recorded ones."""
+        return [*open_sources(SourceOptions()), *([open_source(self.replay)] if self.replay else [])]
 
 
-def sampled_alone(seconds: float, replay: str | None) -> dict[str, Any]:
-    sampler = Sampler(sources(replay)).start()
-    sampler.watch(os.getpid())
-    time.sleep(seconds)
-    sampler.stop()
-    return sampler.report()
+def decode_for(seconds: float) -> dict[str, Any]:
+    """The worker's command: one user, one request after the other for so long."""
+    case = Case("bench", "bench", "llama_cpp", SHAPE, "bench", "tokens", 16, TOKENS, 1, 1, 0, 1, duration_s=seconds)
+    warmup = {"max_rounds": 0, "output_tokens": 1, "prompt_tokens": 1, "tolerance": 0.03}
+    return {"do": "case", "case": asdict(case), "text": None, "warmup": warmup}
+
+
+def slice_rate(found: dict[str, Any], each: Slice) -> float | None:
+    """Tokens per second of the gaps between tokens of one request that lie in the slice."""
+    start, end = ((at - found["t0_ns"]) // 1000 for at in (each.start_ns, each.end_ns))
+    gaps = [
+        later - earlier
+        for request in found["requests"]
+        for earlier, later in pairwise(request["token_us"])
+        if start <= earlier and later <= end
+    ]
+    return len(gaps) / (sum(gaps) * 1e-6) if gaps else None
+
+
+def answer(worker: WorkerProcess, command: dict[str, Any], limit_s: float) -> dict[str, Any]:
+    worker.send(command)
+    deadline = time.monotonic() + limit_s
+    while True:
+        message = worker.receive(deadline)
+        if message["event"] == "error":
+            sys.exit(f"the worker says: {message['message']}")
+        if message["event"] != "phase":
+            return message
 
 
 def told(report: dict[str, Any]) -> str:
@@ -88,57 +158,7 @@ def told(report: dict[str, Any]) -> str:
         for each in report["sources"]
         if each["calls"]
     )
-    share = total["cpu_share_of_a_core"]
-    return f"{total['calls']} calls, {share:.3%} of a core, {total['late_ticks']} late ticks ({calls})"
-
-
-def opened(worker: WorkerProcess) -> None:
-    """Load the model."""
-    path = ensure_synthetic(SHAPE, QUANT)
-    model = {"name": f"{SHAPE}-{QUANT}", "path": str(path), "format": "gguf"}
-    answer(worker, {"do": "open", "backend": "llama_cpp", "model": model, "options": {"threads": os.cpu_count()}})
-
-
-def one_case(worker: WorkerProcess, tokens: int) -> float:
-    """Tokens per second of one request of `tokens` output tokens."""
-    case = Case("bench", "bench", "llama_cpp", SHAPE, "bench", "tokens", 32, tokens, 1, 1, 0, 1)
-    found = answer(
-        worker,
-        {
-            "do": "case",
-            "case": asdict(case),
-            "text": None,
-            "warmup": {"max_rounds": 0, "output_tokens": 1, "prompt_tokens": 1, "tolerance": 0.03},
-        },
-    )
-    requests = tuple(RequestRecord(**{**each, "token_us": tuple(each["token_us"])}) for each in found["requests"])
-    rate = case_metrics(CaseResult(case, 0, 0.0, requests=requests)).output_tps
-    if rate is None:
-        sys.exit("the case was too short to have a steady window: give more --tokens")
-    return rate
-
-
-def measured(worker: WorkerProcess, tokens: int, on: bool, replay: str | None) -> tuple[float, dict[str, Any] | None]:
-    """One case with the sampler or without, and the sampler's report."""
-    if not on:
-        return one_case(worker, tokens), None
-    sampler = Sampler(sources(replay))
-    sampler.watch(worker.pid)
-    sampler.start()
-    try:
-        return one_case(worker, tokens), sampler.report()
-    finally:
-        sampler.stop()
-
-
-def answer(worker: WorkerProcess, command: dict[str, Any]) -> dict[str, Any]:
-    worker.send(command)
-    while True:
-        message = worker.receive(time.monotonic() + TIME_LIMIT_S)
-        if message["event"] == "error":
-            sys.exit(f"the worker says: {message['message']}")
-        if message["event"] != "phase":
-            return message
+    return f"{total['calls']} calls, {total['late_ticks']} late ticks ({calls})"
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float]:

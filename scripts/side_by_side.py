@@ -57,17 +57,28 @@ class Outcome:
 
 
 def in_turn(comparisons: Sequence[Comparison], rounds: int) -> list[Outcome]:
-    """Measure each comparison `rounds` times, rounds outermost, the order within a pair turned about each round."""
+    """Measure each comparison `rounds` times, rounds outermost, the order within a pair turned about each round.
+
+    Ctrl-C ends it early, with the pairs that are whole.
+    """
     samples: list[tuple[list[float], list[float]]] = [([], []) for _ in comparisons]
-    for number in range(rounds):
-        for comparison, (ours, theirs) in zip(comparisons, samples, strict=True):
-            print(f"round {number + 1} of {rounds}: {comparison.name}", file=sys.stderr, flush=True)
-            pair = [(ours, comparison.ours), (theirs, comparison.theirs)]
-            for kept, measure in pair if number % 2 == 0 else reversed(pair):
-                kept.append(measure())
+    try:
+        for number in range(rounds):
+            for comparison, (ours, theirs) in zip(comparisons, samples, strict=True):
+                if number % 2:
+                    second, first = comparison.theirs(), comparison.ours()
+                else:
+                    first, second = comparison.ours(), comparison.theirs()
+                ours.append(first)
+                theirs.append(second)
+                place = f"round {number + 1} of {rounds}: {comparison.name}"
+                print(f"{place}: {first:.1f} against {second:.1f} {comparison.unit}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
     return [
         Outcome(comparison.name, comparison.unit, comparison.against, tuple(ours), tuple(theirs))
         for comparison, (ours, theirs) in zip(comparisons, samples, strict=True)
+        if ours
     ]
 
 

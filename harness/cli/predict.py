@@ -58,12 +58,12 @@ def predict(
     as_json: bool = JSON,
 ) -> None:
     """Predict tokens per second, show whether it fits, and say from what."""
-    from harness.cli import predict_tables
+    from harness.cli import predict_tables, published_tables
 
     if cases is not None:
         _cases(cases, out)
     elif published:
-        predict_tables.published_tables(as_json)
+        published_tables.cells(as_json)
     elif list_hardware:
         predict_tables.hardware_list(as_json)
     elif table:
@@ -106,11 +106,11 @@ def cost(
     as_json: bool = JSON,
 ) -> None:
     """Electricity of a year, a million tokens' cost, and when the machine has paid for itself against an API."""
-    from harness.cli import predict_tables
+    from harness.cli import predict_tables, published_tables
     from harness.predict import cost as money
 
     if published:
-        predict_tables.published_costs(as_json)
+        published_tables.costs(as_json)
         return
     source = "stated"
     if active_watts is None:
@@ -138,7 +138,9 @@ def cost(
         api_per_month=api or None,
     )
     predict_tables.cost_lines(
-        found, {"active_watts": active_watts, "from": source, "tokens_per_s": tokens_per_s}, as_json
+        found,
+        {"active_watts": active_watts, "from": source, "tokens_per_s": tokens_per_s and round(tokens_per_s, 1)},
+        as_json,
     )
 
 

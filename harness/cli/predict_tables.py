@@ -16,12 +16,12 @@ from rich.text import Text
 from harness import units
 from harness.errors import InputError
 from harness.models.catalog import shapes
-from harness.predict import cost, published
+from harness.predict import cost
 from harness.predict.advise import Advice, memory_text
 from harness.predict.catalog import GIB, Hardware, find, hardware
 from harness.predict.fit import Fit, fit, with_fit
 from harness.predict.named import catalogued_facts
-from harness.predict.predictors import active_bytes, roofline
+from harness.predict.predictors import roofline
 from harness.records import ModelFacts, Prediction
 from harness.report.table import output_console
 
@@ -134,7 +134,13 @@ def grid(
     console = output_console()
     console.print(Text(f"user t/s by the roofline, {quant}, {users} users, context {context}", style="bold"))
     mark = {"fits": "", "tight": "!", "offload": "*"}
-    widest = max(len(facts.name) for facts in models) + 2
+    if len(models) == 1 and console.is_terminal:
+        table = make_table(console, ("hardware", models[0].name))
+        for device, ((found, made),) in rows:
+            table.add_row(device.id, units.rate_text(made.user_tps) + mark.get(found.answer, ""))
+        console.print(table)
+        rows = []
+    widest = max(len(facts.name) for facts in models) + 4
     for block in _blocks(rows, console.width - widest) if console.is_terminal else [rows]:
         lines = [["model", *(device.id for device, _ in block)]]
         for i, facts in enumerate(models):
@@ -152,122 +158,16 @@ def grid(
 
 def _blocks(rows: list[Any], width: int) -> list[list[Any]]:
     """The devices in blocks that fit side by side."""
-    blocks: list[list[Any]] = [[]]
+    blocks: list[list[Any]] = [[]] if rows else []
     used = 0
     for row in rows:
-        needed = max(len(row[0].id), 6) + 2
+        needed = max(len(row[0].id), 6) + 3
         if blocks[-1] and used + needed > width:
             blocks.append([])
             used = 0
         blocks[-1].append(row)
         used += needed
     return blocks
-
-
-CATALOGUED = {"m3-ultra": "m3-ultra-80", "m4-pro": "m4-pro-20"}
-
-
-def published_tables(as_json: bool) -> None:
-    """Both published tables: printed and computed cells, and beside them what is really read and what the roofline says."""
-    cells = published.cells()
-    rows = []
-    for cell in cells:
-        machine, model = published.machines()[cell.hardware], published.models()[cell.model]
-        name = cell.hardware.removesuffix("x2") if machine.devices > 1 else cell.hardware
-        device = find(CATALOGUED.get(name, name))
-        facts = catalogued_facts(_model_id(model.id), published.MOE_QUANT)
-        tensor = machine.devices > 1
-        whole = machine.bandwidth_gbs * 1e9
-        fits = cell.computed is not None
-        read = active_bytes(facts, whole)
-        made = roofline(facts, whole / machine.devices, device=device, devices=machine.devices, tensor_parallel=tensor)
-        rows.append((cell, model, read.user_tps if fits else None, made.user_tps if fits else None))
-    if as_json:
-        say_json([{**asdict(cell), "active_bytes": active, "roofline": roof} for cell, _, active, roof in rows])
-        return
-    console = output_console()
-    columns = ("table", "model", "hardware", "published", "computed", "verdict", "active bytes", "roofline", "note")
-    table = make_table(console, columns, left=3)
-    table.columns[5].justify = table.columns[-1].justify = "left"
-    for cell, model, active, roofed in rows:
-        table.add_row(
-            cell.source,
-            model.name,
-            cell.hardware,
-            cell.published,
-            units.MISSING if cell.computed is None else f"{cell.computed:.2f}",
-            cell.verdict,
-            units.rate_text(active),
-            units.rate_text(roofed),
-            cell.note,
-        )
-    console.print(table)
-    counts = {
-        verdict: sum(cell.verdict == verdict for cell in cells) for verdict in dict.fromkeys(c.verdict for c in cells)
-    }
-    console.print(f"{len(cells)} cells: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    console.print(
-        Text("computed: bandwidth / file size x 0.65; active bytes: the same on what a step reads", style="dim")
-    )
-    for line in explanations():
-        console.print(Text(line), soft_wrap=True)
-
-
-def _model_id(name: str) -> str:
-    """'deepseek-r1-671b-q4_k_m' of the tables is 'deepseek-r1' of the catalogue."""
-    return name.removesuffix("-q4_k_m").replace("deepseek-r1-671b", "deepseek-r1")
-
-
-def explanations() -> list[str]:
-    """Where the published rule fails, with the figures that show it."""
-    lines = []
-    for name, model in published.models().items():
-        if model.kind != "moe":
-            continue
-        facts = catalogued_facts(_model_id(name), published.MOE_QUANT)
-        read = active_bytes(facts, 1e12).bytes_per_step or 1
-        lines.append(
-            f"{model.name}: a token goes through {facts.experts_used} of {facts.experts} experts and reads "
-            f"{units.bytes_text(read)} of {model.file_size_gb:g} GB, so the rule, which divides by the file, is "
-            f"{model.file_size_gb * 1e9 / read:.1f} times too low before anything else."
-        )
-    ultra = find("m3-ultra-80")
-    for row in published.measurements():
-        model_id = {"Qwen3 30B-A3B": "qwen3-30b-a3b", "DeepSeek R1 671B Q4": "deepseek-r1"}.get(row["model"])
-        if model_id is None or row["hardware"] not in ("m3-ultra", "m4-ultra (projected)"):
-            continue
-        device = ultra if row["hardware"] == "m3-ultra" else find("m4-ultra")
-        facts = catalogued_facts(model_id, published.MOE_QUANT)
-        made = roofline(
-            facts, device.bandwidth_bytes_per_s, device=device, users=int(row["concurrency"]), context_tokens=256
-        )
-        rule = device.bandwidth_bytes_per_s / facts.file_bytes * 0.65
-        users = f", {row['concurrency']} users" if row["concurrency"] != "1" else ""
-        lines.append(
-            f"{row['model']} on {device.name}{users}: quoted {row['tokens_per_s_per_user']} t/s; the rule says {rule:.1f}, "
-            f"the roofline {units.rate_text(made.user_tps)} ({row['note']})."
-        )
-    return lines
-
-
-def published_costs(as_json: bool) -> None:
-    """The published money figures beside what their own inputs give."""
-    rows = [(row, published.computed_cost(row)) for row in published.costs()]
-    if as_json:
-        say_json(
-            [
-                {**row, "computed": computed, "reproduces": published.same(row["value"], computed)}
-                for row, computed in rows
-            ]
-        )
-        return
-    console = output_console()
-    table = make_table(console, ("quantity", "unit", "published", "computed", "verdict", "inputs"), left=2)
-    table.columns[4].justify = table.columns[5].justify = "left"
-    for row, computed in rows:
-        verdict = "reproduces" if published.same(row["value"], computed) else "differs"
-        table.add_row(row["quantity"], row["unit"], row["value"], f"{computed:.2f}", verdict, row["inputs"])
-    console.print(table)
 
 
 def cost_lines(found: cost.Cost, inputs: dict[str, Any], as_json: bool) -> None:

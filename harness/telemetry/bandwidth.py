@@ -115,23 +115,34 @@ def rate(
     return bytes_each_pass * passes / ((max(end for _, end in times) - min(start for start, _ in times)) * 1e-9)
 
 
-def _samples(
-    pool: ThreadPoolExecutor, work: Callable[[int], object], threads: int, size: int, seconds: float, clock: Clock
-) -> tuple[float, ...]:
-    """Samples of at least 0.1 s each (so that starting threads costs nothing) for about `seconds`, never fewer than
-    3."""
-    first = rate(pool, work, threads, size, 1, clock)
-    passes = max(1, round(0.1 * first / size))
-    count = max(3, round(seconds * first / (size * passes)))
-    return tuple(rate(pool, work, threads, size, passes, clock) for _ in range(count))
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to look. Samples of 0.1 s make the starting of threads count for nothing."""
+
+    clock: Clock = now_ns
+    sample_s: float = 0.1
+
+    def samples(
+        self, pool: ThreadPoolExecutor, work: Callable[[int], object], threads: int, size: int, count: int
+    ) -> tuple[float, ...]:
+        """Up to `count` samples, 3 at least: fewer where the machine is busy with other things and each takes
+        longer."""
+        first = rate(pool, work, threads, size, 1, self.clock)
+        passes = max(1, round(self.sample_s * first / size))
+        end = self.clock() + round(2 * count * self.sample_s * 1e9)
+        found: list[float] = []
+        while len(found) < 3 or (len(found) < count and self.clock() < end):
+            found.append(rate(pool, work, threads, size, passes, self.clock))
+        return tuple(found)
 
 
-def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, clock: Clock = now_ns) -> Bandwidth:
+def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, pace: Pace | None = None) -> Bandwidth:
     """Read and copy bandwidth of the host's memory in bytes per second. Takes some 3 s on 2 cores, 10 s on 128.
 
     `read_bytes_per_s` and `copy_bytes_per_s` are the best samples; medians, sweep and kernel are in `detail`.
     """
     cores = cores or host.usable_cores()
+    pace = pace or Pace()
     cache_bytes = host.last_level_cache_bytes()
     size, said = array_size(host.available_memory_bytes(), cache_bytes)
     size = array_bytes or size
@@ -142,9 +153,9 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, clo
             return Bandwidth(
                 "cpu", None, reason=f"{size / 1e6:.0f} MB of memory could not be had; close other programs"
             )
-        sweep = read_sweep(array, pool, cores, clock)
+        sweep = read_sweep(array, pool, cores, pace)
         source, target = array[: array.size // 2], array[array.size // 2 : array.size // 2 * 2]
-        copies = _copy_samples(source, target, pool, sweep.best()[0], clock)
+        copies = _copy_samples(source, target, pool, sweep.best()[0], pace)
     threads, best = sweep.best()
     return Bandwidth(
         device="cpu",
@@ -163,21 +174,22 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, clo
     )
 
 
-def read_sweep(array: Array, pool: ThreadPoolExecutor, cores: int, clock: Clock = now_ns) -> Sweep:
+def read_sweep(array: Array, pool: ThreadPoolExecutor, cores: int, pace: Pace | None = None) -> Sweep:
     """The fastest kernel at all cores, then that kernel over the numbers of threads."""
+    pace = pace or Pace()
 
     def work(kernel: Kernel, threads: int) -> Callable[[int], object]:
         parts = np.array_split(array, threads)
         return lambda thread: kernel(parts[thread])
 
     trial = {
-        name: max(_samples(pool, work(kernel, cores), cores, array.nbytes, 0.0, clock))
+        name: max(pace.samples(pool, work(kernel, cores), cores, array.nbytes, 3))
         for name, kernel in READ_KERNELS.items()
     }
     name = max(trial, key=lambda each: trial[each])
     samples = {
-        threads: _samples(
-            pool, work(READ_KERNELS[name], threads), threads, array.nbytes, 1.0 if threads == cores else 0.3, clock
+        threads: pace.samples(
+            pool, work(READ_KERNELS[name], threads), threads, array.nbytes, 10 if threads == cores else 3
         )
         for threads in thread_counts(cores)
     }
@@ -185,10 +197,10 @@ def read_sweep(array: Array, pool: ThreadPoolExecutor, cores: int, clock: Clock 
 
 
 def _copy_samples(
-    source: Array, target: Array, pool: ThreadPoolExecutor, threads: int, clock: Clock
+    source: Array, target: Array, pool: ThreadPoolExecutor, threads: int, pace: Pace
 ) -> tuple[float, ...]:
     pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
-    return _samples(pool, lambda thread: np.copyto(*pairs[thread]), threads, source.nbytes + target.nbytes, 0.6, clock)
+    return pace.samples(pool, lambda thread: np.copyto(*pairs[thread]), threads, source.nbytes + target.nbytes, 6)
 
 
 def measure(device: str, python: str = sys.executable) -> Bandwidth:

@@ -48,13 +48,26 @@ def test_rate_spans_first_start_to_last_end() -> None:
         assert bandwidth.rate(pool, lambda _: None, 1, 500, 2, lambda: next(times)) == 500.0
 
 
+def test_a_busy_machine_gets_fewer_samples_not_a_longer_wait() -> None:
+    # The first pass takes 1 ms, so 100 passes make a sample of 0.1 s; then every sample takes 3 s on this clock.
+    now = [0]
+
+    def clock() -> int:
+        now[0] += 1_000_000 if now[0] <= 1_000_000 else 1_500_000_000
+        return now[0]
+
+    with ThreadPoolExecutor(1) as pool:
+        found = bandwidth.Pace(clock).samples(pool, lambda _: None, 1, 1000, 10)
+    assert len(found) == 3
+
+
 def test_a_kernel_that_reads_more_threads_is_found_best() -> None:
     sweep = bandwidth.Sweep("or", {1: (10.0, 12.0), 2: (20.0, 19.0), 4: (18.0, 19.5)})
     assert sweep.best() == (2, 20.0)
 
 
 def test_measure_reports_best_and_median_of_a_small_array() -> None:
-    found = bandwidth.measure_cpu(cores=2, array_bytes=16 << 20)
+    found = bandwidth.measure_cpu(cores=2, array_bytes=16 << 20, pace=bandwidth.Pace(sample_s=0.001))
     assert found.read_bytes_per_s is not None and found.copy_bytes_per_s is not None
     assert found.read_bytes_per_s >= found.detail["read_median_bytes_per_s"] > 1e8
     assert set(found.detail["read_best_bytes_per_s_by_threads"]) == {"1", "2"}

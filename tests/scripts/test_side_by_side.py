@@ -1,0 +1,97 @@
+"""The benchmarks of the harness itself: order of the pairs, the ratio, and what llama.cpp's tools print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    import importlib
+
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield importlib.import_module
+    for name in ("side_by_side", "llama_tools", "bench_parity", "bench_overhead"):
+        sys.modules.pop(name, None)
+
+
+def test_pairs_are_measured_in_turn(scripts: Callable[[str], ModuleType]) -> None:
+    side_by_side = scripts("side_by_side")
+    calls: list[str] = []
+    ours, theirs = iter([98.0, 99.0, 103.0]), iter([100.0, 100.0, 101.0])
+
+    def measure(name: str, values: Iterator[float]) -> Callable[[], float]:
+        return lambda: calls.append(name) or next(values)
+
+    pair = side_by_side.Comparison("decode", "t/s", "tool", measure("A", ours), measure("B", theirs))
+    (outcome,) = side_by_side.in_turn([pair], 3)
+    assert calls == ["A", "B", "B", "A", "A", "B"]
+    assert outcome.ratio == pytest.approx(0.99)  # medians 99 and 100
+    assert outcome.difference == -1.0
+    assert outcome.round_ratios == pytest.approx([0.98, 0.99, 103 / 101])
+
+
+def test_ctrl_c_keeps_the_whole_pairs(scripts: Callable[[str], ModuleType]) -> None:
+    side_by_side = scripts("side_by_side")
+
+    def stop() -> float:
+        raise KeyboardInterrupt
+
+    whole = side_by_side.Comparison("first", "t/s", "tool", lambda: 2.0, lambda: 4.0)
+    half = side_by_side.Comparison("second", "t/s", "tool", lambda: 2.0, stop)
+    (outcome,) = side_by_side.in_turn([whole, half], 5)
+    assert (outcome.name, outcome.ours, outcome.theirs) == ("first", (2.0,), (4.0,))
+
+
+def test_limits_and_verdicts(scripts: Callable[[str], ModuleType]) -> None:
+    side_by_side, bench_parity = scripts("side_by_side"), scripts("bench_parity")
+
+    def verdict(name: str, unit: str, ours: float) -> str:
+        outcome = side_by_side.Outcome(name, unit, "tool", (ours,), (100.0,))
+        return str(bench_parity.table([outcome]).splitlines()[-1].split("|")[-2].strip())
+
+    assert verdict("decode, 1 user", "user_tps", 98.1) == "ok"
+    assert verdict("decode, 1 user", "user_tps", 97.9) == "OUTSIDE"
+    assert verdict("decode, 1 user", "user_tps", 102.1) == "OUTSIDE"
+    assert verdict("decode, 8 users in all", "output_tps", 95.1) == "ok"
+    assert verdict("decode, 8 users in all", "output_tps", 94.9) == "OUTSIDE"
+    assert verdict("prefill of 512", "prefill_tps", 97.1) == "ok"
+    assert verdict("prefill of 512", "prefill_tps", 96.9) == "OUTSIDE"
+
+
+def test_what_the_tools_print(scripts: Callable[[str], ModuleType]) -> None:
+    llama_tools = scripts("llama_tools")
+    # As llama-bench of llama.cpp 0.5.0 wrote it, less the fields that are not read.
+    recorded = '[\n  {\n    "n_gen": 128,\n    "samples_ns": [ 630209000 ],\n    "samples_ts": [ 203.107 ]\n  }\n]'
+    assert llama_tools.parse_bench(recorded) == [203.107]
+    with pytest.raises(ValueError, match="one test was asked for and 0 came"):
+        llama_tools.parse_bench("[\n\n]")
+    line = {"n_kv_max": 2048, "pp": 128, "tg": 128, "pl": 8, "t_tg": 2.599, "speed_tg": 393.94693}
+    rows = llama_tools.parse_batched(f"\nggml_init: something\n{json.dumps(line)}\n\nllama_perf: load time\n")
+    assert rows == {8: line}
+
+
+def test_both_sides_run_with_the_same_flags(scripts: Callable[[str], ModuleType]) -> None:
+    import tomllib
+
+    side_by_side, llama_tools = scripts("side_by_side"), scripts("llama_tools")
+    flags = llama_tools.Flags(threads=2, flash_attn="on", type_k="q8_0", type_v="q8_0", kv_unified=True)
+    assert " ".join(flags.words()) == "-t 2 -b 2048 -ub 512 -fa on -ctk q8_0 -ctv q8_0"
+    suite = tomllib.loads(side_by_side.suite_text("C:\\m.gguf", flags, users=4, prompt=128, output=64))
+    assert suite["engine"][0]["model"] == "C:\\m.gguf"
+    options = suite["engine"][0]["options"]
+    assert (options["threads"], options["flash_attn"], options["type_k"], options["kv_unified"]) == (
+        2,
+        "on",
+        "q8_0",
+        True,
+    )
+    assert suite["load"]["concurrency"] == [4] and suite["load"]["requests_per_user"] == 1
