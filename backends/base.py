@@ -108,15 +108,21 @@ class EngineMemory:
 class ModelFile:
     """A model as a backend needs it. `path` is a file or folder, or None for a backend that needs no weights (`sim`).
 
-    `decode_weight_bytes` is what one decode step of one user reads of the weights; `kv_bytes_per_token` what it reads of
-    the KV cache per token of context (16-bit cache). Both are None where the model's facts are unknown.
+    The bytes are what a decode step reads: `dense_bytes` of weights whoever asks, of `expert_bytes` the share of
+    `experts_used` of `experts` per token, and of the cache (16 bit) per user `kv_bytes_per_token` for every token of context,
+    `kv_window_bytes_per_token` for the last `kv_window_tokens`. None where the model's facts are unknown.
     """
 
     name: str
     path: str | None
     format: str
-    decode_weight_bytes: int | None = None
+    dense_bytes: int | None = None
+    expert_bytes: int = 0
+    experts: int = 0
+    experts_used: int = 0
     kv_bytes_per_token: int | None = None
+    kv_window_bytes_per_token: int = 0
+    kv_window_tokens: int = 0
     context_limit: int | None = None
 
 

@@ -1,7 +1,8 @@
 """An engine that obeys the roofline exactly, so that every formula has a test with a known answer, on any machine.
 
-    t(decode step of N users) = (weight bytes + sum of each user's KV bytes) / bandwidth + step_overhead_s
-    t(prompt chunk)           = tokens / prefill_tps          (prompts one after the other, before any decoding)
+    t(decode step of N users) = (weight bytes(N) + sum of each user's KV bytes) / bandwidth + step_overhead_s
+    weight bytes(N)           = dense + experts x (1 - (1 - k/E)^N)    (k of E experts a token, users choose independently)
+    t(prompt chunk)           = tokens / prefill_tps                   (prompts one after the other, before any decoding)
 
 Its clock is virtual: a suite of hours runs in milliseconds, and its events are stamped with the instants that the formula
 gives. With `pace = "real"` it waits for each instant instead, for trying out live views, time limits and faults.
@@ -17,7 +18,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backends.base import IDLE, EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, Step, TokenEvent
 
@@ -59,18 +60,20 @@ class SimSession:
     """Prompts first come, first served; then all running requests decode together, a token each a step."""
 
     def __init__(self, model: ModelFile, options: SimOptions) -> None:
-        weights = options.weight_bytes if options.weight_bytes is not None else model.decode_weight_bytes
-        kv = options.kv_bytes_per_token if options.kv_bytes_per_token is not None else model.kv_bytes_per_token
+        if options.weight_bytes is not None:
+            model = replace(model, dense_bytes=options.weight_bytes, expert_bytes=0)
+        if options.kv_bytes_per_token is not None:
+            model = replace(model, kv_bytes_per_token=options.kv_bytes_per_token, kv_window_bytes_per_token=0)
         if options.fault == "load":
             raise EngineError("load", "the simulator was told to fail at loading")
-        if weights is None:
+        if model.dense_bytes is None:
             raise EngineError("options", f"the bytes of {model.name} are not known: set options.weight_bytes")
         if options.bandwidth_gb_per_s <= 0 or options.prefill_tps <= 0:
             raise EngineError("options", "bandwidth_gb_per_s and prefill_tps must be positive")
         if options.pace not in ("virtual", "real"):
             raise EngineError("options", f"pace = {options.pace!r}: choose virtual or real")
         self._options = options
-        self._weights, self._kv = weights, kv or 0
+        self._model = model
         self._bandwidth = options.bandwidth_gb_per_s * 1e9
         self._now = time.perf_counter_ns()
         self._waiting: deque[Request] = deque()
@@ -82,7 +85,7 @@ class SimSession:
             engine="sim",
             version="1",
             device="sim",
-            weights_bytes=weights,
+            weights_bytes=model.dense_bytes + model.expert_bytes,
             vocab_size=VOCABULARY,
             context_limit=options.context_limit or model.context_limit,
             simulated_bandwidth_bytes_per_s=self._bandwidth,
@@ -114,8 +117,9 @@ class SimSession:
         if not self._running:
             return IDLE
         chunk = self._options.tokens_per_chunk
-        kv_bytes = self._kv * sum(one.context for one in self._running)
-        self._advance(chunk * ((self._weights + kv_bytes) / self._bandwidth + self._options.step_overhead_s))
+        kv_bytes = sum(self._kv_bytes(one.context) for one in self._running)
+        weight_bytes = self._weight_bytes(len(self._running))
+        self._advance(chunk * ((weight_bytes + kv_bytes) / self._bandwidth + self._options.step_overhead_s))
         return self._emit(self._running, chunk)
 
     def _emit(self, requests: list[_Running], chunk: int) -> Step:
@@ -130,6 +134,16 @@ class SimSession:
             events.append(TokenEvent(one.request.id, count, one.owed == 0))
         self._running = [one for one in self._running if one.owed]
         return Step(self._now, events, any(event.finished for event in events), ids)
+
+    def _weight_bytes(self, users: int) -> float:
+        model = self._model
+        idle = (1 - model.experts_used / model.experts) ** users if model.experts else 0.0
+        return (model.dense_bytes or 0) + model.expert_bytes * (1 - idle)
+
+    def _kv_bytes(self, context: int) -> int:
+        model = self._model
+        windowed = model.kv_window_bytes_per_token * min(context, model.kv_window_tokens)
+        return (model.kv_bytes_per_token or 0) * context + windowed
 
     def _advance(self, seconds: float) -> None:
         self._now += round(seconds * 1e9)
@@ -149,8 +163,8 @@ class SimSession:
 
     def memory(self) -> EngineMemory:
         return EngineMemory(
-            weights_bytes=self._weights,
-            kv_cache_bytes=self._kv * self._context_tokens * self._users,
+            weights_bytes=self.info.weights_bytes,
+            kv_cache_bytes=self._kv_bytes(self._context_tokens) * self._users,
             compute_bytes=0,
         )
 

@@ -23,7 +23,7 @@ from harness.models import Progress, hub
 from harness.models.catalog import Location, Shape, nearest, shapes
 from harness.models.catalog import shape as catalogued
 from harness.models.folders import facts_from_safetensors
-from harness.models.footprint import facts_from_gguf, facts_from_shape, weight_bytes
+from harness.models.footprint import facts_from_gguf, facts_from_shape
 from harness.models.gguf import parts_of
 from harness.models.hashes import sha256_of
 from harness.models.synthetic import ensure_synthetic, synthetic_folder, synthetic_path
@@ -102,8 +102,13 @@ def _model_file(facts: ModelFacts, path: str | None) -> ModelFile:
         name=facts.name,
         path=path,
         format=facts.format if path else "shape",
-        decode_weight_bytes=round(weight_bytes(facts, 1)),
+        dense_bytes=facts.dense_bytes,
+        expert_bytes=facts.expert_bytes,
+        experts=facts.experts,
+        experts_used=facts.experts_used,
         kv_bytes_per_token=facts.kv_bytes_per_token,
+        kv_window_bytes_per_token=facts.kv_window_bytes_per_token,
+        kv_window_tokens=facts.kv_window_tokens,
         context_limit=facts.context_limit,
     )
 

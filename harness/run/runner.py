@@ -277,7 +277,9 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         cases.append(replace(result, engine=None if info is None else engines.index(info)))
     facts: dict[str, ModelFacts] = {}
     for job in run.plan.jobs:
-        facts[job.engine.model.facts.name] = job.engine.model.facts
+        found = job.engine.model.facts
+        if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
+            facts[found.name] = found
     made = RunDocument(
         schema_version=SCHEMA_VERSION,
         id="",

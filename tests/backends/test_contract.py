@@ -15,7 +15,7 @@ LENGTH = 24
 
 def model_for(name: str) -> ModelFile:
     if name == "sim":
-        return ModelFile("m", None, "shape", decode_weight_bytes=10**8, kv_bytes_per_token=10**4, context_limit=2048)
+        return ModelFile("m", None, "shape", dense_bytes=10**8, kv_bytes_per_token=10**4, context_limit=2048)
     pytest.importorskip("llama_cpp")
     from harness.models.synthetic import ensure_synthetic
 

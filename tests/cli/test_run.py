@@ -99,7 +99,17 @@ def test_a_run_leaves_a_document_that_shows_its_rows(suite: Callable[..., Path],
     path = done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
     rows = json.loads(rigbench("show", path, "--json", cwd=tmp_path).stdout)
     assert [row["concurrency"] for row in rows] == [1, 2]
-    wanted = {"backend", "model", "workload", "concurrency", "user_tps", "output_tps", "ttft_s", "tpot_s", "prefill_tps"}
+    wanted = {
+        "backend",
+        "model",
+        "workload",
+        "concurrency",
+        "user_tps",
+        "output_tps",
+        "ttft_s",
+        "tpot_s",
+        "prefill_tps",
+    }
     wanted |= {"rss_peak_bytes", "ceiling_tps", "predicted_tps", "mbu", "flags", "error"}
     assert wanted <= set(rows[0])
     # One user, no overhead: the simulator runs at its ceiling.
@@ -328,3 +338,15 @@ def test_help_and_version_come_without_heavy_imports(tmp_path: Path) -> None:
     )
     assert "Commands" in rigbench("--help", cwd=tmp_path).stdout
     assert rigbench("--version", cwd=tmp_path).stdout.startswith("rigbench 0.")
+
+
+@pytest.mark.parametrize("model", ["moe-small:Q4_K_M", "gemma-3-27b:Q4_K_M", "llama-3.3-70b:Q8_0"])
+def test_the_simulator_runs_at_the_ceiling_of_every_kind_of_model(
+    model: str, suite: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Experts that N users' tokens share and layers that look back a window only: bytes by the file's rules, on both sides."""
+    path = suite(prompt_tokens="1500", concurrency="[1, 4]", repetitions="1")
+    rows = result_of(rigbench("run", path, "-m", f"synthetic:{model}", cwd=tmp_path), tmp_path)["summary"]
+    alone, four = rows
+    assert alone["user_tps"] == pytest.approx(alone["ceiling_tps"], rel=0.005)
+    assert four["output_tps"] == pytest.approx(4 * four["ceiling_tps"], rel=0.005)

@@ -31,7 +31,7 @@ def test_a_synthetic_model_is_made_and_described(cache: Path) -> None:
     facts = facts_from_shape(shape("tiny"), "Q8_0")
     assert found.file.path == str(ensure_synthetic("tiny", "Q8_0"))
     assert (found.file.format, found.file.context_limit) == ("gguf", 2048)
-    assert found.file.decode_weight_bytes == facts.dense_bytes
+    assert found.file.dense_bytes == facts.dense_bytes
     assert found.file.kv_bytes_per_token == 2048
     assert found.facts.synthetic and found.facts.sha256_of == "file"
     assert found.facts.dense_bytes == facts.dense_bytes

@@ -8,7 +8,7 @@ from backends.base import IDLE, EngineError, ModelFile, Request, Step
 from backends.sim import SimOptions, SimSession
 from harness.worker import drive
 
-MODEL = ModelFile("m", None, "shape", decode_weight_bytes=1_000_000_000, kv_bytes_per_token=0)
+MODEL = ModelFile("m", None, "shape", dense_bytes=1_000_000_000, kv_bytes_per_token=0)
 
 
 def session(**options: object) -> SimSession:
