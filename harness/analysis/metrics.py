@@ -64,6 +64,12 @@ METRICS = (
         "case",
     ),
     Metric(
+        "phase_joules",
+        "energy of load, of prefill (first submission until all users decode) and of decode (the steady window)",
+        "J",
+        "case",
+    ),
+    Metric(
         "watts_mean", "mean power over the steady window, with its scope (board, package, soc, host, wall)", "W", "case"
     ),
     Metric("device_memory_peak_bytes", "largest reading of the device's used memory during the case", "bytes", "case"),

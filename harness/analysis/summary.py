@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.analysis import stats
-from harness.analysis.metrics import CaseMetrics, case_metrics, noise_flag, request_metrics, steady_window
-from harness.records import CaseResult, Prediction, RunDocument
+from harness.analysis.metrics import CaseMetrics, Window, case_metrics, noise_flag, request_metrics, steady_window
+from harness.records import CaseResult, PhaseMark, Prediction, RunDocument
 from harness.telemetry import energy
 from harness.telemetry.memory import device_memory
 
@@ -45,6 +45,7 @@ class Row:
     watts_mean: float | None
     watts_peak: float | None
     power_scope: str | None
+    phase_joules: dict[str, float | None]
     rss_peak_bytes: int | None
     device_memory_peak_bytes: int | None
     ceiling_tps: float | None
@@ -129,6 +130,7 @@ def _row(results: Sequence[CaseResult], predictions: dict[str, Prediction], docu
         watts_mean=power.watts_mean,
         watts_peak=power.watts_peak,
         power_scope=power.scope,
+        phase_joules=power.phase_joules,
         rss_peak_bytes=max(peaks, default=None),
         device_memory_peak_bytes=max(device_peaks, default=None),
         ceiling_tps=ceiling,
@@ -160,6 +162,7 @@ class Power:
     watts_peak: float | None
     scope: str | None
     reason: str | None
+    phase_joules: dict[str, float | None]
 
 
 def power_of(results: Sequence[CaseResult], document: RunDocument) -> Power:
@@ -168,6 +171,7 @@ def power_of(results: Sequence[CaseResult], document: RunDocument) -> Power:
     Of the widest scope that was measured and holds the engine's device.
     """
     gross, net, mean, peak = [], [], [], []
+    phases: dict[str, list[float | None]] = {}
     scope = reason = None
     for result in results:
         window = steady_window(result.requests, result.case.concurrency)
@@ -175,7 +179,11 @@ def power_of(results: Sequence[CaseResult], document: RunDocument) -> Power:
             continue
         idle = _idle_energies(document.cases, result.engine)
         energies = energy.gross_and_net(result.readings, window.start_us, window.end_us, idle)
-        main = energy.headline(energies, document.engines[result.engine].device)
+        device = document.engines[result.engine].device
+        for name, parts in energy.phase_energies(result.readings, _phases(result, window)).items():
+            whole = energy.headline(parts, device)
+            phases.setdefault(name, []).append(whole.joules if whole else None)
+        main = energy.headline(energies, device)
         if main is None or main.joules is None:
             reason = (main.reason if main else None) or "no source tells the power of this device"
             continue
@@ -184,7 +192,14 @@ def power_of(results: Sequence[CaseResult], document: RunDocument) -> Power:
         net.append(energy.per_token(main.net_joules, window.tokens))
         mean.append(main.watts_mean)
         peak.append(main.watts_peak)
-    return Power(_middle(gross), _middle(net), _middle(mean), _middle(peak), scope, reason)
+    joules = {name: _middle(values) for name, values in phases.items()}
+    return Power(_middle(gross), _middle(net), _middle(mean), _middle(peak), scope, reason, joules)
+
+
+def _phases(result: CaseResult, window: Window) -> list[PhaseMark]:
+    """Loading (in the case that follows it), prefill (until all users decode) and decode (the steady window)."""
+    loads = [mark for mark in result.phases if mark.name == "load"]
+    return [*loads, PhaseMark("prefill", 0, window.start_us), PhaseMark("decode", window.start_us, window.end_us)]
 
 
 def _middle(values: Sequence[float | None]) -> float | None:

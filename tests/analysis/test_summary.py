@@ -74,6 +74,9 @@ def test_energy_per_token_of_a_known_curve_gross_and_net() -> None:
     assert row.joules_per_token_net == pytest.approx(3.6, rel=0.001)
     assert (row.watts_mean, row.watts_peak) == (pytest.approx(200), pytest.approx(200))
     assert row.power_scope == "board"
+    # 599 steps of 20 ms at 200 W; the prompt took 0.1 s, too short for any sensor.
+    assert row.phase_joules["decode"] == pytest.approx(599 * 0.02 * 200, rel=0.001)
+    assert row.phase_joules["prefill"] is None
 
 
 def test_the_idle_window_of_the_first_case_serves_the_later_ones() -> None:

@@ -22,7 +22,7 @@ def row(**given: Any) -> Row:
         "intervals": {},
         "percentiles": {},
     }
-    return Row(**(values | {"reasons": {}} | given))
+    return Row(**(values | {"reasons": {}, "phase_joules": {}} | given))
 
 
 def printed(width: int, rows: list[Row], terminal: bool = True) -> str:
