@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import typer
 
+from harness.cli import progress
 from harness.cli.progress import say
 
 
@@ -96,8 +97,10 @@ def bandwidth(
 
 def watch(
     seconds: float = typer.Option(0, "--seconds", help="End after so long; 0: until Ctrl-C."),
-    wall_url: str | None = typer.Option(None, "--wall-url", help="Address of a wall meter (http://...)."),
-    wall_meter: str = typer.Option("shelly", "--wall-meter", help="shelly or tasmota."),
+    wall_url: str | None = progress.WALL_URL,
+    wall_meter: str = progress.WALL_METER,
+    wall_path: str | None = progress.WALL_PATH,
+    wall_unit: str = progress.WALL_UNIT,
 ) -> None:
     """Show live what every sensor says, or why it says nothing: for setting up a wall meter or permissions."""
     import sys
@@ -106,7 +109,9 @@ def watch(
     from harness.telemetry.sampler import Sampler
     from harness.telemetry.source import SourceOptions, open_sources
 
-    sampler = Sampler(open_sources(SourceOptions(wall_url=wall_url, wall_preset=wall_meter))).start()
+    sampler = Sampler(
+        open_sources(SourceOptions(wall_url=wall_url, wall_preset=wall_meter, wall_path=wall_path, wall_unit=wall_unit))
+    ).start()
     end = time.monotonic() + seconds if seconds else None
     try:
         if sys.stdout.isatty():

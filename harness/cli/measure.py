@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from harness.cli import progress
 from harness.cli.progress import Progress, Reporter, say
 from harness.errors import InputError
 
@@ -70,8 +71,11 @@ def run(
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the result."),
     resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
     telemetry: bool = typer.Option(True, "--telemetry/--no-telemetry", help="Read power, memory and clocks meanwhile."),
-    wall_url: str | None = typer.Option(None, "--wall-url", help="Address of a wall meter; used, and never stored."),
-    wall_meter: str = typer.Option("shelly", "--wall-meter", help="shelly or tasmota."),
+    wall_url: str | None = progress.WALL_URL,
+    wall_meter: str = progress.WALL_METER,
+    wall_path: str | None = progress.WALL_PATH,
+    wall_unit: str = progress.WALL_UNIT,
+    replay: str | None = typer.Option(None, "--replay", help="Take recorded readings from this file (for tests)."),
 ) -> None:
     """Run a suite live and leave a result document; its path is the last line: `result: PATH`."""
     from harness.documents import store
@@ -81,7 +85,16 @@ def run(
     from harness.telemetry.source import SourceOptions, open_sources
 
     processes.interrupt_on_terminate()
-    sources = open_sources(SourceOptions(telemetry=telemetry, wall_url=wall_url, wall_preset=wall_meter))
+    sources = open_sources(
+        SourceOptions(
+            telemetry=telemetry,
+            wall_url=wall_url,
+            wall_preset=wall_meter,
+            wall_path=wall_path,
+            wall_unit=wall_unit,
+            replay=replay,
+        )
+    )
     if resume is not None:
         work = _resumed(suite, resume, backend, model, python, option)
         folder = resume.parent.parent

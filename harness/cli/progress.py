@@ -11,6 +11,11 @@ from typing import Any
 
 import typer
 
+WALL_URL = typer.Option(None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored.")
+WALL_METER = typer.Option("shelly", "--wall-meter", help="shelly or tasmota.")
+WALL_PATH = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
+WALL_UNIT = typer.Option("W", "--wall-unit", help="The unit of that power: W, mW or kW.")
+
 
 def say(text: str) -> None:
     typer.echo(f"rigbench: {text}", err=True)

@@ -13,9 +13,8 @@ from harness.records import Flag, HostMemory, PhaseMark, Series
 from harness.telemetry import flags, host
 from harness.telemetry.memory import host_memory
 from harness.telemetry.sampler import Sampler
-from harness.telemetry.source import Source
+from harness.telemetry.source import Source, idle_seconds
 
-IDLE_S = 10.0
 RECENT_S = 1.5
 
 
@@ -35,6 +34,7 @@ class Meters:
         self, sources: Sequence[Source], settle_s: float, wait: Callable[[float], object] = time.sleep
     ) -> None:
         self._sampler = Sampler(sources) if sources else None
+        self._idle_s = idle_seconds(sources)
         self._settle_s = settle_s
         self._wait = wait
         self._peak_was_reset = False
@@ -50,20 +50,14 @@ class Meters:
         if self._sampler is not None:
             self._sampler.stop()
 
-    @property
-    def tells_power(self) -> bool:
-        """Whether any source can say what this machine draws."""
-        lanes = self._sampler.lanes if self._sampler is not None else []
-        return any(metric.readable and metric.unit in ("W", "J") for lane in lanes for metric in lane.source.metrics)
-
     def before_load(self, report: Callable[[str, dict[str, Any]], None]) -> None:
         """Idle power, before the model is loaded; nothing to wait for where nobody tells power."""
-        if self._sampler is None or not self.tells_power:
+        if self._sampler is None or not self._idle_s:
             return
-        report("idle", {"seconds": IDLE_S})
+        report("idle", {"seconds": self._idle_s})
         self._sampler.edge()
         start = now_ns()
-        self._wait(IDLE_S)
+        self._wait(self._idle_s)
         self._sampler.edge()
         self._idle_ns = (start, now_ns())
 
@@ -97,7 +91,7 @@ class Meters:
             marks.insert(0, PhaseMark("idle", (idle_start - t0_ns) // 1000, (idle_end - t0_ns) // 1000))
             start_ns, self._idle_ns = idle_start, None
         readings = self._sampler.window(t0_ns, start_ns, end_ns)
-        memory = host_memory(readings, pid, self._peak_was_reset)
+        memory = host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
         found = flags.flags(readings, marks, os.cpu_count() or 1)
         self._sampler.forget(end_ns)
         return Metered(memory, readings, found), tuple(marks)

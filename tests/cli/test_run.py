@@ -350,3 +350,29 @@ def test_the_simulator_runs_at_the_ceiling_of_every_kind_of_model(
     alone, four = rows
     assert alone["user_tps"] == pytest.approx(alone["ceiling_tps"], rel=0.005)
     assert four["output_tps"] == pytest.approx(4 * four["ceiling_tps"], rel=0.005)
+
+
+@pytest.mark.slow
+def test_energy_of_a_recorded_meter_arrives_in_the_rows(suite: Callable[..., Path], tmp_path: Path) -> None:
+    """The whole way: idle 50 W before loading, 150 W while the paced simulator runs at a known rate."""
+    # Idle power is read for 10.5 s before the load; the first case begins soon after.
+    times = list(range(0, 60_000_000, 100_000))
+    series = {
+        "name": "power",
+        "unit": "W",
+        "source": "nvml",
+        "api": "x",
+        "scope": "board",
+        "method": "sampled",
+        "status": "ok",
+    }
+    watts = [50.0 if at < 10_600_000 else 150.0 for at in times]
+    readings = [{**series, "reason": None, "device": "gpu0", "time_us": times, "values": watts}]
+    (tmp_path / "power.json").write_text(json.dumps({"readings": readings}))
+    path = suite(REAL_TIME, concurrency="[1]", repetitions="1", output_tokens="800")
+    done = rigbench("run", path, "--replay", tmp_path / "power.json", cwd=tmp_path)
+    (row,) = result_of(done, tmp_path)["summary"]
+    assert row["power_scope"] == "board"
+    assert row["joules_per_token"] == pytest.approx(150 / row["output_tps"], rel=0.02)
+    assert row["joules_per_token_net"] == pytest.approx(100 / row["output_tps"], rel=0.05)
+    assert row["watts_peak"] == pytest.approx(150)
