@@ -17,6 +17,7 @@ import ctypes
 import heapq
 import os
 import re
+import socket
 import sys
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from typing import Any
 from backends.base import IDLE, EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, Step, TokenEvent
 
 INSTALL = "pip install 'rigbench[llama-cpp]'"
+RPC_CONNECT_S = 5.0
 LOG_LINES = 5000
 """Enough for all that loading a model and making a context print, buffer sizes among it."""
 LOG_LEVEL_DEBUG, LOG_LEVEL_CONTINUED = 4, 5
@@ -191,12 +193,24 @@ def _add_rpc_servers(servers: tuple[str, ...]) -> None:
     add_server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
     ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
     for server in servers:
+        _assert_answers(server)
         added = add_server(server.encode())
         if not added:
-            raise EngineError(
-                "options", f"no llama.cpp RPC server answers at {server}; start one there with rpc-server"
-            )
+            raise EngineError("options", f"llama.cpp's RPC server at {server} gives no devices")
         ggml.ggml_backend_register(added)
+
+
+def _assert_answers(server: str) -> None:
+    """llama.cpp ends the whole process over an address that it cannot parse or reach."""
+    host, colon, port = server.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise EngineError("options", f"rpc_servers: {server!r} is no host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=RPC_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(
+            "options", f"no llama.cpp RPC server answers at {server} ({error}); start one there with rpc-server"
+        ) from None
 
 
 def _choice(option: str, value: str, choices: dict[str, int]) -> int:

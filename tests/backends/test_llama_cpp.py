@@ -111,6 +111,7 @@ def test_the_cache_type_shows_in_the_engines_own_account() -> None:
         ({"split_mode": "half"}, "split_mode = 'half'"),
         ({"mmap": "perhaps"}, "mmap = 'perhaps'"),
         ({"rpc_servers": ("127.0.0.1:1",)}, "RPC"),
+        ({"rpc_servers": ("gpu-box",)}, "RPC|'gpu-box' is no host:port"),
         ({"tensor_split": tuple([1.0] * 1000)}, "tensor_split has 1000 parts"),
     ],
 )
