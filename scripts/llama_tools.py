@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,8 @@ from pathlib import Path
 from harness.paths import cache_dir
 
 TOOLS = ("llama-bench", "llama-batched-bench")
+REPETITIONS = 5
+"""Of one case within a measurement, in rigbench and llama-bench alike; llama-batched-bench knows none."""
 
 CMAKE_LISTS = """\
 cmake_minimum_required(VERSION 3.21)
@@ -216,9 +219,24 @@ def parse_batched(text: str) -> dict[int, dict[str, float]]:
 
 
 def bench_tps(tools: Tools, model: Path, flags: Flags, *, prompt: int = 0, output: int = 0, depth: int = 0) -> float:
-    """llama-bench once: tokens/s of `prompt` tokens of prefill or `output` tokens of decode, `depth` tokens deep."""
-    words = ["-m", model, "-p", prompt, "-n", output, "-d", depth, "-r", 1, "-ngl", flags.n_gpu_layers, "-o", "json"]
-    return parse_bench(run_tool(tools, [tools.bench, *map(str, words), *flags.words()]))[0]
+    """llama-bench: the median tokens/s of `prompt` tokens of prefill or `output` tokens of decode, `depth` tokens deep."""
+    words = [
+        "-m",
+        model,
+        "-p",
+        prompt,
+        "-n",
+        output,
+        "-d",
+        depth,
+        "-r",
+        REPETITIONS,
+        "-ngl",
+        flags.n_gpu_layers,
+        "-o",
+        "json",
+    ]
+    return statistics.median(parse_bench(run_tool(tools, [tools.bench, *map(str, words), *flags.words()])))
 
 
 def batched_tps(tools: Tools, model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> float:

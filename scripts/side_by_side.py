@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_tools import Flags, fail
+from llama_tools import REPETITIONS, Flags, fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ version = "1"
 about = "One case, to lay beside llama.cpp's own tools."
 [load]
 concurrency = [{users}]
-repetitions = 1
+repetitions = {REPETITIONS}
 requests_per_user = 1
 [warmup]
 prompt_tokens = {prompt}
