@@ -189,6 +189,6 @@ class Backend(Protocol):
         """Load `model`. Raises EngineError("load", ...) with one clear sentence."""
         ...
 
-    def probe(self) -> Probe:
-        """Usable here? Cheap, and never raises."""
+    def probe(self, options: Any = None) -> Probe:
+        """Usable here, with these `Options` (None: the defaults)? Cheap, and never raises."""
         ...

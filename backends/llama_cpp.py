@@ -550,14 +550,15 @@ class LlamaCppBackend:
     def open(self, model: ModelFile, options: LlamaCppOptions) -> LlamaCppSession:
         return LlamaCppSession(model, options)
 
-    def probe(self) -> Probe:
+    def probe(self, options: LlamaCppOptions | None = None) -> Probe:
         try:
             lib = _bindings()
             import llama_cpp
 
             devices = _ggml_device_names(lib)
             texts = tuple(f"{name}: {text}" for name, text, _ in devices)
-            return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", _device_kind(devices), texts)
+            device = "cpu" if options and options.n_gpu_layers == 0 else _device_kind(devices)
+            return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", device, texts)
         except EngineError as error:
             return Probe(False, reason=str(error), mend=INSTALL)
 

@@ -183,7 +183,7 @@ class SimBackend:
     def open(self, model: ModelFile, options: SimOptions) -> SimSession:
         return SimSession(model, options)
 
-    def probe(self) -> Probe:
+    def probe(self, options: SimOptions | None = None) -> Probe:
         return Probe(True, "1", "sim", ("a simulated machine",))
 
 

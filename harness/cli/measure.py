@@ -29,6 +29,12 @@ MODEL = typer.Option(
     None, "--model", "-m", help="Run the suite on this model: a file, synthetic:SHAPE:QUANT, or a catalogued name."
 )
 PYTHON = typer.Option(None, "--python", help="The Python interpreter that has the engine.")
+SERVER = typer.Option(
+    None,
+    "--server",
+    "-s",
+    help="Measure a running server: ollama, lmstudio, llama-server, vllm, mlx … or its http://HOST:PORT.",
+)
 OPTION = typer.Option([], "--option", "-O", help="An option of the backend: -O threads=4. May be repeated.")
 
 
@@ -43,10 +49,12 @@ def plan(
     backend: str | None = BACKEND,
     model: str | None = MODEL,
     python: str | None = PYTHON,
+    server: str | None = SERVER,
     option: list[str] = OPTION,
     as_json: bool = typer.Option(False, "--json", help="As JSON."),
 ) -> None:
     """Show what a suite would do here: its cases, what is skipped and why, estimated time and memory."""
+    backend, option = _behind(server, backend, option)
     planned = _planned(suite, backend, model, python, option, fetch=False)[1]
     if as_json:
         content = {
@@ -67,6 +75,7 @@ def run(
     backend: str | None = BACKEND,
     model: str | None = MODEL,
     python: str | None = PYTHON,
+    server: str | None = SERVER,
     option: list[str] = OPTION,
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the result."),
     resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
@@ -95,6 +104,7 @@ def run(
             replay=replay,
         )
     )
+    backend, option = _behind(server, backend, option)
     if resume is not None:
         work = _resumed(suite, resume, backend, model, python, option)
         folder = resume.parent.parent
@@ -167,6 +177,15 @@ def _prepared(suite: Any, parts: list[Any], *, fetch: bool) -> tuple[Any, Plan, 
     return suite, make_plan(suite, found), machine, bandwidths, parts
 
 
+def _behind(server: str | None, backend: str | None, option: list[str]) -> tuple[str | None, list[str]]:
+    """Backend and options with what `--server` stands for."""
+    if server is None:
+        return backend, option
+    if backend not in (None, "openai_http"):
+        raise InputError(f"--server is measured by the backend openai_http, not by {backend}: leave --backend out")
+    return "openai_http", [f"{'base_url' if '://' in server else 'server'}={server}", *option]
+
+
 def _key_value(text: str) -> tuple[str, Any]:
     """`threads=4` -> ("threads", 4); a value that is no JSON is a string."""
     name, sign, value = text.partition("=")
@@ -195,7 +214,7 @@ def _started(
         "machine": machine.id,
         "suite": {**suite.model_dump(mode="json"), "engine": []},
         "engines": [part.model_dump(mode="json") for part in parts],
-        "models": {job.engine.model.facts.name: job.engine.model.facts.sha256 for job in planned.jobs},
+        "models": {job.engine.model.name: job.engine.model.sha256 for job in planned.jobs},
     }
     journal = journals.create(path, header)
     _print_plan_to_stderr(planned)
@@ -225,7 +244,7 @@ def _resumed(
     _, planned, machine, bandwidths, _ = _prepared(suite, parts, fetch=True)
     if machine.id != header["machine"]:
         raise InputError(f"{path} was begun on another machine ({header['machine']}); this one is {machine.id}")
-    models = {job.engine.model.facts.name: job.engine.model.facts.sha256 for job in planned.jobs}
+    models = {job.engine.model.name: job.engine.model.sha256 for job in planned.jobs}
     changed = [key for key, value in header["models"].items() if models.get(key) != value]
     if changed:
         raise InputError(
@@ -250,7 +269,7 @@ def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
 
     if not brief:
         for job in planned.jobs:
-            console.print(f"{job.engine.model.facts.name} on {job.engine.backend}", style="bold")
+            console.print(f"{job.engine.model.name} on {job.engine.backend}", style="bold")
             groups: dict[str, int] = {}
             for case in job.cases:
                 tokens = f"{case.prompt_tokens} prompt + {case.output_tokens} output tokens"

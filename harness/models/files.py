@@ -4,6 +4,7 @@
     synthetic:SHAPE:QUANT    random weights of a catalogued shape, made when first used (synthetic:llama-1.5b:Q4_K_M)
     hf:OWNER/REPO/FILE.gguf  one file from a hub; hf:OWNER/REPO a folder of safetensors
     ID or ID:QUANT           a model of the catalogue, from the repository that it names (qwen3-30b-a3b:Q4_K_M)
+    remote:NAME              whatever a server calls NAME: of its size nothing is known, so nothing is predicted
 
 A backend that needs no file (format `shape`) gets the facts of `synthetic:` and catalogue models without any being made.
 
@@ -39,10 +40,18 @@ _DEFAULT_QUANT = "Q4_K_M"
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A model's facts, and what a backend is given to open."""
+    """A model's facts (None where a server alone knows them), and what a backend is given to open."""
 
-    facts: ModelFacts
+    facts: ModelFacts | None
     file: ModelFile
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def sha256(self) -> str | None:
+        return self.facts.sha256 if self.facts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,8 @@ def resolve(
         )
     if kind == "synthetic":
         return _synthetic(rest, spec, formats, progress, fetch)
+    if kind == "remote":
+        return _remote(rest, spec, formats)
     if kind == "hf":
         return _opened(_from_hub(rest, spec, progress, fetch), formats)
     if _is_path(spec):
@@ -115,6 +126,14 @@ def _model_file(facts: ModelFacts, path: str | None) -> ModelFile:
 
 def _from_facts(facts: ModelFacts) -> ResolvedModel:
     return ResolvedModel(facts, _model_file(facts, None))
+
+
+def _remote(name: str, spec: str, formats: tuple[str, ...]) -> ResolvedModel:
+    if not name:
+        raise InputError(f"{spec!r} names no model; write remote:NAME as the server calls it.")
+    if "remote" not in formats:
+        raise InputError(f"{spec}: this backend opens {' and '.join(formats)}, not a model behind a server.")
+    return ResolvedModel(None, ModelFile(name, None, "remote"))
 
 
 def _synthetic(rest: str, spec: str, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:

@@ -45,11 +45,11 @@ def chosen_engines(
     return chosen
 
 
-def probe(backend: str, python: str) -> Probe:
+def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:
     """Ask `backend` in the interpreter `python`, in a process of its own: importing an engine may take seconds, or crash."""
     worker = WorkerProcess(python)
     try:
-        worker.send({"do": "probe", "backend": backend})
+        worker.send({"do": "probe", "backend": backend, "options": options or {}})
         answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
     except WorkerGone as gone:
         last = worker.log_tail()[-1:]
@@ -140,7 +140,7 @@ def resolve(
     """Engines ready to plan, and the bandwidth by device. InputError or UnavailableError with the mend for what cannot be used."""
     engines: list[Engine] = []
     bandwidths: dict[str, Bandwidth] = {}
-    probes: dict[tuple[str, str], Probe] = {}
+    probes: dict[str, Probe] = {}
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
         if part.backend not in backends.registry():
@@ -150,15 +150,14 @@ def resolve(
         backend = backends.load(part.backend)
         check_options(backend, part.options, where)
         python = find_python(part.python)
-        found = probes.get((part.backend, python)) or probe(part.backend, python)
-        probes[part.backend, python] = found
+        asked = json.dumps([part.backend, python, part.options], sort_keys=True)
+        found = probes.get(asked) or probe(part.backend, python, part.options)
+        probes[asked] = found
         if not found.usable:
             raise UnavailableError(
                 f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
             )
         device = found.device or "cpu"
-        if part.options.get("n_gpu_layers") == 0:
-            device = "cpu"
         names = [text.partition(": ")[2] or text for text in found.devices]
         if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
             bandwidths[device] = bandwidth
@@ -166,7 +165,7 @@ def resolve(
         formats = backend.model_formats if fetch else (*backend.model_formats, "shape")
         model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
         limit = None
-        if device != "sim":
+        if device not in ("sim", "remote"):
             limit = psutil.virtual_memory().total + sum(
                 gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal"
             )

@@ -156,7 +156,8 @@ class _JobRun:
     def _start(self) -> None:
         """A fresh worker with the model loaded."""
         engine = self._job.engine
-        limit_s = self._run.suite.load.case_time_limit_s + engine.model.facts.file_bytes / LOAD_SLOWEST_BYTES_PER_S
+        size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
+        limit_s = self._run.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
         self._run.report("load", {"job": self._job})
         if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
             self._meters.before_load(self._run.report)
@@ -278,6 +279,8 @@ def document(run: Run, *, complete: bool) -> RunDocument:
     facts: dict[str, ModelFacts] = {}
     for job in run.plan.jobs:
         found = job.engine.model.facts
+        if found is None:
+            continue
         if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
             facts[found.name] = found
     made = RunDocument(

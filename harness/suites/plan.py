@@ -82,17 +82,18 @@ def make_plan(suite: Suite, engines: Sequence[Engine]) -> Plan:
             for workload in suite.workload:
                 for users in workload.concurrency or suite.load.concurrency:
                     case = _case(suite, engine, label, workload, users, repetition)
-                    needed = _memory_bytes(facts, case)
+                    needed = None if facts is None else _memory_bytes(facts, case)
                     reason = _why_not(engine, case, needed)
                     if reason is None:
                         cases.append(case)
-                        memory.append(needed)
+                        if needed is not None:
+                            memory.append(needed)
                         seconds.append(_seconds(suite, engine, case))
                     elif repetition == 0:
                         skipped.append(Skipped(case, reason))
         if cases:
             jobs.append(Job(engine, tuple(cases)))
-            seconds.append(facts.file_bytes / LOAD_BYTES_PER_S + 2)
+            seconds.append(None if facts is None else facts.file_bytes / LOAD_BYTES_PER_S + 2)
     if not jobs:
         raise InputError(f"nothing of suite {suite.name!r} can run here: {skipped[0].reason}")
     known = [value for value in seconds if value is not None]
@@ -106,7 +107,7 @@ def make_plan(suite: Suite, engines: Sequence[Engine]) -> Plan:
 
 def _labels(engines: Sequence[Engine]) -> list[str]:
     """`backend/model` for case ids, with the options that differ where the same pair occurs twice."""
-    pairs = [(engine.backend, engine.model.facts.name) for engine in engines]
+    pairs = [(engine.backend, engine.model.name) for engine in engines]
     labels = []
     for engine, pair in zip(engines, pairs, strict=True):
         label = "/".join(pair)
@@ -132,7 +133,7 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
         id=f"{group}/r{repetition}",
         group=group,
         backend=engine.backend,
-        model=engine.model.facts.name,
+        model=engine.model.name,
         workload=workload.name,
         workload_kind=workload.kind,
         prompt_tokens=workload.prompt_tokens,
@@ -146,16 +147,16 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
     )
 
 
-def _why_not(engine: Engine, case: Case, needed_bytes: float) -> str | None:
+def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | None:
     facts = engine.model.facts
     context = case.prompt_tokens + case.output_tokens
-    if facts.context_limit and context > facts.context_limit:
+    if facts is not None and facts.context_limit and context > facts.context_limit:
         return (
             f"{case.prompt_tokens} prompt + {case.output_tokens} output tokens are more than the context of "
             f"{facts.context_limit} tokens that {facts.name} has"
         )
     limit = engine.memory_limit_bytes
-    if limit is not None and needed_bytes > limit:
+    if limit is not None and needed_bytes is not None and needed_bytes > limit:
         return f"{case.concurrency} users need about {needed_bytes / 1e9:.1f} GB; this machine has {limit / 1e9:.1f} GB"
     return None
 
@@ -169,9 +170,9 @@ def _seconds(suite: Suite, engine: Engine, case: Case) -> float | None:
     """Warm-up (about four rounds) and the measured requests, prompts and decoding one after the other."""
     if engine.device == "sim":
         return 0.05
-    if engine.bandwidth_bytes_per_s is None:
-        return None
     facts, users = engine.model.facts, case.concurrency
+    if engine.bandwidth_bytes_per_s is None or facts is None:
+        return None
     rate = engine.bandwidth_bytes_per_s * ASSUMED_EFFICIENCY
     alone = weight_bytes(facts, 1) / rate
     prefill_tps = ASSUMED_PREFILL_GAIN.get(engine.device, ASSUMED_PREFILL_GAIN_GPU) / alone

@@ -5,7 +5,7 @@ it takes `harness` and `backends` from its own place and nothing else: the paren
 
     {"do": "open", "backend": "sim", "model": {...}, "options": {...}}         -> {"event": "opened", ...}
     {"do": "case", "case": {...}, "text": null, "warmup": {...}}               -> {"event": "phase", ...}* {"event": "case", ...}
-    {"do": "probe", "backend": "sim"}                                          -> {"event": "probe", ...}
+    {"do": "probe", "backend": "sim", "options": {...}}                        -> {"event": "probe", ...}
     {"do": "close"} or the end of stdin (the parent is gone)                   -> the worker ends
 Anything that fails answers {"event": "error", "kind": ..., "message": ..., "log": [...]}.
 """
@@ -63,7 +63,8 @@ class Worker:
         self._session: Session | None = None
 
     def probe(self, command: Message) -> None:
-        probe = backends.load(command["backend"]).probe()
+        backend = backends.load(command["backend"])
+        probe = backend.probe(make_options(backend.Options, command["options"]))
         self._send({"event": "probe", **asdict(probe), "python": sys.version.split()[0]})
 
     def open(self, command: Message) -> None:
