@@ -1,127 +1,218 @@
-"""One contract, every backend: the same cases over the simulator and over the real llama.cpp with a small synthetic model."""
+"""One contract, every engine, spoken as a run speaks it: through the worker, in the interpreter that has the engine.
 
+The simulator and llama.cpp always; MLX, vLLM and two real servers where `scripts/test --all` has made their environments.
+"""
+
+from __future__ import annotations
+
+import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from environments import engine_python
 
 import backends
-from backends.base import Backend, EngineError, ModelFile, Request, Session
-from harness.worker import drive
+from harness.models import files
+from harness.records import Case
+from harness.run.processes import WorkerProcess
 
-LENGTH = 24
-
-
-def model_for(name: str) -> ModelFile:
-    if name == "sim":
-        return ModelFile("m", None, "shape", dense_bytes=10**8, kv_bytes_per_token=10**4, context_limit=2048)
-    pytest.importorskip("llama_cpp")
-    from harness.models.synthetic import ensure_synthetic
-
-    return ModelFile("tiny", str(ensure_synthetic("tiny", "Q8_0")), "gguf", context_limit=2048)
-
-
-@pytest.fixture(params=["sim", "llama_cpp"], scope="module")
-def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Backend, Session]]:
-    backend = backends.load(request.param)
-    session = backend.open(model_for(request.param), backend.Options())
-    yield backend, session
-    session.close()
+LIMIT_S = 400
+OUTPUT_TOKENS = 24
+NO_WARMUP = {"max_rounds": 0, "tolerance": 0.03, "prompt_tokens": 64, "output_tokens": 8}
+VLLM_SERVER = (
+    "-m",
+    "vllm.entrypoints.openai.api_server",
+    "--model",
+    "{model}",
+    "--port",
+    "{port}",
+    "--max-model-len",
+    "1024",
+)
+MLX_SERVER = ("-m", "mlx_lm.server", "--model", "{model}", "--port", "{port}")
 
 
-def generate(session: Session, users: int, prompts: list[tuple[int, ...]], length: int = LENGTH) -> list[list[int]]:
-    """Token ids of each prompt's output, `users` at once."""
-    session.prepare(users, max(map(len, prompts)) + length)
-    for index, prompt in enumerate(prompts):
-        session.submit(Request(index, prompt, length))
-    out: list[list[int]] = [[] for _ in prompts]
-    while (step := session.step()).events:
-        for event, token in zip(step.events, step.token_ids, strict=True):
-            out[event.request_id].append(int(token))
-    return out
+@dataclass(frozen=True)
+class Engine:
+    """A backend with a model. `environment`: whose interpreter the worker runs in; `server`: whose runs `start`."""
+
+    name: str
+    backend: str
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    server: str | None = None
+    start: tuple[str, ...] = ()
 
 
-def prompts(session: Session, count: int, length: int = 33) -> list[tuple[int, ...]]:
-    make = drive.token_prompts(session.info.vocab_size, length, "contract")
-    return [make(user, 0) for user in range(count)]
+ENGINES = [
+    Engine("sim", "sim", "synthetic:llama-1.5b:Q4_K_M"),
+    Engine("llama.cpp", "llama_cpp", "synthetic:tiny:Q8_0"),
+    Engine("mlx", "mlx_lm", "synthetic:tiny:4bit", {"device": "cpu"}, environment="mlx"),
+    Engine("vllm", "vllm", "synthetic:tiny:BF16", {"max_model_len": 1024}, environment="vllm"),
+    Engine("vllm server", "openai_http", "synthetic:tiny:BF16", {"server": "vllm"}, server="vllm", start=VLLM_SERVER),
+    Engine("mlx server", "openai_http", "synthetic:tiny:4bit", {"server": "mlx"}, server="mlx", start=MLX_SERVER),
+]
 
 
-def test_it_is_usable_and_says_what_it_is(opened: tuple[Backend, Session]) -> None:
-    backend, session = opened
-    probe = backend.probe()
-    assert probe.usable
-    assert probe.device == session.info.device
-    assert session.info.vocab_size > 0
-    assert fields(backend.Options)
+@dataclass
+class Opened:
+    """A worker with its engine open, and what the engine says of itself."""
+
+    engine: Engine
+    worker: WorkerProcess
+    info: dict[str, Any]
+    probe: dict[str, Any]
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        self.worker.send(command)
+        while (answer := self.worker.receive(time.monotonic() + LIMIT_S))["event"] == "phase":
+            pass
+        return answer
+
+    def case(
+        self, users: int, *, per_user: int = 1, prompt: int = 40, output: int = OUTPUT_TOKENS, text: str | None = None
+    ) -> dict[str, Any]:
+        case = Case(
+            id="case",
+            group="case",
+            backend=self.engine.backend,
+            model="tiny",
+            workload="contract",
+            workload_kind="tokens" if text is None else "text",
+            prompt_tokens=prompt,
+            output_tokens=output,
+            concurrency=users,
+            requests_per_user=per_user,
+            repetition=0,
+            seed=1,
+        )
+        return self.ask(do="case", case=asdict(case), text=text, warmup=NO_WARMUP)
 
 
-def test_lengths_are_exact_and_tokens_are_stamped_in_order(opened: tuple[Backend, Session]) -> None:
-    _, session = opened
-    session.prepare(4, 100)
-    load = drive.Load(4, 2, LENGTH, drive.token_prompts(session.info.vocab_size, 40, "s"))
-    _, records, _ = drive.drive(session, load)
-    assert [len(record.token_us) for record in records] == [LENGTH] * 8
-    for record in records:
-        assert record.submit_us <= record.token_us[0]
-        assert list(record.token_us) == sorted(record.token_us)
+def start(engine: Engine) -> Opened:
+    """A worker that has opened the engine."""
+    backend = backends.load(engine.backend)
+    model = files.resolve(engine.model, formats=backend.model_formats).file
+    options = dict(engine.options)
+    if engine.server is not None:
+        folder = files.resolve(engine.model, formats=("mlx", "safetensors")).file.path
+        program = str(engine_python(engine.server))
+        options["start"] = [program, *(word.replace("{model}", str(folder)) for word in engine.start)]
+    worker = WorkerProcess(str(engine_python(engine.environment)))
+    opened = Opened(engine, worker, {}, {})
+    opened.probe = opened.ask(do="probe", backend=engine.backend, options=options)
+    assert opened.probe["event"] == "probe", opened.probe
+    answer = opened.ask(do="open", backend=engine.backend, model=asdict(model), options=options)
+    assert answer["event"] == "opened", (answer, worker.log_tail())
+    opened.info = answer["info"]
+    return opened
 
 
-def test_users_really_decode_together(opened: tuple[Backend, Session]) -> None:
-    """In the steady stretch one step moves every user: four tokens share one instant."""
-    _, session = opened
-    session.prepare(4, 100)
-    _, records, _ = drive.drive(
-        session, drive.Load(4, 1, LENGTH, drive.token_prompts(session.info.vocab_size, 40, "s"))
-    )
-    shared = set.intersection(*(set(record.token_us) for record in records))
-    assert len(shared) >= LENGTH - 2
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(engine, id=engine.name, marks=pytest.mark.slow if engine.environment or engine.server else ())
+        for engine in ENGINES
+    ],
+)
+def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
+    made = start(request.param)
+    yield made
+    made.worker.kill()
 
 
-def test_it_is_idle_when_nothing_is_submitted(opened: tuple[Backend, Session]) -> None:
-    _, session = opened
-    session.prepare(1, 64)
-    assert not session.step().events
+def output_rate(answer: dict[str, Any]) -> float:
+    """Tokens per microsecond in all while every user decodes: after the last one began, until the first one ends."""
+    records = answer["requests"]
+    begin = max(record["token_us"][0] for record in records)
+    end = min(record["token_us"][-1] for record in records)
+    tokens = [
+        count
+        for record in records
+        for stamp, count in zip(
+            record["token_us"], record["chunk_tokens"] or [1] * len(record["token_us"]), strict=True
+        )
+        if begin < stamp <= end
+    ]
+    return float(sum(tokens) / (end - begin))
 
 
-def test_more_requests_than_users_wait_for_their_turn(opened: tuple[Backend, Session]) -> None:
-    _, session = opened
-    assert [len(out) for out in generate(session, 2, prompts(session, 5), 9)] == [9] * 5
+def lengths(answer: dict[str, Any]) -> list[int]:
+    return [sum(record["chunk_tokens"] or [1] * len(record["token_us"])) for record in answer["requests"]]
 
 
-def test_encode_gives_ids_of_the_vocabulary(opened: tuple[Backend, Session]) -> None:
-    _, session = opened
-    ids = session.encode("Hello, world! äöü 漢字")
-    assert len(ids) > 5
-    assert all(0 <= token < session.info.vocab_size for token in ids)
+def test_it_is_usable_and_says_what_it_is(opened: Opened) -> None:
+    assert opened.probe["usable"]
+    assert opened.probe["device"] == opened.info["device"]
+    assert opened.info["version"]
+    assert fields(backends.load(opened.engine.backend).Options)
 
 
-def test_a_context_larger_than_the_models_is_refused_and_the_session_lives_on(opened: tuple[Backend, Session]) -> None:
-    backend, session = opened
-    if not session.info.context_limit:
-        pytest.skip(f"{backend.name} has no limit here")
-    with pytest.raises(EngineError, match="context") as caught:
-        session.prepare(1, session.info.context_limit + 1)
-    assert caught.value.kind == "context"
-    assert len(generate(session, 1, prompts(session, 1))[0]) == LENGTH
+def test_lengths_are_exact_and_tokens_are_stamped_in_order(opened: Opened) -> None:
+    answer = opened.case(4, per_user=2)
+    assert lengths(answer) == [OUTPUT_TOKENS] * 8
+    for record in answer["requests"]:
+        assert record["error"] is None
+        assert record["submit_us"] <= record["token_us"][0]
+        assert record["token_us"] == sorted(record["token_us"])
 
 
-def test_memory_is_accounted_or_a_reason_is_given(opened: tuple[Backend, Session]) -> None:
-    _, session = opened
-    session.prepare(1, 512)
-    one = session.memory()
-    session.prepare(8, 512)
-    eight = session.memory()
-    assert one.reason is not None or one.weights_bytes > 0
-    assert eight.kv_cache_bytes == 8 * one.kv_cache_bytes
+def test_users_really_decode_together(opened: Opened) -> None:
+    alone = [opened.case(1, output=64) for _ in range(3)]
+    together = [opened.case(4, output=64) for _ in range(3)]
+    # The best of three each: whoever else is busy on the machine makes a rate smaller, never larger.
+    assert max(map(output_rate, together)) > 1.2 * max(map(output_rate, alone))
+    if opened.engine.server is None:  # in one process a step moves every user at one instant
+        shared = set.intersection(*(set(record["token_us"]) for record in together[0]["requests"]))
+        assert len(shared) >= 60
 
 
-def test_a_model_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    backend = backends.load("llama_cpp")
-    pytest.importorskip("llama_cpp")
+def test_a_standardized_text_is_cut_to_its_length(opened: Opened) -> None:
+    answer = opened.case(2, prompt=60, text="The quick brown fox jumps over the lazy dog; äöü 漢字. " * 40)
+    assert lengths(answer) == [OUTPUT_TOKENS] * 2
+    for record in answer["requests"]:
+        assert record["prompt_tokens"] == pytest.approx(60, abs=3 if opened.engine.server else 0)
+
+
+def test_a_context_larger_than_the_models_is_refused_and_the_session_lives_on(opened: Opened) -> None:
+    limit = opened.info["context_limit"]
+    if not limit:
+        pytest.skip(f"{opened.engine.name} tells no limit")
+    answer = opened.case(1, prompt=limit, output=8)
+    assert (answer["event"], answer["kind"]) == ("error", "context")
+    assert "\n" not in answer["message"]
+    assert lengths(opened.case(1)) == [OUTPUT_TOKENS]
+
+
+def test_memory_is_accounted_or_a_reason_is_given(opened: Opened) -> None:
+    memory = opened.case(1)["memory"]
+    if memory["kv_cache_bytes"] is None or memory["weights_bytes"] is None:
+        assert memory["reason"]
+    for name in ("weights_bytes", "kv_cache_bytes"):
+        assert memory[name] is None or memory[name] > 0
+
+
+@pytest.mark.parametrize("backend", ["llama_cpp"])
+def test_a_model_that_is_not_there_is_one_clear_error(backend: str, tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("hello")
     for path in (tmp_path / "none.gguf", tmp_path / "text.gguf"):
-        with pytest.raises(EngineError) as caught:
-            backend.open(ModelFile("m", str(path), "gguf"), backend.Options())
-        assert caught.value.kind == "load"
-        assert "\n" not in str(caught.value)
+        worker = WorkerProcess(str(engine_python(None)))
+        model = {"name": "m", "path": str(path), "format": "gguf"}
+        answer = Opened(ENGINES[1], worker, {}, {}).ask(do="open", backend=backend, model=model, options={})
+        worker.close()
+        assert (answer["event"], answer["kind"]) == ("error", "load")
+        assert "\n" not in answer["message"]
+
+
+def test_nothing_is_left_after_closing(opened: Opened) -> None:
+    """The last test of this file with the engine open: it closes it."""
+    family = [psutil.Process(opened.worker.pid), *psutil.Process(opened.worker.pid).children(recursive=True)]
+    opened.worker.close(60)
+    gone, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, [process.cmdline() for process in alive]
+    assert len(gone) == len(family)

@@ -1,0 +1,26 @@
+"""Interpreters that the tests run engines in: this one, and those that `scripts/test --all` makes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def engine_python(engine: str | None) -> Path:
+    """The interpreter of the environment `.venv-ENGINE`, or this one for None.
+
+    Skips the test where the environment is not there, unless RIGBENCH_TEST_ENGINES says that it must be.
+    """
+    if engine is None:
+        return Path(sys.executable)
+    python = CHECKOUT / f".venv-{engine}" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        if engine in os.environ.get("RIGBENCH_TEST_ENGINES", "").split():
+            pytest.fail(f"{python} is missing")
+        pytest.skip(f"no environment for {engine}: scripts/test --all makes it")
+    return python
