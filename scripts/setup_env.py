@@ -158,7 +158,7 @@ def make_venv(venv: Path, run: Callable[..., None]) -> None:
     venv.mkdir()
     with changing(venv):
         command = [sys.executable, "-m", "venv", str(venv)]
-        run("Making the environment .venv: a few seconds", command, venv / "setup-venv.log")
+        run(f"Making the environment {venv.name}: a few seconds", command, venv / "setup-venv.log")
 
 
 def pip_environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 import backends
-from backends.base import Backend, Probe
+from backends.base import Backend, ModelFile, Probe
 from harness.errors import InputError, UnavailableError
 from harness.models import files
 from harness.predict import catalog
@@ -137,40 +137,62 @@ def resolve(
     progress: Callable[[str, int, int], None] | None = None,
     fetch: bool = True,
 ) -> tuple[list[Engine], dict[str, Bandwidth]]:
-    """Engines ready to plan, and the bandwidth by device. InputError or UnavailableError with the mend for what cannot be used."""
+    """Engines ready to plan, and the bandwidth by device. InputError for what is written wrong.
+
+    One that cannot be used here raises UnavailableError with the mend; of several, those are skipped with that reason, if
+    any is left.
+    """
     engines: list[Engine] = []
     bandwidths: dict[str, Bandwidth] = {}
     probes: dict[str, Probe] = {}
+    unusable: list[UnavailableError] = []
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
         if part.backend not in backends.registry():
             raise InputError(
                 f"{where}.backend: no backend {part.backend!r}; there are {', '.join(backends.registry())}"
             )
-        backend = backends.load(part.backend)
-        check_options(backend, part.options, where)
-        python = find_python(part.python)
-        asked = json.dumps([part.backend, python, part.options], sort_keys=True)
-        found = probes.get(asked) or probe(part.backend, python, part.options)
-        probes[asked] = found
-        if not found.usable:
-            raise UnavailableError(
-                f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
-            )
-        device = found.device or "cpu"
-        names = [text.partition(": ")[2] or text for text in found.devices]
-        if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
-            bandwidths[device] = bandwidth
-        # Without fetching, the facts are enough: a plan needs no weights.
-        formats = backend.model_formats if fetch else (*backend.model_formats, "shape")
-        model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
-        limit = None
-        if device not in ("sim", "remote"):
-            limit = psutil.virtual_memory().total + sum(
-                gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal"
-            )
-        known = bandwidths.get(device)
-        engines.append(
-            Engine(part.backend, model, python, part.options, device, known.read_bytes_per_s if known else None, limit)
-        )
+        check_options(backends.load(part.backend), part.options, where)
+        try:
+            engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
+        except UnavailableError as error:
+            unusable.append(error)
+            nothing = files.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
+            engine = Engine(part.backend, nothing, part.python or "", part.options, "cpu", None, None, str(error))
+        engines.append(engine)
+    if len(unusable) == len(engines):
+        raise unusable[0]
     return engines, bandwidths
+
+
+def _engine(
+    part: EnginePart,
+    probes: dict[str, Probe],
+    bandwidths: dict[str, Bandwidth],
+    gpus: Sequence[dict[str, Any]],
+    say: Say,
+    progress: Callable[[str, int, int], None] | None,
+    fetch: bool,
+) -> Engine:
+    """One engine, ready to plan; `probes` and `bandwidths` keep what was asked for the next one."""
+    backend = backends.load(part.backend)
+    python = find_python(part.python)
+    asked = json.dumps([part.backend, python, part.options], sort_keys=True)
+    found = probes.get(asked) or probe(part.backend, python, part.options)
+    probes[asked] = found
+    if not found.usable:
+        raise UnavailableError(
+            f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
+        )
+    device = found.device or "cpu"
+    names = [text.partition(": ")[2] or text for text in found.devices]
+    if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
+        bandwidths[device] = bandwidth
+    # Without fetching, the facts are enough: a plan needs no weights.
+    formats = backend.model_formats if fetch else (*backend.model_formats, "shape")
+    model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
+    limit = None
+    if device not in ("sim", "remote"):
+        limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
+    known = bandwidths.get(device)
+    return Engine(part.backend, model, python, part.options, device, known.read_bytes_per_s if known else None, limit)

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import InputError
+from harness.errors import InputError, UnavailableError
 from harness.paths import PACKAGE_ROOT
 
 WINDOWS = sys.platform == "win32"
@@ -43,12 +43,14 @@ class WorkerLate(Exception):
 
 
 def find_python(python: str | None) -> str:
-    """The interpreter to start. InputError if `python` is none."""
+    """The interpreter to start. UnavailableError if `python` is none."""
     if python is None:
         return sys.executable
     found = shutil.which(str(Path(python).expanduser()))
     if found is None:
-        raise InputError(f"no Python interpreter at {python!r}: give the path of one that has the engine installed")
+        raise UnavailableError(
+            f"no Python interpreter at {python!r}: give the path of one that has the engine installed"
+        )
     return found
 
 

@@ -216,10 +216,14 @@ class _JobRun:
                 "requests": answer["requests"],
                 "phases": [asdict(mark) for mark in marks],
                 "engine_memory": answer["memory"],
+                "flags": answer["flags"],
             }
         )
         return replace(
-            result, host_memory=metered.memory, readings=metered.readings, flags=(*settle_flags, *metered.flags)
+            result,
+            host_memory=metered.memory,
+            readings=metered.readings,
+            flags=(*settle_flags, *metered.flags, *result.flags),
         )
 
     def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Engine:
     device: str
     bandwidth_bytes_per_s: float | None
     memory_limit_bytes: int | None
+    unusable: str | None = None
+    """Why nothing can run on it here, where that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,8 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
 
 
 def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | None:
+    if engine.unusable is not None:
+        return engine.unusable
     facts = engine.model.facts
     context = case.prompt_tokens + case.output_tokens
     if facts is not None and facts.context_limit and context > facts.context_limit:
