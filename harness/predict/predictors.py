@@ -30,6 +30,7 @@ ROOFLINE_FORMULA = (
     "user_tps = 1/t, output_tps = users/t"
 )
 NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware or run `rigbench bandwidth`"
+GPU_ENGINES = ("mlx", "vllm")
 
 
 @cache
@@ -220,7 +221,12 @@ def roofline(
     known = constants() if known is None else known
     step_s = None
     share = devices if tensor_parallel else 1
-    if bandwidth_bytes_per_s is not None:
+    reason = None
+    if bandwidth_bytes_per_s is None:
+        reason = NO_BANDWIDTH
+    elif device_kind == "cpu" and (engine := backend.lower().partition("_")[0]) in GPU_ENGINES:
+        reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
+    else:
         setup = Setup(
             bandwidth_bytes_per_s=bandwidth_bytes_per_s,
             platform="cpu" if device_kind == "cpu" else platform_of(f"{backend} {device_kind}", device),
@@ -254,7 +260,7 @@ def roofline(
         users=users,
         bytes_per_step=moved,
         bandwidth_bytes_per_s=None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s * share,
-        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
+        reason=reason,
     )
 
 

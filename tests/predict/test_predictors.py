@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness.errors import InputError
 from harness.predict.catalog import find
+from harness.predict.named import catalogued_facts
 from harness.predict.predictors import active_bytes, ceiling, published, roofline
 from harness.predict.roofline import Setup, constants, platform_of, step_seconds, terms, union_bytes
 from harness.records import ModelFacts
@@ -206,3 +207,12 @@ def test_shipped_constants_are_those_of_physics() -> None:
     assert known["layer.experts"] > 1.0  # a layer with experts starts more kernels
     assert known["stream.inline_ecc"] < 1.0
     assert all(value > 0 for value in known.values())
+
+
+def test_an_engine_of_gpus_on_a_cpu_gets_its_ceiling_and_a_reason() -> None:
+    facts = catalogued_facts("llama-3.1-8b", "Q4_K_M")
+    found = roofline(facts, 60e9, backend="mlx_lm", device_kind="cpu")
+    assert found.user_tps is None and found.output_tps is None
+    assert "no measurement of mlx on a CPU" in str(found.reason)
+    assert found.ceiling_user_tps == pytest.approx(60e9 / float(found.bytes_per_step or 0))
+    assert roofline(facts, 60e9, backend="llama_cpp", device_kind="cpu", cpu_cores=2).user_tps
