@@ -22,11 +22,22 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backends.base import IDLE, EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, Step, TokenEvent
+from backends.base import (
+    IDLE,
+    PRIVATE,
+    EngineError,
+    EngineInfo,
+    EngineMemory,
+    ModelFile,
+    Probe,
+    Request,
+    Step,
+    TokenEvent,
+)
 
 INSTALL = "pip install 'rigbench[llama-cpp]'"
 RPC_CONNECT_S = 5.0
@@ -76,7 +87,7 @@ class LlamaCppOptions:
     tensor_split: tuple[float, ...] = ()
     mmap: str = "auto"
     repack: bool = True
-    rpc_servers: tuple[str, ...] = ()
+    rpc_servers: tuple[str, ...] = field(default=(), metadata=PRIVATE)
 
 
 def default_threads() -> int:
@@ -161,6 +172,8 @@ def _ggml_device_names(lib: Any) -> list[tuple[str, str, bool]]:
         device = ggml.ggml_backend_dev_get(index)
         name = base.ggml_backend_dev_name(device).decode()
         description = base.ggml_backend_dev_description(device).decode()
+        if name.startswith("RPC"):
+            description = name  # its description is the server's address, which is nobody's business
         devices.append((name, description.strip(), base.ggml_backend_dev_type(device) in (1, 2)))
     return devices
 

@@ -94,6 +94,12 @@ def check_options(backend: Backend, options: dict[str, Any], where: str) -> None
         ) from error
 
 
+def public_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+    """What a document may hold of them."""
+    private = {field.name for field in fields(backend.Options) if field.metadata.get("private")}
+    return {name: "<private>" if name in private else value for name, value in options.items()}
+
+
 def measured_bandwidth(device: str, *, again: bool = False, say: Say = lambda _: None) -> Bandwidth:
     """The bandwidth of `device` (cpu, cuda, metal) as measured on this machine, once; `again` measures anew."""
     from harness.telemetry import bandwidth
@@ -158,7 +164,8 @@ def resolve(
         except UnavailableError as error:
             unusable.append(error)
             nothing = files.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
-            engine = Engine(part.backend, nothing, part.python or "", part.options, "cpu", None, None, str(error))
+            told = public_options(backends.load(part.backend), part.options)
+            engine = Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error))
         engines.append(engine)
     if len(unusable) == len(engines):
         raise unusable[0]
@@ -195,4 +202,13 @@ def _engine(
     if device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
     known = bandwidths.get(device)
-    return Engine(part.backend, model, python, part.options, device, known.read_bytes_per_s if known else None, limit)
+    return Engine(
+        part.backend,
+        model,
+        python,
+        part.options,
+        device,
+        known.read_bytes_per_s if known else None,
+        limit,
+        public_options(backend, part.options),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import InputError
@@ -37,6 +37,8 @@ class Engine:
     device: str
     bandwidth_bytes_per_s: float | None
     memory_limit_bytes: int | None
+    told_options: dict[str, Any] = field(default_factory=dict)
+    """`options` as the document may hold them: without addresses and paths."""
     unusable: str | None = None
     """Why nothing can run on it here, where that is so."""
 
@@ -114,11 +116,12 @@ def _labels(engines: Sequence[Engine]) -> list[str]:
     for engine, pair in zip(engines, pairs, strict=True):
         label = "/".join(pair)
         if pairs.count(pair) > 1:
-            twins = [other.options for other, twin in zip(engines, pairs, strict=True) if twin == pair]
+            twins = [other.told_options for other, twin in zip(engines, pairs, strict=True) if twin == pair]
             names = sorted(set().union(*twins))
             differing = [n for n in names if len({json.dumps(o.get(n), sort_keys=True) for o in twins}) > 1]
             label += (
-                "".join(f"+{n}={json.dumps(engine.options[n])}" for n in differing if n in engine.options) or "+default"
+                "".join(f"+{n}={json.dumps(engine.told_options[n])}" for n in differing if n in engine.told_options)
+                or "+default"
             )
         labels.append(label)
     for label in labels:
@@ -145,7 +148,7 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
         repetition=repetition,
         seed=suite.load.seed,
         duration_s=suite.load.duration_s,
-        options=engine.options,
+        options=engine.told_options,
     )
 
 

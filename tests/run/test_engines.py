@@ -1,0 +1,39 @@
+"""From what a suite names to engines: those that cannot run here, and what of their options may be told."""
+
+from __future__ import annotations
+
+import pytest
+
+import backends
+from harness.errors import InputError
+from harness.run import engines
+from harness.suites.plan import make_plan
+from harness.suites.suite import EnginePart, Suite, WorkloadPart
+
+SIM = EnginePart(backend="sim", model="synthetic:llama-160m:Q4_0")
+NOWHERE = EnginePart(backend="mlx_lm", model="synthetic:tiny:4bit", python="nowhere/bin/python")
+SUITE = Suite(
+    name="two",
+    version="1",
+    workload=[WorkloadPart(name="w", kind="tokens", prompt_tokens=8, output_tokens=8, concurrency=[1, 2])],
+)
+
+
+def test_of_several_engines_those_that_cannot_run_are_skipped_with_the_reason() -> None:
+    found, _ = engines.resolve([SIM, NOWHERE])
+    made = make_plan(SUITE, found)
+    assert {case.backend for job in made.jobs for case in job.cases} == {"sim"}
+    assert [skip.case.concurrency for skip in made.skipped if skip.case.backend == "mlx_lm"] == [1, 2]
+    assert all("no Python interpreter at 'nowhere/bin/python'" in skip.reason for skip in made.skipped)
+
+
+def test_a_single_engine_that_cannot_run_is_an_error() -> None:
+    with pytest.raises(InputError, match="no Python interpreter"):
+        engines.resolve([NOWHERE])
+
+
+def test_addresses_and_paths_among_the_options_are_not_told() -> None:
+    told = engines.public_options(backends.load("llama_cpp"), {"threads": 4, "rpc_servers": ["10.1.2.3:50052"]})
+    assert told == {"threads": 4, "rpc_servers": "<private>"}
+    told = engines.public_options(backends.load("openai_http"), {"server": "vllm", "base_url": "http://10.1.2.3/v1"})
+    assert told == {"server": "vllm", "base_url": "<private>"}
