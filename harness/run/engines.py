@@ -17,7 +17,7 @@ from harness.errors import InputError, UnavailableError
 from harness.models import files
 from harness.predict import catalog
 from harness.records import Bandwidth
-from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python
+from harness.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
 from harness.suites.plan import Engine
 from harness.suites.suite import EnginePart, Suite
 
@@ -151,7 +151,7 @@ def resolve(
     engines: list[Engine] = []
     bandwidths: dict[str, Bandwidth] = {}
     probes: dict[str, Probe] = {}
-    unusable: list[UnavailableError] = []
+    unusable: list[UnavailableError | NoInterpreter] = []
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
         if part.backend not in backends.registry():
@@ -161,7 +161,7 @@ def resolve(
         check_options(backends.load(part.backend), part.options, where)
         try:
             engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
-        except UnavailableError as error:
+        except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
             nothing = files.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
             told = public_options(backends.load(part.backend), part.options)

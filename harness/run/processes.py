@@ -21,13 +21,17 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import InputError, UnavailableError
+from harness.errors import InputError
 from harness.paths import PACKAGE_ROOT
 
 WINDOWS = sys.platform == "win32"
 LOG_TAIL_LINES = 12
 LOG_TAIL_BYTES = 64 * 1024
 Message = dict[str, Any]
+
+
+class NoInterpreter(InputError):
+    """What is named as an interpreter is none."""
 
 
 class WorkerGone(Exception):
@@ -43,14 +47,12 @@ class WorkerLate(Exception):
 
 
 def find_python(python: str | None) -> str:
-    """The interpreter to start. UnavailableError if `python` is none."""
+    """The interpreter to start. NoInterpreter if `python` is none."""
     if python is None:
         return sys.executable
     found = shutil.which(str(Path(python).expanduser()))
     if found is None:
-        raise UnavailableError(
-            f"no Python interpreter at {python!r}: give the path of one that has the engine installed"
-        )
+        raise NoInterpreter(f"no Python interpreter at {python!r}: give the path of one that has the engine installed")
     return found
 
 
