@@ -114,7 +114,9 @@ def download_folder(repo: str, progress: Progress | None = None, *, endpoint: st
     from huggingface_hub import HfApi
 
     try:
-        names = [name for name in HfApi(endpoint=endpoint).list_repo_files(repo) if FOLDER_FILES.match(name)]
+        # not list_repo_files: where the network is missing, that tries for half a minute, aloud
+        files = HfApi(endpoint=endpoint).model_info(repo).siblings or []
+        names = [file.rfilename for file in files if FOLDER_FILES.match(file.rfilename)]
     except Exception as error:  # as in download_file
         raise _explained(error, repo, None) from None
     if not any(name.endswith(".safetensors") for name in names):

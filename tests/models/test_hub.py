@@ -65,9 +65,7 @@ def server() -> Iterator[Hub]:
             listing = re.match(r"/api/models/([^/]+/[^/?]+)", self.path)
             if listing:
                 inside = [name.split("/", 2)[2] for name in state.files if name.startswith(f"{listing[1]}/")]
-                text = json.dumps(
-                    [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in inside]
-                ).encode()
+                text = json.dumps({"id": listing[1], "siblings": [{"rfilename": name} for name in inside]}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(text)))
                 self.send_header("Content-Type", "application/json")
