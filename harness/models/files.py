@@ -27,12 +27,21 @@ from harness.models.folders import facts_from_safetensors
 from harness.models.footprint import facts_from_gguf, facts_from_shape
 from harness.models.gguf import parts_of
 from harness.models.hashes import sha256_of
+from harness.models.quants import BASE_TYPES, known_quant
 from harness.models.synthetic import ensure_synthetic, synthetic_folder, synthetic_path
+from harness.models.synthetic_folder import (
+    QUANTS,
+    ensure_synthetic_folder,
+    facts_of_synthetic_folder,
+    synthetic_folder_path,
+)
 from harness.paths import cache_dir
 from harness.records import ModelFacts
 
 FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""
+MADE_IN = {"gguf": tuple(BASE_TYPES), **QUANTS}
+"""In which quantisations synthetic models are made, by the format."""
 _FOLDER_FORMATS = ("mlx", "safetensors")
 _PLAIN = ("BF16", "F16", "F32")
 _DEFAULT_QUANT = "Q4_K_M"
@@ -141,13 +150,26 @@ def _synthetic(rest: str, spec: str, formats: tuple[str, ...], progress: Progres
     if not shape_id or not quant:
         raise InputError(f"{spec!r} names no shape and quantisation; write for example synthetic:llama-1.5b:Q4_K_M.")
     shape = catalogued(shape_id)
+    place = next((one for one in formats if one in FREE_FORMATS or _is_made_in(one, quant)), None)
+    opened = [one for one in formats if one not in FREE_FORMATS]
+    if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
+        if opened == ["gguf"]:
+            known_quant(quant)
+        made = dict.fromkeys(name for one in opened for name in MADE_IN.get(one, ()))
+        raise InputError(
+            f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
+        )
+    in_folder = place in QUANTS or (place in FREE_FORMATS and not _is_made_in("gguf", quant))
     if set(formats) & set(FREE_FORMATS):
-        return _from_facts(facts_from_shape(shape, quant))
-    if "gguf" not in formats:
-        raise InputError(f"{spec}: synthetic models are GGUF files, and this backend opens {' and '.join(formats)}.")
-    if not fetch and not synthetic_path(shape_id, quant).is_file():
+        return _from_facts((facts_of_synthetic_folder if in_folder else facts_from_shape)(shape, quant))
+    path = (synthetic_folder_path if in_folder else synthetic_path)(shape.id, quant)
+    if not fetch and not path.exists():
         raise UnavailableError(f"{spec} has not been made yet; `rigbench models make {shape_id} {quant}` makes it.")
-    return _opened(ensure_synthetic(shape.id, quant, progress), formats)
+    return _opened((ensure_synthetic_folder if in_folder else ensure_synthetic)(shape.id, quant, progress), formats)
+
+
+def _is_made_in(place: str, quant: str) -> bool:
+    return quant.upper() in map(str.upper, MADE_IN.get(place, ()))
 
 
 def _from_hub(rest: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
@@ -224,6 +246,12 @@ def local_models() -> list[LocalModel]:
     for file in synthetic_folder().glob("*.gguf"):
         shape_id, _, quant = file.stem.rpartition("-")
         found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(file), "gguf", file.stat().st_size))
+    for config in synthetic_folder().glob("*/config.json"):
+        shape_id, _, quant = config.parent.name.rpartition("-")
+        if quant in QUANTS["mlx"]:
+            size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
+            kind = "safetensors" if quant in QUANTS["safetensors"] else "mlx"
+            found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(config.parent), kind, size))
     own = cache_dir() / "models" / "hub"
     for file in own.glob("*/*/**/*.gguf"):
         found.append(LocalModel(f"hf:{file.relative_to(own).as_posix()}", str(file), "gguf", file.stat().st_size))

@@ -39,7 +39,9 @@ _SCALES = re.compile(
 )
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A tensor as a safetensors file's table has it."""
+
     name: str
     kind: str
     elements: int
@@ -50,28 +52,35 @@ def facts_from_safetensors(folder: str | Path) -> ModelFacts:
     """Facts of a model's folder. Raises InputError in one sentence: no config, no weights, cut off, damaged."""
     folder = Path(folder)
     config = read_config(folder)
-    text = config.get("text_config", config)
-    if not isinstance(text, dict):
-        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
+    _text_config(config, folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
-    rows: list[_Row] = []
+    rows: list[Row] = []
     made_for_mlx = False
     for file in files:
         more, source = _read_table(file)
         rows += more
         made_for_mlx = made_for_mlx or source == "mlx"
+    return facts_from_rows(folder, config, rows, sum(file.stat().st_size for file in files), made_for_mlx)
+
+
+def facts_from_rows(
+    folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool
+) -> ModelFacts:
+    """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
+    text = _text_config(config, folder)
     layers = _whole(text, "num_hidden_layers", folder)
     experts = _whole(text, "num_local_experts num_experts n_routed_experts", folder, 0)
     used = _whole(text, "num_experts_per_tok num_experts_per_token moe_topk top_k_experts", folder, 0) if experts else 0
     if used > experts:
         raise InputError(f"{folder.name}/config.json: {used} experts used of {experts} is impossible.")
     quantization, bits = _quantization(config, rows)
+    own_bits = _own_bits(config)
     tied = not any(_OUTPUT.search(row.name) for row in rows)
     parameters = routed_parameters = dense_bytes = routed_bytes = 0
     for row in rows:
-        elements = _parameters(row, bits)
+        elements = _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits))
         parameters += elements
         if _UNREAD.search(row.name) or ((found := _LAYER.search(row.name)) and int(found[1]) >= layers):
             continue
@@ -86,7 +95,7 @@ def facts_from_safetensors(folder: str | Path) -> ModelFacts:
         format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
         architecture=str(config.get("model_type") or text.get("model_type") or "unknown"),
         quantization=quantization,
-        file_bytes=sum(file.stat().st_size for file in files),
+        file_bytes=file_bytes,
         parameters=parameters,
         active_parameters=parameters - (routed_parameters * (experts - used) // experts if experts else 0),
         dense_bytes=dense_bytes,
@@ -102,6 +111,14 @@ def facts_from_safetensors(folder: str | Path) -> ModelFacts:
         embedding_length=_whole(text, "hidden_size", folder),
         synthetic=config.get("rigbench_synthetic") is True,
     )
+
+
+def _text_config(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The part that describes the language model, where others stand beside it."""
+    text = config.get("text_config", config)
+    if not isinstance(text, dict):
+        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
+    return text
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -131,7 +148,7 @@ def header_length(file: Path) -> int:
     return 8 + int(length)
 
 
-def _read_table(file: Path) -> tuple[list[_Row], str | None]:
+def _read_table(file: Path) -> tuple[list[Row], str | None]:
     end, size = header_length(file), file.stat().st_size
     with file.open("rb") as opened:
         opened.seek(8)
@@ -147,17 +164,17 @@ def _read_table(file: Path) -> tuple[list[_Row], str | None]:
     return rows, source if isinstance(source, str) else None
 
 
-def _row(name: str, entry: dict[str, Any], space: int) -> _Row:
+def _row(name: str, entry: dict[str, Any], space: int) -> Row:
     kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     elements = math.prod(shape)
     if not all(isinstance(one, int) and one >= 0 for one in (*shape, start, end)) or not start <= end <= space:
         raise ValueError(name)
     if end - start != elements * _BITS[kind] // 8:
         raise ValueError(name)
-    return _Row(name, kind, elements, end - start)
+    return Row(name, kind, elements, end - start)
 
 
-def _quantization(config: dict[str, Any], rows: list[_Row]) -> tuple[str, int]:
+def _quantization(config: dict[str, Any], rows: list[Row]) -> tuple[str, int]:
     """(name, bits of a packed weight)."""
     own, other = config.get("quantization"), config.get("quantization_config")
     table = own if isinstance(own, dict) else other if isinstance(other, dict) else {}
@@ -175,7 +192,15 @@ def _quantization(config: dict[str, Any], rows: list[_Row]) -> tuple[str, int]:
     return sizes.most_common(1)[0][0] if sizes else "unknown", bits or 4
 
 
-def _parameters(row: _Row, bits: int) -> int:
+def _own_bits(config: dict[str, Any]) -> dict[str, int]:
+    """Bits of the layers that MLX packed otherwise than the rest (routers, in mixed quantisations embedding and output)."""
+    table = config.get("quantization")
+    named = table.items() if isinstance(table, dict) else ()
+    found = {name: own.get("bits") for name, own in named if isinstance(own, dict)}
+    return {name: bits for name, bits in found.items() if isinstance(bits, int) and 1 <= bits <= 32}
+
+
+def _parameters(row: Row, bits: int) -> int:
     if _SCALES.search(row.name):
         return 0
     if row.kind in ("U32", "I32"):

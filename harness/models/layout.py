@@ -139,7 +139,7 @@ def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
 def _vocabulary(size: int) -> tuple[bytes, ...]:
     if not MIN_VOCAB <= size <= MAX_VOCAB:
         raise InputError(f"A vocabulary of {size} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens.")
-    symbols, padding = [*_byte_symbols(), "Ġt"], size - MIN_VOCAB
+    symbols, padding = [*byte_symbols(), "Ġt"], size - MIN_VOCAB
     kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * len(symbols), *[_CONTROL] * len(_SPECIAL))
     texts = b"".join(map(text_bytes, [*symbols, *_SPECIAL])) + _padding()[: padding * _PADDING_BYTES]
     count = struct.pack("<Q", size)
@@ -165,7 +165,7 @@ def _padding() -> bytes:
     return b"".join(b"\x0b\0\0\0\0\0\0\0[PAD%06d]" % index for index in range(MAX_VOCAB))
 
 
-def _byte_symbols() -> list[str]:
+def byte_symbols() -> list[str]:
     """GPT-2's symbol of each byte: itself where it prints, else a character from 256 on, in the order of the bytes."""
     plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     symbols, extra = [], 0

@@ -125,12 +125,7 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
 
 
 def _write_whole(shape: Shape, layout: Layout, path: Path, progress: Progress | None) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < layout.file_bytes + _SPARE_BYTES:
-        raise UnavailableError(
-            f"{path.name} needs {bytes_text(layout.file_bytes)} and {path.parent} has {bytes_text(free)} free; "
-            "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
-        )
+    check_room(path, layout.file_bytes)
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
@@ -140,6 +135,16 @@ def _write_whole(shape: Shape, layout: Layout, path: Path, progress: Progress | 
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_room(path: Path, needed_bytes: int) -> None:
+    """UnavailableError unless the disk has room for `path`, and some to spare."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed_bytes + _SPARE_BYTES:
+        raise UnavailableError(
+            f"{path.name} needs {bytes_text(needed_bytes)} and {path.parent} has {bytes_text(free)} free; "
+            "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
+        )
 
 
 def is_whole(path: Path, layout: Layout) -> bool:
@@ -169,10 +174,14 @@ def _write(file: IO[bytes], layout: Layout, scaled_embedding: bool, name: str, p
 
 def _pieces(tensor: TensorInfo, index: int, scaled_embedding: bool) -> Iterator[memoryview]:
     """The tensor's data in pieces of at most the buffer's size, each from another place of the buffer."""
-    block = BLOCKS[tensor.kind].size_bytes
-    view = memoryview(_blocks(tensor.kind, *_spread(tensor, scaled_embedding)))
+    view = memoryview(block_buffer(tensor.kind, *spread(tensor.name, tensor.dims, scaled_embedding)))
+    return pieces(view, BLOCKS[tensor.kind].size_bytes, tensor.size_bytes, index)
+
+
+def pieces(view: memoryview, block: int, size_bytes: int, index: int) -> Iterator[memoryview]:
+    """`size_bytes` in pieces of `view`, each from another place, a whole number of `block` bytes from its start."""
     blocks = len(view) // block
-    left, turn = tensor.size_bytes, 0
+    left, turn = size_bytes, 0
     while left:
         start = (index * 7919 + turn * 104_729) % (blocks // 2 + 1) * block
         piece = view[start : start + left]
@@ -181,13 +190,13 @@ def _pieces(tensor: TensorInfo, index: int, scaled_embedding: bool) -> Iterator[
         turn += 1
 
 
-def _spread(tensor: TensorInfo, scaled_embedding: bool) -> tuple[float, float]:
-    """(mean, standard deviation) of a tensor's values.
+def spread(name: str, dims: tuple[int, ...], scaled_embedding: bool = False) -> tuple[float, float]:
+    """(mean, standard deviation) of a tensor's values, by its GGUF name and dimensions.
 
     The gains (2 for queries, keys and the feed-forward part, 1.5 for values and outputs, a small embedding) make greedy
     decoding wander over the vocabulary: with gains of 1 it falls into one repeated token, and experts are then not drawn evenly.
     """
-    name, row = tensor.name, tensor.dims[0]
+    row = dims[0]
     if "attn_q_norm" in name or "attn_k_norm" in name:
         return 2.0, 0.05
     if "_norm" in name:
@@ -196,7 +205,7 @@ def _spread(tensor: TensorInfo, scaled_embedding: bool) -> tuple[float, float]:
         return 1.0, 0.0
     if name.endswith("ssm_a"):
         return -0.5, 0.1  # the decay of a recurrent state: if positive, it grows without bound
-    if len(tensor.dims) == 1 or name.endswith(".bias"):
+    if len(dims) == 1 or name.endswith(".bias"):
         return 0.0, 0.02
     if name.startswith("token_embd"):
         return 0.0, 0.05 if not scaled_embedding else 0.5 / math.sqrt(row)
@@ -208,7 +217,8 @@ def _spread(tensor: TensorInfo, scaled_embedding: bool) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=1)
-def _random() -> Any:
+def random_buffer() -> Any:
+    """8 MiB of seeded random bits: a numpy array of bytes."""
     import numpy as np
 
     # raw bits, whose sequence numpy promises to keep for ever, so that a file's SHA-256 is a constant
@@ -216,11 +226,11 @@ def _random() -> Any:
 
 
 @lru_cache(maxsize=16)
-def _blocks(kind: str, mean: float, deviation: float) -> Any:
+def block_buffer(kind: str, mean: float, deviation: float) -> Any:
     """The random buffer as whole blocks of this type with scales set: a numpy array of bytes."""
     import numpy as np
 
-    raw = _random()
+    raw = random_buffer()
     if kind == "F32":
         uniform = raw[: 1 << 20].view(np.uint32).astype(np.float32) / np.float32(2**32) - np.float32(0.5)
         return (np.float32(mean) + np.float32(deviation * math.sqrt(12)) * uniform).view(np.uint8)

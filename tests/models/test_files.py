@@ -146,7 +146,7 @@ def test_without_fetching_what_is_not_here_is_said(spec: str, cache: Path) -> No
 
 
 def test_a_format_that_synthetic_models_do_not_have(cache: Path) -> None:
-    with pytest.raises(InputError, match="synthetic models are GGUF files, and this backend opens mlx"):
+    with pytest.raises(InputError, match="opens mlx, synthetic models are made in BF16, F16, 4bit, 8bit"):
         resolve("synthetic:tiny:Q8_0", formats=("mlx",))
 
 
