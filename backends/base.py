@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 CONTRACT_VERSION = 1
+PRIVATE = {"private": True}
+"""Metadata of an option's field (an address, a path): its value stays out of every document."""
 
 
 class EngineError(Exception):
@@ -41,13 +43,19 @@ class Request:
 
 
 class TokenEvent(NamedTuple):
-    """One or more tokens of one request. `tokens` > 1 only where an engine hands over several at once, 0 for an end without one."""
+    """One or more tokens of one request. `tokens` > 1 only where an engine hands over several at once, 0 for an end without one.
+
+    A server may tell only at the end how long the prompt was to it (`prompt_tokens`), and how many tokens each event of the
+    request had (`chunk_tokens`, for all its events with tokens, in order; 0 where it had none after all).
+    """
 
     request_id: int
     tokens: int = 1
     finished: bool = False
     cached_tokens: int | None = None
     error: str | None = None
+    prompt_tokens: int | None = None
+    chunk_tokens: tuple[int, ...] | None = None
 
 
 class Step(NamedTuple):
@@ -173,6 +181,22 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free everything, including processes of the engine's own."""
+        ...
+
+
+@runtime_checkable
+class WireSession(Session, Protocol):
+    """A session whose engine is behind a wire. With `info.accepts_token_ids` False its prompts are texts (`Request.text`)."""
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of `text` that is as nearly `tokens` tokens long as the engine lets one know. Never in a window.
+
+        Raises EngineError("context") if the text is too short.
+        """
+        ...
+
+    def doubts(self) -> tuple[tuple[str, str], ...]:
+        """(flag, evidence) of whatever speaks against the figures since this was last asked: `client_bound`."""
         ...
 
 

@@ -46,10 +46,10 @@ for _package in ("harness", "backends"):
     _adopt(_package)
 
 import backends  # noqa: E402  only importable from here on
-from backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session  # noqa: E402
+from backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, WireSession  # noqa: E402
 from harness import __version__  # noqa: E402
 from harness.clock import now_ns  # noqa: E402
-from harness.records import Case  # noqa: E402
+from harness.records import Case, RequestRecord  # noqa: E402
 from harness.worker import drive  # noqa: E402
 
 Message = dict[str, Any]
@@ -104,6 +104,7 @@ class Worker:
             seed = f"warmup{round_index}"
             load = drive.Load(case.concurrency, 1, short, make(seed, min(case.prompt_tokens, warmup["prompt_tokens"])))
             start, records, _ = drive.drive(session, load)
+            _must_not_all_fail(records)
             rounds.append((start, records))
             tpot = drive.round_tpot_us(records)
             if tpot is None:
@@ -122,7 +123,12 @@ class Worker:
             prompt=make("measure", case.prompt_tokens),
             duration_ns=None if case.duration_s is None else round(case.duration_s * 1e9),
         )
+        wire = session if isinstance(session, WireSession) else None
+        if wire is not None:
+            wire.doubts()  # those of the warm-up
         t0, records, prompts_sha256 = drive.drive(session, load)
+        doubts = wire.doubts() if wire is not None else ()
+        _must_not_all_fail(records)
         phases.append(("measure", t0, session.clock()))
         self._send(
             {
@@ -139,12 +145,15 @@ class Worker:
                 "warmup_steady": drive.is_steady(tpots, warmup["tolerance"]) if tpots else None,
                 "phases": [(name, (a - t0) // 1000, (b - t0) // 1000) for name, a, b in phases],
                 "memory": asdict(session.memory()),
+                "flags": [{"name": name, "evidence": evidence} for name, evidence in doubts],
             }
         )
 
     def _prompt_maker(self, session: Session, case: Case, text: str | None) -> Any:
         def make(purpose: str, length: int) -> Any:
             seed = f"{case.seed}/{case.workload}/{case.repetition}/{purpose}"
+            if case.workload_kind == "text" and isinstance(session, WireSession) and not session.info.accepts_token_ids:
+                return drive.cut_prompts(session.cut, text or "", length, seed)
             if case.workload_kind == "text":
                 return drive.text_prompts(session.encode, text or "", length, seed)
             if not session.info.vocab_size or not session.info.accepts_token_ids:
@@ -157,6 +166,11 @@ class Worker:
         if self._session is not None:
             session, self._session = self._session, None
             session.close()
+
+
+def _must_not_all_fail(records: list[RequestRecord]) -> None:
+    if (why := drive.all_failed(records)) is not None:
+        raise EngineError("decode", why)
 
 
 def _shifted(record: Any, shift_us: int) -> Message:

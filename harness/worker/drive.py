@@ -30,14 +30,24 @@ PREFIX_WORDS = (  # noqa: SIM905  sixty quoted words are no easier to read
 ).split()
 
 
+class TextPrompt(NamedTuple):
+    """A prompt for an engine that takes no token ids. `tokens` is the length asked for; the engine may count otherwise."""
+
+    text: str
+    tokens: int
+
+
+Prompt = tuple[int, ...] | TextPrompt
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the users do. `prompt(user, index)` gives token ids; `duration_ns` (if set) replaces `requests_per_user`."""
+    """What the users do. `prompt(user, index)` gives token ids or text; `duration_ns` (if set) replaces `requests_per_user`."""
 
     users: int
     requests_per_user: int
     output_tokens: int
-    prompt: Callable[[int, int], tuple[int, ...]]
+    prompt: Callable[[int, int], Prompt]
     duration_ns: int | None = None
 
 
@@ -46,7 +56,7 @@ class _Flight(NamedTuple):
 
     user: int
     turn: int
-    prompt: tuple[int, ...]
+    prompt: Prompt
     submitted_ns: int
 
 
@@ -78,13 +88,27 @@ def text_prompts(
     body = encode(text)
 
     def prompt(user: int, index: int) -> tuple[int, ...]:
-        words = random.Random(f"{seed}/prefix/{user}/{index}").choices(PREFIX_WORDS, k=6)
-        ids = encode(f"[{' '.join(words)}]\n") + body
+        ids = encode(_prefix(seed, user, index)) + body
         if len(ids) < length:
             raise EngineError("context", f"the prompt text has {len(ids)} tokens; {length} are asked for")
         return tuple(ids[:length])
 
     return prompt
+
+
+def cut_prompts(cut: Callable[[str, int], str], text: str, length: int, seed: str) -> Callable[[int, int], TextPrompt]:
+    """The same text and prefixes for an engine that takes text alone: cut by it to about `length` tokens."""
+
+    def prompt(user: int, index: int) -> TextPrompt:
+        return TextPrompt(cut(_prefix(seed, user, index) + text, length), length)
+
+    return prompt
+
+
+def _prefix(seed: str, user: int, index: int) -> str:
+    """A few seeded words that begin one request's prompt and no other's."""
+    words = random.Random(f"{seed}/prefix/{user}/{index}").choices(PREFIX_WORDS, k=6)
+    return f"[{' '.join(words)}]\n"
 
 
 def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
@@ -100,8 +124,9 @@ def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
 
     def send(user: int, index: int) -> None:
         prompt = ready.pop((user, index), None) or load.prompt(user, index)
+        ids, text = ((), prompt.text) if isinstance(prompt, TextPrompt) else (prompt, None)
         flights.append(_Flight(user, index, prompt, clock()))
-        session.submit(Request(len(flights) - 1, prompt, load.output_tokens))
+        session.submit(Request(len(flights) - 1, ids, load.output_tokens, text))
 
     gc.collect()
     gc.disable()
@@ -132,7 +157,8 @@ def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
         gc.enable()
     sent = hashlib.sha256()
     for flight in flights:
-        sent.update(array("i", flight.prompt).tobytes())
+        prompt = flight.prompt
+        sent.update(prompt.text.encode() if isinstance(prompt, TextPrompt) else array("i", prompt).tobytes())
     return start, _records(flights, log), sent.hexdigest()
 
 
@@ -150,19 +176,34 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
                 chunks[event.request_id].append(event.tokens)
             if event.finished:
                 ends[event.request_id] = event
-    return [
-        RequestRecord(
-            user=flight.user,
-            index=flight.turn,
-            prompt_tokens=len(flight.prompt),
-            submit_us=(flight.submitted_ns - start) // 1000,
-            token_us=tuple(times),
-            chunk_tokens=None if all(count == 1 for count in counts) else tuple(counts),
-            cached_tokens=end.cached_tokens if end else None,
-            error=end.error if end else None,
-        )
-        for flight, times, counts, end in zip(flights, stamps, chunks, ends, strict=True)
-    ]
+    return [_record(start, *of_one) for of_one in zip(flights, stamps, chunks, ends, strict=True)]
+
+
+def _record(start: int, flight: _Flight, times: list[int], counts: list[int], end: TokenEvent | None) -> RequestRecord:
+    """One request. What its end tells of prompt and chunks is truer than what was asked for and what each chunk seemed to be."""
+    prompt_tokens = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
+    if end is not None:
+        prompt_tokens = end.prompt_tokens or prompt_tokens
+        if end.chunk_tokens is not None:
+            kept = [(time, count) for time, count in zip(times, end.chunk_tokens, strict=True) if count]
+            times, counts = [time for time, _ in kept], [count for _, count in kept]
+    return RequestRecord(
+        user=flight.user,
+        index=flight.turn,
+        prompt_tokens=prompt_tokens,
+        submit_us=(flight.submitted_ns - start) // 1000,
+        token_us=tuple(times),
+        chunk_tokens=None if all(count == 1 for count in counts) else tuple(counts),
+        cached_tokens=end.cached_tokens if end else None,
+        error=end.error if end else None,
+    )
+
+
+def all_failed(records: list[RequestRecord]) -> str | None:
+    """Why there is nothing to measure: every request failed before its second token. None where one did not."""
+    if not records or any(record.error is None or len(record.token_us) > 1 for record in records):
+        return None
+    return f"all {len(records)} requests failed: {records[0].error}"
 
 
 def round_tpot_us(records: list[RequestRecord]) -> float | None:

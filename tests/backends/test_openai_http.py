@@ -1,0 +1,416 @@
+"""The HTTP backend against real servers on this machine: sound ones, slow ones, and ones that break every rule."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("aiohttp")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from paced_server import paced_server, sent_ns
+
+from backends.base import EngineError, ModelFile, WireSession
+from backends.openai_http import BACKEND, HttpOptions, HttpSession
+from backends.openai_servers import SERVERS, address, chosen, facts, last_name, recognise
+from harness.records import RequestRecord
+from harness.worker import drive
+
+MODEL = ModelFile("m", None, "remote")
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+OPEN_END = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+Answer = Callable[[str, dict[str, Any], socket.socket], None]
+
+
+def token(text: str = "ab", **rest: Any) -> bytes:
+    return b"data: " + json.dumps({"model": "m", "choices": [{"text": text}], **rest}).encode() + b"\n\n"
+
+
+def framed(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+LAST = (
+    b'data: {"model": "m", "choices": [{"text": "", "finish_reason": "length"}]}\n\n'
+    b'data: {"model": "m", "choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 4}}\n\ndata: [DONE]\n\n'
+)
+
+
+def as_json(body: Any, status: str = "200 OK", more: str = "") -> bytes:
+    text = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n{more}\r\n"
+    return head.encode() + text
+
+
+@contextmanager
+def server(streaming: Answer, models: Any = None) -> Iterator[tuple[str, list[tuple[str, dict[str, Any], str]]]]:
+    """A server of raw bytes: `streaming` writes whatever it likes to the socket of a request that wants a stream."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen: list[tuple[str, dict[str, Any], str]] = []
+    listed = models if models is not None else {"data": [{"id": "m"}]}
+
+    def serve(connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as reader:
+            while line := reader.readline():
+                method, path = line.decode().split()[:2]
+                head = ""
+                while (field := reader.readline()) not in (b"\r\n", b""):
+                    head += field.decode()
+                length = next(
+                    (int(f.split(":")[1]) for f in head.splitlines() if f.lower().startswith("content-length")), 0
+                )
+                body = json.loads(reader.read(length)) if length else {}
+                seen.append((path, body, head))
+                try:
+                    if method == "GET":
+                        connection.sendall(as_json(listed))
+                    elif body.get("stream"):
+                        streaming(path, body, connection)
+                    else:
+                        usage = {"prompt_tokens": len(str(body.get("prompt"))) // 5, "completion_tokens": 1}
+                        connection.sendall(as_json({"model": "m", "choices": [{"text": "a"}], "usage": usage}))
+                except OSError:
+                    return
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", seen
+    finally:
+        listener.close()
+
+
+def sound(_path: str, _body: dict[str, Any], connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"".join(map(framed, [token()] * 4 + [LAST])) + b"0\r\n\r\n")
+
+
+@contextmanager
+def opened(base_url: str, **options: Any) -> Iterator[HttpSession]:
+    session = BACKEND.open(MODEL, HttpOptions(base_url=base_url, **options))
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def load(users: int = 1, requests: int = 1, tokens: int = 4, prompt: Any = None) -> drive.Load:
+    return drive.Load(users, requests, tokens, prompt or (lambda user, index: drive.TextPrompt(f"{user}/{index}", 50)))
+
+
+def one_record(streaming: Answer, **options: Any) -> RequestRecord:
+    with server(streaming) as (base_url, _), opened(base_url, **options) as session:
+        return drive.drive(session, load())[1][0]
+
+
+def test_a_sound_stream_is_recorded_with_what_the_server_counted() -> None:
+    record = one_record(sound)
+    assert record.error is None
+    assert (len(record.token_us), record.chunk_tokens, record.prompt_tokens) == (4, None, 40)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "chunked late head", "cut to pieces", "until close", "length"])
+def test_every_framing_of_the_body_gives_the_same_record(framing: str) -> None:
+    events = [token()] * 4 + [LAST]
+    body = b"".join(events)
+
+    def streaming(_path: str, _body: dict[str, Any], connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        chunked = HEAD + b"".join(map(framed, events)) + b"0\r\n\r\n"
+        if framing == "chunked":
+            connection.sendall(chunked)
+        elif framing == "chunked late head":
+            for piece in (
+                HEAD[:40],
+                HEAD[40:] + framed(events[0])[:9],
+                framed(events[0])[9:],
+                chunked[len(HEAD + framed(events[0])) :],
+            ):
+                connection.sendall(piece)
+        elif framing == "cut to pieces":
+            for at in range(0, len(chunked), 7):
+                connection.sendall(chunked[at : at + 7])
+        elif framing == "until close":
+            connection.sendall(OPEN_END + body)
+            connection.shutdown(socket.SHUT_WR)
+        else:
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
+            connection.sendall(head + body)
+
+    with server(streaming) as (base_url, seen), opened(base_url) as session:
+        for _ in range(2):  # the second finds the connection as the first left it
+            record = drive.drive(session, load())[1][0]
+            assert record.error is None
+            assert (len(record.token_us), record.chunk_tokens, record.prompt_tokens) == (4, None, 40)
+    assert all("accept-encoding: identity" in head.lower() for _, _, head in seen)
+
+
+def refuse(status: str, body: Any, more: str = "") -> Answer:
+    return lambda _path, _body, connection: connection.sendall(as_json(body, status, more))
+
+
+def part(*pieces: bytes, then: str = "close") -> Answer:
+    def streaming(_path: str, _body: dict[str, Any], connection: socket.socket) -> None:
+        for piece in pieces:
+            connection.sendall(piece)
+        if then == "close":
+            connection.shutdown(socket.SHUT_RDWR)
+        elif then == "for ever":
+            while True:
+                connection.sendall(framed(token()))
+
+    return streaming
+
+
+@pytest.mark.parametrize(
+    ("streaming", "why", "tokens"),
+    [
+        (refuse("500 Oops", {"error": {"message": "out of\nmemory"}}), "HTTP 500: out of memory", 0),
+        (refuse("429 Slow", {"error": "busy"}, "Retry-After: 7\r\n"), "HTTP 429: busy (it asks to wait 7 s)", 0),
+        (refuse("200 OK", {"error": "no stream"}), "answers with application/json in place of a stream: no stream", 0),
+        (part(), "it closed the connection without an answer", 0),
+        (part(HEAD, framed(token())), "the connection broke off", 1),
+        (part(OPEN_END, token()), "closed the stream after 1 tokens, before its end", 1),
+        (part(HEAD, framed(token()), framed(b'data: {"error": {"message": "boom"}}\n\n')), "broke off: boom", 1),
+        (part(HEAD, b"zz\r\nab\r\n"), "invalid literal", 0),
+        (part(HEAD, then="for ever"), "streams on past the tokens asked for", None),
+        (
+            part(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"),
+            "compresses",
+            0,
+        ),
+        (part(b"SSH-2.0-OpenSSH\r\n"), "the connection failed", 0),
+    ],
+)
+def test_a_fault_is_a_failed_request_with_its_reason(streaming: Answer, why: str, tokens: int | None) -> None:
+    record = one_record(streaming)
+    assert record.error is not None and why in record.error
+    assert tokens is None or len(record.token_us) == tokens
+
+
+def test_a_silent_server_is_given_up_after_the_idle_limit() -> None:
+    gate = threading.Event()
+    record = one_record(lambda *_: (gate.wait(30), None)[1], idle_limit_s=0.05)
+    gate.set()
+    assert record.error == "the server sent nothing for 0.05 s (idle_limit_s)"
+
+
+def test_one_failed_request_leaves_the_others_sound_and_the_session_alive() -> None:
+    def sometimes(path: str, body: dict[str, Any], connection: socket.socket) -> None:
+        (refuse("503 No", {"error": "full"}) if body["prompt"].startswith("1/") else sound)(path, body, connection)
+
+    with server(sometimes) as (base_url, _), opened(base_url) as session:
+        _, records, _ = drive.drive(session, load(users=3, requests=2))
+        assert [record.error for record in records if record.user == 1] == ["HTTP 503: full"] * 2
+        assert [record.error for record in records if record.user != 1] == [None] * 4
+        session.prepare(1, 10)
+        assert not session.step().events
+        assert drive.drive(session, load())[1][0].error is None
+
+
+def test_a_case_of_failures_alone_ends_early() -> None:
+    with (
+        server(refuse("500 Oops", {"error": "dead"})) as (base_url, _),
+        opened(base_url) as session,
+        pytest.raises(EngineError, match="50 requests in a row failed: HTTP 500: dead"),
+    ):
+        drive.drive(session, load(users=2, requests=100))
+
+
+def test_the_key_and_the_host_are_in_no_error_and_in_no_fact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-verysecret")
+    leak = refuse("401 No", {"error": {"message": "Incorrect API key: sk-verysecret for 127.0.0.1"}})
+    with server(leak) as (base_url, seen), opened(base_url, api_key_env="MY_KEY") as session:
+        record = drive.drive(session, load())[1][0]
+        told = repr((record, session.info, session.memory(), BACKEND.probe(HttpOptions(base_url=base_url))))
+    assert "Authorization: Bearer sk-verysecret" in seen[-1][2] or "Bearer sk-verysecret" in str(seen)
+    assert record.error == "HTTP 401: Incorrect API key: <hidden> for <hidden>"
+    assert "secret" not in told and "127.0.0.1" not in told
+    assert session.info.detail["place"] == f"http://<local>:{address(base_url).port}"
+
+
+def test_nobody_there_is_one_clear_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    options = HttpOptions(server="vllm", base_url=f"127.0.0.1:{port}")
+    with pytest.raises(EngineError, match=rf"vllm at http://<local>:{port}: nothing listens there") as caught:
+        BACKEND.open(MODEL, options)
+    assert caught.value.kind == "load"
+    probe = BACKEND.probe(options)
+    assert not probe.usable
+    assert probe.mend is not None and "vllm serve" in probe.mend
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "which server"),
+        ({"server": "olama"}, "choose one of ollama, lmstudio"),
+        ({"base_url": "http://me:pw@host/v1"}, "no user or key"),
+        ({"base_url": "ftp://host"}, "no address of a server"),
+        ({"server": "vllm", "endpoint": "embeddings"}, "choose completions or chat"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_is_asked(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(EngineError, match=why) as caught:
+        BACKEND.open(MODEL, HttpOptions(**options))
+    assert caught.value.kind == "options"
+
+
+def test_of_several_models_the_one_that_was_asked_for() -> None:
+    several = {"data": [{"id": "a"}, {"id": "m"}, {"id": "/home/me/b.gguf"}]}
+    with server(sound, several) as (base_url, seen):
+        with opened(base_url) as session:
+            assert session.info.detail["served_model"] == "m"
+        with opened(base_url, served_model="/home/me/b.gguf") as session:
+            drive.drive(session, load())
+            assert session.info.detail["served_model"] == "b.gguf"
+            assert seen[-1][1]["model"] == "/home/me/b.gguf"
+        with pytest.raises(EngineError, match=r"serves no model 'c'; it has a, m, b\.gguf"):
+            BACKEND.open(MODEL, HttpOptions(base_url=base_url, served_model="c"))
+        with pytest.raises(EngineError, match=r"several models: set served_model to one of a, m, b\.gguf"):
+            BACKEND.open(ModelFile("x", None, "remote"), HttpOptions(base_url=base_url))
+
+
+def test_what_is_sent_is_what_the_server_needs() -> None:
+    with server(sound) as (base_url, seen):
+        with opened(base_url, endpoint="chat", extra={"top_k": 1, "temperature": None}) as session:
+            drive.drive(session, load(prompt=lambda *_: drive.TextPrompt("hello", 3)))
+            assert seen[-1][0] == "/v1/chat/completions"
+            assert seen[-1][1] == {
+                "model": "m",
+                "max_tokens": 4,
+                "messages": [{"role": "user", "content": "hello"}],
+                "stream": True,
+                "stream_options": {"include_usage": True},
+                "top_k": 1,
+            }
+        with opened(base_url, server="trtllm", vocab_size=1000) as session:
+            assert session.info.accepts_token_ids
+            drive.drive(session, load(prompt=drive.token_prompts(1000, 20, "seed")))
+            sent = seen[-1][1]
+            assert (len(sent["prompt"]), sent["ignore_eos"], sent["stream_options"]["continuous_usage_stats"]) == (
+                20,
+                True,
+                True,
+            )
+
+
+def test_text_prompts_are_cut_by_the_servers_own_count_before_the_window() -> None:
+    text = "".join(f"word{index:04d} " for index in range(500))
+    with server(sound) as (base_url, seen), opened(base_url) as session:
+        assert isinstance(session, WireSession)
+        prompt = drive.cut_prompts(session.cut, text, 100, "seed")
+        first, second = prompt(0, 0), prompt(1, 0)
+        assert len(first.text) // 5 == 100  # as that server counts
+        questions = [body["prompt"] for path, body, _ in seen if path == "/v1/completions"]
+        assert len(questions) <= 8
+        assert not any(question.startswith(first.text[:5]) for question in questions)
+        assert first.text != second.text and len(first.text) == len(second.text)
+        with pytest.raises(EngineError, match=r"has .* characters; .* are needed for 5000 tokens"):
+            prompt_too_long = drive.cut_prompts(session.cut, text, 5000, "seed")
+            prompt_too_long(0, 0)
+
+
+def test_a_server_started_by_command_is_stopped_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    script = (
+        "import subprocess, sys, os, runpy\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(note)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        "from http.server import *\n"
+        "class Handler(BaseHTTPRequestHandler):\n"
+        "    def answer(self):\n"
+        "        self.send_response(200)\n"
+        "        self.end_headers()\n"
+        "        self.rfile.read(int(self.headers.get('Content-Length') or 0))\n"
+        '        self.wfile.write(b\'{"data": [{"id": "m"}], "model": "m"}\')\n'
+        "    do_GET = do_POST = answer\n"
+        "HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()\n"
+    )
+    session = BACKEND.open(MODEL, HttpOptions(start=(sys.executable, "-c", script, "{port}")))
+    pids = [int(word) for word in note.read_text().split()]
+    assert session.info.detail["started_by_command"]
+    session.close()
+    for pid in pids:
+        state = Path(f"/proc/{pid}/stat")
+        if state.exists():
+            assert state.read_text().rpartition(")")[2].split()[0] == "Z"  # dead, but its adopter has not looked yet
+        elif sys.platform != "linux":
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+def test_a_started_server_that_dies_says_why() -> None:
+    words = (sys.executable, "-c", "print('no such model'); raise SystemExit(3)", "{port}")
+    with pytest.raises(EngineError, match=r"exit code 3\): no such model"):
+        BACKEND.open(MODEL, HttpOptions(start=words))
+
+
+def test_many_streams_have_the_pace_that_the_server_kept() -> None:
+    """20 streams of 100 tokens/s: stamps follow what was sent, none comes before it, and the rates agree."""
+    with paced_server(100) as base_url, opened(base_url) as session:
+        _, records, _ = drive.drive(session, load(users=20, tokens=60))
+        sent = sorted(sent_ns(base_url), key=lambda stamps: stamps[0])
+    assert {len(record.token_us) for record in records} == {60}
+    received = sorted((record.token_us for record in records), key=lambda times: times[0])
+    rates = sorted(
+        (stamps[-1] - stamps[0]) / 1e3 / (times[-1] - times[0]) for times, stamps in zip(received, sent, strict=True)
+    )
+    assert rates[len(rates) // 2] == pytest.approx(1, abs=0.01)
+
+
+def test_what_servers_tell_of_themselves() -> None:
+    llama = {
+        "/v1/models": {
+            "data": [{"id": "m", "owned_by": "llamacpp", "meta": {"n_vocab": 32000, "size": 97, "n_params": 162}}]
+        },
+        "/props": {"build_info": "b0", "total_slots": 4, "default_generation_settings": {"n_ctx": 2048}},
+    }
+    assert recognise(llama["/v1/models"]) is SERVERS["llama-server"]
+    told = facts(SERVERS["llama-server"], llama, "m")
+    assert (told.version, told.vocab_size, told.context_limit, told.slots) == ("b0", 32000, 2048, 4)
+    ollama = {
+        "/v1/models": {"data": [{"id": "qwen3:latest", "owned_by": "library"}]},
+        "/api/version": {"version": "0.9"},
+        "/api/show": {
+            "details": {"quantization_level": "Q4_K_M"},
+            "model_info": {"general.architecture": "qwen3", "qwen3.context_length": 40960},
+        },
+        "/api/ps": {"models": [{"name": "qwen3:latest", "size_vram": 5, "context_length": 4096}]},
+    }
+    told = facts(SERVERS["ollama"], ollama, "qwen3")
+    assert (told.version, told.quantization, told.context_limit, told.device_bytes) == ("0.9", "Q4_K_M", 4096, 5)
+    assert chosen(ollama, SERVERS["ollama"], None, "qwen3") == "qwen3:latest"
+    studio = {
+        "/v1/models": {"data": [{"id": "a"}, {"id": "b"}]},
+        "/api/v0/models": {"data": [{"id": "a", "state": "not-loaded"}, {"id": "b", "state": "loaded"}]},
+    }
+    assert chosen(studio, SERVERS["lmstudio"], None, "x") == "b"
+    mlx = facts(SERVERS["mlx"], {"hello": {"system_fingerprint": "0.32.2-0.32.4-Linux"}}, "default_model")
+    assert mlx.version == "0.32.2 (mlx 0.32.4)"
+
+
+def test_names_and_addresses_tell_nobody_whose_machine_it_is() -> None:
+    assert last_name("/home/me/models/m.gguf") == "m.gguf"
+    assert last_name("C:\\Users\\me\\m.gguf") == "m.gguf"
+    assert last_name("Qwen/Qwen3-8B") == "Qwen/Qwen3-8B"
+    there = address("https://gpu7.example.org:8443/api/v1/")
+    assert there.place == "https://<remote>:8443"
+    assert (there.base_url, there.root) == ("https://gpu7.example.org:8443/api/v1", "https://gpu7.example.org:8443/api")
+    assert address("localhost:8080").base_url == "http://localhost:8080/v1"
