@@ -5,6 +5,7 @@ Derived from raw records and from the stored predictions alone, so that anybody 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -82,7 +83,8 @@ def _row(results: Sequence[CaseResult], predictions: dict[str, Prediction], docu
     case = results[0].case
     measured = [result for result in results if result.requests]
     each = [case_metrics(result) for result in measured]
-    estimates = {name: stats.estimate(_values(each, name)) for name in ESTIMATED}
+    told = imported_figures(document, case.group)
+    estimates = {name: stats.estimate(_values(each, name) or told.get(name, ())) for name in ESTIMATED}
     middle = {name: None if found is None else found.value for name, found in estimates.items()}
     reasons: dict[str, str] = {}
     for metrics in each:
@@ -118,7 +120,7 @@ def _row(results: Sequence[CaseResult], predictions: dict[str, Prediction], docu
         prompt_tokens=case.prompt_tokens,
         output_tokens=case.output_tokens,
         concurrency=case.concurrency,
-        repetitions=len(measured),
+        repetitions=len(measured) or max(map(len, told.values()), default=0),
         user_tps=user_tps,
         output_tps=middle["output_tps"],
         ttft_s=middle["ttft_s"],
@@ -150,6 +152,20 @@ def _row(results: Sequence[CaseResult], predictions: dict[str, Prediction], docu
         evidence=evidence,
         reasons=reasons,
     )
+
+
+def imported_figures(document: RunDocument, group: str) -> dict[str, list[float]]:
+    """Another tool's figures of a group, one per repetition (harness/documents/importing.py); {} of what rigbench measured."""
+    imported = document.annotations.get("imported")
+    metrics = imported.get("metrics") if isinstance(imported, dict) else None
+    figures = metrics.get(group) if isinstance(metrics, dict) else None
+    if not isinstance(figures, dict):
+        return {}
+    return {
+        name: [value for value in values if isinstance(value, int | float) and 0 < value < math.inf]
+        for name, values in figures.items()
+        if isinstance(values, list)
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import sys
 import typer
 
 from harness import __version__
-from harness.cli import machine, measure, models, predict, show
+from harness.cli import machine, measure, models, predict, share, show, trust
 from harness.errors import RigbenchError
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def _options(
         raise typer.Exit
 
 
-for group in (machine, measure, show, models, predict):
+for group in (machine, measure, show, models, predict, trust, share):
     group.register(app)
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.documents import bounds
 from harness.errors import InputError, UnavailableError, ValidationFailed
 from harness.paths import file_stem
 from harness.records import SCHEMA_VERSION, RunDocument
 
-MAX_BYTES = 16 * 2**20
+MAX_BYTES = bounds.MAX_BYTES
 
 
 @cache
@@ -94,18 +96,11 @@ def dumps(content: dict[str, Any]) -> str:
 def read(path: Path) -> RunDocument:
     """A document of any version. InputError if there is no readable file, ValidationFailed (with the JSON path) if it is wrong."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ValidationFailed(f"{path}: {size} bytes; a result document has at most {MAX_BYTES}")
-        text = path.read_text(encoding="utf-8")
+        content, faults = bounds.load(path)
     except OSError as error:
         raise InputError(f"no result at {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValidationFailed(f"{path}: not UTF-8 text") from error
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValidationFailed(f"{path}: not JSON: {error}") from error
+    if faults:
+        raise ValidationFailed(f"{path}: {faults[0]}")
     return parse(content, str(path))
 
 
@@ -122,8 +117,12 @@ def parse(content: Any, where: str) -> RunDocument:
         return _adapter().validate_python(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        place = "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        raise ValidationFailed(f"{where}: {place}: {fault['msg']}") from error
+        raise ValidationFailed(f"{where}: {json_path(fault['loc'])}: {fault['msg']}") from error
+
+
+def json_path(location: Sequence[int | str]) -> str:
+    """("cases", 0, "order") -> "$.cases[0].order"."""
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{str(part)[:64]}" for part in location)
 
 
 def json_schema() -> dict[str, Any]:

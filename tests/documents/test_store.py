@@ -93,7 +93,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path: Path, m
         ('{"schema_version": "1"}', "no schema_version"),
         ('{"schema_version": 99}', "newer than this rigbench"),
         ('{"schema_version": 1}', r"\$\.id"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "nested deeper"),
     ],
 )
 def test_what_is_no_document_is_said_so(text: str, message: str, tmp_path: Path) -> None:

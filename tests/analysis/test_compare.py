@@ -1,0 +1,251 @@
+"""Comparisons with known answers: planted differences, equal noise, and what cannot be compared."""
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from harness.analysis import stats
+from harness.analysis.compare import compare, differences, incomparable
+from harness.analysis.samples import Sample
+
+PLAIN = Sample(
+    document_id="d0",
+    created_utc="2026-01-01T00:00:00Z",
+    machine_id="box",
+    os="Linux 1",
+    kernel="6.1",
+    drivers={"nvidia": "580.65.06"},
+    power_limits_w=(450.0,),
+    backend="engine",
+    engine="engine",
+    engine_version="1.0",
+    engine_build=None,
+    device="cuda",
+    device_names=("GPU",),
+    model="m",
+    model_sha256="aa",
+    model_sha256_of="file",
+    quantization="Q4_0",
+    synthetic=False,
+    suite="s",
+    suite_version="1",
+    suite_sha256="00",
+    group="engine/m/chat/c1",
+    workload="chat",
+    workload_kind="text",
+    prompt_tokens=128,
+    output_tokens=64,
+    concurrency=1,
+    options="{}",
+    load='{"seed":1}',
+    prompts_sha256="bb",
+    repetitions=5,
+    flags=(),
+    error=None,
+    rigbench_version="0.1.0",
+)
+
+
+def sample(metrics: dict[str, Sequence[float]], number: int = 0, **changes: object) -> Sample:
+    return replace(PLAIN, document_id=f"d{number}", metrics={k: tuple(v) for k, v in metrics.items()}, **changes)  # type: ignore[arg-type]
+
+
+def noisy(rng: random.Random, level: float, noise: float, n: int = 5) -> list[float]:
+    return [level * (1 + rng.gauss(0, noise)) for _ in range(n)]
+
+
+def verdict(base: Sequence[float], new: Sequence[float], metric: str = "user_tps") -> str:
+    (cell,) = compare([sample({metric: base})], [sample({metric: new}, 1)], [metric]).cells
+    return cell.verdict
+
+
+def test_identical_data_are_the_same() -> None:
+    values = noisy(random.Random(1), 50, 0.01)
+    assert verdict(values, values) == "same"
+    assert verdict([50.0] * 3, [50.0] * 3) == "same"
+    wild = noisy(random.Random(1), 50, 0.3)
+    assert verdict(wild, wild[::-1]) == "same"
+    assert verdict([50.0], [50.0]) == "same"
+
+
+def test_a_planted_5_percent_at_1_percent_noise_is_slower() -> None:
+    rng = random.Random(2)
+    found = [verdict(noisy(rng, 50, 0.01), noisy(rng, 47.5, 0.01)) for _ in range(200)]
+    assert found[0] == "slower"
+    assert found.count("slower") >= 198  # 1000 of 1000 in a longer trial
+    backwards = [verdict(noisy(rng, 47.5, 0.01), noisy(rng, 50, 0.01)) for _ in range(200)]
+    assert backwards.count("faster") >= 198
+
+
+def test_1_percent_at_5_percent_noise_cannot_be_told() -> None:
+    rng = random.Random(3)
+    found = [verdict(noisy(rng, 50, 0.05), noisy(rng, 49.5, 0.05)) for _ in range(200)]
+    assert found[0] == "~"
+    assert found.count("~") >= 180
+    assert found.count("slower") + found.count("faster") <= 20
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
+@pytest.mark.parametrize("repetitions", [3, 5])
+def test_equal_noise_raises_a_false_alarm_in_at_most_5_percent_of_1000_pairs(noise: float, repetitions: int) -> None:
+    rng = random.Random(4)
+    alarms = 0
+    for _ in range(1000):
+        alarms += verdict(noisy(rng, 50, noise, repetitions), noisy(rng, 50, noise, repetitions)) in (
+            "slower",
+            "faster",
+        )
+    assert alarms <= 50
+
+
+def test_a_whole_table_of_equal_noise_raises_one_in_at_most_5_percent_too() -> None:
+    """8 cases of 4 metrics: without Holm, 4 tables of 5 would hold a false alarm."""
+    rng = random.Random(5)
+    metrics = ("user_tps", "output_tps", "prefill_tps", "rss_peak_bytes")
+    alarms = 0
+    for _ in range(200):
+        sides = [
+            [sample({m: noisy(rng, 50, 0.05) for m in metrics}, side, group=f"g{case}") for case in range(8)]
+            for side in (0, 1)
+        ]
+        alarms += any(cell.verdict not in ("same", "~") for cell in compare(*sides, metrics).cells)
+    assert alarms <= 16
+
+
+def test_the_interval_holds_the_truth_95_times_in_100() -> None:
+    rng = random.Random(6)
+    for n, m in ((3, 3), (5, 5), (5, 3), (10, 10), (4, 1), (2, 2)):
+        held = 0
+        for _ in range(400):
+            found = stats.ratio(noisy(rng, 50, 0.02, n), noisy(rng, 40, 0.02, m))
+            assert found.low is not None and found.high is not None
+            held += found.low <= 0.8 <= found.high
+        assert held >= 0.93 * 400, (n, m, held)
+
+
+def test_a_ratio_by_hand() -> None:
+    """Logs 0, 1, 2 against 3, 4, 5: shift 3, variances 1, error sqrt(2/3), 4 degrees of freedom, t(0.975) = 2.7764."""
+    found = stats.ratio([math.exp(x) for x in (0, 1, 2)], [math.exp(x) for x in (3, 4, 5)])
+    assert found.value == pytest.approx(math.exp(3))
+    assert found.low == pytest.approx(math.exp(3 - 2.776445 * math.sqrt(2 / 3)))
+    assert found.p == pytest.approx(0.0213117, rel=1e-4)
+
+
+def test_one_number_a_side_tells_nothing_of_the_noise() -> None:
+    (cell,) = compare([sample({"user_tps": [50]})], [sample({"user_tps": [25]}, 1)], ["user_tps"]).cells
+    assert (cell.verdict, cell.ratio, cell.low) == ("~", pytest.approx(0.5), None)
+    assert cell.reason == "one repetition a side does not tell how much it varies"
+
+
+def test_a_single_new_run_is_held_against_what_several_tell_of_the_noise() -> None:
+    base = [sample({"user_tps": [level]}, number) for number, level in enumerate((50, 50.2, 49.9, 50.1, 49.8))]
+    (slow,) = compare(base, [sample({"user_tps": [47]}, 9)], ["user_tps"]).cells
+    (equal,) = compare(base, [sample({"user_tps": [50.3]}, 9)], ["user_tps"]).cells
+    assert (slow.verdict, slow.unit, slow.n_base, slow.n_new) == ("slower", "document", 5, 1)
+    assert equal.verdict == "same"
+
+
+def test_what_differs_between_runs_is_in_the_interval_of_several() -> None:
+    """Inside each run nothing varies, but the runs do: one a side is sure, three a side are not."""
+    low, high = (
+        [sample({"user_tps": [x] * 5}, n) for n, x in enumerate((50, 56, 53))],
+        [sample({"user_tps": [x] * 5}, n + 9) for n, x in enumerate((48, 53, 50))],
+    )
+    alone = compare(low[:1], high[:1], ["user_tps"])
+    assert alone.cells[0].verdict == "slower"
+    assert "one run a side" in alone.remarks[0]
+    assert compare(low, high, ["user_tps"]).cells[0].verdict == "~"
+
+
+def test_less_is_better_for_times_and_more_is_told_of_costs() -> None:
+    base, new = [10.0, 10.1, 9.9, 10.0, 10.0], [11.0, 11.1, 10.9, 11.0, 11.0]
+    assert verdict(base, new, "ttft_s") == "slower"
+    assert verdict(new, base, "ttft_s") == "faster"
+    assert verdict(base, new, "joules_per_token") == "more"
+    assert verdict(new, base, "rss_peak_bytes") == "less"
+    assert verdict(base, new, "user_tps") == "faster"
+
+
+def test_a_sure_difference_inside_3_percent_is_the_same() -> None:
+    assert verdict([50.0, 50.01, 49.99], [50.5, 50.51, 50.49]) == "same"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model_sha256": "ab"}, "another model file"),
+        ({"suite_version": "2"}, "another suite"),
+        ({"output_tokens": 65}, "another workload"),
+        ({"load": '{"seed":2}'}, "another load"),
+        ({"prompts_sha256": "cc"}, "another prompts"),
+        ({"power_limits_w": (300.0,)}, "another power limit"),
+    ],
+)
+def test_what_is_not_of_one_thing_is_not_compared(change: dict[str, object], reason: str) -> None:
+    (cell,) = compare([sample({"user_tps": [1, 2]})], [sample({"user_tps": [1, 2]}, 1, **change)]).cells
+    assert cell.verdict == "not comparable"
+    assert cell.reason is not None and cell.reason.startswith(reason)
+
+
+def test_unknown_is_no_reason_against_comparing_and_another_machine_has_another_limit() -> None:
+    assert incomparable([PLAIN, replace(PLAIN, model_sha256=None, prompts_sha256=None)]) is None
+    assert incomparable([PLAIN, replace(PLAIN, power_limits_w=(300.0,), machine_id="other")]) is None
+    assert incomparable([PLAIN, replace(PLAIN, suite="import", load="", imported="llama-bench")]) is None
+
+
+def test_a_case_that_now_fails_is_found_and_one_that_is_gone_is_named() -> None:
+    broken = replace(PLAIN, document_id="d1", metrics={}, repetitions=0, error="crash: it ended")
+    found = compare([sample({"user_tps": [1, 2]})], [broken])
+    assert (found.cells[0].verdict, found.cells[0].reason) == ("failed", "NEW: crash: it ended")
+    assert found.bad(["slower"]) == [found.cells[0]]
+    assert found.bad(["more"]) == []
+    gone = compare([sample({"user_tps": [1, 2]})], [sample({"user_tps": [1, 2]}, 1, group="other")])
+    assert [cell.reason for cell in gone.cells] == ["is not in NEW", "is not in BASE"]
+
+
+def test_the_fingerprints_differences_are_told() -> None:
+    new = replace(PLAIN, drivers={"nvidia": "580.126.09"}, options='{"threads":1}')
+    told = [(each.name, each.base, each.new) for each in differences([PLAIN], [new])]
+    assert told == [
+        ("drivers", "nvidia 580.65.06", "nvidia 580.126.09"),
+        ("options", "defaults", "threads=1"),
+    ]
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_mann_whitney_is_exact_and_silent_where_it_cannot_speak() -> None:
+    """5 against 5, apart: 2 of 252 orderings. The rest against scipy's exact answer."""
+    assert stats.mann_whitney([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(2 / 252)
+    assert stats.mann_whitney([1, 2, 3], [4, 5, 6]) is None
+    from scipy.stats import mannwhitneyu
+
+    rng = random.Random(7)
+    for n, m in ((4, 4), (5, 7), (9, 6)):
+        base, new = [rng.random() for _ in range(n)], [rng.random() + 0.3 for _ in range(m)]
+        expected = mannwhitneyu(base, new, method="exact").pvalue
+        assert stats.mann_whitney(base, new) == pytest.approx(expected)
+
+
+def test_change_points_are_found_where_they_are_and_not_in_noise() -> None:
+    rng = random.Random(8)
+    steady = sum(bool(stats.change_points(noisy(rng, 50, 0.02, n))) for n in (8, 12, 20, 40) for _ in range(100))
+    assert steady <= 0.07 * 400
+    series = noisy(rng, 50, 0.01, 10) + noisy(rng, 45, 0.01, 10) + noisy(rng, 50, 0.01, 10)
+    assert stats.change_points(series) == [10, 20]
+    assert stats.change_points([50.0] * 20) == []
+    assert stats.change_points([50.0] * 10 + [30.0] + [50.0] * 10) == []
+    assert stats.change_points([50.0, 40.0]) == []
+
+
+def test_medians_are_shown_and_ratios_are_of_geometric_means() -> None:
+    (cell,) = compare([sample({"user_tps": [1, 2, 4]})], [sample({"user_tps": [2, 4, 8]}, 1)], ["user_tps"]).cells
+    assert (cell.base, cell.new) == (statistics.median([1, 2, 4]), 4)
+    assert cell.ratio == pytest.approx(2)

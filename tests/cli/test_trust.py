@@ -1,0 +1,198 @@
+"""`rigbench validate`, `compare`, `regress` from outside: real runs of the simulator, exit codes, and hostile input."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.documents import store
+
+V1 = Path(__file__).parents[1] / "documents" / "v1.json"
+SUITE = """
+name = "t"
+version = "1"
+[load]
+concurrency = [1, 2]
+repetitions = 3
+requests_per_user = 1
+[warmup]
+max_rounds = 1
+[[workload]]
+name = "w"
+kind = "tokens"
+prompt_tokens = 50
+output_tokens = 40
+[[engine]]
+backend = "sim"
+model = "synthetic:llama-160m:Q4_0"
+"""
+
+
+def rigbench(*words: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness.cli.main", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == expect, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two runs of the same suite, and one at half the bandwidth."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "t.toml").write_text(SUITE)
+    found = {}
+    for name, speed in (("first", 50), ("again", 50), ("half", 25)):
+        words = ("run", "t.toml", "-o", name, "--no-telemetry", "-O", f"bandwidth_gb_per_s={speed}")
+        done = rigbench(*words, cwd=folder)
+        found[name] = folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    return found
+
+
+def changed(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A forger's copy, with an id that fits."""
+    content = json.loads(path.read_text())
+    change(content)
+    content["id"] = store.content_id(content)
+    target.write_text(json.dumps(content))
+    return target
+
+
+def test_what_the_program_writes_is_valid(runs: dict[str, Path], tmp_path: Path) -> None:
+    done = rigbench("validate", *runs.values(), cwd=tmp_path)
+    assert done.stdout.count(": valid (custom suite 't')") == 3
+
+
+def test_a_folder_is_validated_file_by_file_and_any_fault_is_exit_5(runs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copy(runs["first"], tmp_path / "good.json")
+
+    def edit(content: dict[str, Any]) -> None:
+        content["summary"][0]["user_tps"] *= 2
+
+    changed(runs["first"], tmp_path / "bad.json", edit)
+    (tmp_path / "schema-v1.json").write_text("{}")
+    (tmp_path / "worse.json").write_bytes(b'{"schema_version": "\x1b[31m')
+    done = rigbench("validate", tmp_path, "--json", cwd=tmp_path, expect=5)
+    reports = {Path(report["file"]).name: report for report in json.loads(done.stdout)}
+    assert {name: report["valid"] for name, report in reports.items()} == {
+        "bad.json": False,
+        "good.json": True,
+        "worse.json": False,
+    }
+    assert [fault["path"] for fault in reports["bad.json"]["faults"]] == ["$.summary[0].user_tps"]
+    assert done.stderr.strip() == "rigbench: 2 of 3 files do not hold"
+    plain = rigbench("validate", tmp_path, cwd=tmp_path, expect=5)
+    assert "\x1b" not in plain.stdout
+    assert "$.summary[0].user_tps: is " in plain.stdout
+
+
+def test_no_such_file_is_the_users_matter(tmp_path: Path) -> None:
+    assert "no result at none.json" in rigbench("validate", "none.json", cwd=tmp_path, expect=2).stderr
+    (tmp_path / "empty").mkdir()
+    assert rigbench("validate", "empty", cwd=tmp_path).stdout == "no result documents\n"
+    assert "no result documents" in rigbench("compare", "empty", "empty", cwd=tmp_path, expect=2).stderr
+
+
+def test_the_same_suite_twice_has_nothing_slower_and_half_the_bandwidth_has(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    same = rigbench("compare", runs["first"], runs["again"], "--fail-on", "slower", "--json", cwd=tmp_path)
+    found = json.loads(same.stdout)
+    assert found["differences"] == []
+    assert {cell["verdict"] for cell in found["cells"]} == {"same"}
+    slow = rigbench("compare", runs["first"], runs["half"], "--fail-on", "slower", cwd=tmp_path, expect=4)
+    assert re.search(r"options +bandwidth_gb_per_s=50 +bandwidth_gb_per_s=25", slow.stdout)
+    assert slow.stdout.count("slower") >= 4
+    assert slow.stderr.startswith("rigbench: ")
+    assert "sim/llama-160m-Q4_0/w/c1 user_tps slower" in slow.stderr
+    rigbench("compare", runs["first"], runs["half"], cwd=tmp_path)
+    rigbench("compare", runs["half"], runs["first"], "--fail-on", "slower", cwd=tmp_path)
+
+
+def test_several_documents_a_side(runs: dict[str, Path], tmp_path: Path) -> None:
+    words = ["--base", runs["first"], "--base", runs["again"], "--new", runs["half"]]
+    done = rigbench("compare", *words, "--metric", "user_tps", "--json", "--fail-on", "slower", cwd=tmp_path, expect=4)
+    cells = json.loads(done.stdout)["cells"]
+    assert {(cell["unit"], cell["n_base"], cell["n_new"], cell["verdict"]) for cell in cells} == {
+        ("document", 2, 1, "slower")
+    }
+
+
+def test_markdown_for_a_pull_request(runs: dict[str, Path], tmp_path: Path) -> None:
+    text = rigbench("compare", runs["first"], runs["half"], "--markdown", cwd=tmp_path).stdout
+    assert text.startswith("| differs | base | new |\n| --- | --- | --- |\n")
+    assert "| **slower** |" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", str(V1)], "name two results"),
+        (["compare", str(V1), str(V1), str(V1)], "name two results"),
+        (["compare", str(V1), "none.json"], "no result at none.json"),
+        (["compare", str(V1), str(V1), "--metric", "speed"], "choose of user_tps"),
+        (["compare", str(V1), str(V1), "--fail-on", "bad"], "choose of slower, more, failed"),
+        (["regress", str(V1), "--axis", "moon"], "choose of driver, engine, os, date"),
+        (["regress", str(V1), "--plot", "x.png"], "ends in .svg"),
+        (["regress"], "no result at results"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(words: list[str], message: str, tmp_path: Path) -> None:
+    done = rigbench(*words, cwd=tmp_path, expect=2)
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_regress_finds_the_driver_that_made_it_slower(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Four drivers, of which 580.126 halves the bandwidth: as text it would come before 580.65."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for day, (driver, name) in enumerate(
+        (("570.9", "first"), ("580.65", "again"), ("580.126", "half"), ("590.1", "half"))
+    ):
+
+        def update(content: dict[str, Any], driver: str = driver, day: int = day) -> None:
+            content["machine"]["drivers"] = {"nvidia": driver}
+            content["created_utc"] = f"2026-01-0{day + 1}T00:00:00Z"
+            for result in content["cases"]:
+                result["case"]["options"] = {}
+
+        changed(runs[name], folder / f"{day}.json", update)
+    words = ("regress", "--axis", "driver", "--fail-on", "slower", "--plot", "history.svg")
+    done = rigbench(*words, cwd=tmp_path, expect=4)
+    assert "user_tps slower at nvidia 580.126" in done.stderr
+    assert "slower at nvidia 5" in done.stderr and "slower at nvidia 590" not in done.stderr
+    assert (tmp_path / "history.svg").read_text().startswith("<svg ")
+    rigbench("regress", "--fail-on", "slower", "--since", "590", cwd=tmp_path)
+    markdown = rigbench("regress", "--markdown", cwd=tmp_path).stdout
+    assert "| nvidia 580.65 | nvidia 580.126 | sim/llama-160m-Q4_0/w/c1 | user t/s |" in markdown
+    histories = json.loads(rigbench("regress", folder, "--json", cwd=tmp_path).stdout)
+    assert [run["value"] for run in histories[0]["runs"]] == [
+        f"nvidia {d}" for d in ("570.9", "580.65", "580.126", "590.1")
+    ]
+    assert "no case was measured at two values" in rigbench("regress", "--axis", "os", cwd=tmp_path).stdout
+
+
+def test_a_broken_document_among_many_is_said_and_left_out(runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    shutil.copy(runs["first"], tmp_path / "a.json")
+    done = rigbench("compare", "--base", tmp_path, "--new", runs["again"], cwd=tmp_path)
+    assert "left out: " in done.stderr
+    assert "broken.json" in done.stderr
+
+
+def test_names_from_a_document_cannot_move_the_cursor_or_break_a_table(runs: dict[str, Path], tmp_path: Path) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        for result in content["cases"]:
+            result["case"]["group"] += "|](http://x)[bold]"
+
+    forged = changed(runs["first"], tmp_path / "x.json", rename)
+    text = rigbench("compare", forged, forged, "--markdown", cwd=tmp_path).stdout
+    assert "\\|\\](http://x)\\[bold\\]" in text
+    assert "[bold]" in rigbench("compare", forged, forged, cwd=tmp_path).stdout
