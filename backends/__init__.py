@@ -14,6 +14,9 @@ from backends.base import Backend
 BUILT_IN = {
     "sim": "backends.sim:BACKEND",
     "llama_cpp": "backends.llama_cpp:BACKEND",
+    "mlx_lm": "backends.mlx_lm:BACKEND",
+    "vllm": "backends.vllm:BACKEND",
+    "openai_http": "backends.openai_http:BACKEND",
 }
 
 

@@ -1,8 +1,9 @@
 """llama.cpp's own llama-bench and llama-batched-bench, made to load the very libraries that the Python package loads.
 
-    .venv/bin/python scripts/llama_tools.py     # builds them (about 2 minutes on 2 cores) and says where they are
+    .venv/bin/python scripts/llama_tools.py             # builds them (about 2 minutes on 2 cores) and says where they are
+    .venv/bin/python scripts/llama_tools.py --server    # llama-server too, without its web page (some 6 minutes)
 
-Only the two tools and llama.cpp's helpers are compiled, from the source in llama-cpp-python's package; libllama
+Only the tools and llama.cpp's helpers are compiled, from the source in llama-cpp-python's package; libllama
 and libggml are those in site-packages. So a difference between the tools' figures and ours is not one of builds.
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 from harness.paths import cache_dir
 
 TOOLS = ("llama-bench", "llama-batched-bench")
+SERVER = "llama-server"
 REPETITIONS = 5
 """Of one case within a measurement, in rigbench and llama-bench alike; llama-batched-bench knows none."""
 
@@ -54,6 +56,16 @@ add_subdirectory(${LLAMA_CPP}/vendor vendor EXCLUDE_FROM_ALL)
 add_subdirectory(${LLAMA_CPP}/common common EXCLUDE_FROM_ALL)
 add_subdirectory(${LLAMA_CPP}/tools/llama-bench llama-bench)
 add_subdirectory(${LLAMA_CPP}/tools/batched-bench batched-bench)
+set(N_ASSETS 0)  # llama-server without its web page, which is built with npm or downloaded
+set(USE_GZIP false)
+foreach(file IN ITEMS ui.h ui.cpp)
+    configure_file(${LLAMA_CPP}/tools/ui/${file}.in ${CMAKE_BINARY_DIR}/ui/${file} @ONLY)
+endforeach()
+add_library(llama-ui STATIC EXCLUDE_FROM_ALL ${CMAKE_BINARY_DIR}/ui/ui.cpp)
+target_include_directories(llama-ui PUBLIC ${CMAKE_BINARY_DIR}/ui)
+add_custom_target(llama-ui-assets)
+add_subdirectory(${LLAMA_CPP}/tools/mtmd mtmd EXCLUDE_FROM_ALL)
+add_subdirectory(${LLAMA_CPP}/tools/server server EXCLUDE_FROM_ALL)
 """
 
 
@@ -78,12 +90,13 @@ class Flags:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The two programs, and the folder of the libraries that they load."""
+    """The programs, and the folder of the libraries that they load."""
 
     bench: Path
     batched: Path
     engine_lib: Path
     version: str
+    server: Path | None = None
 
 
 def fail(sentence: str) -> None:
@@ -92,8 +105,9 @@ def fail(sentence: str) -> None:
     sys.exit(3)
 
 
-def build_tools(source: Path | None = None) -> Tools:
+def build_tools(source: Path | None = None, *, server: bool = False) -> Tools:
     """Build what is not built yet. `source` is an unpacked source package; with None, pip downloads it."""
+    wanted = (*TOOLS, SERVER) if server else TOOLS
     package = importlib.util.find_spec("llama_cpp")
     if package is None or package.origin is None:
         fail("llama-cpp-python is not installed in this Python: run scripts/test once, and then .venv/bin/python this.")
@@ -116,7 +130,7 @@ def build_tools(source: Path | None = None) -> Tools:
         "LLAMA_SUBPROCESS": "OFF",
     }
     log = folder / "build.log"
-    print(f"Building {' and '.join(TOOLS)} of llama-cpp-python {version}: about 2 minutes the first time", flush=True)
+    print(f"Building {' and '.join(wanted)} of llama-cpp-python {version}: minutes the first time", flush=True)
     with log.open("wb") as output:
         configure = [
             "cmake",
@@ -136,13 +150,13 @@ def build_tools(source: Path | None = None) -> Tools:
             "--parallel",
             str(os.cpu_count() or 1),
             "--target",
-            *TOOLS,
+            *wanted,
         ]
         for command in (configure, compile_):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode != 0:
                 fail(f"the tools do not build; the reason is at the end of {log}.")
-    programs = [next(build.glob(f"bin/**/{name}{'.exe' if os.name == 'nt' else ''}")) for name in TOOLS]
-    return Tools(programs[0], programs[1], engine_lib, version)
+    programs = [next(build.glob(f"bin/**/{name}{'.exe' if os.name == 'nt' else ''}")) for name in wanted]
+    return Tools(programs[0], programs[1], engine_lib, version, programs[2] if server else None)
 
 
 def unpacked_source(folder: Path, version: str) -> Path:
@@ -265,5 +279,6 @@ def batched_tps(tools: Tools, model: Path, flags: Flags, *, users: int, prompt: 
 
 
 if __name__ == "__main__":
-    say_libraries(built := build_tools(Path(sys.argv[1]) if len(sys.argv) > 1 else None))
-    print(built.bench, built.batched, sep="\n")
+    words = [word for word in sys.argv[1:] if word != "--server"]
+    say_libraries(built := build_tools(Path(words[0]) if words else None, server="--server" in sys.argv))
+    print(*filter(None, (built.bench, built.batched, built.server)), sep="\n")

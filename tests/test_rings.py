@@ -21,7 +21,7 @@ ENGINES = {
     "llama_cpp": {"llama_cpp", "numpy"},
     "mlx_lm": {"mlx", "mlx_lm", "numpy"},
     "vllm": {"vllm", "torch"},
-    "openai_http": {"aiohttp"},
+    "openai_api": {"aiohttp"},
 }
 STANDARD = sys.stdlib_module_names
 

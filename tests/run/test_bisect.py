@@ -132,7 +132,9 @@ def test_versions_are_ordered_as_versions() -> None:
         bisect.between(given, "0.3.10", "0.3.9")
 
 
-@pytest.mark.parametrize("text", ["llama-cpp-python", "a>=1", "a==1,==2", "a==1.*", "a @ https://x/y", "a==1; os_name=='x'", "=="])
+@pytest.mark.parametrize(
+    "text", ["llama-cpp-python", "a>=1", "a==1,==2", "a==1.*", "a @ https://x/y", "a==1; os_name=='x'", "=="]
+)
 def test_what_is_not_pinned_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="write a package and one version"):
         bisect.pinned(text)
@@ -189,7 +191,7 @@ def test_pip_lists_installs_and_fails_for_real(
     before = counted()
     assert bisect.environment("rigbenchfake", "1.10", sys.executable, pip) == python
     assert counted() == before  # nothing was started: it is there
-    with pytest.raises(bisect.CannotMeasure, match="cannot be installed: .*rigbench-no-such-package-anywhere"):
+    with pytest.raises(bisect.CannotMeasure, match=r"cannot be installed: .*rigbench-no-such-package-anywhere"):
         bisect.environment("rigbenchfake", "1.11", sys.executable, pip)
 
 
