@@ -11,7 +11,8 @@
     not comparable   another model file, suite, workload, power limit ...; `reason` names it
 
 One document a side: the repetitions are what varies, and what differs between two runs on one machine is not in the
-interval. With several documents a side, each document's median is one number, and that is in it.
+interval; so a difference of 3 % or less is not called then, however sure. With several documents a side, each
+document's median is one number, and what differs between runs is in it.
 
     rigbench compare before.json after.json
 """
@@ -171,6 +172,8 @@ def _verdict(cell: Cell) -> Cell:
         return replace(cell, verdict="same")
     if cell.low <= 1 <= cell.high or cell.p >= ALPHA:
         return replace(cell, verdict="~")
+    if cell.unit == "repetition" and abs(cell.ratio - 1) <= SAME:
+        return replace(cell, verdict="~", reason="two runs of one thing may differ by 3 %: give several a side")
     worse, better = ("more", "less") if cell.metric in COSTS else ("slower", "faster")
     higher = cell.metric not in COSTS and cell.metric not in LOWER_IS_BETTER
     return replace(cell, verdict=better if (cell.ratio > 1) == higher else worse)

@@ -170,6 +170,16 @@ def test_less_is_better_for_times_and_more_is_told_of_costs() -> None:
     assert verdict(base, new, "user_tps") == "faster"
 
 
+def test_a_small_difference_is_called_only_from_several_runs_a_side() -> None:
+    """2.5 % at 0.5 % noise, its interval beyond 3 %: two runs of one thing may well differ by that."""
+    rng = random.Random(9)
+    base, new = ([sample({"user_tps": noisy(rng, x, 0.005)}, n) for n in range(4)] for x in (50, 48.75))
+    one = compare(base[:1], new[:1], ["user_tps"]).cells[0]
+    assert one.high is not None and one.high < 1 and one.p is not None and one.p < 0.03
+    assert one.verdict == "~"
+    assert compare(base, new, ["user_tps"]).cells[0].verdict == "slower"
+
+
 def test_a_sure_difference_inside_3_percent_is_the_same() -> None:
     assert verdict([50.0, 50.01, 49.99], [50.5, 50.51, 50.49]) == "same"
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from paced_server import paced_server, sent_ns
 
+from backends import openai_probe
 from backends.base import EngineError, ModelFile, WireSession
+from backends.openai_client import ArrivalLoop, Doubts
+from backends.openai_facts import chosen, facts, recognise
 from backends.openai_http import BACKEND, HttpOptions, HttpSession
-from backends.openai_servers import SERVERS, address, chosen, facts, last_name, recognise
+from backends.openai_servers import SERVERS, address, last_name
 from harness.records import RequestRecord
 from harness.worker import drive
 
@@ -72,7 +76,7 @@ def server(streaming: Answer, models: Any = None) -> Iterator[tuple[str, list[tu
                 seen.append((path, body, head))
                 try:
                     if method == "GET":
-                        connection.sendall(as_json(listed))
+                        connection.sendall(listed.pop(0) if isinstance(listed, list) else as_json(listed))
                     elif body.get("stream"):
                         streaming(path, body, connection)
                     else:
@@ -93,6 +97,7 @@ def server(streaming: Answer, models: Any = None) -> Iterator[tuple[str, list[tu
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", seen
     finally:
+        listener.shutdown(socket.SHUT_RDWR)  # a close alone would leave the thread that waits in accept listening
         listener.close()
 
 
@@ -201,6 +206,23 @@ def test_a_fault_is_a_failed_request_with_its_reason(streaming: Answer, why: str
     record = one_record(streaming)
     assert record.error is not None and why in record.error
     assert tokens is None or len(record.token_us) == tokens
+
+
+def test_a_connection_that_the_server_closed_without_a_word_costs_no_request() -> None:
+    def closing(path: str, body: dict[str, Any], connection: socket.socket) -> None:
+        sound(path, body, connection)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with server(closing) as (base_url, _), opened(base_url) as session:
+        _, records, _ = drive.drive(session, load(users=4, requests=5))
+    assert [record.error for record in records] == [None] * 20
+
+
+def test_outside_of_a_window_a_429_is_waited_for() -> None:
+    answers = [as_json({"error": "busy"}, "429 Slow", "Retry-After: 0\r\n"), as_json({"data": [{"id": "m"}]})]
+    with server(sound, answers) as (base_url, seen), opened(base_url) as session:
+        assert session.info.detail["served_model"] == "m"
+    assert [path for path, _, _ in seen].count("/v1/models") == 2
 
 
 def test_a_silent_server_is_given_up_after_the_idle_limit() -> None:
@@ -373,6 +395,33 @@ def test_many_streams_have_the_pace_that_the_server_kept() -> None:
         (stamps[-1] - stamps[0]) / 1e3 / (times[-1] - times[0]) for times, stamps in zip(received, sent, strict=True)
     )
     assert rates[len(rates) // 2] == pytest.approx(1, abs=0.01)
+
+
+def test_a_client_that_is_itself_the_limit_says_so() -> None:
+    loop = ArrivalLoop()
+    wall, cpu = iter([0, 1000, 2000, 3000, 4000]), iter([0, 100, 200, 1100, 1200])
+    doubts = Doubts(loop, lambda: next(wall), lambda: next(cpu))
+    loop.lags_s = [0.001] * 98 + [0.0061] * 2
+    assert doubts.since_last() == "the HTTP client: its event loop was late by 6.1 ms (p99)"
+    loop.lags_s = [0.001] * 200 + [0.1]
+    assert doubts.since_last() is None
+    loop.lags_s = [0.001] * 100
+    assert doubts.since_last() == "the HTTP client: its core was 90% busy"
+    loop.lags_s = [0.1] * 99  # 2 s of ticks are needed for a 99th percentile
+    assert doubts.since_last() is None
+    loop.close()
+
+
+def test_a_running_server_is_found_at_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"data": [{"id": "m", "owned_by": "llamacpp"}]}
+    with server(sound, models) as (base_url, _):
+        here = replace(SERVERS["llama-server"], port=address(base_url).port)
+        monkeypatch.setattr(openai_probe, "SERVERS", {"llama-server": here})
+        probe = BACKEND.probe()
+        assert (probe.usable, probe.devices) == (True, (f"llama-server: port {here.port}",))
+    probe = BACKEND.probe()
+    assert not probe.usable
+    assert probe.reason == f"no server answers at its usual port (llama-server {here.port})"
 
 
 def test_what_servers_tell_of_themselves() -> None:

@@ -1,11 +1,13 @@
 """The load loop over the simulator, in this process: what it sends, what it notes, how it ends."""
 
 import gc
+import hashlib
 
 import pytest
 
 from backends.base import IDLE, EngineError, ModelFile, Request, Step
 from backends.sim import SimOptions, SimSession
+from harness.records import RequestRecord
 from harness.worker import drive
 
 MODEL = ModelFile("m", None, "shape", dense_bytes=1_000_000_000, kv_bytes_per_token=0)
@@ -76,6 +78,40 @@ def test_chunks_of_several_tokens_are_recorded_as_such() -> None:
     _, records, _ = drive.drive(session(tokens_per_chunk=4), load(tokens=10))
     assert records[0].chunk_tokens == (1, 4, 4, 1)
     assert len(records[0].token_us) == 4
+
+
+class Wire(SimSession):
+    """A session that takes texts, and tells at each request's end what its server counted."""
+
+    texts: list[str | None]
+
+    def submit(self, request: Request) -> None:
+        self.texts = [*getattr(self, "texts", []), request.text]
+        super().submit(Request(request.id, (0,) * 5, request.output_tokens))
+
+    def step(self) -> Step:
+        moved = super().step()
+        told = [e._replace(prompt_tokens=44, chunk_tokens=(2, 0, 1)) if e.finished else e for e in moved.events]
+        return moved._replace(events=told)
+
+
+def test_a_text_prompt_is_sent_as_text_and_the_servers_counts_are_what_is_recorded() -> None:
+    wire = Wire(MODEL, SimOptions())
+    wire.prepare(1, 100)
+    cut = drive.cut_prompts(lambda text, tokens: text[: 4 * tokens], "x" * 500, 50, "seed")
+    _, records, sha = drive.drive(wire, drive.Load(1, 1, 3, cut))
+    assert wire.texts == [cut(0, 0).text]
+    assert len(cut(0, 0).text) == 200 and cut(0, 0).text != cut(0, 1).text
+    assert (records[0].prompt_tokens, records[0].chunk_tokens, len(records[0].token_us)) == (44, (2, 1), 2)
+    assert sha == hashlib.sha256(cut(0, 0).text.encode()).hexdigest()
+
+
+def test_a_load_of_failures_alone_is_told_from_one_with_a_sound_request() -> None:
+    failed = RequestRecord(0, 0, 5, 0, (), error="HTTP 500: no")
+    sound = RequestRecord(0, 1, 5, 0, (1, 2))
+    assert drive.all_failed([failed, failed]) == "all 2 requests failed: HTTP 500: no"
+    assert drive.all_failed([failed, sound]) is None
+    assert drive.all_failed([]) is None
 
 
 def test_an_engine_that_goes_idle_too_soon_is_an_error() -> None:
