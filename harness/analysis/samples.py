@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from backends.base import EngineInfo
 from harness.analysis.metrics import case_metrics, noise_flag
 from harness.analysis.summary import ROUNDING, power_of
-from harness.records import CaseResult, EngineInfo, RunDocument
+from harness.records import CaseResult, RunDocument
 from harness.telemetry.memory import device_memory
 
 METRICS = (

@@ -47,24 +47,33 @@ def list_models(
         typer.echo("no models yet; `rigbench models make llama-160m Q4_0` makes one without any download")
 
 
+FORMAT = typer.Option("", "--format", help="gguf, mlx or safetensors: for engines that open these.")
+
+
 def make(
     shape: str = typer.Argument(help="A catalogued shape (rigbench models list --shapes)."),
-    quant: str = typer.Argument("Q4_K_M", help="F16, Q8_0, Q4_0 or Q4_K_M."),
+    quant: str = typer.Argument("Q4_K_M", help="F16, Q8_0, Q4_0, Q4_K_M ...; for MLX BF16, F16, 4bit or 8bit."),
+    format: str = FORMAT,
 ) -> None:
     """Make a synthetic model: random weights of a real shape. It runs at the real one's speed and says nothing sensible."""
-    _resolve(f"synthetic:{shape}:{quant}")
+    _resolve(f"synthetic:{shape}:{quant}", format)
 
 
 def fetch(
     spec: str = typer.Argument(help="A catalogued name (qwen3-30b-a3b:Q4_K_M) or hf:REPOSITORY/FILE.gguf."),
+    format: str = FORMAT,
 ) -> None:
     """Download a model (resumable, checksummed)."""
-    _resolve(spec)
+    _resolve(spec, format)
 
 
-def _resolve(spec: str) -> None:
+def _resolve(spec: str, format: str) -> None:
     from harness.cli.progress import Progress
+    from harness.errors import InputError
     from harness.models import files
 
-    model = files.resolve(spec, formats=("gguf",), progress=Progress())
+    formats = ("gguf", *files.FOLDER_FORMATS)
+    if format and format not in formats:
+        raise InputError(f"--format {format!r}: choose one of {', '.join(formats)}.")
+    model = files.resolve(spec, formats=(format,) if format else formats, progress=Progress())
     typer.echo(f"model: {model.file.path}")

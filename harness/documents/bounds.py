@@ -36,7 +36,9 @@ MAX_FAULTS = 50
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_MARKUP = re.compile(r"<(?!(?:private|address|hidden)>)[A-Za-z/!?]")
+_ACTIVE = "script|style|iframe|object|embed|svg|math|img|image|link|meta|base|form|input|button|video|audio|body|html|a|details"
+_MARKUP = re.compile(rf"<\s*/?\s*(?:{_ACTIVE})\b|<!--|javascript:", re.IGNORECASE)
+"""Not every `<`: the tokens of models are called <s>, </think>, <|end|>, and engines write them into their logs."""
 _HOME = re.compile(r"(?:^|[^\w/.])(?:/home/|/Users/|/root/|/var/folders/|[A-Za-z]:[\\/]+Users[\\/])", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z_]\w{0,63}")
 
@@ -52,10 +54,11 @@ class Fault:
         return f"{self.path}: {self.message}"
 
 
-def load(path: Path) -> tuple[Any, list[Fault]]:
-    """(content, no faults) or (None, faults). OSError if there is no readable file."""
+def load(path: Path, *, texts: bool = True) -> tuple[Any, list[Fault]]:
+    """(content, no faults) or (None, faults). OSError if there is no readable file. `texts=False` for those who want to read a
+    document and not to judge it: odd texts are no faults then, and control characters in them are replaced."""
     data, fault = read_bytes(path)
-    return (None, [fault]) if fault is not None else loads(data)
+    return (None, [fault]) if fault is not None else loads(data, texts=texts)
 
 
 def read_bytes(path: Path) -> tuple[bytes, Fault | None]:
@@ -71,7 +74,7 @@ def read_bytes(path: Path) -> tuple[bytes, Fault | None]:
     return data, None
 
 
-def loads(data: bytes) -> tuple[Any, list[Fault]]:
+def loads(data: bytes, *, texts: bool = True) -> tuple[Any, list[Fault]]:
     """(content, no faults) or (None, faults) of the bytes of a document."""
     if (fault := _measured(data)) is not None:
         return None, [fault]
@@ -93,8 +96,10 @@ def loads(data: bytes) -> tuple[Any, list[Fault]]:
         return None, [Fault("$", f"is nested deeper than {MAX_DEPTH} levels")]
     except ValueError as error:
         return None, [Fault("$", f"is not JSON: {error}")]
-    faults = list(_walked(content, {(id(owner), key) for owner, key in twice}))
-    return (None, faults) if faults else (content, [])
+    faults = list(islice(_faults_of(content, {(id(owner), key) for owner, key in twice}, texts), MAX_FAULTS))
+    if faults:
+        return None, faults
+    return content if texts else _cleaned(content), []
 
 
 def _measured(data: bytes) -> Fault | None:
@@ -134,22 +139,29 @@ def _number(text: str) -> float | _NoNumber:
     return value if -MAX_FLOAT <= value <= MAX_FLOAT else _NoNumber(text)
 
 
-def _walked(content: Any, twice: set[tuple[int, str]]) -> Iterator[Fault]:
-    """Faults of the tree, at most MAX_FAULTS. Lists of plain numbers are looked at as a whole."""
-    yield from islice(_faults_of(content, twice), MAX_FAULTS)
+def _cleaned(value: Any) -> Any:
+    """Control characters replaced, so that no name can move a terminal's cursor."""
+    if isinstance(value, str):
+        return _CONTROL.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_CONTROL.sub("\ufffd", key): _cleaned(each) for key, each in value.items()}
+    if isinstance(value, list) and not set(map(type, value)) <= {int, float, bool, type(None)}:
+        return [_cleaned(each) for each in value]
+    return value
 
 
-def _faults_of(content: Any, twice: set[tuple[int, str]]) -> Iterator[Fault]:
+def _faults_of(content: Any, twice: set[tuple[int, str]], texts: bool) -> Iterator[Fault]:
+    """Faults of the tree. Lists of plain numbers are looked at as a whole."""
     stack: list[tuple[str, Any]] = [("$", content)]
     while stack:
         path, value = stack.pop()
         if isinstance(value, dict):
             for key in value:
-                if (why := _text_fault(key, MAX_KEY)) is not None:
+                if texts and (why := _text_fault(key, MAX_KEY)) is not None:
                     yield Fault(path, f"a key {why}")
                 if (id(value), key) in twice:
-                    yield Fault(_member(path, key), "is there twice")
-            stack += [(_member(path, key), each) for key, each in reversed(value.items())]
+                    yield Fault(member(path, key), "is there twice")
+            stack += [(member(path, key), each) for key, each in reversed(value.items())]
         elif isinstance(value, list):
             kinds = set(map(type, value))
             if kinds <= {int, bool, type(None)}:
@@ -160,7 +172,7 @@ def _faults_of(content: Any, twice: set[tuple[int, str]]) -> Iterator[Fault]:
                 continue
             stack += [(f"{path}[{place}]", each) for place, each in reversed(list(enumerate(value)))]
         elif isinstance(value, str):
-            if (why := _text_fault(value, MAX_TEXT)) is not None:
+            if texts and (why := _text_fault(value, MAX_TEXT)) is not None:
                 yield Fault(path, why)
         elif isinstance(value, _NoNumber):
             yield Fault(path, f"{value.text} is no number that a run can have")
@@ -168,7 +180,8 @@ def _faults_of(content: Any, twice: set[tuple[int, str]]) -> Iterator[Fault]:
             yield Fault(path, "a whole number of more than 63 bits")
 
 
-def _member(path: str, key: str) -> str:
+def member(path: str, key: str) -> str:
+    """The JSON path of a key of an object."""
     return f"{path}.{key}" if _PLAIN.fullmatch(key) else f"{path}[{json.dumps(key[:64])}]"
 
 
@@ -178,7 +191,7 @@ def _text_fault(text: str, longest: int) -> str | None:
     if _CONTROL.search(text):
         return "holds control characters"
     if _MARKUP.search(text):
-        return "holds markup (< and a letter)"
+        return "holds markup"
     if _HOME.search(text):
         return "holds the path of a home folder, which is nobody's business"
     return None

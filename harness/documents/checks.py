@@ -228,8 +228,12 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
 
 
 def name_faults(document: RunDocument) -> Iterator[Fault]:
-    """Names that would be a path anywhere."""
-    named = [("$.suite.name", document.suite.name), ("$.machine.id", document.machine.id)]
+    """Names that would be a path somewhere, or more than a name on a page."""
+    machine = document.machine
+    shown = [("$.machine.cpu", machine.cpu), ("$.machine.os", machine.os), ("$.machine.kernel", machine.kernel)]
+    for place, engine in enumerate(document.engines):
+        shown += [(f"$.engines[{place}].engine", engine.engine), (f"$.engines[{place}].version", engine.version)]
+    named = [("$.suite.name", document.suite.name), ("$.machine.id", machine.id)]
     for place, model in enumerate(document.models):
         named.append((f"$.models[{place}].name", model.name))
     for place, result in enumerate(document.cases):
@@ -238,6 +242,9 @@ def name_faults(document: RunDocument) -> Iterator[Fault]:
     for path, name in _once(named):
         if not name or len(name) > 200 or re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^[A-Za-z]:[\\/]|\\", name):
             yield Fault(path, f"{name[:60]!r} is no name but a path")
+    for path, name in _once([*named, *shown]):
+        if re.search("[<>]", name):
+            yield Fault(path, f"{name[:60]!r} holds < or >, which no name does")
 
 
 def _once(named: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

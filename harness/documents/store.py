@@ -13,7 +13,6 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.documents import bounds
+from harness.documents.schema import schema_faults
 from harness.errors import InputError, UnavailableError, ValidationFailed
 from harness.paths import file_stem
 from harness.records import SCHEMA_VERSION, RunDocument
@@ -96,7 +96,7 @@ def dumps(content: dict[str, Any]) -> str:
 def read(path: Path) -> RunDocument:
     """A document of any version. InputError if there is no readable file, ValidationFailed (with the JSON path) if it is wrong."""
     try:
-        content, faults = bounds.load(path)
+        content, faults = bounds.load(path, texts=False)
     except OSError as error:
         raise InputError(f"no result at {path}: {error.strerror}") from error
     if faults:
@@ -116,13 +116,8 @@ def parse(content: Any, where: str) -> RunDocument:
     try:
         return _adapter().validate_python(content)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise ValidationFailed(f"{where}: {json_path(fault['loc'])}: {fault['msg']}") from error
-
-
-def json_path(location: Sequence[int | str]) -> str:
-    """("cases", 0, "order") -> "$.cases[0].order"."""
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{str(part)[:64]}" for part in location)
+        fault = next(schema_faults("$", content, RunDocument), None)  # the first alone: there may be a million
+        raise ValidationFailed(f"{where}: {fault or error}") from error
 
 
 def json_schema() -> dict[str, Any]:

@@ -16,14 +16,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import types
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from harness import __version__
 from harness.analysis.summary import summary
@@ -31,6 +28,7 @@ from harness.documents import bounds, store
 from harness.documents.bounds import MAX_FAULTS, Fault
 from harness.documents.checks import name_faults, plan_faults, record_faults, shape_faults
 from harness.documents.physics import physics_faults
+from harness.documents.schema import schema_faults
 from harness.errors import InputError
 from harness.records import SCHEMA_VERSION, RunDocument
 from harness.suites.suite import Suite, load_suite, parse_suite, suite_files, suite_record
@@ -65,9 +63,9 @@ def validate_bytes(data: bytes, name: str) -> Report:
     content, faults = bounds.loads(data)
     if faults:
         return Report(name, tuple(faults))
-    faults = _schema_faults(content, data)
+    faults = list(islice(_schema_faults(content), MAX_FAULTS))
     if faults:
-        return Report(name, tuple(faults[:MAX_FAULTS]))
+        return Report(name, tuple(faults))
     document = store.parse(content, name)
     notes: list[str] = []
     found: list[Fault] = []
@@ -118,48 +116,14 @@ def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[
     yield from differing("$.summary", content.get("summary", []), again, may_lack=older)
 
 
-def _schema_faults(content: Any, data: bytes) -> list[Fault]:
-    """Version, types (strictly: no text for a number, no 5.0 for a 5), missing keys, unknown keys."""
+def _schema_faults(content: Any) -> Iterator[Fault]:
+    """Version, then every key and type."""
     if not isinstance(content, dict) or type(content.get("schema_version")) is not int:
-        return [Fault("$.schema_version", "is missing: this is no result document of rigbench")]
-    version = content["schema_version"]
-    if not 1 <= version <= SCHEMA_VERSION:
-        return [Fault("$.schema_version", f"is {version}; this rigbench knows 1 to {SCHEMA_VERSION}")]
-    try:
-        TypeAdapter(RunDocument).validate_json(data, strict=True)
-    except ValidationError as error:
-        return [
-            Fault(store.json_path(fault["loc"]), fault["msg"][0].lower() + fault["msg"][1:])
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-    return list(_unknown_keys("$", content, RunDocument))
-
-
-@cache
-def _nested(kind: type) -> dict[str, tuple[type | None, bool]]:
-    """Field -> (the dataclass that it holds or None, whether it holds many)."""
-    found: dict[str, tuple[type | None, bool]] = {}
-    for name, hint in get_type_hints(kind).items():
-        choices = get_args(hint) if get_origin(hint) is types.UnionType else (hint,)
-        many = any(get_origin(choice) is tuple for choice in choices)
-        inner = [each for choice in choices for each in (get_args(choice) if many else (choice,))]
-        found[name] = (next((each for each in inner if isinstance(each, type) and is_dataclass(each)), None), many)
-    return found
-
-
-def _unknown_keys(path: str, content: dict[str, Any], kind: type) -> Iterator[Fault]:
-    known = {field.name for field in fields(kind)}
-    for name in content.keys() - known:
-        yield Fault(f"{path}.{name[:64]}", "unknown key")
-    for name, (inner, many) in _nested(kind).items():
-        value = content.get(name)
-        if inner is None or value is None:
-            continue
-        if not many:
-            yield from _unknown_keys(f"{path}.{name}", value, inner)
-            continue
-        for place, each in enumerate(value):
-            yield from _unknown_keys(f"{path}.{name}[{place}]", each, inner)
+        yield Fault("$.schema_version", "is missing: this is no result document of rigbench")
+    elif not 1 <= content["schema_version"] <= SCHEMA_VERSION:
+        yield Fault("$.schema_version", f"is {content['schema_version']}; this rigbench knows 1 to {SCHEMA_VERSION}")
+    else:
+        yield from schema_faults("$", content, RunDocument)
 
 
 def _suite(document: RunDocument, notes: list[str]) -> tuple[Suite | None, list[Fault]]:
@@ -167,8 +131,11 @@ def _suite(document: RunDocument, notes: list[str]) -> tuple[Suite | None, list[
     try:
         suite = parse_suite(document.suite.content, "suite")
     except InputError as error:
-        lines = [line.removeprefix("suite: ") for line in str(error).splitlines()]
-        return None, [Fault("$.suite.content", line) for line in lines[:MAX_FAULTS]]
+        lines = [line.removeprefix("suite: ").partition(": ") for line in str(error).splitlines()]
+        return None, [
+            Fault("$.suite.content" if key == "the file" else f"$.suite.content.{key}", message)
+            for key, _, message in lines[:MAX_FAULTS]
+        ]
     faults = []
     stated, record = document.suite, suite_record(suite)
     for name in ("name", "version", "sha256"):

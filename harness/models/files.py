@@ -42,9 +42,12 @@ FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""
 MADE_IN = {"gguf": tuple(BASE_TYPES), **QUANTS}
 """In which quantisations synthetic models are made, by the format."""
-_FOLDER_FORMATS = ("mlx", "safetensors")
+FOLDER_FORMATS = ("mlx", "safetensors")
 _PLAIN = ("BF16", "F16", "F32")
+_MLX_ONLY = ("4bit", "8bit")
 _DEFAULT_QUANT = "Q4_K_M"
+_SUGGESTED = {"mlx": "4bit", "safetensors": "BF16"}
+"""What to write in place of the default for backends that open these first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
     if path.is_file():
         path = parts_of(path)[0]
     openable = {facts.format}
-    if facts.format in _FOLDER_FORMATS and facts.quantization in _PLAIN:
-        openable |= set(_FOLDER_FORMATS)  # without quantisation, MLX and others read the same files
+    if facts.format in FOLDER_FORMATS and facts.quantization in _PLAIN:
+        openable |= set(FOLDER_FORMATS)  # without quantisation, MLX and others read the same files
     found = bool(openable & set(formats))
     if not found and not set(formats) & set(FREE_FORMATS):
         raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
@@ -159,12 +162,13 @@ def _synthetic(rest: str, spec: str, formats: tuple[str, ...], progress: Progres
         raise InputError(
             f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
         )
-    in_folder = place in QUANTS or (place in FREE_FORMATS and not _is_made_in("gguf", quant))
+    in_folder = place in QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
     if set(formats) & set(FREE_FORMATS):
         return _from_facts((facts_of_synthetic_folder if in_folder else facts_from_shape)(shape, quant))
     path = (synthetic_folder_path if in_folder else synthetic_path)(shape.id, quant)
     if not fetch and not path.exists():
-        raise UnavailableError(f"{spec} has not been made yet; `rigbench models make {shape_id} {quant}` makes it.")
+        command = f"rigbench models make {shape_id} {quant}{f' --format {place}' if in_folder else ''}"
+        raise UnavailableError(f"{spec} has not been made yet; `{command}` makes it.")
     return _opened((ensure_synthetic_folder if in_folder else ensure_synthetic)(shape.id, quant, progress), formats)
 
 
@@ -207,9 +211,10 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
     shape = catalogued(model_id)
     if set(formats) & set(FREE_FORMATS):
         return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))
+    suggested = _SUGGESTED.get(formats[0], _DEFAULT_QUANT)
     if shape.family == "synthetic":
         raise InputError(
-            f"{model_id} exists only as a synthetic model; write synthetic:{model_id}:{quant or _DEFAULT_QUANT}."
+            f"{model_id} exists only as a synthetic model; write synthetic:{model_id}:{quant or suggested}."
         )
     for place in formats:
         if place in shape.where:
@@ -217,7 +222,7 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
             return _opened(_from_hub(f"{repo}/{file}" if file else repo, spec, progress, fetch), formats)
     raise InputError(
         f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
-        f"{f', or synthetic:{shape.id}:{quant or _DEFAULT_QUANT}' if 'gguf' in formats else ''}."
+        f", or synthetic:{shape.id}:{quant or suggested}."
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import units
-from harness.analysis.compare import BAD, Cell, Comparison, Difference
+from harness.analysis.compare import BAD, Cell, Comparison
 from harness.analysis.regress import History
 
 NAMES: dict[str, tuple[str, Callable[[float | None], str]]] = {
@@ -41,7 +41,11 @@ FOOTNOTES = (
 )
 
 
-STEP_HEADINGS = ("from", "to", *HEADINGS)
+STEP_HEADINGS = ("machine", "from", "to", *HEADINGS)
+LEFT = ("case", "metric", "verdict", "differs", "since", "run")
+YIELDING = ("run", "n", "p", "95 % interval", "before", "after", "base", "new")
+"""Columns that a narrow terminal can do without, the readiest first."""
+GAP = 3
 SHIFT_HEADINGS = ("case", "metric", "since", "run", "before", "after", "change", "verdict")
 
 
@@ -76,49 +80,90 @@ def cell_texts(cell: Cell) -> tuple[str, ...]:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """What differs, the table, its formulas, and the flags in words."""
-    print_differences(console, comparison.differences)
+    if comparison.differences:
+        rows = [(each.name, each.base, each.new) for each in comparison.differences]
+        print_texts(console, ("differs", "base", "new"), rows)
+    else:
+        console.print("The same machine, system, drivers, engine and options on both sides.")
     for remark in comparison.remarks:
         console.print(Text(f"! {remark}", style="yellow"))
     print_cells(console, comparison.cells)
     for note in FOOTNOTES:
         console.print(Text(note, style="dim"))
-    for line in flag_lines(comparison.cells):
+    for line in (*reason_lines(comparison.cells), *flag_lines(comparison.cells)):
         console.print(Text(f"! {line}", style="yellow"))
 
 
+def print_cells(console: Console, cells: Sequence[Cell]) -> None:
+    """A table for each backend and model. Reasons stand below, in `reason_lines`: they are too long for a column."""
+    for label in dict.fromkeys(cell.group.rsplit("/", 2)[0] for cell in cells):
+        console.print(Text(label, style="bold"))
+        rows, last = [], ""
+        for cell in cells:
+            if cell.group.rsplit("/", 2)[0] == label:
+                case, *texts, _ = cell_texts(cell)
+                rows.append(("" if case == last else short_case(case), *texts, cell.verdict))
+                last = case
+        print_texts(console, HEADINGS, rows)
+
+
+def short_case(group: str) -> str:
+    """backend/model/chat/c1 -> chat/c1."""
+    return "/".join(group.rsplit("/", 2)[1:]) or group
+
+
+def print_texts(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of texts; on a narrow terminal the columns that matter least are left out before any cell is broken."""
+    kept = list(range(len(headings)))
+    widths = [max(len(row[place]) for row in (headings, *rows)) for place in kept]
+    for title in YIELDING:
+        if sum(widths[place] for place in kept) + GAP * len(kept) > console.width and title in headings:
+            kept.remove(headings.index(title))
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for place in kept:
+        table.add_column(headings[place], justify="left" if headings[place] in LEFT else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[place]) for place in kept), style=STYLES.get(row[-1], ""))
+    console.print(table)
+
+
 def print_histories(console: Console, histories: Sequence[History], *, every: bool) -> None:
-    """The steps that are not `same` or `~` (all of them with `every`), then the shifts, then what else changed."""
-    steps = step_texts(histories, every=every)
+    """Each step with what is not `same` or `~` there (with all of it for `every`), then the shifts, then what else changed."""
     machines = {each.machine_id for each in histories}
     runs = {run.document_id for each in histories for run in each.runs}
-    all_steps = sum(len(step.cells) for each in histories for step in each.steps)
-    console.print(f"{len(runs)} runs, {len(histories)} histories on {len(machines)} machines, {all_steps} comparisons")
-    if steps:
-        _print_texts(console, STEP_HEADINGS, steps)
-    else:
-        console.print("No step is told apart from the noise." if not every else "No step to compare.")
+    found = shown_steps(histories, every=every)
+    count = sum(len(step.cells) for each in histories for step in each.steps)
+    console.print(f"{len(runs)} runs, {len(histories)} cases on {len(machines)} machines, {count} comparisons")
+    if not found:
+        console.print("No step is told apart from the noise.")
+    for (machine, before, after), cells in found.items():
+        where = f" on {machine}" if len(machines) > 1 else ""
+        console.print(Text(f"{before} -> {after}{where}", style="bold underline"))
+        print_cells(console, cells)
+        for line in (*reason_lines(cells), *flag_lines(cells)):
+            console.print(Text(f"! {line}", style="yellow"))
     if shifts := shift_texts(histories):
-        console.print("Levels that changed (change points of the series of runs):")
-        _print_texts(console, SHIFT_HEADINGS, shifts)
+        console.print(Text("Levels that changed (change points of the series of runs)", style="bold underline"))
+        print_texts(console, SHIFT_HEADINGS, shifts)
     for note in FOOTNOTES:
         console.print(Text(note, style="dim"))
     for line in side_lines(histories):
         console.print(Text(f"! {line}", style="yellow"))
 
 
-def step_texts(histories: Sequence[History], *, every: bool) -> list[tuple[str, ...]]:
-    several = len({each.machine_id for each in histories}) > 1
-    found = []
+def shown_steps(histories: Sequence[History], *, every: bool) -> dict[tuple[str, str, str], list[Cell]]:
+    """(machine, from, to) -> the cells to show."""
+    found: dict[tuple[str, str, str], list[Cell]] = {}
     for each in histories:
         for step in each.steps:
-            for cell in step.cells:
-                if every or cell.verdict not in ("same", "~"):
-                    group, *rest = cell_texts(cell)
-                    found.append((step.before, step.after, f"{each.machine_id}: {group}" if several else group, *rest))
+            cells = [cell for cell in step.cells if every or cell.verdict not in ("same", "~")]
+            if cells:
+                found.setdefault((each.machine_id, step.before, step.after), []).extend(cells)
     return found
 
 
 def shift_texts(histories: Sequence[History]) -> list[tuple[str, ...]]:
+    """As in SHIFT_HEADINGS."""
     return [
         (
             each.group,
@@ -148,8 +193,13 @@ def side_lines(histories: Sequence[History]) -> list[str]:
 
 def history_markdown(histories: Sequence[History], *, every: bool) -> str:
     """The same tables for a pull request."""
-    steps, shifts = step_texts(histories, every=every), shift_texts(histories)
-    lines = markdown_table(STEP_HEADINGS, steps) if steps else ["No step is told apart from the noise."]
+    rows = [
+        (machine, before, after, *cell_texts(cell))
+        for (machine, before, after), cells in shown_steps(histories, every=every).items()
+        for cell in cells
+    ]
+    shifts = shift_texts(histories)
+    lines = markdown_table(STEP_HEADINGS, rows) if rows else ["No step is told apart from the noise."]
     if shifts:
         lines += ["", "Levels that changed:", "", *markdown_table(SHIFT_HEADINGS, shifts)]
     lines += ["", *(f"{inert(note)}  " for note in FOOTNOTES)]
@@ -157,37 +207,13 @@ def history_markdown(histories: Sequence[History], *, every: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _print_texts(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    for title in headings:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row), style=STYLES.get(row[-1].partition(":")[0], ""))
-    console.print(table)
-
-
-def print_differences(console: Console, differences: Sequence[Difference]) -> None:
-    if not differences:
-        console.print("The same machine, system, drivers, engine and options on both sides.")
-        return
-    table = Table(box=None, pad_edge=False)
-    for title in ("differs", "base", "new"):
-        table.add_column(title)
-    for each in differences:
-        table.add_row(*map(Text, (each.name, each.base, each.new)))
-    console.print(table)
-
-
-def print_cells(console: Console, cells: Sequence[Cell]) -> None:
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
-    for title in HEADINGS:
-        table.add_column(title, justify="left" if title in ("case", "metric", "verdict") else "right", overflow="fold")
-    last = ""
+def reason_lines(cells: Sequence[Cell]) -> list[str]:
+    """`chat/c8: not comparable: another power limit`: each reason once, with the cases that it concerns."""
+    found: dict[str, dict[str, None]] = {}
     for cell in cells:
-        group, *rest = cell_texts(cell)
-        table.add_row("" if group == last else Text(group), *map(Text, rest), style=STYLES.get(cell.verdict, ""))
-        last = group
-    console.print(table)
+        if cell.reason and cell.verdict != "same":
+            found.setdefault(f"{cell.verdict}: {cell.reason}", {})[short_case(cell.group)] = None
+    return [f"{', '.join(cases)}: {reason}" for reason, cases in found.items()]
 
 
 def flag_lines(cells: Sequence[Cell]) -> list[str]:
@@ -195,7 +221,7 @@ def flag_lines(cells: Sequence[Cell]) -> list[str]:
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         for flag in cell.flags:
-            found.setdefault(flag, {})[cell.group] = None
+            found.setdefault(flag, {})[short_case(cell.group)] = None
     return [f"{flag}: {', '.join(groups)}" for flag, groups in found.items()]
 
 

@@ -94,7 +94,10 @@ def private_words(*paths: str | None) -> list[str]:
 
 
 def scrub(text: str, words: list[str]) -> str:
-    """`text` with private words replaced and every absolute path cut down to its last part."""
+    """`text` with private words replaced, every absolute path cut down to its last part, and without a terminal's colours and
+    other control characters (engines colour their last words)."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", " ", text)
     text = re.sub(r"(?<![\w.<>/-])(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\":]+)+[\\/]([^\\/\s'\":]+)", r"\1", text)
     for word in words:
         edge = "" if os.sep in word else r"\b"

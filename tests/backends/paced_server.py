@@ -44,7 +44,7 @@ TOKEN = framed(json.dumps(CHUNK))
 class Connection(asyncio.Protocol):
     """One client. Every answer is written at once, but for streams, which are written token by token."""
 
-    def __init__(self, tps: float, records: list[list[int]]) -> None:
+    def __init__(self, tps: float, records: dict[str, list[int]]) -> None:
         self._interval_s = 1 / tps
         self._records = records
         self._waiting = b""
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
             return
         body = json.loads(rest[:length])
         if body.get("stream"):
-            self._stream(body["max_tokens"])
+            self._stream(str(body["prompt"]), body["max_tokens"])
         else:
             usage = {"prompt_tokens": 7, "completion_tokens": 1}
             self._answer({"model": MODEL, "choices": [{"text": "a", "finish_reason": "length"}], "usage": usage})
@@ -83,11 +83,10 @@ class Connection(asyncio.Protocol):
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
 
-    def _stream(self, tokens: int) -> None:
+    def _stream(self, prompt: str, tokens: int) -> None:
         head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         self._transport.write(head.encode())
-        sent: list[int] = []
-        self._records.append(sent)
+        sent = self._records[prompt] = []
         begin = self._loop.time() + self._interval_s
 
         def token() -> None:
@@ -105,7 +104,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(tps: float) -> None:
-    records: list[list[int]] = []
+    records: dict[str, list[int]] = {}
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(tps, records), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -125,10 +124,10 @@ def paced_server(tps: float) -> Iterator[str]:
             process.terminate()
 
 
-def sent_ns(base_url: str) -> list[list[int]]:
-    """What the server sent: of each stream, in the order of their beginnings, the instant of every token."""
+def sent_ns(base_url: str) -> dict[str, list[int]]:
+    """What the server sent: prompt -> the instant of every token."""
     with urllib.request.urlopen(base_url.replace("/v1", "/records")) as answer:
-        records: list[list[int]] = json.load(answer)
+        records: dict[str, list[int]] = json.load(answer)
         return records
 
 

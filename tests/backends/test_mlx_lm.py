@@ -331,6 +331,16 @@ def test_a_failed_step_is_one_error_and_the_next_case_runs(session: MlxSession, 
     assert len(everything(session)) == 2
 
 
+def test_a_generator_that_cannot_be_stamped_is_refused(session: MlxSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later mlx-lm that keeps its batch otherwise: no figure rather than a wrong one."""
+    monkeypatch.delattr(FakeBatch, "_step")
+    with pytest.raises(
+        EngineError, match=r"does not know the batch of mlx-lm 0\.32\.2: install mlx-lm 0\.32"
+    ) as caught:
+        session.prepare(1, 64)
+    assert caught.value.kind == "unavailable"
+
+
 @pytest.mark.parametrize(
     ("failure", "kind", "message"),
     [

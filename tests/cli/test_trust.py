@@ -171,12 +171,30 @@ def test_regress_finds_the_driver_that_made_it_slower(runs: dict[str, Path], tmp
     assert (tmp_path / "history.svg").read_text().startswith("<svg ")
     rigbench("regress", "--fail-on", "slower", "--since", "590", cwd=tmp_path)
     markdown = rigbench("regress", "--markdown", cwd=tmp_path).stdout
-    assert "| nvidia 580.65 | nvidia 580.126 | sim/llama-160m-Q4_0/w/c1 | user t/s |" in markdown
+    assert " | nvidia 580.65 | nvidia 580.126 | sim/llama-160m-Q4_0/w/c1 | user t/s |" in markdown
     histories = json.loads(rigbench("regress", folder, "--json", cwd=tmp_path).stdout)
     assert [run["value"] for run in histories[0]["runs"]] == [
         f"nvidia {d}" for d in ("570.9", "580.65", "580.126", "590.1")
     ]
     assert "no case was measured at two values" in rigbench("regress", "--axis", "os", cwd=tmp_path).stdout
+
+
+def test_the_index_says_the_same_as_the_documents(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for day, name in enumerate(("first", "half")):
+
+        def update(content: dict[str, Any], day: int = day) -> None:
+            content["created_utc"] = f"2026-01-0{day + 1}T00:00:00Z"
+            for result in content["cases"]:
+                result["case"]["options"] = {}
+
+        changed(runs[name], folder / f"{day}.json", update)
+    rigbench("index", folder, "-o", "i.parquet", cwd=tmp_path)
+    words = ("regress", "--axis", "date", "--fail-on", "slower")
+    from_index = rigbench(*words, "--index", "i.parquet", cwd=tmp_path, expect=4)
+    assert from_index.stdout == rigbench(*words, folder, cwd=tmp_path, expect=4).stdout
+    assert "slower" in from_index.stdout
 
 
 def test_a_broken_document_among_many_is_said_and_left_out(runs: dict[str, Path], tmp_path: Path) -> None:

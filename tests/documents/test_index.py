@@ -146,9 +146,6 @@ def test_a_broken_document_is_told_and_stops_nothing(results: Path) -> None:
         "huge integer",
         "beyond 64 bits",
         "infinite rate",
-        "half a letter",
-        "markup",
-        "home folder",
         "newer",
         "columns that do not fit",
         "long name",
@@ -162,6 +159,15 @@ def test_a_broken_document_is_told_and_stops_nothing(results: Path) -> None:
         assert [file for file, _ in done.faults] == sorted(f"{name}.json" for name in names)
         assert all(reason.isprintable() and len(reason) <= 400 for _, reason in done.faults)
     assert len(answer(results, "SELECT DISTINCT machine_id FROM cases")) == 3
+
+
+def test_odd_texts_are_read_as_store_reads_them(results: Path) -> None:
+    """`validate` and `submit` refuse them; whoever has one may still look at it, with the control characters taken out."""
+    names = ("half a letter", "markup", "home folder")
+    for name in names:
+        (results / f"{name}.json").write_bytes(hostile(name))
+    done = index.update(results, processes=1)
+    assert (done.documents, done.faults) == (3 + len(names), ())
 
 
 def test_reading_quickly_is_reading_the_same(results: Path) -> None:

@@ -183,6 +183,10 @@ def script_as_name(content: Content) -> None:
     content["machine"]["cpu"] = "<script>alert(1)</script>"
 
 
+def image_as_name(content: Content) -> None:
+    content["models"][0]["name"] = "<x onload=alert(1)>"
+
+
 def escape_codes(content: Content) -> None:
     content["engines"][0]["version"] = "1.0\x1b[2J"
 
@@ -205,6 +209,14 @@ def float_for_int(content: Content) -> None:
 
 def text_for_number(content: Content) -> None:
     content["duration_s"] = "12.5"
+
+
+def a_million_nulls(content: Content) -> None:
+    stamps(content)[:] = [None] * 1_000_000  # type: ignore[list-item]
+
+
+def missing_key(content: Content) -> None:
+    del content["cases"][0]["case"]["seed"]
 
 
 def huge(content: Content) -> None:
@@ -285,16 +297,19 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (lose_request, "$.cases[1].requests"),
     (other_suite_content, "$.suite.content.load.repetitions"),
     (other_suite_name, "$.suite.name"),
-    (no_suite, "$.suite.content"),
+    (no_suite, "$.suite.content.workload"),
     (shorter_prompts, "$.cases[0].case.prompt_tokens"),
     (path_as_name, "$.machine.id"),
     (script_as_name, "$.machine.cpu"),
+    (image_as_name, "$.models[0].name"),
     (escape_codes, "$.engines[0].version"),
     (long_text, "$.machine.os"),
     (home_folder, "$.engines[0].detail.file"),
     (unknown_key, "$.cases[0].case.priority"),
     (float_for_int, "$.cases[1].requests[0].token_us[3]"),
     (text_for_number, "$.duration_s"),
+    (a_million_nulls, "$.cases[1].requests[0].token_us[0]"),
+    (missing_key, "$.cases[0].case.seed"),
     (huge, "$.duration_s"),
     (huge_int, "$.cases[1].requests[0].token_us[47]"),
     (newer_version, "$.schema_version"),
@@ -375,7 +390,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     assert validate(tmp_path / "x.json").faults == (bounds.Fault("$", "is no plain file"),)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="reads the peak through resource")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak through /proc")
 def test_the_worst_within_the_bounds_takes_little_memory(tmp_path: Path) -> None:
     """As many values as the bounds let through, in a child whose peak the kernel tells."""
     file = tmp_path / "x.json"
@@ -383,15 +398,31 @@ def test_the_worst_within_the_bounds_takes_little_memory(tmp_path: Path) -> None
     objects = '{"a":0},' * (bounds.MAX_CONTAINERS - 10)
     file.write_text(f"[{objects}[{numbers}]]")
     code = (
-        "import resource, sys, pathlib\n"
+        "import re, sys, pathlib\n"
         "from harness.documents.validate import validate\n"
         "print(validate(pathlib.Path(sys.argv[1])).faults[0].path)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != 'darwin' else 2**20))\n"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]) // 1024)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
     where, peak_mib = done.stdout.split()
     assert where == "$.schema_version"
     assert int(peak_mib) < 477  # 500 MB
+
+
+def test_tokens_of_models_in_an_engines_log_are_no_markup(content: Content) -> None:
+    log = ["print_info: EOS token = 2 '</s>'", "<|im_start|> <think>", "<private> at <address>", "a < b"]
+    content["cases"][skipped(content)]["error"]["log"] = log
+    assert check(content).valid
+
+
+def test_reading_is_kinder_than_judging_and_takes_the_control_characters_out(content: Content, tmp_path: Path) -> None:
+    """An engine may colour its last words; the document of that run must still be readable, and a terminal safe."""
+    content["cases"][skipped(content)]["error"]["log"] = ["\x1b[31mfailed\x1b[0m"]
+    assert paths(check(content)) == ["$.cases[0].error.log[0]"]
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    error = store.read(tmp_path / "x.json").cases[0].error
+    assert error is not None
+    assert error.log == ("\ufffd[31mfailed\ufffd[0m",)
 
 
 def test_an_imported_document_is_said_to_be_one(content: Content) -> None:

@@ -189,6 +189,7 @@ def test_a_plan_and_the_simulator_need_no_folder(cache: Path) -> None:
         ("tiny:Q4_K_M", ("mlx", "safetensors", "shape"), "made in BF16, F16, 4bit, 8bit"),
         ("tiny:4bit", ("safetensors",), r"opens safetensors, synthetic models are made in BF16, F16\."),
         ("tiny:4bit", ("gguf",), "No quantisation '4bit' among"),
+        ("tiny:Q9", ("shape", "gguf", "mlx"), "No quantisation 'Q9' among F32, F16"),
     ],
 )
 def test_a_quantisation_that_the_format_does_not_have(
@@ -205,7 +206,9 @@ def test_a_shape_that_is_not_written_as_a_folder(model_id: str, cache: Path) -> 
 
 
 def test_what_is_not_here_is_said_without_fetching(cache: Path) -> None:
-    with pytest.raises(UnavailableError, match="has not been made yet; `rigbench models make tiny 4bit` makes it"):
+    with pytest.raises(
+        UnavailableError, match="has not been made yet; `rigbench models make tiny 4bit --format mlx` makes it"
+    ):
         resolve("synthetic:tiny:4bit", formats=("mlx",), fetch=False)
     assert not (cache / "models").exists()
 

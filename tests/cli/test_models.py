@@ -1,0 +1,41 @@
+"""`rigbench models`: making a model for the engine that is to open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli import models
+from harness.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("quant", "format", "made"),
+    [
+        ("Q8_0", "", "tiny-Q8_0.gguf"),
+        ("F16", "", "tiny-F16.gguf"),
+        ("F16", "mlx", "tiny-F16"),
+        ("BF16", "safetensors", "tiny-BF16"),
+        ("4bit", "", "tiny-4bit"),
+    ],
+)
+def test_a_synthetic_model_in_the_format_asked_for(
+    quant: str,
+    format: str,
+    made: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
+    models.make("tiny", quant, format)
+    path = tmp_path / "models" / "synthetic" / made
+    assert path.exists()
+    assert capsys.readouterr().out.strip() == f"model: {path}"
+
+
+def test_a_format_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="--format 'onnx': choose one of gguf, mlx, safetensors"):
+        models.make("tiny", "F16", "onnx")
