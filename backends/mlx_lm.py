@@ -5,7 +5,7 @@ between them. A token is stamped as `GenerationBatch._step` returns: its ids hav
 follows in the same call (a waiting prompt's next chunk, the caches of sequences that end) is no part of it. Stamping the
 call's end instead would date tokens late by a whole prompt chunk.
 
-A model that needs several machines: `mlx.launch -n 2 ... rigbench run ...` runs the same suite on every rank; each loads its share,
+A model that needs several machines: `mlx.launch -n 2 -- rigbench run ...` runs the same suite on every rank; each loads its share,
 and all take the times of rank 0, so that they decide alike when warm-up is over. The result is that of rank 0.
 
     rigbench run smoke --backend mlx_lm --model synthetic:tiny:4bit
@@ -13,6 +13,7 @@ and all take the times of rank 0, so that they decide alike when warm-up is over
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import os
@@ -135,7 +136,7 @@ class MlxSession:
             if unknown := re.search(r"Model type (\S+) not supported", str(error)):
                 raise EngineError("load", f"mlx-lm {version} does not know the architecture {unknown[1]}") from error
             raise _engine_error("load", f"MLX cannot load {Path(str(model.path)).name}", error) from error
-        return {**config, **config.get("text_config", {})}
+        return {**config, **(config.get("text_config") or {})}
 
     def _try_a_token(self, model: ModelFile) -> list[Any]:
         """The caches of one sequence after one token: how large they are, and that this device can run the model at all."""
@@ -146,7 +147,7 @@ class MlxSession:
         try:
             with mx.stream(self._stream):
                 mx.eval(self._model(mx.array([[0]]), cache=caches))
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except Exception as error:  # as above: a model's own code runs here for the first time
             raise _engine_error("load", f"MLX cannot run {Path(str(model.path)).name} here", error) from error
         return [part for cache in caches for part in getattr(cache, "caches", (cache,))]
 
@@ -209,7 +210,10 @@ class MlxSession:
 
     def _watch(self, generator: Any) -> None:
         """Stamp each step of the batch as its tokens reach the host; look at the caches where they are at their largest."""
-        batch = generator._generation_batch
+        batch: Any = getattr(generator, "_generation_batch", None)
+        if not hasattr(batch, "_step"):
+            newer = self.info.version.rpartition(" ")[2]
+            raise EngineError("unavailable", f"rigbench does not know the batch of mlx-lm {newer}: install mlx-lm 0.32")
         compute = batch._step
 
         def step() -> Any:
@@ -292,7 +296,8 @@ class MlxSession:
         self._uids = []
         self._cache_peak_bytes = 0
         if self._generator is not None:
-            self._mx.synchronize(self._stream)  # it computes one step ahead
+            with contextlib.suppress(RuntimeError):  # of a step that had failed already
+                self._mx.synchronize(self._stream)  # it computes one step ahead
             self._generator.close()
             self._generator = None
             gc.collect()  # its batches know the generator through `_watch`

@@ -92,7 +92,8 @@ class Api:
                     if len(raw) > LONGEST_ANSWER_BYTES:
                         return response.status, raw[:200].decode("utf-8", "replace")
                 if response.status == 429 and attempt == 1:
-                    await asyncio.sleep(min(LONGEST_WAIT_S, seconds(response.headers.get("Retry-After")) or 1.0))
+                    wait_s = seconds(response.headers.get("Retry-After"))
+                    await asyncio.sleep(min(LONGEST_WAIT_S, 1.0 if wait_s is None else wait_s))
                     continue
                 text = raw.decode("utf-8", "replace")
                 try:

