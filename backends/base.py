@@ -80,7 +80,9 @@ class EngineInfo:
     """What the engine says of itself, once, after opening. Unknown is None.
 
     `device` is `cpu`, `cuda`, `metal`, `rocm`, `vulkan`, `sim` or `remote`: where the weights are read from, hence whose
-    memory bandwidth bounds decode. `simulated_bandwidth_bytes_per_s` is set by the simulator alone.
+    memory bandwidth bounds decode. `place`: the engine runs in the `worker`'s process tree, as another process of this
+    `machine`, or `elsewhere`; what the machine's own meters say of it depends on that. `simulated_bandwidth_bytes_per_s` is
+    set by the simulator alone.
     """
 
     engine: str
@@ -97,6 +99,7 @@ class EngineInfo:
     kv_bits: float = 16
     accepts_token_ids: bool = True
     fixed_length: bool = True
+    place: str = "worker"
     simulated_bandwidth_bytes_per_s: float | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
@@ -147,6 +150,8 @@ class Probe:
     devices: tuple[str, ...] = ()
     reason: str | None = None
     mend: str | None = None
+    model_formats: tuple[str, ...] | None = None
+    """Where the options decide which formats `open` takes; None: the backend's own."""
 
 
 class Session(Protocol):

@@ -23,10 +23,10 @@ from backends.openai_start import started_log
 class HttpOptions:
     """Which server, and how it is spoken to: a `server` of openai_servers.py, or `base_url`, or both.
 
-    `endpoint` is completions or chat. `device` is what the server runs on, if you know (`cpu`, `cuda`, `metal` ...): it is then
-    compared with that memory's bandwidth. `start` is a command that starts the server; {port} in it becomes a free port, {model}
-    the model's file or name. `extra` goes into every request as it is; a None in it takes a field away. The key itself is
-    only ever read from the environment.
+    `endpoint` is completions or chat. `device` is what a server on this machine runs on (`cpu`, `cuda`, `metal` ...): it is
+    then compared with that memory's bandwidth. `start` is a command that starts the server; {port} in it becomes a free port,
+    {model} the model's file or name, {python} the interpreter that this runs in. `extra` goes into every request as it is; a
+    None in it takes a field away. The key itself is only ever read from the environment.
     """
 
     server: str | None = None

@@ -52,15 +52,19 @@ def probe(options: HttpOptions | None) -> Probe:
             f"no server answers at its usual port ({ports})",
             "start one and name it with --server, or name its address with -O base_url=http://HOST:PORT/v1",
         )
-    if options.start:
-        return Probe(True, client, device, ("started by command",))
     server = SERVERS.get(options.server or "")
     if options.server is not None and server is None:
         return no(f"there is no server {options.server!r}", f"choose one of {', '.join(SERVERS)}")
+    if options.start:
+        wants_file = any("{model}" in word for word in options.start)
+        formats = server.model_formats if server and wants_file else None
+        return Probe(True, client, device, ("started by command",), model_formats=formats)
     try:
         place = address(options.base_url or f"http://127.0.0.1:{server.port if server else 0}/v1")
     except ValueError as error:
         return no(str(error), "give another base_url")
+    if not place.local and device != "remote":
+        return no("the option device is for servers on this machine, whose memory can be measured", "leave it out")
     models, why = _models(place, os.environ.get(options.api_key_env), ASK_LIMIT_S)
     if models is None and server is not None and server.model is not None:
         models = _get(place.root + server.health, None, ASK_LIMIT_S)[0]  # what it serves need not be listed

@@ -32,6 +32,8 @@ class Server:
     health: str = "/v1/models"
     tokenize: tuple[str, str] | None = None
     asks: tuple[str, ...] = ()
+    model_formats: tuple[str, ...] | None = None
+    """What it opens when it is started with a {model}."""
     model: str | None = None
     """What to ask for where /v1/models does not tell what is loaded."""
 
@@ -40,6 +42,7 @@ _VLLM = Server(
     "vllm",
     8000,
     "vllm serve MODEL",
+    model_formats=("safetensors",),
     body={"ignore_eos": True},
     running_usage=True,
     takes_token_ids=True,
@@ -66,6 +69,7 @@ SERVERS = {
             "llama-server",
             8080,
             "llama-server -m MODEL.gguf",
+            model_formats=("gguf",),
             body={"ignore_eos": True, "cache_prompt": False, "timings_per_token": True},
             takes_token_ids=True,
             fixed_length=True,
@@ -79,6 +83,7 @@ SERVERS = {
             "vllm-metal",
             8000,
             "vllm serve MODEL",
+            model_formats=("mlx", "safetensors"),
             body=_VLLM.body,
             running_usage=True,
             takes_token_ids=True,
@@ -91,6 +96,7 @@ SERVERS = {
             "trtllm",
             8000,
             "trtllm-serve MODEL",
+            model_formats=("safetensors",),
             body={"ignore_eos": True},
             running_usage=True,
             takes_token_ids=True,
@@ -103,6 +109,7 @@ SERVERS = {
             "sglang",
             30000,
             "python -m sglang.launch_server --model-path MODEL",
+            model_formats=("safetensors",),
             body={"ignore_eos": True},
             running_usage=True,
             takes_token_ids=True,
@@ -112,7 +119,14 @@ SERVERS = {
             tokenize=("/tokenize", "prompt"),
             asks=("/get_server_info",),
         ),
-        Server("mlx", 8080, "mlx_lm.server --model MODEL", health="/health", model="default_model"),
+        Server(
+            "mlx",
+            8080,
+            "mlx_lm.server --model MODEL",
+            health="/health",
+            model_formats=("mlx", "safetensors"),
+            model="default_model",
+        ),
     )
 }
 UNKNOWN = Server("openai", 8000, "a server with OpenAI's API")
@@ -127,6 +141,7 @@ class Address:
     place: str
     host: str
     port: int
+    local: bool
 
 
 def address(base_url: str) -> Address:
@@ -144,7 +159,7 @@ def address(base_url: str) -> Address:
     root = f"{parts.scheme}://{parts.netloc}{path.removesuffix('/v1')}"
     local = parts.hostname in ("localhost", "::1", "0.0.0.0") or parts.hostname.startswith("127.")
     place = f"{parts.scheme}://<{'local' if local else 'remote'}>:{port}"
-    return Address(f"{parts.scheme}://{parts.netloc}{path}", root, place, parts.hostname, port)
+    return Address(f"{parts.scheme}://{parts.netloc}{path}", root, place, parts.hostname, port, local)
 
 
 def last_name(model: str) -> str:

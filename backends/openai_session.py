@@ -123,6 +123,7 @@ class HttpSession:
             engine=server.name,
             version=told.version or "unknown",
             device=options.device,
+            place="worker" if self._started else "machine" if self._api.place.local else "elsewhere",
             weights_bytes=told.weights_bytes,
             parameters=told.parameters,
             vocab_size=vocabulary,

@@ -27,7 +27,7 @@ PATIENCE_S = 10.0
 def where(
     name: str | None, base_url: str | None, start: Sequence[str], model: ModelFile
 ) -> tuple[Server | None, Address, list[str]]:
-    """(the kind of server if said, its address, the command that starts it with {port} and {model} filled in)."""
+    """(the kind of server if said, its address, the command that starts it with {port}, {model} and {python} filled in)."""
     server = SERVERS.get(name or "")
     if name is not None and server is None:
         raise EngineError("options", f"server = {name!r}: choose one of {', '.join(SERVERS)}")
@@ -41,7 +41,7 @@ def where(
         place = address(base_url)
     except ValueError as error:
         raise EngineError("options", str(error)) from None
-    values = {"{port}": str(place.port), "{model}": model.path or model.name}
+    values = {"{port}": str(place.port), "{model}": model.path or model.name, "{python}": sys.executable}
     words = list(start)
     for key, value in values.items():
         words = [word.replace(key, value) for word in words]

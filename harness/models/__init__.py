@@ -1,5 +1,5 @@
 """Models: what they are (catalog, tensors, quants), what a step reads of them (footprint, kv, folders), where they come
-from (files, hub, synthetic) and the format of their files (gguf, layout)."""
+from (files, hub, synthetic, synthetic_folder) and the format of their files (gguf, layout, folder_layout)."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from harness.errors import InputError, UnavailableError
 from harness.models import Progress, hub
 from harness.models.catalog import Location, Shape, nearest, shapes
 from harness.models.catalog import shape as catalogued
+from harness.models.folder_layout import QUANTS
 from harness.models.folders import facts_from_safetensors
 from harness.models.footprint import facts_from_gguf, facts_from_shape
 from harness.models.gguf import parts_of
@@ -30,7 +31,6 @@ from harness.models.hashes import sha256_of
 from harness.models.quants import BASE_TYPES, known_quant
 from harness.models.synthetic import ensure_synthetic, synthetic_folder, synthetic_path
 from harness.models.synthetic_folder import (
-    QUANTS,
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     synthetic_folder_path,

@@ -71,6 +71,7 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
         tuple(answer["devices"]),
         answer["reason"],
         answer["mend"],
+        tuple(answer["model_formats"]) if answer["model_formats"] else None,
     )
 
 
@@ -196,7 +197,9 @@ def _engine(
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
-    formats = backend.model_formats if fetch else (*backend.model_formats, "shape")
+    formats = found.model_formats or backend.model_formats
+    if not fetch:
+        formats = (*formats, "shape")
     model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
     if device not in ("sim", "remote"):

@@ -27,6 +27,17 @@ class Metered:
     flags: tuple[Flag, ...] = ()
 
 
+def as_seen_from(place: str, metered: Metered) -> Metered:
+    """What of it is the engine's, by EngineInfo.place: of a server that this run did not start, the memory is not known and
+    its work would pass for a foreign load; of one on another machine this machine's meters say nothing at all."""
+    if place == "worker":
+        return metered
+    memory = HostMemory(reason="the server is no process of this run")
+    if place == "machine":
+        return Metered(memory, metered.readings, tuple(f for f in metered.flags if f.name != "foreign_load"))
+    return Metered(memory)
+
+
 class Meters:
     """Reads from `__enter__` to `__exit__`. Without sources (telemetry off) only the memory of the worker is looked up."""
 

@@ -31,11 +31,12 @@ from harness.records import (
     ModelFacts,
     PhaseMark,
     Prediction,
+    RequestRecord,
     RunDocument,
 )
 from harness.run.journal import Journal
 from harness.run.machine import private_words, scrub
-from harness.run.meters import Meters
+from harness.run.meters import Meters, as_seen_from
 from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from harness.suites.plan import Job, Plan
 from harness.suites.prompts import prompt_name, prompt_text
@@ -219,12 +220,19 @@ class _JobRun:
                 "flags": answer["flags"],
             }
         )
+        assert self._info is not None
+        metered = as_seen_from(self._info.place, metered)
         return replace(
             result,
+            requests=tuple(self._clean(record) for record in result.requests),
+            warmup=tuple(self._clean(record) for record in result.warmup),
             host_memory=metered.memory,
             readings=metered.readings,
             flags=(*settle_flags, *metered.flags, *result.flags),
         )
+
+    def _clean(self, record: RequestRecord) -> RequestRecord:
+        return replace(record, error=scrub(record.error, self._private)) if record.error else record
 
     def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:
         """Send a command and wait for its answer; phases on the way are reported. _CaseFailed with why, if it fails."""
