@@ -23,7 +23,14 @@ from harness.suites.suite import EnginePart, Suite
 
 PROBE_LIMIT_S = 120
 MEASURABLE = ("cpu", "cuda", "metal")
-DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model="synthetic:llama-1.5b:Q4_K_M")
+DEFAULT_MODELS = {
+    "gguf": "synthetic:llama-1.5b:Q4_K_M",
+    "shape": "synthetic:llama-1.5b:Q4_K_M",
+    "mlx": "synthetic:llama-1.5b:4bit",
+    "safetensors": "synthetic:llama-1.5b:BF16",
+}
+"""By the first format that a backend opens."""
+DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model=DEFAULT_MODELS["gguf"])
 Say = Callable[[str], None]
 
 
@@ -36,13 +43,21 @@ def chosen_engines(
         same = backend is None or backend == part.backend
         changed = EnginePart(
             backend=backend or part.backend,
-            model=model or part.model,
+            model=model or (part.model if same else default_model(str(backend))),
             python=python or (part.python if same else None),
             options={**(part.options if same else {}), **options},
         )
         if changed not in chosen:
             chosen.append(changed)
     return chosen
+
+
+def default_model(backend: str) -> str:
+    """What `--backend` runs without `--model`. InputError where only the user can know."""
+    formats = backends.load(backend).model_formats if backend in backends.registry() else ("gguf",)
+    if formats[0] not in DEFAULT_MODELS:
+        raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
+    return DEFAULT_MODELS[formats[0]]
 
 
 def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:

@@ -53,7 +53,7 @@ def find_python(python: str | None) -> str:
     found = shutil.which(str(Path(python).expanduser()))
     if found is None:
         raise NoInterpreter(f"no Python interpreter at {python!r}: give the path of one that has the engine installed")
-    return found
+    return str(Path(found).absolute())  # not resolved: an environment is where its link is
 
 
 class WorkerProcess:

@@ -78,6 +78,7 @@ def make_plan(suite: Suite, engines: Sequence[Engine]) -> Plan:
     for workload in suite.workload:
         if workload.kind == "text":
             prompt_name(workload.prompt_tokens, workload.prompt)
+    _check_models([engine.model for engine in engines])
     jobs, skipped, seconds, memory = [], [], [], []
     for engine, label in zip(engines, _labels(engines), strict=True):
         facts = engine.model.facts
@@ -107,6 +108,20 @@ def make_plan(suite: Suite, engines: Sequence[Engine]) -> Plan:
         sum(known) if len(known) == len(seconds) else None,
         round(max(memory)) if memory else None,
     )
+
+
+def _check_models(models: Sequence[ResolvedModel]) -> None:
+    """A document tells its models apart by their names."""
+    known: dict[str, ModelFacts] = {}
+    for model in models:
+        if model.facts is None:
+            continue
+        first = known.setdefault(model.name, model.facts)
+        if first.sha256 and model.facts.sha256 and first.sha256 != model.facts.sha256:
+            raise InputError(
+                f"two different models of this suite are both called {model.name} ({first.format}, {model.facts.format}): "
+                "run them one after the other, or take another quantisation of one"
+            )
 
 
 def _labels(engines: Sequence[Engine]) -> list[str]:

@@ -17,12 +17,12 @@ from harness.models import synthetic_folder
 from harness.models.catalog import Shape, shape
 from harness.models.catalog import parameters as counted
 from harness.models.files import local_models, resolve
+from harness.models.folder_layout import plan_folder
 from harness.models.folders import facts_from_safetensors
 from harness.models.synthetic_folder import (
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     is_whole_folder,
-    plan_folder,
     write_synthetic_folder,
 )
 
