@@ -1,6 +1,6 @@
 """What rigbench itself adds to a decode step: a model whose step takes under a millisecond, with a vocabulary of 152 k.
 
-    .venv/bin/python scripts/bench_overhead.py [--rounds 9]
+    .venv/bin/python scripts/bench_overhead.py [--rounds 25]
 
 Microseconds a step, ours (`tpot_s`) less the tool's, medians of runs in turn. The tools pick their next token at random
 and never look at the logits; ours takes the argmax of each row, stamps it, and hands it to the load loop.
@@ -22,18 +22,18 @@ from functools import partial
 from pathlib import Path
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from side_by_side import Comparison, Outcome, in_turn, model_path, rigbench_row
+from side_by_side import Comparison, Outcome, in_turn, model_path, rigbench_metrics
 
 from backends.llama_cpp import default_threads
 
 LIMIT_US = {1: 30.0, 8: 80.0}
 
 
-def comparisons(tools: Tools, spec: str, model: Path, flags: Flags, prompt: int, output: int) -> list[Comparison]:
+def comparisons(tools: Tools, model: Path, flags: Flags, prompt: int, output: int) -> list[Comparison]:
     """Microseconds a step at each level."""
 
     def ours(users: int) -> float:
-        return float(rigbench_row(spec, flags, users=users, prompt=prompt, output=output)["tpot_s"]) * 1e6
+        return (rigbench_metrics(model, flags, users=users, prompt=prompt, output=output).tpot_s or 0.0) * 1e6
 
     def theirs(users: int) -> float:
         if users == 1:
@@ -67,7 +67,7 @@ def table(outcomes: list[Outcome]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="synthetic:tiny-150k:Q4_0", help="a GGUF file or synthetic:SHAPE:QUANT")
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of measurements")
+    parser.add_argument("--rounds", type=int, default=25, help="pairs of measurements")
     parser.add_argument("--output-tokens", type=int, default=512)
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument(
@@ -83,7 +83,7 @@ def main() -> int:
         f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
         flush=True,
     )
-    outcomes = in_turn(comparisons(tools, given.model, model, flags, 32, given.output_tokens), given.rounds)
+    outcomes = in_turn(comparisons(tools, model, flags, 32, given.output_tokens), given.rounds)
     print(f"\n{table(outcomes)}")
     if given.json:
         given.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")

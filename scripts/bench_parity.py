@@ -1,6 +1,6 @@
 """Does rigbench measure what llama.cpp's own tools measure? Same build, file, flags and minutes, in turn.
 
-    .venv/bin/python scripts/bench_parity.py [--model synthetic:llama-1.5b:Q4_K_M] [--rounds 5]
+    .venv/bin/python scripts/bench_parity.py [--model synthetic:llama-1.5b:Q4_K_M] [--rounds 25]
 
 decode, 1 user      user_tps     against  llama-bench -p 0 -n N -d P                 within 2 %
 decode, 1-8 users   output_tps   against  llama-batched-bench -npp P -ntg N -npl U   within 5 %
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from side_by_side import Comparison, Outcome, in_turn, model_path, rigbench_row
+from side_by_side import Comparison, Outcome, in_turn, model_path, rigbench_metrics
 
 from backends.llama_cpp import default_threads
 
@@ -30,12 +30,12 @@ PREFILL_TOKENS = 512
 
 
 def comparisons(
-    tools: Tools, spec: str, model: Path, flags: Flags, prompt: int, output: int, levels: list[int]
+    tools: Tools, model: Path, flags: Flags, prompt: int, output: int, levels: list[int]
 ) -> list[Comparison]:
     """What is laid side by side."""
 
     def ours(metric: str, users: int, prompt: int, output: int) -> float:
-        return float(rigbench_row(spec, flags, users=users, prompt=prompt, output=output)[metric])
+        return float(getattr(rigbench_metrics(model, flags, users=users, prompt=prompt, output=output), metric))
 
     batched = partial(batched_tps, tools, model, flags, prompt=prompt, output=output)
     decode = Comparison(
@@ -91,7 +91,7 @@ def table(outcomes: list[Outcome]) -> str:
 def arguments(words: list[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="synthetic:llama-1.5b:Q4_K_M", help="a GGUF file or synthetic:SHAPE:QUANT")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements (at least 5 for a verdict)")
+    parser.add_argument("--rounds", type=int, default=25, help="pairs of measurements (at least 5 for a verdict)")
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--output-tokens", type=int, default=128)
     parser.add_argument("--users", type=int, nargs="+", default=[1, 2, 4, 8])
@@ -122,7 +122,7 @@ def main() -> int:
         f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
         flush=True,
     )
-    pairs = comparisons(tools, given.model, model, flags, given.prompt_tokens, given.output_tokens, given.users)
+    pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users)
     outcomes = in_turn(pairs, given.rounds)
     print(f"\n{table(outcomes)}")
     if given.json:

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tarfile
@@ -27,8 +26,6 @@ from harness.paths import cache_dir
 
 TOOLS = ("llama-bench", "llama-batched-bench")
 SERVER = "llama-server"
-REPETITIONS = 5
-"""Of one case within a measurement, in rigbench and llama-bench alike; llama-batched-bench knows none."""
 
 CMAKE_LISTS = """\
 cmake_minimum_required(VERSION 3.21)
@@ -233,7 +230,7 @@ def parse_batched(text: str) -> dict[int, dict[str, float]]:
 
 
 def bench_tps(tools: Tools, model: Path, flags: Flags, *, prompt: int = 0, output: int = 0, depth: int = 0) -> float:
-    """llama-bench: the median tokens/s of `prompt` tokens of prefill or `output` tokens of decode, `depth` tokens deep."""
+    """llama-bench once: tokens/s of `prompt` tokens of prefill or `output` tokens of decode, `depth` tokens deep."""
     words = [
         "-m",
         model,
@@ -244,13 +241,13 @@ def bench_tps(tools: Tools, model: Path, flags: Flags, *, prompt: int = 0, outpu
         "-d",
         depth,
         "-r",
-        REPETITIONS,
+        1,
         "-ngl",
         flags.n_gpu_layers,
         "-o",
         "json",
     ]
-    return statistics.median(parse_bench(run_tool(tools, [tools.bench, *map(str, words), *flags.words()])))
+    return parse_bench(run_tool(tools, [tools.bench, *map(str, words), *flags.words()]))[0]
 
 
 def batched_tps(tools: Tools, model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> float:

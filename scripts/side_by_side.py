@@ -6,17 +6,24 @@ medians; the smallest and largest ratio of a round stand beside it, and tell how
 
 from __future__ import annotations
 
-import json
+import atexit
 import statistics
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llama_tools import REPETITIONS, Flags, fail
+from llama_tools import Flags, fail
+from pydantic import TypeAdapter
+
+from harness.analysis.metrics import CaseMetrics, case_metrics
+from harness.records import Case, CaseResult, RequestRecord
+
+LIMIT_S = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,42 +102,49 @@ def model_path(spec: str) -> Path:
     return Path(spec).resolve()
 
 
-def suite_text(model: str, flags: Flags, *, users: int, prompt: int, output: int) -> str:
-    """One workload of random token ids, one request a user, warmed up at the same lengths."""
-    options = ", ".join(f"{name} = {json.dumps(value)}" for name, value in asdict(flags).items())
-    return f"""\
-name = "side-by-side"
-version = "1"
-about = "One case, to lay beside llama.cpp's own tools."
-[load]
-concurrency = [{users}]
-repetitions = {REPETITIONS}
-requests_per_user = 1
-[warmup]
-prompt_tokens = {prompt}
-[[workload]]
-name = "tokens"
-kind = "tokens"
-prompt_tokens = {prompt}
-output_tokens = {output}
-[[engine]]
-backend = "llama_cpp"
-model = {json.dumps(model)}
-options = {{ {options} }}
-"""
+@cache
+def _opened(model: Path, flags: Flags) -> Any:
+    """A worker that holds the model, as in a run. One for all samples: starting anew for each would take longer than the sample
+    itself, and what the machine does meanwhile would part the two that are compared."""
+    from harness.run.processes import WorkerProcess
+
+    worker = WorkerProcess(sys.executable)
+    atexit.register(worker.kill)
+    file = {"name": model.stem, "path": str(model), "format": "gguf"}
+    _ask(worker, {"do": "open", "backend": "llama_cpp", "model": file, "options": asdict(flags)})
+    return worker
 
 
-def rigbench_row(model: str, flags: Flags, *, users: int, prompt: int, output: int) -> dict[str, Any]:
-    """Run one case through the command line, as people do, and read its row back through `show`."""
-    with tempfile.TemporaryDirectory() as folder:
-        suite = Path(folder) / "suite.toml"
-        suite.write_text(suite_text(model, flags, users=users, prompt=prompt, output=output), encoding="utf-8")
-        said = rigbench("run", str(suite), "-o", str(Path(folder) / "results"))
-        document = said.strip().splitlines()[-1].removeprefix("result: ")
-        (row,) = json.loads(rigbench("show", document, "--json"))
-    if row["error"]:
-        fail(f"rigbench could not measure {users} users: {row['error']}")
-    return dict(row)
+def _ask(worker: Any, command: dict[str, Any]) -> dict[str, Any]:
+    worker.send(command)
+    while (answer := worker.receive(time.monotonic() + LIMIT_S))["event"] == "phase":
+        pass
+    if answer["event"] == "error":
+        fail(f"rigbench could not measure: {answer['message']}")
+    return dict(answer)
+
+
+def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> CaseMetrics:
+    """One case of random token ids, one request a user, after a round of warm-up of the same length: through the worker, its loop, the raw records
+    and the metrics of any run."""
+    case = Case(
+        id="case",
+        group="case",
+        backend="llama_cpp",
+        model=model.stem,
+        workload="tokens",
+        workload_kind="tokens",
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=users,
+        requests_per_user=1,
+        repetition=0,
+        seed=1,
+    )
+    warmup = {"max_rounds": 1, "tolerance": 0.03, "prompt_tokens": prompt, "output_tokens": output}
+    answer = _ask(_opened(model, flags), {"do": "case", "case": asdict(case), "text": None, "warmup": warmup})
+    records = TypeAdapter(tuple[RequestRecord, ...]).validate_python(answer["requests"])
+    return case_metrics(CaseResult(case, order=0, started_s=0.0, requests=records))
 
 
 def rigbench(*words: str) -> str:

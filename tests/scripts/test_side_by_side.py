@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import backends
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -80,18 +83,8 @@ def test_what_the_tools_print(scripts: Callable[[str], ModuleType]) -> None:
 
 
 def test_both_sides_run_with_the_same_flags(scripts: Callable[[str], ModuleType]) -> None:
-    import tomllib
-
-    side_by_side, llama_tools = scripts("side_by_side"), scripts("llama_tools")
+    llama_tools = scripts("llama_tools")
     flags = llama_tools.Flags(threads=2, flash_attn="on", type_k="q8_0", type_v="q8_0", kv_unified=True)
     assert " ".join(flags.words()) == "-t 2 -b 2048 -ub 512 -fa on -ctk q8_0 -ctv q8_0"
-    suite = tomllib.loads(side_by_side.suite_text("C:\\m.gguf", flags, users=4, prompt=128, output=64))
-    assert suite["engine"][0]["model"] == "C:\\m.gguf"
-    options = suite["engine"][0]["options"]
-    assert (options["threads"], options["flash_attn"], options["type_k"], options["kv_unified"]) == (
-        2,
-        "on",
-        "q8_0",
-        True,
-    )
-    assert suite["load"]["concurrency"] == [4] and suite["load"]["requests_per_user"] == 1
+    options = backends.load("llama_cpp").Options(**asdict(flags))  # each is an option of ours under the same name
+    assert (options.threads, options.flash_attn, options.type_k, options.kv_unified) == (2, "on", "q8_0", True)
