@@ -125,8 +125,10 @@ def _ask(worker: Any, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> CaseMetrics:
-    """One case of random token ids, one request a user, after a round of warm-up of the same length: through the worker, its loop, the raw records
-    and the metrics of any run."""
+    """One case of random token ids, one request a user, after a round of warm-up of the same length.
+
+    As in a run: the worker, its loop, the raw records and the metrics.
+    """
     case = Case(
         id="case",
         group="case",

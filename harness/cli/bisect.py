@@ -36,9 +36,7 @@ def bisect(
     metric: list[str] = typer.Option(["user_tps"], "--metric", help="What may have become worse. May be repeated."),
     runs: int = typer.Option(3, "--runs", min=1, max=100, help="How often the suite runs with each version."),
     more: list[str] = typer.Option([], "--with", help="Another requirement for each environment. May be repeated."),
-    pip: list[str] = typer.Option(
-        [], "--pip-arg", help="Passed on to pip: --pip-arg=--find-links=DIR. May be repeated."
-    ),
+    pip: list[str] = typer.Option([], "--pip-arg", help="Passed on to pip: --pip-arg=--pre. May be repeated."),
     python: str | None = typer.Option(None, "--python", help="The interpreter to make the environments with."),
     out: Path = typer.Option(Path("bisect"), "-o", "--out", help="Folder for the results; kept, to be taken up again."),
     as_json: bool = typer.Option(False, "--json", help="As JSON."),
