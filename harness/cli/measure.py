@@ -261,7 +261,7 @@ def _resumed(
 def _print_plan_to_stderr(planned: Plan) -> None:
     from rich.console import Console
 
-    _print_plan(Console(stderr=True, highlight=False), planned, brief=True)
+    _print_plan(Console(stderr=True, markup=False, highlight=False), planned, brief=True)
 
 
 def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:

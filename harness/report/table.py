@@ -52,8 +52,10 @@ FOOTNOTES = (
 
 def output_console() -> Console:
     """stdout; when it is no terminal, wide enough that nothing is cut or wrapped."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH, color_system=None)
+    console = Console(markup=False, highlight=False)
+    return (
+        console if console.is_terminal else Console(markup=False, highlight=False, width=PIPED_WIDTH, color_system=None)
+    )
 
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:

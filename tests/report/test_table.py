@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.summary import Row
-from harness.report.table import columns_within, print_rows
+from harness.report.table import columns_within, output_console, print_rows
 
 
 def row(**given: Any) -> Row:
@@ -63,3 +63,8 @@ def test_a_flag_of_many_rows_is_said_once() -> None:
     text = printed(150, [row(), row(concurrency=4)])
     assert text.count("3 repetitions vary") == 1
     assert "chat-128 x8, chat-128 x4: noisy" in text
+
+
+def test_square_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    output_console().print("pip install 'mlx[cpu]'")
+    assert capsys.readouterr().out == "pip install 'mlx[cpu]'\n"
