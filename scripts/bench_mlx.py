@@ -27,8 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llama_tools import REPETITIONS, fail
-from side_by_side import Comparison, Outcome, in_turn, rigbench
+from llama_tools import fail
+from side_by_side import REPETITIONS, Comparison, Outcome, in_turn, rigbench
 
 LIMIT = 0.03
 _TRIAL = re.compile(r"^Trial \d+: .*generation_tps=([\d.]+)", re.MULTILINE)

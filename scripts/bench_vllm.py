@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llama_tools import REPETITIONS, fail
-from side_by_side import Comparison, Outcome, in_turn, rigbench
+from llama_tools import fail
+from side_by_side import REPETITIONS, Comparison, Outcome, in_turn, rigbench
 
 from backends.vllm import ENVIRONMENT
 
