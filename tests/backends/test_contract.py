@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,9 @@ def test_users_really_decode_together(opened: Opened) -> None:
     if opened.info["fixed_length"]:
         # The best of three each: whoever else is busy on the machine makes a rate smaller, never larger.
         assert max(map(output_rate, together)) > 1.2 * max(map(output_rate, alone))
-    else:  # answers that end when they like leave no common stretch to take a rate from; that they overlap is plain all the same
-        records = together[0]["requests"]
-        assert max(record["token_us"][0] for record in records) < min(record["token_us"][-1] for record in records)
+    else:  # answers that end when they like leave no common stretch to take a rate from; one after the other, none would overlap
+        spans = [(record["token_us"][0], record["token_us"][-1]) for record in together[0]["requests"]]
+        assert any(a[0] < b[1] and b[0] < a[1] for a, b in combinations(spans, 2))
     if opened.engine.server is None:  # in one process a step moves every user at one instant
         shared = set.intersection(*(set(record["token_us"]) for record in together[0]["requests"]))
         assert len(shared) >= 60
