@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from backends.base import ModelFile, Probe
+from backends.base import PRIVATE, ModelFile, Probe
 from backends.openai_session import HttpSession
 from backends.openai_start import started_log
 
@@ -30,12 +30,12 @@ class HttpOptions:
     """
 
     server: str | None = None
-    base_url: str | None = field(default=None, metadata={"private": True})
+    base_url: str | None = field(default=None, metadata=PRIVATE)
     endpoint: str = "completions"
-    served_model: str | None = field(default=None, metadata={"private": True})
+    served_model: str | None = field(default=None, metadata=PRIVATE)
     api_key_env: str = "OPENAI_API_KEY"
     device: str = "remote"
-    start: tuple[str, ...] = field(default=(), metadata={"private": True})
+    start: tuple[str, ...] = field(default=(), metadata=PRIVATE)
     start_limit_s: float = 600.0
     idle_limit_s: float = 300.0
     vocab_size: int | None = None

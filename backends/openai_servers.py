@@ -6,7 +6,7 @@ openai_facts.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,44 +79,14 @@ SERVERS = {
             asks=("/props",),
         ),
         _VLLM,
-        Server(
-            "vllm-metal",
-            8000,
-            "vllm serve MODEL",
-            model_formats=("mlx", "safetensors"),
-            body=_VLLM.body,
-            running_usage=True,
-            takes_token_ids=True,
-            fixed_length=True,
-            health="/health",
-            tokenize=_VLLM.tokenize,
-            asks=_VLLM.asks,
-        ),
-        Server(
-            "trtllm",
-            8000,
-            "trtllm-serve MODEL",
-            model_formats=("safetensors",),
-            body={"ignore_eos": True},
-            running_usage=True,
-            takes_token_ids=True,
-            fixed_length=True,
-            owned_by=("tensorrt_llm",),
-            health="/health",
-            asks=("/version",),
-        ),
-        Server(
-            "sglang",
-            30000,
-            "python -m sglang.launch_server --model-path MODEL",
-            model_formats=("safetensors",),
-            body={"ignore_eos": True},
-            running_usage=True,
-            takes_token_ids=True,
-            fixed_length=True,
+        replace(_VLLM, name="vllm-metal", model_formats=("mlx", "safetensors"), owned_by=()),
+        replace(_VLLM, name="trtllm", start="trtllm-serve MODEL", owned_by=("tensorrt_llm",), tokenize=None),
+        replace(
+            _VLLM,
+            name="sglang",
+            port=30000,
+            start="python -m sglang.launch_server --model-path MODEL",
             owned_by=("sglang",),
-            health="/health",
-            tokenize=("/tokenize", "prompt"),
             asks=("/get_server_info",),
         ),
         Server(

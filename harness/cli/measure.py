@@ -158,7 +158,8 @@ def _planned(
     """(suite, plan, machine, bandwidths, engine parts) for a command's words."""
     from harness.suites.suite import load_suite
 
-    return _prepared(load_suite(name), _parts_of(load_suite(name), backend, model, python, option), fetch=fetch)
+    suite = load_suite(name)
+    return _prepared(suite, _parts_of(suite, backend, model, python, option), fetch=fetch)
 
 
 def _parts_of(suite: Any, backend: str | None, model: str | None, python: str | None, option: list[str]) -> list[Any]:

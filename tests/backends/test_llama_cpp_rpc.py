@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 
 import backends
 from backends.base import ModelFile
+from backends.openai_start import free_port
 from harness.models.synthetic import ensure_synthetic
 from harness.worker import drive
 
@@ -35,12 +35,6 @@ devices = (ctypes.c_void_p * 1)(ggml.ggml_backend_dev_get(0))
 print("starting", flush=True)
 kind(address)(sys.argv[1].encode(), None, 1, 1, devices)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
