@@ -12,16 +12,13 @@ Exit code 1 where a median is outside. About 12 minutes on 2 cores; nothing else
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from side_by_side import Comparison, Outcome, in_turn, model_path, rigbench_metrics
+from side_by_side import Comparison, Outcome, conclude, in_turn, model_path, rigbench_metrics
 
 from backends.llama_cpp import default_threads
 
@@ -72,22 +69,6 @@ def limit_of(outcome: Outcome) -> float:
     return LIMITS["prefill" if outcome.unit == "prefill_tps" else "users"]
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Markdown, as results/LOG.md keeps it."""
-    lines = [
-        "| what | against | rigbench t/s | tool t/s | ratio | rounds' ratios | limit | |",
-        "|---|---|--:|--:|--:|--:|--:|---|",
-    ]
-    for outcome in outcomes:
-        ratios, limit = outcome.round_ratios, limit_of(outcome)
-        ours, theirs = statistics.median(outcome.ours), statistics.median(outcome.theirs)
-        verdict = "ok" if abs(outcome.ratio - 1) <= limit else "OUTSIDE"
-        spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
-        cells = [outcome.name, f"`{outcome.against}`", f"{ours:.2f}", f"{theirs:.2f}", f"{outcome.ratio:.4f}", spread]
-        lines.append("| " + " | ".join([*cells, f"{limit:.0%}", verdict]) + " |")
-    return "\n".join(lines)
-
-
 def arguments(words: list[str] | None = None) -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="synthetic:llama-1.5b:Q4_K_M", help="a GGUF file or synthetic:SHAPE:QUANT")
@@ -124,12 +105,7 @@ def main() -> int:
     )
     pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users)
     outcomes = in_turn(pairs, given.rounds)
-    print(f"\n{table(outcomes)}")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
-    if min((len(outcome.ours) for outcome in outcomes), default=0) < 5:
-        print("fewer than 5 rounds: no verdict")
-    return int(any(abs(outcome.ratio - 1) > limit_of(outcome) for outcome in outcomes))
+    return conclude(outcomes, limit_of, given.json)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -37,9 +39,20 @@ def test_pairs_are_measured_in_turn(scripts: Callable[[str], ModuleType]) -> Non
     pair = side_by_side.Comparison("decode", "t/s", "tool", measure("A", ours), measure("B", theirs))
     (outcome,) = side_by_side.in_turn([pair], 3)
     assert calls == ["A", "B", "B", "A", "A", "B"]
-    assert outcome.ratio == pytest.approx(0.99)  # medians 99 and 100
-    assert outcome.difference == -1.0
-    assert outcome.round_ratios == pytest.approx([0.98, 0.99, 103 / 101])
+    assert outcome.ratios == pytest.approx([0.98, 0.99, 103 / 101])
+    assert outcome.differences == [-2.0, -1.0, 2.0]
+
+
+def test_interval_of_a_median_holds_the_truth_as_often_as_it_says(scripts: Callable[[str], ModuleType]) -> None:
+    interval = scripts("side_by_side").median_interval
+    assert interval([3.0]) == (3.0, 3.0)
+    assert interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert interval(range(1, 7)) == (1, 6)  # all six on one side: 1/32 for both sides together
+    assert interval(range(1, 26)) == (8, 18)  # as tables of the sign test have it
+    draw = random.Random(1)
+    intervals = [interval([draw.expovariate(1.0) for _ in range(40)]) for _ in range(2000)]
+    held = sum(low <= math.log(2) <= high for low, high in intervals)
+    assert 0.94 < held / 2000 < 0.99
 
 
 def test_ctrl_c_keeps_the_whole_pairs(scripts: Callable[[str], ModuleType]) -> None:
@@ -59,7 +72,7 @@ def test_limits_and_verdicts(scripts: Callable[[str], ModuleType]) -> None:
 
     def verdict(name: str, unit: str, ours: float) -> str:
         outcome = side_by_side.Outcome(name, unit, "tool", (ours,), (100.0,))
-        return str(bench_parity.table([outcome]).splitlines()[-1].split("|")[-2].strip())
+        return str(side_by_side.ratio_table([outcome], bench_parity.limit_of).splitlines()[-1].split("|")[-2].strip())
 
     assert verdict("decode, 1 user", "user_tps", 98.1) == "ok"
     assert verdict("decode, 1 user", "user_tps", 97.9) == "OUTSIDE"
