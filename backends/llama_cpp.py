@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,25 +157,32 @@ def _engine_error(kind: str, message: str) -> EngineError:
     return EngineError(kind, f"{message}: {said[-1]}" if said else message)
 
 
-def _ggml_device_names(lib: Any) -> list[tuple[str, str, bool]]:
-    """(name, description, is a GPU) of each device that this build knows."""
-    from llama_cpp._ggml import libggml as ggml
+def _ggml(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml with its prototype. Windows shows of each library its own functions alone, so both are asked."""
+    from llama_cpp import _ctypes_extensions, _ggml
 
-    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    base = ctypes.CDLL(None) if not hasattr(ggml, "ggml_backend_dev_name") else ggml
-    for name, result in (("name", ctypes.c_char_p), ("description", ctypes.c_char_p), ("type", ctypes.c_int)):
-        function = getattr(base, f"ggml_backend_dev_{name}")
-        function.restype, function.argtypes = result, [ctypes.c_void_p]
+    function = getattr(_ggml.libggml, name, None)
+    if function is None:
+        base = _ctypes_extensions.load_shared_library("ggml-base", _ggml.libggml_base_path)
+        function = getattr(base, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+def _ggml_device_names() -> list[tuple[str, str, bool]]:
+    """(name, description, is a GPU) of each device that this build knows."""
+    device_at = _ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    name_of = _ggml("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+    description_of = _ggml("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    type_of = _ggml("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
     devices = []
-    for index in range(ggml.ggml_backend_dev_count()):
-        device = ggml.ggml_backend_dev_get(index)
-        name = base.ggml_backend_dev_name(device).decode()
-        description = base.ggml_backend_dev_description(device).decode()
+    for index in range(_ggml("ggml_backend_dev_count", ctypes.c_size_t)()):
+        device = device_at(index)
+        name = name_of(device).decode()
+        description = description_of(device).decode()
         if name.startswith("RPC"):
             description = name  # its description is the server's address, which is nobody's business
-        devices.append((name, description.strip(), base.ggml_backend_dev_type(device) in (1, 2)))
+        devices.append((name, description.strip(), type_of(device) in (1, 2)))
     return devices
 
 
@@ -186,31 +194,28 @@ def _device_kind(devices: list[tuple[str, str, bool]]) -> str:
     return next((kind for key, kind in DEVICE_KINDS.items() if first.startswith(key)), "gpu")
 
 
+def _registered(backend: str, function: str) -> int | None:
+    """The address of a function that one of ggml's backends offers; None where this build has no such backend or function."""
+    registry = _ggml("ggml_backend_reg_by_name", ctypes.c_void_p, ctypes.c_char_p)(backend.encode())
+    find = _ggml("ggml_backend_reg_get_proc_address", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+    address: int | None = find(registry, function.encode()) if registry else None
+    return address
+
+
 def _add_rpc_servers(servers: tuple[str, ...]) -> None:
     """What llama-bench's `--rpc` does: register each server's devices."""
-    from llama_cpp._ggml import libggml as ggml
-
-    ggml.ggml_backend_reg_by_name.restype = ctypes.c_void_p
-    ggml.ggml_backend_reg_by_name.argtypes = [ctypes.c_char_p]
-    registry = ggml.ggml_backend_reg_by_name(b"RPC")
-    if not registry:
+    address = _registered("RPC", "ggml_backend_rpc_add_server")
+    if not address:
         raise EngineError(
             "options", f"this llama.cpp has no RPC; rebuild: CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir"
         )
-    base = ctypes.CDLL(None) if not hasattr(ggml, "ggml_backend_reg_get_proc_address") else ggml
-    base.ggml_backend_reg_get_proc_address.restype = ctypes.c_void_p
-    base.ggml_backend_reg_get_proc_address.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    address = base.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_rpc_add_server")
-    if not address:
-        raise EngineError("options", "this llama.cpp's RPC backend cannot add servers")
     add_server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
-    ggml.ggml_backend_register.argtypes = [ctypes.c_void_p]
     for server in servers:
         _assert_answers(server)
         added = add_server(server.encode())
         if not added:
             raise EngineError("options", f"llama.cpp's RPC server at {server} gives no devices")
-        ggml.ggml_backend_register(added)
+        _ggml("ggml_backend_register", None, ctypes.c_void_p)(added)
 
 
 def _assert_answers(server: str) -> None:
@@ -224,6 +229,26 @@ def _assert_answers(server: str) -> None:
         raise EngineError(
             "options", f"no llama.cpp RPC server answers at {server} ({error}); start one there with rpc-server"
         ) from None
+
+
+def _attach_threadpool(lib: Any, context: Any, threads: int) -> Callable[[], None]:
+    """Give a context threads that stay, as llama-bench and llama-server do. Returns what frees them, once the context is freed.
+
+    Without them a llama.cpp built without OpenMP, as on a Mac, starts and joins threads at every step, with the model on a GPU
+    too: a token's embedding is looked up on the CPU.
+    """
+    new, free = (_registered("CPU", f"ggml_threadpool_{name}") for name in ("new", "free"))
+    if not new or not free:
+        return lambda: None
+    params = ctypes.create_string_buffer(
+        1 << 16
+    )  # ggml fills it and ggml reads it; it is a flag for each of up to 512 cores
+    _ggml("ggml_threadpool_params_init", None, ctypes.c_char_p, ctypes.c_int)(params, threads)
+    pool = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(new)(params)
+    attach = lib._lib.llama_attach_threadpool  # the bindings leave it out
+    attach.restype, attach.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    attach(context, pool, None)
+    return partial(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(free), pool)
 
 
 def _choice(option: str, value: str, choices: dict[str, int]) -> int:
@@ -275,7 +300,7 @@ class LlamaCppSession:
             raise EngineError("load", f"llama.cpp needs a GGUF file, and {model.name} has none")
         if options.rpc_servers:
             _add_rpc_servers(options.rpc_servers)
-        devices = _ggml_device_names(lib)
+        devices = _ggml_device_names()
         _log_lines.clear()
         self._model = lib.llama_model_load_from_file(os.fsencode(model.path), self._model_params())
         if not self._model:
@@ -385,6 +410,7 @@ class LlamaCppSession:
             raise _engine_error(
                 "memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens"
             )
+        self._free_threads = _attach_threadpool(lib, self._context, max(params.n_threads, params.n_threads_batch))
         self._context_log = list(_log_lines)
         self._context_shape = (users, context_tokens)
 
@@ -547,6 +573,7 @@ class LlamaCppSession:
     def _free_context(self) -> None:
         if self._context is not None:
             self._lib.llama_free(self._context)
+            self._free_threads()
             self._context = None
             self._context_shape = (0, 0)
 
@@ -569,10 +596,10 @@ class LlamaCppBackend:
 
     def probe(self, options: LlamaCppOptions | None = None) -> Probe:
         try:
-            lib = _bindings()
+            _bindings()
             import llama_cpp
 
-            devices = _ggml_device_names(lib)
+            devices = _ggml_device_names()
             texts = tuple(f"{name}: {text}" for name, text, _ in devices)
             device = "cpu" if options and options.n_gpu_layers == 0 else _device_kind(devices)
             return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", device, texts)
