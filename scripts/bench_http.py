@@ -28,6 +28,7 @@ from paced_server import paced_server, sent_ns  # noqa: E402
 from backends.base import ModelFile  # noqa: E402
 from backends.openai_http import BACKEND, HttpOptions  # noqa: E402
 from harness.records import RequestRecord  # noqa: E402
+from harness.run.processes import find_python  # noqa: E402
 from harness.worker import drive  # noqa: E402
 
 CPU_LIMIT_US = 20.0
@@ -125,7 +126,7 @@ def main() -> None:
         )
     if asked.vllm:
         with paced_server(asked.tps) as base_url:
-            full, little = vllm_round(asked.vllm, base_url, asked.tokenizer, asked.streams, asked.tokens)
+            full, little = vllm_round(find_python(asked.vllm), base_url, asked.tokenizer, asked.streams, asked.tokens)
         per_token = (full - little) / (asked.streams * (asked.tokens - 1)) * 1e6
         print(f"vllm bench serve: {per_token:.1f} us of CPU per token (a round of 1 token each taken off)", flush=True)
     cost = statistics.median(costs)

@@ -64,7 +64,8 @@ def open_pairs(folder: Path, python: str, prompt: int, output: int, levels: list
                     partial(tool_tps, tool, users, output),
                 )
             )
-            rigbench_tps(worker, users, prompt, output)  # warm, as the tool is before its first trial
+            tool()  # its start is over
+            rigbench_tps(worker, users, prompt, output)
         yield pairs
 
 

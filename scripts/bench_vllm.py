@@ -3,7 +3,7 @@
     .venv/bin/python scripts/bench_vllm.py [--python .venv-vllm/bin/python] [--model synthetic:llama-160m:BF16] [--rounds 10]
 
 1 user, 8 users   against  vllm bench latency --batch-size U            output tokens / time from the first
-8 users in a row  against  vllm bench throughput --num-prompts 8 x U    submission to the last token, within 3 %
+8 users in a row  against  vllm bench throughput --num-prompts 4 x U    submission to the last token, within 3 %
 
 Both divide by the whole time, prompts of a few tokens included: that is what the tools know. Theirs sample at temperature 1
 (a random draw per token over the vocabulary); they are made to sample greedily as rigbench does, unless --sampling is given.
@@ -27,7 +27,7 @@ from backends.vllm import ENVIRONMENT
 from harness.run.processes import WorkerProcess
 
 LIMIT = 0.03
-TURNS = 8
+TURNS = 4
 """Requests of a user in the throughput comparison."""
 TOOL = """
 import importlib, time, vllm
@@ -119,7 +119,8 @@ def open_pairs(setup: Setup, levels: list[int]) -> Iterator[list[Comparison]]:
         for name, users, turns in benchmarks:
             words = setup.lengths(name, users, turns)
             tool = stack.enter_context(closing(setup.held(name, words)))
-            rigbench_tps(worker, setup, users, turns)  # warm, as the tool is before its first trial
+            tool()  # its start is over
+            rigbench_tps(worker, setup, users, turns)
             pairs.append(
                 Comparison(
                     f"{users} user{'s' if users > 1 else ''}, {turns} request{'s' if turns > 1 else ''} each",

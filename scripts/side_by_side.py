@@ -4,7 +4,7 @@ What drifts (clocks, neighbours on a shared machine) falls on both of a pair ali
 pairs' ratios. Beside it stands the 95 % interval of that median: where it is wider than the limit, the verdict is luck.
 
 A pair should take seconds. Where starting an engine takes longer than that, both sides are held: ours is a worker that keeps its
-model, the tool is a process that waits before each of its own trials until its turn comes (`Held`).
+model, the tool is a process that waits before each of its own trials until its turn comes (`Held`). Whoever waits is stopped.
 """
 
 from __future__ import annotations
@@ -211,12 +211,24 @@ def measured(
         seed=time.time_ns(),  # other prompts for each sample: no cache of the engine's may know them
     )
     warmup = {"max_rounds": int(warm), "tolerance": 0.03, "prompt_tokens": prompt, "output_tokens": output}
-    answer = _ask(worker, {"do": "case", "case": asdict(case), "text": None, "warmup": warmup})
+    with _going(worker.pid):
+        answer = _ask(worker, {"do": "case", "case": asdict(case), "text": None, "warmup": warmup})
     records = TypeAdapter(tuple[RequestRecord, ...]).validate_python(answer["requests"])
     short = [record for record in records if record.error or len(record.token_us) != output]
     if short:
         fail(f"rigbench's worker did not write {output} tokens for each request: {short[0].error or 'fewer came'}")
     return CaseResult(case, order=0, started_s=0.0, requests=records)
+
+
+@contextmanager
+def _going(group: int) -> Iterator[None]:
+    """The group of processes goes on meanwhile, and stands still from then on: an engine that waits spins for seconds, on the very
+    core where the other side computes (vLLM's worker: half the speed)."""
+    os.killpg(group, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        os.killpg(group, signal.SIGSTOP)
 
 
 def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> CaseMetrics:
@@ -264,14 +276,14 @@ class Held:
 
     def __call__(self) -> float:
         assert self._process.stdin is not None and self._process.stdout is not None
-        with suppress(OSError):
+        said = []
+        with suppress(OSError), _going(self._process.pid):
             self._process.stdin.write("\n")
             self._process.stdin.flush()
-        said = []
-        for line in self._process.stdout:
-            if line.startswith("figure: "):
-                return float(line.removeprefix("figure: "))
-            said.append(line)
+            for line in self._process.stdout:
+                if line.startswith("figure: "):
+                    return float(line.removeprefix("figure: "))
+                said.append(line)
         self._log.seek(0)
         said += self._log.read().decode(errors="replace").splitlines()
         fail(f"the tool ended: {' | '.join(line.strip() for line in said[-3:])}")
