@@ -71,6 +71,7 @@ def in_sittings(
 ) -> list[Outcome]:
     """`in_turn` with what `open_pairs` holds, opened anew for each sitting: where in memory a process lies is luck that lasts as
     long as the process."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody stays behind, stopped for good
     wholes: list[Outcome] = []
     for sitting in range(sittings):
         print(f"sitting {sitting + 1} of {sittings}: starting both sides", file=sys.stderr, flush=True)
@@ -224,11 +225,15 @@ def measured(
 def _going(group: int) -> Iterator[None]:
     """The group of processes goes on meanwhile, and stands still from then on: an engine that waits spins for seconds, on the very
     core where the other side computes (vLLM's worker: half the speed)."""
+    if sys.platform == "win32":  # nothing can be stopped there, and llama.cpp, which is compared there, need not be
+        yield
+        return
     os.killpg(group, signal.SIGCONT)
     try:
         yield
     finally:
-        os.killpg(group, signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGSTOP)
 
 
 def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> CaseMetrics:

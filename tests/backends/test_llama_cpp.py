@@ -1,6 +1,7 @@
 """The llama.cpp adapter against llama.cpp itself: batching must not change what is computed, and options must arrive."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from backends.base import EngineError, ModelFile, Request
 
 pytest.importorskip("llama_cpp")
 
+from backends import llama_cpp
 from backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads
 from harness.models.synthetic import ensure_synthetic
 from harness.worker import drive
@@ -125,6 +127,27 @@ def test_threads_are_as_asked_or_the_cores_of_this_machine() -> None:
     made = opened(threads=1)
     assert made.info.threads == 1
     made.close()
+
+
+def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    freed: list[int] = []
+
+    def attach(lib: Any, context: Any, threads: int) -> Callable[[], None]:
+        free = real(lib, context, threads)
+        assert isinstance(free, partial), "this build of llama.cpp offers thread pools"
+        made.append(threads)
+        return lambda: (free(), freed.append(len(made)))[0]
+
+    real = llama_cpp._attach_threadpool
+    monkeypatch.setattr(llama_cpp, "_attach_threadpool", attach)
+    session = opened(threads=1, threads_batch=2)
+    first = batched(session, [(1, 2, 3)], 4, users=1)
+    assert batched(session, [(1, 2, 3)], 4, users=1) == first  # the same context again
+    batched(session, [(1, 2, 3)], 4, users=2)
+    assert (made, freed) == ([2, 2], [1])  # enough of them for prompts too; the first context's are gone
+    session.close()
+    assert freed == [1, 2]
 
 
 def test_weights_are_the_sum_of_the_files_tensors(session: LlamaCppSession) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import psutil
 import pytest
 
 import backends
@@ -23,7 +28,9 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
     import importlib
 
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    before = signal.getsignal(signal.SIGTERM)
     yield importlib.import_module
+    signal.signal(signal.SIGTERM, before)
     for name in ("side_by_side", "llama_tools", "bench_parity", "bench_overhead"):
         sys.modules.pop(name, None)
 
@@ -53,6 +60,52 @@ def test_interval_of_a_median_holds_the_truth_as_often_as_it_says(scripts: Calla
     intervals = [interval([draw.expovariate(1.0) for _ in range(40)]) for _ in range(2000)]
     held = sum(low <= math.log(2) <= high for low, high in intervals)
     assert 0.94 < held / 2000 < 0.99
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing can be stopped there")
+def test_a_held_tool_stands_still_until_its_turn(scripts: Callable[[str], ModuleType]) -> None:
+    """Its other thread spins all the while: between two turns it must use no processor."""
+    tool = """
+import threading
+def run():
+    while True:
+        pass
+threading.Thread(target=run, daemon=True).start()
+for turn in range(3):
+    my_turn()
+    figure(turn + 0.5)
+    print("something of its own")
+sys.exit("the tool's last words")
+"""
+    held = scripts("side_by_side").Held(sys.executable, tool, [], {})
+    try:
+        assert held() == 0.5
+        process = psutil.Process(held._process.pid)
+        until = time.monotonic() + 10
+        while process.status() != psutil.STATUS_STOPPED and time.monotonic() < until:
+            time.sleep(0.01)  # a running thread takes the signal at its next turn
+        used = process.cpu_times().user
+        time.sleep(0.3)
+        assert process.cpu_times().user == used
+        assert [held(), held()] == [1.5, 2.5]
+        with pytest.raises(SystemExit):
+            held()
+    finally:
+        held.close()
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_each_sitting_opens_anew_and_its_pairs_are_added(scripts: Callable[[str], ModuleType]) -> None:
+    side_by_side = scripts("side_by_side")
+    opened: list[int] = []
+
+    @contextmanager
+    def open_pairs() -> Iterator[list[Any]]:
+        opened.append(len(opened) + 1)
+        yield [side_by_side.Comparison("decode", "t/s", "tool", lambda: float(opened[-1]), lambda: 2.0)]
+
+    (outcome,) = side_by_side.in_sittings(open_pairs, 3, 2)
+    assert (outcome.ours, outcome.theirs) == ((1.0, 1.0, 2.0, 2.0, 3.0, 3.0), (2.0,) * 6)
 
 
 def test_ctrl_c_keeps_the_whole_pairs(scripts: Callable[[str], ModuleType]) -> None:
