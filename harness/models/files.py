@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -209,7 +210,7 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
     if model_id.lower() not in known:
         raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}")
     shape = catalogued(model_id)
-    if set(formats) & set(FREE_FORMATS):
+    if formats[0] in FREE_FORMATS:
         return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))
     suggested = _SUGGESTED.get(formats[0], _DEFAULT_QUANT)
     if shape.family == "synthetic":
@@ -219,11 +220,26 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
     for place in formats:
         if place in shape.where:
             repo, file = _choose(shape, place, quant)
+            if set(formats) & set(FREE_FORMATS):
+                return _from_facts(_facts_to_come(shape, place, quant))
             return _opened(_from_hub(f"{repo}/{file}" if file else repo, spec, progress, fetch), formats)
     raise InputError(
         f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
         f", or synthetic:{shape.id}:{quant or suggested}."
     )
+
+
+def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
+    """What a repository's files will tell once they are fetched, from the shape alone."""
+    offered = [*shape.where[place].files, *shape.where[place].repos]
+    if not quant:
+        usual = _SUGGESTED.get(place, _DEFAULT_QUANT)
+        quant = usual if usual in offered or not offered else offered[0]
+    if place in FOLDER_FORMATS:
+        with suppress(InputError, UnavailableError):  # of a family or kind of which rigbench writes no folders
+            return facts_of_synthetic_folder(shape, quant)
+    alike = {"4bit": "Q4_0", "8bit": "Q8_0"}.get(quant.lower(), quant)
+    return replace(facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
 
 
 def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:

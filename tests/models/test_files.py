@@ -150,6 +150,27 @@ def test_a_format_that_synthetic_models_do_not_have(cache: Path) -> None:
         resolve("synthetic:tiny:Q8_0", formats=("mlx",))
 
 
+def test_a_plan_speaks_of_the_quantisation_that_a_run_fetches(cache: Path) -> None:
+    """Among them 30.5 billion weights at the 4.5 bits that MLX stores for each."""
+    for spec, formats, name in (
+        ("qwen3-30b-a3b", ("gguf",), "qwen3-30b-a3b-Q4_K_M"),
+        ("qwen3-30b-a3b", ("mlx", "safetensors"), "qwen3-30b-a3b-4bit"),
+        ("qwen3-30b-a3b:8bit", ("mlx", "safetensors"), "qwen3-30b-a3b-8bit"),
+        ("qwen3-30b-a3b", ("safetensors",), "qwen3-30b-a3b-BF16"),
+        ("gpt-oss-20b", ("gguf",), "gpt-oss-20b-MXFP4"),
+        ("gpt-oss-20b", ("mlx", "safetensors"), "gpt-oss-20b-MXFP4"),
+        ("gemma-3-27b", ("mlx", "safetensors"), "gemma-3-27b-4bit"),
+    ):
+        planned = resolve(spec, formats=(*formats, "shape"), fetch=False)
+        assert planned.facts and planned.facts.name == name
+        if name == "qwen3-30b-a3b-4bit":
+            assert planned.facts.dense_bytes + planned.facts.expert_bytes == pytest.approx(30.5e9 * 4.5 / 8, rel=0.01)
+    for spec in ("qwen3-30b-a3b:Q9", "llama-160m", "llama-3.1-405b"):
+        with pytest.raises(InputError):
+            resolve(spec, formats=("gguf", "shape"), fetch=False)
+    assert not (cache / "models").exists()
+
+
 def test_every_place_of_the_catalogue_can_be_asked_for() -> None:
     for one in shapes().values():
         for place, location in one.where.items():
