@@ -7,47 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from plain_sample import PLAIN
 
 from harness.analysis import stats
 from harness.analysis.compare import compare, differences, incomparable
 from harness.analysis.samples import Sample
-
-PLAIN = Sample(
-    document_id="d0",
-    created_utc="2026-01-01T00:00:00Z",
-    machine_id="box",
-    os="Linux 1",
-    kernel="6.1",
-    drivers={"nvidia": "580.65.06"},
-    power_limits_w=(450.0,),
-    backend="engine",
-    engine="engine",
-    engine_version="1.0",
-    engine_build=None,
-    device="cuda",
-    device_names=("GPU",),
-    model="m",
-    model_sha256="aa",
-    model_sha256_of="file",
-    quantization="Q4_0",
-    synthetic=False,
-    suite="s",
-    suite_version="1",
-    suite_sha256="00",
-    group="engine/m/chat/c1",
-    workload="chat",
-    workload_kind="text",
-    prompt_tokens=128,
-    output_tokens=64,
-    concurrency=1,
-    options="{}",
-    load='{"seed":1}',
-    prompts_sha256="bb",
-    repetitions=5,
-    flags=(),
-    error=None,
-    rigbench_version="0.1.0",
-)
 
 
 def sample(metrics: dict[str, Sequence[float]], number: int = 0, **changes: object) -> Sample:

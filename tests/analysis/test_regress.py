@@ -5,6 +5,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+from plain_sample import PLAIN
 
 from harness.analysis.regress import axis_value, bad, history, since
 from harness.analysis.samples import Sample
@@ -15,41 +16,13 @@ DRIVERS = ("570.9", "580.65.06", "580.126.09", "590.10")
 
 
 def run(number: int, level: float, rng: random.Random, driver: str = "580.1", **changes: object) -> Sample:
-    made = Sample(
+    made = replace(
+        PLAIN,
         document_id=f"d{number}",
         created_utc=f"2026-{1 + number // 28:02d}-{1 + number % 28:02d}T00:00:00Z",
-        machine_id="box",
         os="macOS 26.4",
         kernel="25.4",
         drivers={"nvidia": driver, "cuda": "13.0"},
-        power_limits_w=(450.0,),
-        backend="engine",
-        engine="engine",
-        engine_version="1.0",
-        engine_build=None,
-        device="cuda",
-        device_names=("GPU",),
-        model="m",
-        model_sha256="aa",
-        model_sha256_of="file",
-        quantization="Q4_0",
-        synthetic=False,
-        suite="s",
-        suite_version="1",
-        suite_sha256="00",
-        group="engine/m/chat/c1",
-        workload="chat",
-        workload_kind="text",
-        prompt_tokens=128,
-        output_tokens=64,
-        concurrency=1,
-        options="{}",
-        load="{}",
-        prompts_sha256=None,
-        repetitions=5,
-        flags=(),
-        error=None,
-        rigbench_version="0.1.0",
         metrics={"user_tps": tuple(level * (1 + rng.gauss(0, 0.01)) for _ in range(5))},
     )
     return replace(made, **changes)  # type: ignore[arg-type]

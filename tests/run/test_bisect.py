@@ -3,9 +3,11 @@
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plain_sample import PLAIN
 
 from harness.analysis.samples import Sample
 from harness.errors import InputError, UnavailableError
@@ -15,42 +17,8 @@ GROUP = "llama_cpp/m/w/c1"
 
 
 def sample(rates: tuple[float, ...], group: str = GROUP, **metrics: tuple[float, ...]) -> Sample:
-    return Sample(
-        document_id="d",
-        created_utc="2026-01-01T00:00:00Z",
-        machine_id="box",
-        os="Linux",
-        kernel="6",
-        drivers={},
-        power_limits_w=(),
-        backend="llama_cpp",
-        engine="llama.cpp",
-        engine_version="1",
-        engine_build=None,
-        device="cpu",
-        device_names=(),
-        model="m",
-        model_sha256=None,
-        model_sha256_of=None,
-        quantization=None,
-        synthetic=False,
-        suite="s",
-        suite_version="1",
-        suite_sha256="0",
-        group=group,
-        workload="w",
-        workload_kind="tokens",
-        prompt_tokens=1,
-        output_tokens=1,
-        concurrency=1,
-        options="{}",
-        load="{}",
-        prompts_sha256=None,
-        repetitions=len(rates),
-        flags=(),
-        error=None,
-        rigbench_version="0",
-        metrics={"user_tps": rates, **metrics} if rates else metrics,
+    return replace(
+        PLAIN, group=group, repetitions=len(rates), metrics={"user_tps": rates, **metrics} if rates else metrics
     )
 
 
