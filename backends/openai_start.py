@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from backends.base import EngineError, ModelFile
 from backends.openai_servers import SERVERS, Address, Server, address
+from backends.python_log import first_sentence, last_exception
 
 LOG_LINES = 12
 LOG_BYTES = 64 * 1024
@@ -92,6 +93,15 @@ class StartedServer:
 
     def log_tail(self) -> tuple[str, ...]:
         """The last lines that the server wrote."""
+        return self._lines()[-LOG_LINES:]
+
+    def last_words(self) -> str:
+        """Why it ended, as far as it said so."""
+        lines = self._lines()
+        told = last_exception(lines)
+        return first_sentence(told) if told else " | ".join(lines[-3:])
+
+    def _lines(self) -> tuple[str, ...]:
         with contextlib.suppress(OSError, ValueError):
             size = os.fstat(self._log.fileno()).st_size
             begin = max(0, size - LOG_BYTES)
@@ -101,7 +111,7 @@ class StartedServer:
             else:
                 text = os.pread(self._log.fileno(), LOG_BYTES, begin)  # leaves the place where the server writes
             lines = text.decode("utf-8", "replace").splitlines()
-            return tuple(line.rstrip() for line in lines if line.strip())[-LOG_LINES:]
+            return tuple(line.rstrip() for line in lines if line.strip())
         return ()
 
     def stop(self) -> None:
@@ -160,8 +170,7 @@ def wait_until_listening(host: str, port: int, server: StartedServer, deadline_s
     """Until the server takes connections. EngineError("load") when it dies or the deadline (time.monotonic) passes first."""
     while True:
         if (code := server.exit_code) is not None:
-            last = " | ".join(server.log_tail()[-3:])
-            raise EngineError("load", f"the started server ended by itself (exit code {code}): {last}")
+            raise EngineError("load", f"the started server ended by itself (exit code {code}): {server.last_words()}")
         if listens(host, port):
             return
         if time.monotonic() > deadline_s:

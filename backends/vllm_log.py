@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from backends.python_log import SAYS_NOTHING, first_sentence, last_exception
+
 LOG_BYTES = 256 * 1024
 MEMORY_WORDS = re.compile(r"out of memory|OutOfMemory|cannot allocate|memory|KV cache|cache blocks", re.I)
 CONTEXT_WORDS = re.compile(r"max_model_len.*(greater|larger|exceed)|maximum model length", re.I | re.S)
-EMPTY_WORDS = re.compile(
-    r"initialization failed|root cause|EngineDead|engine core|EngineCore|WorkerProc|^cancelled", re.I
-)
-CLUTTER = re.compile(r"^(\([^)]*pid=\d+\))? ?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d )?(\[[\w.]+:\d+\] ?)?")
 
 _log: IO[bytes] | None = None
 
@@ -63,17 +61,12 @@ def output_to_log() -> Iterator[None]:
 def root_cause(error: BaseException, lines: list[str]) -> str:
     """One sentence for why vLLM failed; where `error` says only that a process ended, the last exception in that one's log."""
     told = str(error)
-    if not told or EMPTY_WORDS.search(told):
-        told = "one of its processes ended"
-        for line in reversed(lines):
-            found = re.match(r"(?:[\w.]*\.)?\w*(?:Error|Exception): (.+)", CLUTTER.sub("", line).strip())
-            if found and not EMPTY_WORDS.search(found[1]):
-                told = found[1]
-                break
+    if not told or SAYS_NOTHING.search(told):
+        told = last_exception(lines) or "one of its processes ended"
     else:
         wrong = re.search(r"(?:Value|Assertion) error, (.+?)(?: \[type=|$)", told, re.S)  # pydantic's way to quote one
         told = wrong[1] if wrong else told
-    return re.split(r"(?<=[\w)'][\w)'])\. |\n", told.strip(), maxsplit=1)[0].strip(" .")
+    return first_sentence(told)
 
 
 def failure_kind(reason: str) -> str:

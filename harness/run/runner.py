@@ -115,7 +115,8 @@ class _JobRun:
         self._worker: WorkerProcess | None = None
         self._info: EngineInfo | None = None
         self._load_ns: tuple[int, int] | None = None
-        self._cannot: Failure | None = None
+        self._never_loads: Failure | None = None
+        """Why the first worker could not open the model: no other would either, and each try may take minutes."""
         self._given_up: dict[str, Failure] = {}
         self._private = private_words(job.engine.python, job.engine.model.file.path)
 
@@ -136,13 +137,16 @@ class _JobRun:
             _finish(run, CaseResult(case, _order(run), run.seconds_at(now_ns()), error=failure), self._info)
             return
         begun = run.seconds_at(now_ns())
-        try:
-            if self._worker is None:
+        cannot = self._never_loads
+        if cannot is None and self._worker is None:
+            try:
                 self._start()
-        except _CannotStart as error:
-            self._cannot = error.failure
-        if self._cannot is not None or self._worker is None:
-            _finish(run, CaseResult(case, _order(run), begun, error=self._cannot), self._info)
+            except _CannotStart as error:
+                cannot = error.failure
+                if self._info is None:
+                    self._never_loads = cannot
+        if cannot is not None or self._worker is None:
+            _finish(run, CaseResult(case, _order(run), begun, error=cannot), self._info)
             return
         run.report("case", {"case": case})
         try:
@@ -277,7 +281,7 @@ class _CaseFailed(Exception):
 
 
 class _CannotStart(_CaseFailed):
-    """The model does not load: no case of this job can run."""
+    """The model does not load."""
 
 
 def document(run: Run, *, complete: bool) -> RunDocument:

@@ -402,6 +402,24 @@ def test_a_started_server_that_dies_says_why() -> None:
         BACKEND.open(MODEL, HttpOptions(start=words))
 
 
+def test_of_a_server_of_several_processes_the_cause_is_said() -> None:
+    """As vLLM's printed it, shortened: the process that failed first, then those that noticed."""
+    printed = """\
+(VllmWorker-0 pid=73) ERROR 11-21 16:31:34 [multiproc_executor.py:953]     raise ValueError(
+(VllmWorker-0 pid=73) ERROR 11-21 16:31:34 [mp.py:953] ValueError: Available memory on node 0 (22/23 GiB) on startup \
+is less than desired CPU memory utilization (0.99, 23.31 GiB). On the CPU backend, the flag controls the fraction of CPU memory.
+(EngineCore pid=69) ERROR 11-21 16:31:35 [core.py:1100] Exception: WorkerProc initialization failed due to an exception.
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}
+"""
+    words = (sys.executable, "-c", f"print({printed!r}); raise SystemExit(1)", "{port}")
+    with pytest.raises(EngineError) as caught:
+        BACKEND.open(MODEL, HttpOptions(start=words))
+    assert str(caught.value) == (
+        "the started server ended by itself (exit code 1): Available memory on node 0 (22/23 GiB) on startup is less than "
+        "desired CPU memory utilization (0.99, 23.31 GiB)"
+    )
+
+
 def paced(users: int, tps: float, tokens: int) -> list[list[tuple[int, int]]]:
     """Of each of `users` streams at once, every token's (sent by the server's own record, stamped by us) in nanoseconds."""
     with paced_server(tps) as base_url, opened(base_url) as session:
