@@ -270,7 +270,7 @@ def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
 
     if not brief:
         for job in planned.jobs:
-            console.print(f"{job.engine.model.name} on {job.engine.backend}", style="bold")
+            console.print(job.heading, style="bold")
             groups: dict[str, int] = {}
             for case in job.cases:
                 tokens = f"{case.prompt_tokens} prompt + {case.output_tokens} output tokens"

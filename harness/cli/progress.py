@@ -56,7 +56,7 @@ class Reporter:
 
     def __call__(self, event: str, what: dict[str, Any]) -> None:
         if event == "load":
-            self._show(f"loading {what['job'].engine.model.name} on {what['job'].engine.backend}", line=True)
+            self._show(f"loading {what['job'].heading}", line=True)
         elif event == "idle":
             self._show(f"measuring idle power ({what['seconds']:g} s)", line=True)
         elif event == "case":

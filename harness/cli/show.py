@@ -36,9 +36,10 @@ def show(
         f"{machine.cpu}, {machine.os}; suite {document.suite.name} {document.suite.version}; {document.created_utc}"
     )
     for engine in document.engines:
-        console.print(
-            f"{engine.version} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else "")
-        )
+        named = (
+            engine.version if engine.version[:1].isalpha() else f"{engine.engine} {engine.version}"
+        )  # as servers tell it
+        console.print(f"{named} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else ""))
     if not document.complete:
         console.print("This run was ended early: cases are missing.", style="yellow")
     table.print_rows(console, found)

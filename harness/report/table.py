@@ -12,6 +12,7 @@ from rich.text import Text
 
 from harness import units
 from harness.analysis.summary import Row
+from harness.suites.plan import heading
 
 PIPED_WIDTH = 1000
 
@@ -59,10 +60,12 @@ def output_console() -> Console:
 
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
-    """One table per backend and model, then the formulas, then every flag and error in words."""
-    for heading in dict.fromkeys((row.backend, row.model) for row in rows):
-        here = [row for row in rows if (row.backend, row.model) == heading]
-        console.print(Text(f"{heading[1]} on {heading[0]}", style="bold"))
+    """One table per engine and model, under it its flags and errors in words; at the end the formulas."""
+    tables: dict[str, list[Row]] = {}
+    for row in rows:
+        tables.setdefault(heading(row.group, row.backend, row.model), []).append(row)
+    for title, here in tables.items():
+        console.print(Text(title, style="bold"))
         table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, GAP - 1, 0, 0))
         columns = columns_within(console.width, here)
         for column in columns:
@@ -73,9 +76,9 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             style = "dim" if row.error and row.user_tps is None else ""
             table.add_row(*(column.text(row) for column in columns), style=style)
         console.print(table)
+        _print_remarks(console, here)
     for note in FOOTNOTES:
         console.print(Text(note, style="dim"))
-    _print_remarks(console, rows)
 
 
 def columns_within(width: int, rows: Sequence[Row]) -> list[Column]:

@@ -58,6 +58,11 @@ class Job:
     engine: Engine
     cases: tuple[Case, ...]
 
+    @property
+    def heading(self) -> str:
+        """What to call it among the others of its suite."""
+        return heading(self.cases[0].group, self.engine.backend, self.engine.model.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -145,6 +150,12 @@ def _labels(engines: Sequence[Engine]) -> list[str]:
                 f"two engines of the suite are the same ({label}): give them different options or remove one"
             )
     return labels
+
+
+def heading(group: str, backend: str, model: str) -> str:
+    """Of a case's group: `MODEL on BACKEND`, and in brackets the options that tell it from its twins in the suite."""
+    options = group.rsplit("/", 2)[0].removeprefix(f"{backend}/{model}").removeprefix("+").replace("+", ", ")
+    return f"{model} on {backend}" + (f" ({options})" if options else "")
 
 
 def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, users: int, repetition: int) -> Case:

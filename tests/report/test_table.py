@@ -13,6 +13,7 @@ from harness.report.table import columns_within, output_console, print_rows
 
 def row(**given: Any) -> Row:
     values: dict[str, Any] = {field.name: None for field in fields(Row)}
+    values |= {"group": "llama_cpp/m-Q4/chat-128/c8"}
     values |= {"backend": "llama_cpp", "model": "m-Q4", "workload": "chat-128", "concurrency": 8, "repetitions": 3}
     values |= {"user_tps": 32.31, "output_tps": 1234.5, "ttft_s": 1.26, "tpot_s": 0.0309, "prefill_tps": 102.0}
     values |= {"rss_peak_bytes": 1_920_000_000, "ceiling_tps": 70.3, "predicted_tps": 44.8, "mbu": 0.46}
@@ -63,6 +64,19 @@ def test_a_flag_of_many_rows_is_said_once() -> None:
     text = printed(150, [row(), row(concurrency=4)])
     assert text.count("3 repetitions vary") == 1
     assert "chat-128 x8, chat-128 x4: noisy" in text
+
+
+def test_twins_have_tables_of_their_own_with_what_tells_them_apart() -> None:
+    one = row(group="llama_cpp/m-Q4+threads=1/chat-128/c8", user_tps=11.1)
+    two = row(group='llama_cpp/m-Q4+flash_attn="on"+threads=2/chat-128/c8', user_tps=22.2, flags=(), evidence={})
+    lines = printed(150, [one, two]).splitlines()
+    first, second = (
+        lines.index("m-Q4 on llama_cpp (threads=1)"),
+        lines.index('m-Q4 on llama_cpp (flash_attn="on", threads=2)'),
+    )
+    assert any("11.1" in line for line in lines[first:second]) and any("22.2" in line for line in lines[second:])
+    (remark,) = (index for index, line in enumerate(lines) if line.startswith("! chat-128 x8: noisy"))
+    assert first < remark < second
 
 
 def test_square_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
