@@ -240,9 +240,8 @@ def _attach_threadpool(lib: Any, context: Any, threads: int) -> Callable[[], Non
     new, free = (_registered("CPU", f"ggml_threadpool_{name}") for name in ("new", "free"))
     if not new or not free:
         return lambda: None
-    params = ctypes.create_string_buffer(
-        1 << 16
-    )  # ggml fills it and ggml reads it; it is a flag for each of up to 512 cores
+    # ggml fills it and ggml reads it: little more than a flag for each of up to 512 cores.
+    params = ctypes.create_string_buffer(1 << 16)
     _ggml("ggml_threadpool_params_init", None, ctypes.c_char_p, ctypes.c_int)(params, threads)
     pool = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(new)(params)
     attach = lib._lib.llama_attach_threadpool  # the bindings leave it out

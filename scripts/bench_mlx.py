@@ -75,7 +75,7 @@ def rigbench_tps(worker: WorkerProcess, users: int, prompt: int, output: int) ->
     figure = metrics.user_tps if users == 1 else metrics.output_tps
     if figure is None:
         fail(f"rigbench gave no figure for {users} users: take more --output-tokens.")
-    return float(figure or 0)
+    return figure
 
 
 def tool_tps(tool: Callable[[], float], users: int, output: int) -> float:
@@ -105,7 +105,7 @@ def main() -> int:
     pairs = partial(
         open_pairs,
         Path(str(folder)),
-        str(Path(given.python).expanduser().absolute()),
+        given.python,
         given.prompt_tokens,
         given.output_tokens,
         given.users,

@@ -8,7 +8,7 @@ and never look at the logits; ours takes the argmax of each row, stamps it, and 
 1 user    against  llama-bench           at most  30 us
 8 users   against  llama-batched-bench   at most  80 us
 
-Exit code 1 where a median is above. About 4 minutes; nothing else may run meanwhile.
+Exit code 1 where a median is above. About 2 minutes; nothing else may run meanwhile.
 """
 
 from __future__ import annotations

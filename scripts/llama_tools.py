@@ -21,6 +21,7 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from harness.paths import cache_dir
 
@@ -96,7 +97,7 @@ class Tools:
     server: Path | None = None
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """End with one sentence and exit code 3: this machine cannot."""
     print(f"{Path(sys.argv[0]).name}: {sentence}", file=sys.stderr)
     sys.exit(3)

@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 
 from harness.analysis.metrics import CaseMetrics, case_metrics
 from harness.records import Case, CaseResult, RequestRecord
-from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python
+from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate
 
 LIMIT_S = 900
 
@@ -71,7 +71,7 @@ def in_sittings(
 ) -> list[Outcome]:
     """`in_turn` with what `open_pairs` holds, opened anew for each sitting: where in memory a process lies is luck that lasts as
     long as the process."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody stays behind, stopped for good
+    interrupt_on_terminate()  # so that nobody stays behind, stopped for good
     wholes: list[Outcome] = []
     for sitting in range(sittings):
         print(f"sitting {sitting + 1} of {sittings}: starting both sides", file=sys.stderr, flush=True)
@@ -269,7 +269,7 @@ class Held:
     def __init__(self, python: str, code: str, words: Sequence[object], environment: dict[str, str]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
         self._process = subprocess.Popen(
-            [python, "-c", GATE + code, *map(str, words)],
+            [find_python(python), "-c", GATE + code, *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -292,7 +292,6 @@ class Held:
         self._log.seek(0)
         said += self._log.read().decode(errors="replace").splitlines()
         fail(f"the tool ended: {' | '.join(line.strip() for line in said[-3:])}")
-        raise AssertionError
 
     def close(self) -> None:
         """End it with all that it has started."""

@@ -36,9 +36,8 @@ def show(
         f"{machine.cpu}, {machine.os}; suite {document.suite.name} {document.suite.version}; {document.created_utc}"
     )
     for engine in document.engines:
-        named = (
-            engine.version if engine.version[:1].isalpha() else f"{engine.engine} {engine.version}"
-        )  # as servers tell it
+        # Servers tell a bare number.
+        named = engine.version if engine.version[:1].isalpha() else f"{engine.engine} {engine.version}"
         console.print(f"{named} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else ""))
     if not document.complete:
         console.print("This run was ended early: cases are missing.", style="yellow")

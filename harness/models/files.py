@@ -229,12 +229,15 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
     )
 
 
+def _usual(location: Location) -> str:
+    """The quantisation to take where none is asked for; empty where there is no choice."""
+    offered = [*location.files, *location.repos]
+    return _DEFAULT_QUANT if _DEFAULT_QUANT in offered else next(iter(offered), "")
+
+
 def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
     """What a repository's files will tell once they are fetched, from the shape alone."""
-    offered = [*shape.where[place].files, *shape.where[place].repos]
-    if not quant:
-        usual = _SUGGESTED.get(place, _DEFAULT_QUANT)
-        quant = usual if usual in offered or not offered else offered[0]
+    quant = quant or _usual(shape.where[place]) or _SUGGESTED.get(place, _DEFAULT_QUANT)
     if place in FOLDER_FORMATS:
         with suppress(InputError, UnavailableError):  # of a family or kind of which rigbench writes no folders
             return facts_of_synthetic_folder(shape, quant)
@@ -251,8 +254,7 @@ def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:
         if quant and quant.upper() not in ("BF16", "F16", "MXFP4"):
             raise InputError(f"{shape.id} has only its own precision in {location.repo}; leave out {quant!r}.")
         return location.repo, ""
-    if not quant:
-        return choices.get(_DEFAULT_QUANT.lower()) or next(iter(choices.values()))
+    quant = quant or _usual(location)
     if quant.lower() not in choices:
         names = ", ".join([*location.files, *location.repos])
         raise InputError(

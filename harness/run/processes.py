@@ -169,7 +169,6 @@ class WorkerProcess:
 def interrupt_on_terminate() -> None:
     """SIGTERM ends a run as Ctrl-C does: cleanly, with what was measured saved."""
     if not WINDOWS:
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a script's background jobs are started with it ignored
+        # A script's background jobs are started with it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -145,10 +145,11 @@ class _JobRun:
                 cannot = error.failure
                 if self._info is None:
                     self._never_loads = cannot
-        if cannot is not None or self._worker is None:
+        if cannot is not None:
             _finish(run, CaseResult(case, _order(run), begun, error=cannot), self._info)
             return
         run.report("case", {"case": case})
+        assert self._worker is not None
         try:
             result = self._measure(self._worker, case)
         except _CaseFailed as error:

@@ -107,13 +107,13 @@ class Driver:
                 library = ctypes.CDLL(name)
             except OSError:
                 raise CudaError("no NVIDIA driver") from None
-        self.library = library
+        self.functions = library
 
     def call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self.library, name)(*arguments)
+        code = getattr(self.functions, name)(*arguments)
         if code:
             text = c_char_p()
-            self.library.cuGetErrorName(c_int(code), byref(text))
+            self.functions.cuGetErrorName(c_int(code), byref(text))
             raise CudaError(f"{name}: {(text.value or str(code).encode()).decode()}")
 
 
@@ -151,8 +151,8 @@ def _measure(driver: Driver, index: int, device: str) -> Bandwidth:
         copies = _copies(call, data, size // 2 // 256 * 256)
     finally:
         if data.value:
-            driver.library.cuMemFree_v2(data)
-        driver.library.cuDevicePrimaryCtxRelease_v2(handle)
+            driver.functions.cuMemFree_v2(data)
+        driver.functions.cuDevicePrimaryCtxRelease_v2(handle)
     said = (
         None
         if size >= GIB

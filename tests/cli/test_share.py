@@ -182,7 +182,7 @@ def test_bisect_finds_the_slower_version_through_pip(tmp_path: Path) -> None:
     surroundings = {"RIGBENCH_CACHE": str(tmp_path / "cache"), "PYTHONPATH": paths}
     words = ["bisect", "--suite", "smoke", "--good", "rigbenchfake==1.8", "--bad", "rigbenchfake==2.0", "--runs", "2"]
     words += ["--backend", "rigbenchfake", "--model", "synthetic:llama-160m:Q4_0", "--json"]
-    words += ["--pip-arg=--no-index", f"--pip-arg=--find-links={links}"]
+    words += ["--pip-arg=--no-index", f"--pip-arg=-f{links}"]
     done = rigbench(*words, cwd=tmp_path, **surroundings)
     found = json.loads(done.stdout)
     assert (found["good"], found["bad"], found["between"]) == ("1.10", "1.11", [])

@@ -148,7 +148,7 @@ def test_pip_lists_installs_and_fails_for_real(
     for version in ("1.9", "1.10"):
         wheel(links, version)
     wheel(links, "1.11", "Requires-Dist: rigbench-no-such-package-anywhere\n")
-    pip = ("--no-index", f"--find-links={links}")
+    pip = ("--no-index", f"-f{links}")
     assert sorted(bisect.available("rigbenchfake[x]", sys.executable, pip)) == ["1.10", "1.11", "1.9"]
     with pytest.raises(UnavailableError, match="no versions of rigbench-not-there"):
         bisect.available("rigbench-not-there", sys.executable, pip)
