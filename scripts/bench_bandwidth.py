@@ -19,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-
-from harness.clock import now_ns
-from harness.telemetry import bandwidth, host
+from rigbench.clock import now_ns
+from rigbench.telemetry import bandwidth, host
 
 C_SOURCE = r"""
 #define _GNU_SOURCE

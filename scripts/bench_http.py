@@ -24,12 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "backends")]
 
 from paced_server import paced_server, sent_ns  # noqa: E402
-
-from backends.base import ModelFile  # noqa: E402
-from backends.openai_http import BACKEND, HttpOptions  # noqa: E402
-from harness.records import RequestRecord  # noqa: E402
-from harness.run.processes import find_python  # noqa: E402
-from harness.worker import drive  # noqa: E402
+from rigbench.records import RequestRecord  # noqa: E402
+from rigbench.run.processes import find_python  # noqa: E402
+from rigbench.worker import drive  # noqa: E402
+from rigbench_backends.base import ModelFile  # noqa: E402
+from rigbench_backends.openai_http import BACKEND, HttpOptions  # noqa: E402
 
 CPU_LIMIT_US = 20.0
 PACE_LIMIT = 0.01

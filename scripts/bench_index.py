@@ -25,7 +25,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.documents import index, store  # noqa: E402
+from rigbench.documents import index, store  # noqa: E402
 
 MACHINES = 40
 DRIVERS = [f"580.{minor}" for minor in (65, 76, 82, 95, 105, 126)]
@@ -33,7 +33,7 @@ DRIVERS = [f"580.{minor}" for minor in (65, 76, 82, 95, 105, 126)]
 
 def made_by_simulator(folder: Path) -> Path:
     """A document of the suite `quickstart`, in simulated time."""
-    command = [sys.executable, "-m", "harness.cli.main", "run", "quickstart", "--backend", "sim", "-o", str(folder)]
+    command = [sys.executable, "-m", "rigbench.cli.main", "run", "quickstart", "--backend", "sim", "-o", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return ROOT / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
 
@@ -68,7 +68,7 @@ def fill(folder: Path, content: dict[str, Any], count: int) -> int:
 def timed(what: str, arguments: list[str]) -> None:
     """Run rigbench with them; print time, time of the processors, and the largest sum of its processes' resident memory."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "harness.cli.main", *arguments]
+    command = [sys.executable, "-m", "rigbench.cli.main", *arguments]
     with tempfile.TemporaryFile("w+") as out:
         child = psutil.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
         peak = 0

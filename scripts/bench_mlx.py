@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from llama_tools import fail
+from rigbench.analysis.metrics import case_metrics
+from rigbench.run.processes import WorkerProcess
 from side_by_side import Comparison, Held, conclude, in_sittings, measured, opened
-
-from harness.analysis.metrics import case_metrics
-from harness.run.processes import WorkerProcess
 
 LIMIT = 0.03
 TOOL = """
@@ -97,7 +96,7 @@ def arguments(words: list[str] | None = None) -> Any:
 
 
 def main() -> int:
-    from harness.models.files import resolve
+    from rigbench.models.files import resolve
 
     given = arguments()
     folder = resolve(given.model, formats=("mlx", "safetensors")).file.path

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
+from rigbench_backends.llama_cpp import default_threads
 from side_by_side import Comparison, Outcome, conclude, in_turn, model_path, rigbench_metrics
-
-from backends.llama_cpp import default_threads
 
 LIMITS = {"decode, 1 user": 0.02, "users": 0.05, "prefill": 0.03}
 PREFILL_TOKENS = 512

@@ -26,13 +26,13 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from harness.clock import now_ns
-from harness.models.synthetic import ensure_synthetic
-from harness.records import Case
-from harness.run.processes import WorkerProcess, find_python
-from harness.telemetry.replay import open_source
-from harness.telemetry.sampler import Sampler
-from harness.telemetry.source import Source, SourceOptions, open_sources
+from rigbench.clock import now_ns
+from rigbench.models.synthetic import ensure_synthetic
+from rigbench.records import Case
+from rigbench.run.processes import WorkerProcess, find_python
+from rigbench.telemetry.replay import open_source
+from rigbench.telemetry.sampler import Sampler
+from rigbench.telemetry.source import Source, SourceOptions, open_sources
 
 SHAPE, QUANT = "llama-160m", "Q4_0"
 SLICE_S, SWITCHING_S, LEAD_S = 1.2, 0.2, 3.0

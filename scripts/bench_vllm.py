@@ -22,10 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rigbench.run.processes import WorkerProcess
+from rigbench_backends.vllm import ENVIRONMENT
 from side_by_side import Comparison, Held, conclude, in_sittings, measured, opened
-
-from backends.vllm import ENVIRONMENT
-from harness.run.processes import WorkerProcess
 
 LIMIT = 0.03
 TURNS = 4
@@ -166,7 +165,7 @@ def arguments(words: list[str] | None = None) -> Any:
 
 def main() -> int:
     given = arguments()
-    from harness.models.files import resolve
+    from rigbench.models.files import resolve
 
     folder = Path(str(resolve(given.model, formats=("safetensors",)).file.path))
     options = {

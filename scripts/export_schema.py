@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write results/schema-v1.json anew from the dataclasses of harness/records.py. A test fails when it is stale.
+"""Write results/schema-v1.json anew from the dataclasses of harness/rigbench/records.py. A test fails when it is stale.
 
 .venv/bin/python scripts/export_schema.py
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.documents.store import json_schema  # noqa: E402
-from harness.records import SCHEMA_VERSION  # noqa: E402
+from rigbench.documents.store import json_schema  # noqa: E402
+from rigbench.records import SCHEMA_VERSION  # noqa: E402
 
 path = ROOT / "results" / f"schema-v{SCHEMA_VERSION}.json"
 path.write_text(json.dumps(json_schema(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

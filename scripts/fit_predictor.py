@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from harness.errors import InputError
-from harness.predict.cases import CaseRow, parse_row, read_rows, settled
-from harness.predict.predictors import active_bytes, published
-from harness.predict.roofline import terms
-from harness.records import Prediction
+from rigbench.errors import InputError
+from rigbench.predict.cases import CaseRow, parse_row, read_rows, settled
+from rigbench.predict.predictors import active_bytes, published
+from rigbench.predict.roofline import terms
+from rigbench.records import Prediction
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MEASURED = CONFIGS / "reference" / "measured_train.csv"
@@ -275,7 +275,7 @@ def constants_text(
     """roofline.toml: what was fitted, when, to how much, with which error; then the constants and the facts beside them."""
     core = told["core"]
     lines = [
-        "# Written by scripts/fit_predictor.py; harness/predict/roofline.py says what each is. Edit priors.toml instead.",
+        "# Written by scripts/fit_predictor.py; harness/rigbench/predict/roofline.py says what each is. Edit priors.toml instead.",
         "[fit]",
         f'date = "{datetime.now(UTC):%Y-%m-%d}"',
         f"rows = {rows}",

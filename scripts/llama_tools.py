@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from harness.paths import cache_dir
+from rigbench.paths import cache_dir
 
 TOOLS = ("llama-bench", "llama-batched-bench")
 SERVER = "llama-server"

@@ -26,10 +26,9 @@ from typing import Any
 
 from llama_tools import Flags, fail
 from pydantic import TypeAdapter
-
-from harness.analysis.metrics import CaseMetrics, case_metrics
-from harness.records import Case, CaseResult, RequestRecord
-from harness.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate
+from rigbench.analysis.metrics import CaseMetrics, case_metrics
+from rigbench.records import Case, CaseResult, RequestRecord
+from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate
 
 LIMIT_S = 900
 
@@ -159,7 +158,7 @@ def in_turn(comparisons: Sequence[Comparison], rounds: int) -> list[Outcome]:
 
 def model_path(spec: str) -> Path:
     """The file behind `synthetic:SHAPE:QUANT` (made if need be) or behind a path."""
-    from harness.models.synthetic import ensure_synthetic
+    from rigbench.models.synthetic import ensure_synthetic
 
     kind, _, rest = spec.partition(":")
     if kind == "synthetic":

@@ -1,4 +1,4 @@
-"""What the parts of a build of llama.cpp share: the error of setting up, a question to another program, a compiler for a kind of GPU.
+"""What the parts of a build of llama.cpp share: an error, a question to another program, a compiler for a kind of GPU.
 
 Standard library only, like every script that runs before anything is installed.
 """

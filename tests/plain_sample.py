@@ -1,6 +1,6 @@
 """One sample of no engine in particular, for tests that change what they are about with `dataclasses.replace`."""
 
-from harness.analysis.samples import Sample
+from rigbench.analysis.samples import Sample
 
 PLAIN = Sample(
     document_id="d0",

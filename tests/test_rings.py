@@ -1,4 +1,4 @@
-"""The rooms of harness/ import upwards only, backends/ import nothing of ours, and nothing but cli/ prints or exits.
+"""The rooms of rigbench import upwards only, the backends import nothing of it, and nothing but cli/ prints or exits.
 
 Read from the sources, never by importing them: imports inside functions and for types count like all others.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+HARNESS = "harness/rigbench"
+BACKENDS = "backends/rigbench_backends"
 GROUND = ("records", "errors", "units", "clock", "paths")
 ROOMS = ("worker", "telemetry", "models", "analysis", "predict", "suites", "run", "documents", "report", "cli")
 LEVEL = {**dict.fromkeys(GROUND, 0), **{room: level for level, room in enumerate(ROOMS, start=1)}}
@@ -41,15 +43,15 @@ def imports(tree: ast.Module, package: str) -> Iterator[tuple[str, int, bool]]:
 
 
 def room_of(path: Path, root: Path) -> str:
-    """harness/telemetry/host.py -> telemetry; harness/records.py -> records; harness/__init__.py -> ''."""
-    parts = path.relative_to(root / "harness").with_suffix("").parts
+    """telemetry/host.py -> telemetry; records.py -> records; __init__.py -> ''."""
+    parts = path.relative_to(root / HARNESS).with_suffix("").parts
     return "" if parts[0] == "__init__" else parts[0]
 
 
 def ours(name: str) -> str | None:
-    """The room that a dotted name leads to; '' for the package harness itself (its version), None outside it."""
+    """The room that a dotted name leads to; '' for the package rigbench itself (its version), None outside it."""
     parts = name.split(".")
-    if parts[0] != "harness":
+    if parts[0] != "rigbench":
         return None
     return parts[1] if len(parts) > 1 and not parts[1].startswith("__") else ""
 
@@ -61,12 +63,12 @@ def import_faults(root: Path) -> list[str]:
     def fault(path: Path, line: int, text: str) -> None:
         faults.append(f"{path.relative_to(root)}:{line}: {text}")
 
-    for path in sorted((root / "harness").rglob("*.py")):
+    for path in sorted((root / HARNESS).rglob("*.py")):
         room = room_of(path, root)
         if room and room not in LEVEL:
             fault(path, 1, f"`{room}` is no room: add it to the table of rooms, in its place")
             continue
-        package = ".".join(path.relative_to(root).parent.parts)
+        package = ".".join(path.relative_to(root).parent.parts[1:])
         for name, line, _ in imports(ast.parse(path.read_text("utf-8")), package):
             target, first = ours(name), name.split(".")[0]
             if target and LEVEL.get(target, -1) > LEVEL.get(room, -1):
@@ -76,14 +78,20 @@ def import_faults(root: Path) -> list[str]:
             alone = room in ("records", "worker")
             if alone and target and target not in WORKER_NEEDS:
                 fault(path, line, f"imports {name}, which the worker's interpreter need not have")
-            if (alone or path.name == "__init__.py") and target is None and first not in {*STANDARD, "backends"}:
+            if (
+                (alone or path.name == "__init__.py")
+                and target is None
+                and first not in {*STANDARD, "rigbench_backends"}
+            ):
                 fault(path, line, f"imports {name}, which is not the standard library")
-    for path in sorted((root / "backends").rglob("*.py")):
-        for name, line, at_top in imports(ast.parse(path.read_text("utf-8")), "backends"):
+    for path in sorted((root / BACKENDS).rglob("*.py")):
+        for name, line, at_top in imports(ast.parse(path.read_text("utf-8")), "rigbench_backends"):
             first = name.split(".")[0]
-            if first == "harness":
-                fault(path, line, f"imports {name}; a backend knows nothing of harness")
-            elif first not in {*STANDARD, "backends"} and (at_top or first not in ENGINES.get(path.stem, set())):
+            if first == "rigbench":
+                fault(path, line, f"imports {name}; a backend knows nothing of rigbench")
+            elif first not in {*STANDARD, "rigbench_backends"} and (
+                at_top or first not in ENGINES.get(path.stem, set())
+            ):
                 fault(path, line, f"imports {name}; only its own engine, and only inside functions")
     return faults
 
@@ -94,9 +102,9 @@ def speech_faults(root: Path) -> list[str]:
     What a module does when a person runs it by itself (`if __name__ == "__main__"`) is no part of the product.
     """
     faults = []
-    for path in sorted([*(root / "harness").rglob("*.py"), *(root / "backends").rglob("*.py")]):
+    for path in sorted([*(root / HARNESS).rglob("*.py"), *(root / BACKENDS).rglob("*.py")]):
         folders = path.relative_to(root).parts
-        if folders[:2] in (("harness", "cli"), ("harness", "worker")):
+        if folders[2] in ("cli", "worker"):
             continue
         tree = ast.parse(path.read_text("utf-8"))
         tree.body = [part for part in tree.body if not ast.unparse(part).startswith("if __name__ ==")]
@@ -119,28 +127,28 @@ def test_only_the_command_line_prints_or_exits() -> None:
 
 def test_the_rooms_are_all_there() -> None:
     """So that the tests above do not pass by reading nothing."""
-    found = {room_of(path, ROOT) for path in (ROOT / "harness").rglob("*.py")} - {""}
+    found = {room_of(path, ROOT) for path in (ROOT / HARNESS).rglob("*.py")} - {""}
     assert {*GROUND, "worker", "telemetry", "models", "analysis", "suites", "run", "documents", "cli"} <= found
-    assert {"base.py", "sim.py", "llama_cpp.py"} <= {path.name for path in (ROOT / "backends").glob("*.py")}
+    assert {"base.py", "sim.py", "llama_cpp.py"} <= {path.name for path in (ROOT / BACKENDS).glob("*.py")}
 
 
 @pytest.mark.parametrize(
     ("file", "source", "expected"),
     [
-        ("harness/models/a.py", "from harness.run import runner", "a room below its own"),
-        ("harness/models/a.py", "def f():\n    import harness.cli.main", "a room below its own"),
-        ("harness/models/a.py", "from harness import report", "a room below its own"),
-        ("harness/models/a.py", "from .. import report", "a room below its own"),
-        ("harness/units.py", "from harness.telemetry import source", "a room below its own"),
-        ("harness/run/a.py", "from harness.worker import drive", "starts by command line"),
-        ("harness/worker/a.py", "def f():\n    import numpy", "not the standard library"),
-        ("harness/worker/a.py", "from harness.paths import cache_dir", "need not have"),
-        ("harness/records.py", "import pydantic", "not the standard library"),
-        ("harness/suites/__init__.py", "import pydantic", "not the standard library"),
-        ("harness/extra/a.py", "import os", "is no room"),
-        ("backends/new.py", "from harness.records import Case", "knows nothing of harness"),
-        ("backends/llama_cpp.py", "import llama_cpp", "only inside functions"),
-        ("backends/sim.py", "def f():\n    import numpy", "only its own engine"),
+        ("harness/rigbench/models/a.py", "from rigbench.run import runner", "a room below its own"),
+        ("harness/rigbench/models/a.py", "def f():\n    import rigbench.cli.main", "a room below its own"),
+        ("harness/rigbench/models/a.py", "from rigbench import report", "a room below its own"),
+        ("harness/rigbench/models/a.py", "from .. import report", "a room below its own"),
+        ("harness/rigbench/units.py", "from rigbench.telemetry import source", "a room below its own"),
+        ("harness/rigbench/run/a.py", "from rigbench.worker import drive", "starts by command line"),
+        ("harness/rigbench/worker/a.py", "def f():\n    import numpy", "not the standard library"),
+        ("harness/rigbench/worker/a.py", "from rigbench.paths import cache_dir", "need not have"),
+        ("harness/rigbench/records.py", "import pydantic", "not the standard library"),
+        ("harness/rigbench/suites/__init__.py", "import pydantic", "not the standard library"),
+        ("harness/rigbench/extra/a.py", "import os", "is no room"),
+        ("backends/rigbench_backends/new.py", "from rigbench.records import Case", "knows nothing of rigbench"),
+        ("backends/rigbench_backends/llama_cpp.py", "import llama_cpp", "only inside functions"),
+        ("backends/rigbench_backends/sim.py", "def f():\n    import numpy", "only its own engine"),
     ],
 )
 def test_each_fault_is_found(tmp_path: Path, file: str, source: str, expected: str) -> None:
@@ -152,9 +160,9 @@ def test_each_fault_is_found(tmp_path: Path, file: str, source: str, expected: s
 
 def test_what_is_allowed_is_no_fault(tmp_path: Path) -> None:
     sources = {
-        "harness/run/a.py": "import psutil\nimport backends\nfrom harness import __version__, records, suites",
-        "harness/worker/a.py": "import json\nfrom backends.base import Session\nfrom harness.records import Case",
-        "backends/llama_cpp.py": "def f():\n    import numpy as np\n    from llama_cpp import llama_cpp",
+        "harness/rigbench/run/a.py": "import psutil\nimport rigbench_backends\nfrom rigbench import __version__, records, suites",
+        "harness/rigbench/worker/a.py": "from rigbench_backends.base import Session\nfrom rigbench.records import Case",
+        "backends/rigbench_backends/llama_cpp.py": "def f():\n    import numpy as np\n    from llama_cpp import llama_cpp",
     }
     for file, source in sources.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -164,10 +172,10 @@ def test_what_is_allowed_is_no_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["print(1)", "import sys\nsys.exit(2)", "raise SystemExit", "raise SystemExit(1)"])
 def test_speech_is_found(tmp_path: Path, source: str) -> None:
-    path = tmp_path / "harness/run/a.py"
+    path = tmp_path / "harness/rigbench/run/a.py"
     path.parent.mkdir(parents=True)
     path.write_text(source)
     assert speech_faults(tmp_path) != []
-    (tmp_path / "harness/cli").mkdir()
-    path.rename(tmp_path / "harness/cli/a.py")
+    (tmp_path / "harness/rigbench/cli").mkdir()
+    path.rename(tmp_path / "harness/rigbench/cli/a.py")
     assert speech_faults(tmp_path) == []

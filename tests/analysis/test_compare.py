@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import pytest
 from plain_sample import PLAIN
-
-from harness.analysis import stats
-from harness.analysis.compare import compare, differences, incomparable
-from harness.analysis.samples import Sample
+from rigbench.analysis import stats
+from rigbench.analysis.compare import compare, differences, incomparable
+from rigbench.analysis.samples import Sample
 
 
 def sample(metrics: dict[str, Sequence[float]], number: int = 0, **changes: object) -> Sample:

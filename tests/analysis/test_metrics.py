@@ -3,12 +3,11 @@
 import statistics
 
 import pytest
-
-from backends.base import ModelFile
-from backends.sim import SimOptions, SimSession
-from harness.analysis.metrics import CaseMetrics, Window, case_metrics, noise_flag, request_metrics, steady_window
-from harness.records import Case, CaseResult, RequestRecord
-from harness.worker import drive
+from rigbench.analysis.metrics import CaseMetrics, Window, case_metrics, noise_flag, request_metrics, steady_window
+from rigbench.records import Case, CaseResult, RequestRecord
+from rigbench.worker import drive
+from rigbench_backends.base import ModelFile
+from rigbench_backends.sim import SimOptions, SimSession
 
 WEIGHTS, KV, BANDWIDTH, PREFILL = 2_000_000_000, 100_000, 100e9, 4000.0
 

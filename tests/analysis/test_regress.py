@@ -6,11 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 from plain_sample import PLAIN
-
-from harness.analysis.regress import axis_value, bad, history, since
-from harness.analysis.samples import Sample
-from harness.report.compare_table import history_markdown
-from harness.report.history_plot import svg
+from rigbench.analysis.regress import axis_value, bad, history, since
+from rigbench.analysis.samples import Sample
+from rigbench.report.compare_table import history_markdown
+from rigbench.report.history_plot import svg
 
 DRIVERS = ("570.9", "580.65.06", "580.126.09", "590.10")
 

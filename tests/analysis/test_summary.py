@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 import pytest
-
-from backends.base import EngineInfo
-from harness.analysis.summary import rows
-from harness.records import (
+from rigbench.analysis.summary import rows
+from rigbench.records import (
     Case,
     CaseResult,
     Failure,
@@ -19,6 +17,7 @@ from harness.records import (
     Series,
     SuiteRecord,
 )
+from rigbench_backends.base import EngineInfo
 
 MACHINE = Machine("box", "A CPU", 2, 4, 10**9, (), "Linux", "6", "x86_64", "3.11")
 

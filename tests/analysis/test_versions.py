@@ -4,8 +4,7 @@ import itertools
 import random
 
 import pytest
-
-from harness.analysis.versions import order
+from rigbench.analysis.versions import order
 
 IN_ORDER = [
     ["9.0", "10.0"],

@@ -14,12 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
+import rigbench_backends
 from environments import engine_python
-
-import backends
-from harness.models import files
-from harness.records import Case
-from harness.run.processes import WorkerProcess
+from rigbench.models import files
+from rigbench.records import Case
+from rigbench.run.processes import WorkerProcess
 
 LIMIT_S = 400
 OUTPUT_TOKENS = 24
@@ -95,7 +94,7 @@ class Opened:
 
 def start(engine: Engine) -> Opened:
     """A worker that has opened the engine."""
-    backend = backends.load(engine.backend)
+    backend = rigbench_backends.load(engine.backend)
     model = files.resolve(engine.model, formats=backend.model_formats).file
     options = dict(engine.options)
     if engine.server is not None:
@@ -154,7 +153,7 @@ def test_it_is_usable_and_says_what_it_is(opened: Opened) -> None:
     assert opened.probe["usable"]
     assert opened.probe["device"] == opened.info["device"]
     assert opened.info["version"]
-    assert fields(backends.load(opened.engine.backend).Options)
+    assert fields(rigbench_backends.load(opened.engine.backend).Options)
 
 
 def test_lengths_are_exact_and_tokens_are_stamped_in_order(opened: Opened) -> None:

@@ -5,15 +5,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-
-from backends.base import EngineError, ModelFile, Request
+from rigbench_backends.base import EngineError, ModelFile, Request
 
 pytest.importorskip("llama_cpp")
 
-from backends import llama_cpp
-from backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads
-from harness.models.synthetic import ensure_synthetic
-from harness.worker import drive
+from rigbench.models.synthetic import ensure_synthetic
+from rigbench.worker import drive
+from rigbench_backends import llama_cpp
+from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads
 
 
 def opened(**options: Any) -> LlamaCppSession:
@@ -151,7 +150,7 @@ def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pyte
 
 
 def test_weights_are_the_sum_of_the_files_tensors(session: LlamaCppSession) -> None:
-    from harness.models.footprint import facts_from_gguf
+    from rigbench.models.footprint import facts_from_gguf
 
     facts = facts_from_gguf(ensure_synthetic("tiny", "F16"))
     assert session.info.parameters == facts.parameters

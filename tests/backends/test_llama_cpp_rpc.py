@@ -7,12 +7,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-
-import backends
-from backends.base import ModelFile
-from backends.openai_start import free_port
-from harness.models.synthetic import ensure_synthetic
-from harness.worker import drive
+import rigbench_backends
+from rigbench.models.synthetic import ensure_synthetic
+from rigbench.worker import drive
+from rigbench_backends.base import ModelFile
+from rigbench_backends.openai_start import free_port
 
 SERVER = """
 import ctypes, sys
@@ -55,7 +54,7 @@ def server() -> Iterator[str]:
 
 
 def test_layers_on_an_rpc_server_are_measured(server: str) -> None:
-    backend = backends.load("llama_cpp")
+    backend = rigbench_backends.load("llama_cpp")
     model = ModelFile("tiny", str(ensure_synthetic("tiny", "Q8_0")), "gguf")
     session = backend.open(model, backend.Options(rpc_servers=(server,), n_gpu_layers=99))
     assert session.info.device == "rpc"

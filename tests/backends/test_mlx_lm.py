@@ -17,9 +17,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-
-from backends.base import EngineError, ModelFile, Request
-from backends.mlx_lm import MlxBackend, MlxOptions, MlxSession, install_command
+from rigbench_backends.base import EngineError, ModelFile, Request
+from rigbench_backends.mlx_lm import MlxBackend, MlxOptions, MlxSession, install_command
 
 ROOT = Path(__file__).resolve().parents[2]
 MLX_PYTHON = ROOT / ".venv-mlx" / "bin" / "python"
@@ -377,12 +376,12 @@ def test_a_model_that_is_not_there_or_cannot_run_here(machine: FakeMachine, tmp_
 REAL = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import backends
-from backends.base import ModelFile, Request
+import rigbench_backends
+from rigbench_backends.base import ModelFile, Request
 from mlx_lm.generate import generate_step
 import mlx.core as mx
 
-backend = backends.load("mlx_lm")
+backend = rigbench_backends.load("mlx_lm")
 session = backend.open(ModelFile("tiny", sys.argv[2], "mlx"), backend.Options(device="cpu", prefill_step_size=16))
 prompts = [list(range(5, 5 + length)) for length in (3, 40, 17)]
 alone = [[token for token, _ in zip((t for t, _ in generate_step(mx.array(p), session._model, max_tokens=8)), range(8))]
@@ -403,7 +402,7 @@ print(json.dumps([alone, out]))
 @pytest.mark.skipif(not MLX_PYTHON.exists(), reason="no .venv-mlx: scripts/test --all makes it")
 def test_the_tokens_are_those_that_mlx_lm_generates_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of three lengths, two users, prefill in chunks: padding, masks and waiting change no token."""
-    from harness.models.synthetic_folder import ensure_synthetic_folder
+    from rigbench.models.synthetic_folder import ensure_synthetic_folder
 
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
     folder = ensure_synthetic_folder("tiny", "F16")

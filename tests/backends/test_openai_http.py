@@ -20,15 +20,14 @@ pytest.importorskip("aiohttp")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from paced_server import paced_server, sent_ns
-
-from backends import openai_probe
-from backends.base import EngineError, ModelFile, WireSession
-from backends.openai_client import ArrivalLoop, Doubts
-from backends.openai_facts import chosen, facts, recognise
-from backends.openai_http import BACKEND, HttpOptions, HttpSession
-from backends.openai_servers import SERVERS, address, last_name
-from harness.records import RequestRecord
-from harness.worker import drive
+from rigbench.records import RequestRecord
+from rigbench.worker import drive
+from rigbench_backends import openai_probe
+from rigbench_backends.base import EngineError, ModelFile, WireSession
+from rigbench_backends.openai_client import ArrivalLoop, Doubts
+from rigbench_backends.openai_facts import chosen, facts, recognise
+from rigbench_backends.openai_http import BACKEND, HttpOptions, HttpSession
+from rigbench_backends.openai_servers import SERVERS, address, last_name
 
 MODEL = ModelFile("m", None, "remote")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -3,10 +3,9 @@
 import json
 
 import pytest
-
-from backends.openai_chunks import Chunks
-from backends.openai_cut import measured_cut
-from backends.openai_stream import EventStream, Reply, sentence, spread
+from rigbench_backends.openai_chunks import Chunks
+from rigbench_backends.openai_cut import measured_cut
+from rigbench_backends.openai_stream import EventStream, Reply, sentence, spread
 
 LLAMA_SERVER = (
     b'data: {"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],"model":"m.gguf",'

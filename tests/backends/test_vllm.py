@@ -9,11 +9,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-
-from backends import vllm as adapter
-from backends import vllm_log
-from backends.base import EngineError, ModelFile, Request
-from backends.vllm import BACKEND, VllmOptions, VllmSession
+from rigbench_backends import vllm as adapter
+from rigbench_backends import vllm_log
+from rigbench_backends.base import EngineError, ModelFile, Request
+from rigbench_backends.vllm import BACKEND, VllmOptions, VllmSession
 
 
 class FakeEngine:

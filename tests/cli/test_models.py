@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from harness.cli import models
-from harness.errors import InputError
+from rigbench.cli import models
+from rigbench.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ REAL_TIME = 'options = { pace = "real", bandwidth_gb_per_s = 20 }\n'
 
 
 def rigbench(*words: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "rigbench.cli.main", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == expect, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -63,7 +63,7 @@ def result_of(done: subprocess.CompletedProcess[str], cwd: Path) -> dict[str, An
 
 
 def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "harness.cli.main", "run", *map(str, words)]
+    command = [sys.executable, "-m", "rigbench.cli.main", "run", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
 
 
@@ -269,7 +269,7 @@ def test_a_file_that_is_no_model_is_refused_before_anything_runs(
     name: str, content: bytes | None, suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     if content is None:
-        from harness.models.synthetic import ensure_synthetic
+        from rigbench.models.synthetic import ensure_synthetic
 
         whole = ensure_synthetic("tiny", "Q8_0").read_bytes()
         content = whole[: len(whole) // 2]
@@ -335,7 +335,7 @@ def test_doctor_metrics_and_models_answer_in_both_forms(tmp_path: Path) -> None:
 
 
 def test_help_and_version_come_without_heavy_imports(tmp_path: Path) -> None:
-    code = "import sys, harness.cli.main; print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    code = "import sys, rigbench.cli.main; print(sorted({m.partition('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "pandas", "scipy", "pydantic", "rich", "psutil", "gguf", "huggingface_hub"} & set(
         eval(done.stdout)

@@ -17,7 +17,7 @@ V1 = DOCUMENTS / "v1.json"
 
 
 def rigbench(*words: str | Path, cwd: Path, expect: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "rigbench.cli.main", *map(str, words)]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -112,7 +112,7 @@ def test_submit_shows_all_and_sends_once(results: Path) -> None:
 
 
 def test_what_looks_private_is_not_sent_without_a_word(results: Path) -> None:
-    from harness.documents import store
+    from rigbench.documents import store
 
     content = json.loads(V1.read_text())
     content["annotations"] = {"note": "ask me@example.org"}
@@ -126,8 +126,8 @@ def test_what_looks_private_is_not_sent_without_a_word(results: Path) -> None:
 
 BACKEND = """
 from dataclasses import dataclass, replace
-from backends import sim
-from backends.base import Probe
+from rigbench_backends import sim
+from rigbench_backends.base import Probe
 
 @dataclass(frozen=True, slots=True)
 class Options:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.documents import store
+from rigbench.documents import store
 
 V1 = Path(__file__).parents[1] / "documents" / "v1.json"
 SUITE = """
@@ -35,7 +34,7 @@ model = "synthetic:llama-160m:Q4_0"
 
 
 def rigbench(*words: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "rigbench.cli.main", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == expect, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from harness.analysis.samples import samples
-from harness.documents import export, store
-from harness.records import RunDocument
+from rigbench.analysis.samples import samples
+from rigbench.documents import export, store
+from rigbench.records import RunDocument
 
 HERE = Path(__file__).parent
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.analysis.compare import compare
-from harness.analysis.samples import samples
-from harness.documents import export, importing, store
-from harness.documents.validate import validate_bytes
-from harness.errors import InputError
+from rigbench.analysis.compare import compare
+from rigbench.analysis.samples import samples
+from rigbench.documents import export, importing, store
+from rigbench.documents.validate import validate_bytes
+from rigbench.errors import InputError
 
 HERE = Path(__file__).parent
 REAL = HERE / "llama_bench.json"
@@ -169,7 +168,7 @@ def test_no_file_and_too_large_a_file(tmp_path: Path) -> None:
 
 
 def test_show_has_the_figures() -> None:
-    from harness.analysis.summary import rows
+    from rigbench.analysis.summary import rows
 
     prompt, decode = rows(importing.read(REAL).documents[0])
     real = json.loads(REAL.read_text())

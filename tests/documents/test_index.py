@@ -8,11 +8,10 @@ from typing import Any
 
 import duckdb
 import pytest
-
-from harness.analysis.samples import METRICS, Sample, samples
-from harness.documents import index, query, store
-from harness.documents.rows import SAMPLE_COLUMNS
-from harness.errors import InputError, UnavailableError
+from rigbench.analysis.samples import METRICS, Sample, samples
+from rigbench.documents import index, query, store
+from rigbench.documents.rows import SAMPLE_COLUMNS
+from rigbench.errors import InputError, UnavailableError
 
 V1 = Path(__file__).parent / "v1.json"
 
@@ -62,7 +61,7 @@ def test_the_columns_of_a_sample_are_its_fields_in_their_order() -> None:
 
 
 def test_the_columns_of_a_summary_are_its_numbers(results: Path) -> None:
-    from harness.analysis.summary import rows
+    from rigbench.analysis.summary import rows
 
     index.update(results, processes=1)
     names = [*METRICS, "ceiling_tps", "predicted_tps", "predictor", "published_tps", "measured_over_predicted", "mbu"]

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
-from harness.documents import index, query
-from harness.errors import InputError
+from rigbench.documents import index, query
+from rigbench.errors import InputError
 
 V1 = Path(__file__).parent / "v1.json"
 SECRET = "nobody's business"

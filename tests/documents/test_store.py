@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from backends.base import EngineInfo
-from harness.documents import store
-from harness.errors import InputError, UnavailableError, ValidationFailed
-from harness.records import (
+from rigbench.documents import store
+from rigbench.errors import InputError, UnavailableError, ValidationFailed
+from rigbench.records import (
     SCHEMA_VERSION,
     Case,
     CaseResult,
@@ -20,6 +18,7 @@ from harness.records import (
     RunDocument,
     SuiteRecord,
 )
+from rigbench_backends.base import EngineInfo
 
 
 def document() -> RunDocument:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.documents import importing, store, submit
-from harness.errors import InputError, UnavailableError, ValidationFailed
+from rigbench.documents import importing, store, submit
+from rigbench.errors import InputError, UnavailableError, ValidationFailed
 
 HERE = Path(__file__).parent
 V1 = HERE / "v1.json"

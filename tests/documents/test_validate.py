@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.documents import bounds, store
-from harness.documents.validate import Report, validate, validate_bytes
+from rigbench.documents import bounds, store
+from rigbench.documents.validate import Report, validate, validate_bytes
 
 V1 = Path(__file__).parent / "v1.json"
 """Made by the real program, llama.cpp on a CPU: one workload in two repetitions, and one that does not fit."""
@@ -113,7 +112,7 @@ def speed_up(content: Content) -> None:
 
 
 def rederive(content: Content) -> None:
-    from harness.analysis.summary import summary
+    from rigbench.analysis.summary import summary
 
     content["summary"] = json.loads(json.dumps(summary(store.parse(content, "x"))))
 
@@ -157,7 +156,7 @@ def lose_request(content: Content) -> None:
 
 def other_suite_content(content: Content) -> None:
     content["suite"]["name"] = content["suite"]["content"]["name"] = "smoke"
-    from harness.suites.suite import parse_suite, suite_record
+    from rigbench.suites.suite import parse_suite, suite_record
 
     content["suite"]["sha256"] = suite_record(parse_suite(content["suite"]["content"], "x")).sha256
 
@@ -399,7 +398,7 @@ def test_the_worst_within_the_bounds_takes_little_memory(tmp_path: Path) -> None
     file.write_text(f"[{objects}[{numbers}]]")
     code = (
         "import re, sys, pathlib\n"
-        "from harness.documents.validate import validate\n"
+        "from rigbench.documents.validate import validate\n"
         "print(validate(pathlib.Path(sys.argv[1])).faults[0].path)\n"
         "print(int(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]) // 1024)\n"
     )

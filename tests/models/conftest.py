@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.models.catalog import Shape, shapes
+from rigbench.models.catalog import Shape, shapes
 
 
 def smaller(shape: Shape) -> Shape:

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import InputError
-from harness.models.catalog import nearest, parameters, shape, shape_from_table, shapes, shapes_from_files
-from harness.models.tensors import tensors
+from rigbench.errors import InputError
+from rigbench.models.catalog import nearest, parameters, shape, shape_from_table, shapes, shapes_from_files
+from rigbench.models.tensors import tensors
 
 SMALL: dict[str, Any] = {
     **{"id": "x", "name": "X", "architecture": "llama", "parameters": 1e6, "layers": 2, "hidden": 64},

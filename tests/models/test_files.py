@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import InputError, UnavailableError
-from harness.models import files, hub
-from harness.models.catalog import shape, shapes
-from harness.models.files import local_models, resolve
-from harness.models.footprint import facts_from_shape
-from harness.models.synthetic import ensure_synthetic, write_synthetic
+from rigbench.errors import InputError, UnavailableError
+from rigbench.models import files, hub
+from rigbench.models.catalog import shape, shapes
+from rigbench.models.files import local_models, resolve
+from rigbench.models.footprint import facts_from_shape
+from rigbench.models.synthetic import ensure_synthetic, write_synthetic
 
 GGUF = ("gguf",)
 

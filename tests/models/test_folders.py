@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from harness.errors import InputError
-from harness.models.folders import facts_from_safetensors
-from harness.models.footprint import weight_bytes
+from rigbench.errors import InputError
+from rigbench.models.folders import facts_from_safetensors
+from rigbench.models.footprint import weight_bytes
 
 CONFIG: dict[str, Any] = {
     **{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},

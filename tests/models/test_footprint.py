@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from harness.errors import InputError
-from harness.models.catalog import shape
-from harness.models.footprint import (
+from rigbench.errors import InputError
+from rigbench.models.catalog import shape
+from rigbench.models.footprint import (
     decode_bytes,
     expert_share,
     facts_from_gguf,
@@ -15,8 +14,8 @@ from harness.models.footprint import (
     kv_bytes,
     weight_bytes,
 )
-from harness.models.gguf import header_bytes, value_bytes
-from harness.models.synthetic import write_synthetic
+from rigbench.models.gguf import header_bytes, value_bytes
+from rigbench.models.synthetic import write_synthetic
 
 
 @pytest.mark.parametrize("model_id", ["tiny", "tiny-moe"])

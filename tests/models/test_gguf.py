@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from harness.errors import InputError
-from harness.models.catalog import shape
-from harness.models.footprint import facts_from_gguf
-from harness.models.gguf import key_bytes, parts_of, read_gguf, text_bytes, value_bytes
-from harness.models.layout import plan
-from harness.models.synthetic import write_synthetic
+from rigbench.errors import InputError
+from rigbench.models.catalog import shape
+from rigbench.models.footprint import facts_from_gguf
+from rigbench.models.gguf import key_bytes, parts_of, read_gguf, text_bytes, value_bytes
+from rigbench.models.layout import plan
+from rigbench.models.synthetic import write_synthetic
 
 HEAD = b"GGUF" + struct.pack("<I", 3)
 

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-
-from harness.errors import InputError
-from harness.models import hashes
-from harness.models.catalog import shape
-from harness.models.gguf import read_gguf
-from harness.models.hashes import sha256_of
-from harness.models.synthetic import write_synthetic
+from rigbench.errors import InputError
+from rigbench.models import hashes
+from rigbench.models.catalog import shape
+from rigbench.models.gguf import read_gguf
+from rigbench.models.hashes import sha256_of
+from rigbench.models.synthetic import write_synthetic
 
 
 @pytest.fixture

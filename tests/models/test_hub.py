@@ -10,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-from harness.errors import InputError, UnavailableError
-from harness.models import hub
+from rigbench.errors import InputError, UnavailableError
+from rigbench.models import hub
 
 pytest.importorskip("huggingface_hub")
 CONTENT = bytes(range(256)) * 4000

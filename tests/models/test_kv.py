@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import InputError
-from harness.models.catalog import Shape, shape
-from harness.models.kv import Cache, Metadata, cache_from_metadata, cache_from_shape
-from harness.models.synthetic import write_synthetic
+from rigbench.errors import InputError
+from rigbench.models.catalog import Shape, shape
+from rigbench.models.kv import Cache, Metadata, cache_from_metadata, cache_from_shape
+from rigbench.models.synthetic import write_synthetic
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import InputError
-from harness.models.catalog import shape
-from harness.models.footprint import facts_from_shape
-from harness.models.layout import plan
-from harness.models.quants import BASE_TYPES, BLOCKS, FILE_TYPES, known_quant, tensor_bytes
+from rigbench.errors import InputError
+from rigbench.models.catalog import shape
+from rigbench.models.footprint import facts_from_shape
+from rigbench.models.layout import plan
+from rigbench.models.quants import BASE_TYPES, BLOCKS, FILE_TYPES, known_quant, tensor_bytes
 
 
 def test_block_sizes_are_those_of_the_gguf_package() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.errors import InputError
-from harness.predict.advise import advise
-from harness.predict.catalog import GIB, find
-from harness.predict.named import catalogued_facts
+from rigbench.errors import InputError
+from rigbench.predict.advise import advise
+from rigbench.predict.catalog import GIB, find
+from rigbench.predict.named import catalogued_facts
 
 LLAMA_8B = catalogued_facts("llama-3.1-8b", "Q4_K_M")
 LLAMA_70B = catalogued_facts("llama-3.3-70b", "Q4_K_M")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.errors import InputError
-from harness.predict.calibrate import MeasuredRow, calibrated, scaled
-from harness.predict.catalog import find
-from harness.predict.named import catalogued_facts
-from harness.predict.predictors import roofline
-from harness.predict.roofline import Setup, constants, step_seconds
+from rigbench.errors import InputError
+from rigbench.predict.calibrate import MeasuredRow, calibrated, scaled
+from rigbench.predict.catalog import find
+from rigbench.predict.named import catalogued_facts
+from rigbench.predict.predictors import roofline
+from rigbench.predict.roofline import Setup, constants, step_seconds
 
 CHIP = find("m2-max-38")
 SETUP = Setup(CHIP.bandwidth_bytes_per_s, "metal", CHIP, context_tokens=200)

@@ -6,11 +6,10 @@ import csv
 import io
 
 import pytest
-
-from harness.errors import InputError
-from harness.paths import configs_dir
-from harness.predict.cases import ADDED, mean_context, predict_cases, software_year
-from harness.predict.roofline import constants
+from rigbench.errors import InputError
+from rigbench.paths import configs_dir
+from rigbench.predict.cases import ADDED, mean_context, predict_cases, software_year
+from rigbench.predict.roofline import constants
 
 MEASURED = (configs_dir() / "reference" / "measured_train.csv").read_text(encoding="utf-8")
 COLUMNS = MEASURED.splitlines()[0]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 
 import pytest
-
-from harness.errors import InputError
-from harness.paths import configs_dir
-from harness.predict.cases import find_device
-from harness.predict.catalog import GIB, find, hardware, load_hardware, match
+from rigbench.errors import InputError
+from rigbench.paths import configs_dir
+from rigbench.predict.cases import find_device
+from rigbench.predict.catalog import GIB, find, hardware, load_hardware, match
 
 REFERENCE = configs_dir() / "reference"
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from rigbench.cli import predict
+from rigbench.errors import InputError
+from rigbench.paths import configs_dir
 from typer.testing import CliRunner
-
-from harness.cli import predict
-from harness.errors import InputError
-from harness.paths import configs_dir
 
 app = typer.Typer()
 predict.register(app)

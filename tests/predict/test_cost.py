@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.errors import InputError
-from harness.predict.cost import annual_kwh, api_cost_per_day, break_even_months, cost, energy_cost_per_million
+from rigbench.errors import InputError
+from rigbench.predict.cost import annual_kwh, api_cost_per_day, break_even_months, cost, energy_cost_per_million
 
 
 def test_published_energy_and_break_even() -> None:

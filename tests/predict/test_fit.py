@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
-from harness.errors import InputError
-from harness.predict.catalog import GIB, find
-from harness.predict.fit import compute_bytes, fit, usable_bytes, with_fit
-from harness.predict.named import catalogued_facts
-from harness.predict.predictors import roofline
+from rigbench.errors import InputError
+from rigbench.predict.catalog import GIB, find
+from rigbench.predict.fit import compute_bytes, fit, usable_bytes, with_fit
+from rigbench.predict.named import catalogued_facts
+from rigbench.predict.predictors import roofline
 
 LLAMA_70B = catalogued_facts("llama-3.3-70b", "Q4_K_M")
 

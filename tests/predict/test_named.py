@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.errors import InputError
-from harness.predict.named import bits_of, catalogued_facts, find_shape, named_facts
+from rigbench.errors import InputError
+from rigbench.predict.named import bits_of, catalogued_facts, find_shape, named_facts
 
 
 @pytest.mark.parametrize(

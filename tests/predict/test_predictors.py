@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from harness.errors import InputError
-from harness.predict.catalog import find
-from harness.predict.named import catalogued_facts
-from harness.predict.predictors import active_bytes, ceiling, published, roofline
-from harness.predict.roofline import Setup, constants, platform_of, step_seconds, terms, union_bytes
-from harness.records import ModelFacts
+from rigbench.errors import InputError
+from rigbench.predict.catalog import find
+from rigbench.predict.named import catalogued_facts
+from rigbench.predict.predictors import active_bytes, ceiling, published, roofline
+from rigbench.predict.roofline import Setup, constants, platform_of, step_seconds, terms, union_bytes
+from rigbench.records import ModelFacts
 
 DENSE = ModelFacts(
     name="dense", format="gguf", architecture="llama", quantization="Q8_0", file_bytes=8_500_000_000, parameters=8_000_000_000,

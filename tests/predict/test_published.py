@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.predict import published
+from rigbench.predict import published
 
 
 def test_all_77_cells() -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-
-from harness.analysis.summary import Row
-from harness.report.table import columns_within, output_console, print_rows
+from rigbench.analysis.summary import Row
+from rigbench.report.table import columns_within, output_console, print_rows
 
 
 def row(**given: Any) -> Row:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from plain_sample import PLAIN
-
-from harness.analysis.samples import Sample
-from harness.errors import InputError, UnavailableError
-from harness.run import bisect
+from rigbench.analysis.samples import Sample
+from rigbench.errors import InputError, UnavailableError
+from rigbench.run import bisect
 
 GROUP = "llama_cpp/m/w/c1"
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
-import backends
-from harness.errors import InputError
-from harness.run import engines
-from harness.suites.plan import make_plan
-from harness.suites.suite import EnginePart, Suite, WorkloadPart
+import rigbench_backends
+from rigbench.errors import InputError
+from rigbench.run import engines
+from rigbench.suites.plan import make_plan
+from rigbench.suites.suite import EnginePart, Suite, WorkloadPart
 
 SIM = EnginePart(backend="sim", model="synthetic:llama-160m:Q4_0")
 NOWHERE = EnginePart(backend="mlx_lm", model="synthetic:tiny:4bit", python="nowhere/bin/python")
@@ -33,7 +32,11 @@ def test_a_single_engine_that_cannot_run_is_an_error() -> None:
 
 
 def test_addresses_and_paths_among_the_options_are_not_told() -> None:
-    told = engines.public_options(backends.load("llama_cpp"), {"threads": 4, "rpc_servers": ["10.1.2.3:50052"]})
+    told = engines.public_options(
+        rigbench_backends.load("llama_cpp"), {"threads": 4, "rpc_servers": ["10.1.2.3:50052"]}
+    )
     assert told == {"threads": 4, "rpc_servers": "<private>"}
-    told = engines.public_options(backends.load("openai_http"), {"server": "vllm", "base_url": "http://10.1.2.3/v1"})
+    told = engines.public_options(
+        rigbench_backends.load("openai_http"), {"server": "vllm", "base_url": "http://10.1.2.3/v1"}
+    )
     assert told == {"server": "vllm", "base_url": "<private>"}

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.errors import InputError, UnavailableError
-from harness.run import journal
+from rigbench.errors import InputError, UnavailableError
+from rigbench.run import journal
 
 CASES = [{"n": n, "text": "é" * n} for n in range(5)]
 
@@ -106,7 +105,7 @@ def test_a_full_disk_still_takes_the_case_in_hand(tmp_path: Path, monkeypatch: p
 FULL_DISK = """
 import sys
 from pathlib import Path
-from harness.run import journal
+from rigbench.run import journal
 path = Path(sys.argv[1]) / "j.journal"
 made = journal.create(path, {"suite": "x"})
 filler = (path.parent / "filler").open("wb", buffering=0)

@@ -3,8 +3,7 @@
 import os
 
 import pytest
-
-from harness.run import machine
+from rigbench.run import machine
 
 
 def test_the_fingerprint_says_what_the_machine_is() -> None:

@@ -17,8 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-
-import backends
+import rigbench_backends
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -152,5 +151,7 @@ def test_both_sides_run_with_the_same_flags(scripts: Callable[[str], ModuleType]
     llama_tools = scripts("llama_tools")
     flags = llama_tools.Flags(threads=2, flash_attn="on", type_k="q8_0", type_v="q8_0", kv_unified=True)
     assert " ".join(flags.words()) == "-t 2 -b 2048 -ub 512 -fa on -ctk q8_0 -ctv q8_0"
-    options = backends.load("llama_cpp").Options(**asdict(flags))  # each is an option of ours under the same name
+    options = rigbench_backends.load("llama_cpp").Options(
+        **asdict(flags)
+    )  # each is an option of ours under the same name
     assert (options.threads, options.flash_attn, options.type_k, options.kv_unified) == (2, "on", "q8_0", True)

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-
-from harness.errors import InputError
-from harness.suites.prompts import prompt_lengths, prompt_name, prompt_text
-from harness.suites.suite import load_suite, parse_suite, suite_files, suite_record
+from rigbench.errors import InputError
+from rigbench.suites.prompts import prompt_lengths, prompt_name, prompt_text
+from rigbench.suites.suite import load_suite, parse_suite, suite_files, suite_record
 
 GOOD = """
 name = "t"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.telemetry import amd
-from harness.telemetry.source import Missing
+from rigbench.telemetry import amd
+from rigbench.telemetry.source import Missing
 
 
 def card(drm: Path, index: int, vendor: str = "0x1002", **files: str) -> Path:

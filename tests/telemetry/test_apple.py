@@ -7,11 +7,10 @@ import ctypes
 import json
 
 import pytest
-
-from harness.telemetry import apple, darwin, energy
-from harness.telemetry.darwin import Channel, Footprint
-from harness.telemetry.sampler import Sampler
-from harness.telemetry.source import Missing, Source
+from rigbench.telemetry import apple, darwin, energy
+from rigbench.telemetry.darwin import Channel, Footprint
+from rigbench.telemetry.sampler import Sampler
+from rigbench.telemetry.source import Missing, Source
 
 S = 1_000_000_000
 
@@ -192,7 +191,7 @@ def test_an_smc_that_fails_in_the_middle_is_missing() -> None:
 def test_footprint_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(FakeMac([[], m3_max(1, 1)]))
     assert read(source)["footprint"] == Missing("no worker is running")
-    monkeypatch.setattr("harness.telemetry.host.tree_pids", lambda pid: (pid, pid + 1))
+    monkeypatch.setattr("rigbench.telemetry.host.tree_pids", lambda pid: (pid, pid + 1))
     source.watch(100)
     values = read(source)
     assert (values["footprint"], values["footprint_lifetime_max"]) == (4e9, 6e9)
@@ -220,7 +219,7 @@ def test_layouts_are_those_of_the_system() -> None:
 
 def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"hw.memsize": "549755813888", "iogpu.wired_limit_mb": "0"}
-    monkeypatch.setattr("harness.telemetry.host.sysctl", answers.get)
+    monkeypatch.setattr("rigbench.telemetry.host.sysctl", answers.get)
     profile = {
         "SPDisplaysDataType": [
             {

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from harness.errors import InputError
-from harness.records import Bandwidth
-from harness.telemetry import bandwidth
+from rigbench.errors import InputError
+from rigbench.records import Bandwidth
+from rigbench.telemetry import bandwidth
 
 
 def test_threads_double_up_to_all_cores() -> None:
@@ -113,9 +112,9 @@ def test_what_could_not_be_measured_is_not_kept(tmp_path: Path) -> None:
 
 def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "measure_cpu", lambda: Bandwidth("cpu", 1.0))
-    monkeypatch.setattr("harness.telemetry.bandwidth_cuda.measure_cuda", lambda index: Bandwidth(f"cuda:{index}", 2.0))
+    monkeypatch.setattr("rigbench.telemetry.bandwidth_cuda.measure_cuda", lambda index: Bandwidth(f"cuda:{index}", 2.0))
     monkeypatch.setattr(
-        "harness.telemetry.bandwidth_metal.measure_metal", lambda python: Bandwidth(f"metal {python}", 3.0)
+        "rigbench.telemetry.bandwidth_metal.measure_metal", lambda python: Bandwidth(f"metal {python}", 3.0)
     )
     found = [bandwidth.measure(device, "py").device for device in ("cpu", "cuda", "cuda:3", "metal")]
     assert found == ["cpu", "cuda:0", "cuda:3", "metal py"]

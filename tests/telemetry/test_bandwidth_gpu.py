@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.telemetry.bandwidth_cuda import LAUNCHES, READ_KERNEL, CudaError, Driver, measure_cuda
-from harness.telemetry.bandwidth_metal import measure_metal, parsed
+from rigbench.telemetry.bandwidth_cuda import LAUNCHES, READ_KERNEL, CudaError, Driver, measure_cuda
+from rigbench.telemetry.bandwidth_metal import measure_metal, parsed
 
 GIB = 1 << 30
 

@@ -8,9 +8,8 @@ import struct
 from typing import Any
 
 import pytest
-
-from harness.telemetry import darwin
-from harness.telemetry.darwin import Channel, Darwin, Footprint, SmcMessage
+from rigbench.telemetry import darwin
+from rigbench.telemetry.darwin import Channel, Darwin, Footprint, SmcMessage
 
 
 class Function:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-
-from harness.records import PhaseMark, Series
-from harness.telemetry import energy
+from rigbench.records import PhaseMark, Series
+from rigbench.telemetry import energy
 
 S = 1_000_000
 

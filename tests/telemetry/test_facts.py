@@ -6,7 +6,7 @@ import getpass
 import socket
 from pathlib import Path
 
-from harness.telemetry import facts
+from rigbench.telemetry import facts
 
 
 def test_modes_of_linux(tmp_path: Path) -> None:

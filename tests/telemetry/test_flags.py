@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.records import Flag, PhaseMark, Series
-from harness.telemetry import flags
+from rigbench.records import Flag, PhaseMark, Series
+from rigbench.telemetry import flags
 
 S = 1_000_000
 MEASURE = [PhaseMark("warmup", 0, 5 * S), PhaseMark("measure", 5 * S, 15 * S)]

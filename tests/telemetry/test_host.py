@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.telemetry import host
+from rigbench.telemetry import host
 
 STATUS = """Name:\tllama (deleted)
 VmPeak:\t 2000000 kB

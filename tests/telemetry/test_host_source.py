@@ -6,9 +6,8 @@ import os
 import sys
 
 import pytest
-
-from harness.telemetry.host_source import HostSource
-from harness.telemetry.source import Missing
+from rigbench.telemetry.host_source import HostSource
+from rigbench.telemetry.source import Missing
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a Linux /proc")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.records import HostMemory, Series
-from harness.telemetry.memory import DeviceMemory, device_memory, host_memory
+from rigbench.records import HostMemory, Series
+from rigbench.telemetry.memory import DeviceMemory, device_memory, host_memory
 
 
 def rss(*values: float | None, name: str = "rss", source: str = "host") -> Series:

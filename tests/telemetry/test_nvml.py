@@ -9,10 +9,9 @@ from typing import Any
 
 import pynvml
 import pytest
-
-from harness.telemetry import energy, host, nvml, nvml_library
-from harness.telemetry.sampler import Sampler
-from harness.telemetry.source import Missing, Source
+from rigbench.telemetry import energy, host, nvml, nvml_library
+from rigbench.telemetry.sampler import Sampler
+from rigbench.telemetry.source import Missing, Source
 
 
 @dataclass

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from harness.telemetry import rapl
-from harness.telemetry.source import Missing, Source
+from rigbench.telemetry import rapl
+from rigbench.telemetry.source import Missing, Source
 
 
 def zone(root: Path, name: str, domain: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:

@@ -7,11 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-
-from harness.errors import InputError
-from harness.records import Series
-from harness.telemetry import replay
-from harness.telemetry.source import Missing
+from rigbench.errors import InputError
+from rigbench.records import Series
+from rigbench.telemetry import replay
+from rigbench.telemetry.source import Missing
 
 POWER = Series(
     "power",

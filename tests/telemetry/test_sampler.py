@@ -6,12 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
-
-from backends.base import Probe
-from harness.records import Series
-from harness.telemetry import energy
-from harness.telemetry.sampler import Lane, Sampler
-from harness.telemetry.source import Absent, Metric, Missing, Reading
+from rigbench.records import Series
+from rigbench.telemetry import energy
+from rigbench.telemetry.sampler import Lane, Sampler
+from rigbench.telemetry.source import Absent, Metric, Missing, Reading
+from rigbench_backends.base import Probe
 
 S = 1_000_000_000
 POWER = Metric("power", "W", "test", "board", "sampled", 0.1, "gpu0")

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from backends.base import Probe
-from harness.errors import InputError
-from harness.telemetry import facts
-from harness.telemetry.source import Absent, Missing, SourceOptions, idle_seconds, open_sources
+from rigbench.errors import InputError
+from rigbench.telemetry import facts
+from rigbench.telemetry.source import Absent, Missing, SourceOptions, idle_seconds, open_sources
+from rigbench_backends.base import Probe
 
 
 def test_every_source_of_this_system_is_there_usable_or_with_its_reason() -> None:

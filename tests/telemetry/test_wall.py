@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-from harness.errors import InputError
-from harness.telemetry import wall
-from harness.telemetry.source import Missing
+from rigbench.errors import InputError
+from rigbench.telemetry import wall
+from rigbench.telemetry.source import Missing
 
 SHELLY = {
     "id": 0,

@@ -7,12 +7,12 @@ import json
 import os
 from dataclasses import asdict
 
-from harness.clock import now_ns
-from harness.records import PhaseMark
-from harness.telemetry import energy, flags, host
-from harness.telemetry.memory import host_memory
-from harness.telemetry.sampler import Sampler
-from harness.telemetry.source import SourceOptions, open_sources
+from rigbench.clock import now_ns
+from rigbench.records import PhaseMark
+from rigbench.telemetry import energy, flags, host
+from rigbench.telemetry.memory import host_memory
+from rigbench.telemetry.sampler import Sampler
+from rigbench.telemetry.source import SourceOptions, open_sources
 
 
 def test_one_case_on_this_machine() -> None:

@@ -4,11 +4,10 @@ import gc
 import hashlib
 
 import pytest
-
-from backends.base import IDLE, EngineError, ModelFile, Request, Step
-from backends.sim import SimOptions, SimSession
-from harness.records import RequestRecord
-from harness.worker import drive
+from rigbench.records import RequestRecord
+from rigbench.worker import drive
+from rigbench_backends.base import IDLE, EngineError, ModelFile, Request, Step
+from rigbench_backends.sim import SimOptions, SimSession
 
 MODEL = ModelFile("m", None, "shape", dense_bytes=1_000_000_000, kv_bytes_per_token=0)
 

@@ -1,0 +1,38 @@
+"""The engines that rigbench measures, one file each. `registry()` is the list; a new engine is one line in it.
+
+Third parties register theirs by the entry-point group `rigbench.backends` (name = "module:BACKEND").
+Nothing here imports `harness`: a backend runs in whatever interpreter its engine is installed in.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from rigbench_backends.base import Backend
+
+BUILT_IN = {
+    "sim": "rigbench_backends.sim:BACKEND",
+    "llama_cpp": "rigbench_backends.llama_cpp:BACKEND",
+    "mlx_lm": "rigbench_backends.mlx_lm:BACKEND",
+    "vllm": "rigbench_backends.vllm:BACKEND",
+    "openai_http": "rigbench_backends.openai_http:BACKEND",
+}
+
+
+def registry() -> dict[str, str]:
+    """Backend name -> "module:attribute", the built-in ones first. Reads metadata only; imports no engine."""
+    found = dict(BUILT_IN)
+    for entry in entry_points(group="rigbench.backends"):
+        found.setdefault(entry.name, entry.value)
+    return found
+
+
+def load(name: str) -> Backend:
+    """The backend called `name`. KeyError with the known names if there is none."""
+    known = registry()
+    if name not in known:
+        raise KeyError(f"no backend {name!r}; there are {', '.join(sorted(known))}")
+    module, _, attribute = known[name].partition(":")
+    backend: Backend = getattr(import_module(module), attribute)
+    return backend

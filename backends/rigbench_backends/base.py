@@ -1,0 +1,223 @@
+"""The contract between rigbench and an engine: what a backend is asked for, and what it gives. Standard library only.
+
+    session = backend.open(model, options)
+    session.prepare(users=4, context_tokens=640)   # room for 4 sequences; not measured
+    session.submit(Request(id=0, prompt=(1, 2, 3), output_tokens=128))
+    while (step := session.step()).events:         # blocks until some request moved; no events only when idle
+        ...
+
+`submit` and `step` fit llama.cpp's batch decode, mlx-lm's BatchGenerator, vLLM's engine step and an asyncio HTTP client
+alike, so one single-threaded loop (harness/rigbench/worker/drive.py) measures them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+CONTRACT_VERSION = 1
+PRIVATE = {"private": True}
+"""Metadata of an option's field (an address, a path): its value stays out of every document."""
+
+
+class EngineError(Exception):
+    """The engine cannot do what was asked. `kind` is one of `load`, `memory`, `context`, `decode`, `options`, `unavailable`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation: exactly `output_tokens` tokens, greedy, end-of-text ignored.
+
+    `prompt` are token ids. `text` is the same prompt as text for engines behind a wire, None where ids alone were drawn.
+    """
+
+    id: int
+    prompt: tuple[int, ...]
+    output_tokens: int
+    text: str | None = None
+
+
+class TokenEvent(NamedTuple):
+    """One or more tokens of one request. `tokens` > 1 only where an engine hands over several at once, 0 for an end without one.
+
+    A server may tell only at the end how long the prompt was to it (`prompt_tokens`), and how many tokens each event of the
+    request had (`chunk_tokens`, for all its events with tokens, in order; 0 where it had none after all).
+    """
+
+    request_id: int
+    tokens: int = 1
+    finished: bool = False
+    cached_tokens: int | None = None
+    error: str | None = None
+    prompt_tokens: int | None = None
+    chunk_tokens: tuple[int, ...] | None = None
+
+
+class Step(NamedTuple):
+    """What one step of the engine moved: `events` of tokens that existed at `time_ns` (the session's clock).
+
+    `ended` says whether any of them is finished, so that the loop need not look. An engine may hand out the same `events`
+    object for as long as its batch does not change: a step of 8 users then costs Python as little as a step of one.
+    `token_ids` are those of the events, in their order, where the engine gives them.
+    """
+
+    time_ns: int
+    events: Sequence[TokenEvent]
+    ended: bool = False
+    token_ids: Sequence[int] = ()
+
+
+IDLE = Step(0, ())
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What the engine says of itself, once, after opening. Unknown is None.
+
+    `device` is `cpu`, `cuda`, `metal`, `rocm`, `vulkan`, `sim` or `remote`: where the weights are read from, hence whose
+    memory bandwidth bounds decode. `place`: the engine runs in the `worker`'s process tree, as another process of this
+    `machine`, or `elsewhere`; what the machine's own meters say of it depends on that. `simulated_bandwidth_bytes_per_s` is
+    set by the simulator alone.
+    """
+
+    engine: str
+    version: str
+    device: str
+    device_names: tuple[str, ...] = ()
+    build: str | None = None
+    weights_bytes: int | None = None
+    parameters: int | None = None
+    vocab_size: int | None = None
+    context_limit: int | None = None
+    max_users: int | None = None
+    threads: int | None = None
+    kv_bits: float = 16
+    accepts_token_ids: bool = True
+    fixed_length: bool = True
+    place: str = "worker"
+    simulated_bandwidth_bytes_per_s: float | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """The engine's own account of its memory in bytes; None where it gives none, with the reason in `reason`."""
+
+    weights_bytes: int | None = None
+    kv_cache_bytes: int | None = None
+    compute_bytes: int | None = None
+    device_peak_bytes: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model as a backend needs it. `path` is a file or folder, or None for a backend that needs no weights (`sim`).
+
+    The bytes are what a decode step reads: `dense_bytes` of weights whoever asks, of `expert_bytes` the share of
+    `experts_used` of `experts` per token, and of the cache (16 bit) per user `kv_bytes_per_token` for every token of context,
+    `kv_window_bytes_per_token` for the last `kv_window_tokens`. None where the model's facts are unknown.
+    """
+
+    name: str
+    path: str | None
+    format: str
+    dense_bytes: int | None = None
+    expert_bytes: int = 0
+    experts: int = 0
+    experts_used: int = 0
+    kv_bytes_per_token: int | None = None
+    kv_window_bytes_per_token: int = 0
+    kv_window_tokens: int = 0
+    context_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether a backend works in this interpreter, and on which `device` (as in EngineInfo) it would run by default.
+
+    If not usable: why, and the command that mends it.
+    """
+
+    usable: bool
+    version: str | None = None
+    device: str | None = None
+    devices: tuple[str, ...] = ()
+    reason: str | None = None
+    mend: str | None = None
+    model_formats: tuple[str, ...] | None = None
+    """Where the options decide which formats `open` takes; None: the backend's own."""
+
+
+class Session(Protocol):
+    """One loaded model. Used from one thread."""
+
+    info: EngineInfo
+    clock: Callable[[], int]
+    """Nanoseconds of the clock that stamps the events: `time.perf_counter_ns`, or the simulator's own virtual time."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, without special tokens."""
+        ...
+
+    def prepare(self, users: int, context_tokens: int) -> None:
+        """Make room for `users` sequences of up to `context_tokens` each, with an empty cache. Never called in a window.
+
+        Raises EngineError("context" or "memory") if that cannot be had.
+        """
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Never blocks."""
+        ...
+
+    def step(self) -> Step:
+        """Work until at least one request moved, and say which. Without events only when nothing is queued or running."""
+        ...
+
+    def memory(self) -> EngineMemory:
+        """The engine's own account."""
+        ...
+
+    def close(self) -> None:
+        """Free everything, including processes of the engine's own."""
+        ...
+
+
+@runtime_checkable
+class WireSession(Session, Protocol):
+    """A session whose engine is behind a wire. With `info.accepts_token_ids` False its prompts are texts (`Request.text`)."""
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of `text` that is as nearly `tokens` tokens long as the engine lets one know. Never in a window.
+
+        Raises EngineError("context") if the text is too short.
+        """
+        ...
+
+    def doubts(self) -> tuple[tuple[str, str], ...]:
+        """(flag, evidence) of whatever speaks against the figures since this was last asked: `client_bound`."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """An engine. `Options` is a frozen dataclass: exactly what a suite may set in `[engine.options]`."""
+
+    name: str
+    Options: type
+    model_formats: tuple[str, ...]
+    """Formats that `open` takes: `gguf`, `mlx`, `safetensors`, `shape` (no file: the catalogued shape is enough), `remote`."""
+
+    def open(self, model: ModelFile, options: Any) -> Session:
+        """Load `model`. Raises EngineError("load", ...) with one clear sentence."""
+        ...
+
+    def probe(self, options: Any = None) -> Probe:
+        """Usable here, with these `Options` (None: the defaults)? Cheap, and never raises."""
+        ...

@@ -1,0 +1,200 @@
+"""An engine that obeys the roofline exactly, so that every formula has a test with a known answer, on any machine.
+
+    t(decode step of N users) = (weight bytes(N) + sum of each user's KV bytes) / bandwidth + step_overhead_s
+    weight bytes(N)           = dense + experts x (1 - (1 - k/E)^N)    (k of E experts a token, users choose independently)
+    t(prompt chunk)           = tokens / prefill_tps                   (prompts one after the other, before any decoding)
+
+Its clock is virtual: a suite of hours runs in milliseconds, and its events are stamped with the instants that the formula
+gives. With `pace = "real"` it waits for each instant instead, for trying out live views, time limits and faults.
+
+    rigbench run smoke --backend sim --model synthetic:llama-3.3-70b:Q4_K_M
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rigbench_backends.base import (
+    IDLE,
+    EngineError,
+    EngineInfo,
+    EngineMemory,
+    ModelFile,
+    Probe,
+    Request,
+    Step,
+    TokenEvent,
+)
+
+VOCABULARY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SimOptions:
+    """The machine to pretend to be. None takes the model's own figure.
+
+    `fault` makes it fail on purpose, for tests of the run loop: `load`, `memory` (prepare fails), `decode`, `crash` (the process
+    kills itself), `hang` (never returns), each from the first case of at least `fault_users` users on.
+    """
+
+    bandwidth_gb_per_s: float = 100.0
+    prefill_tps: float = 5000.0
+    step_overhead_s: float = 0.0
+    weight_bytes: int | None = None
+    kv_bytes_per_token: int | None = None
+    context_limit: int | None = None
+    pace: str = "virtual"
+    tokens_per_chunk: int = 1
+    fault: str | None = None
+    fault_users: int = 1
+
+
+class _Running:
+    """One request in flight: its context so far and the tokens it still owes."""
+
+    __slots__ = ("context", "owed", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.context = len(request.prompt)
+        self.owed = request.output_tokens
+
+
+class SimSession:
+    """Prompts first come, first served; then all running requests decode together, a token each a step."""
+
+    def __init__(self, model: ModelFile, options: SimOptions) -> None:
+        if options.weight_bytes is not None:
+            model = replace(model, dense_bytes=options.weight_bytes, expert_bytes=0)
+        if options.kv_bytes_per_token is not None:
+            model = replace(model, kv_bytes_per_token=options.kv_bytes_per_token, kv_window_bytes_per_token=0)
+        if options.fault == "load":
+            raise EngineError("load", "the simulator was told to fail at loading")
+        if model.dense_bytes is None:
+            raise EngineError("options", f"the bytes of {model.name} are not known: set options.weight_bytes")
+        if options.bandwidth_gb_per_s <= 0 or options.prefill_tps <= 0:
+            raise EngineError("options", "bandwidth_gb_per_s and prefill_tps must be positive")
+        if options.pace not in ("virtual", "real"):
+            raise EngineError("options", f"pace = {options.pace!r}: choose virtual or real")
+        self._options = options
+        self._model = model
+        self._bandwidth = options.bandwidth_gb_per_s * 1e9
+        self._now = time.perf_counter_ns()
+        self._waiting: deque[Request] = deque()
+        self._running: list[_Running] = []
+        self._users = 0
+        self._context_tokens = 0
+        self.clock: Callable[[], int] = lambda: self._now
+        self.info = EngineInfo(
+            engine="sim",
+            version="1",
+            device="sim",
+            weights_bytes=model.dense_bytes + model.expert_bytes,
+            vocab_size=VOCABULARY,
+            context_limit=options.context_limit or model.context_limit,
+            simulated_bandwidth_bytes_per_s=self._bandwidth,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def prepare(self, users: int, context_tokens: int) -> None:
+        if self._options.fault == "memory" and users >= self._options.fault_users:
+            raise EngineError("memory", f"the simulator was told to have no memory for {users} users")
+        limit = self.info.context_limit
+        if limit and context_tokens > limit:
+            raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
+        self._waiting.clear()
+        self._running.clear()
+        self._users, self._context_tokens = users, context_tokens
+
+    def submit(self, request: Request) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> Step:
+        self._fail_on_purpose()
+        if self._waiting:
+            request = self._waiting.popleft()
+            self._advance(len(request.prompt) / self._options.prefill_tps)
+            self._running.append(_Running(request))
+            return self._emit(self._running[-1:], 1)
+        if not self._running:
+            return IDLE
+        chunk = self._options.tokens_per_chunk
+        kv_bytes = sum(self._kv_bytes(one.context) for one in self._running)
+        weight_bytes = self._weight_bytes(len(self._running))
+        self._advance(chunk * ((weight_bytes + kv_bytes) / self._bandwidth + self._options.step_overhead_s))
+        return self._emit(self._running, chunk)
+
+    def _emit(self, requests: list[_Running], chunk: int) -> Step:
+        events = []
+        ids = []
+        for one in requests:
+            count = min(chunk, one.owed)
+            one.owed -= count
+            one.context += count
+            digest = hashlib.blake2b(f"{one.request.id}/{one.owed}".encode(), digest_size=1).digest()
+            ids.append(digest[0])
+            events.append(TokenEvent(one.request.id, count, one.owed == 0))
+        self._running = [one for one in self._running if one.owed]
+        return Step(self._now, events, any(event.finished for event in events), ids)
+
+    def _weight_bytes(self, users: int) -> float:
+        model = self._model
+        idle = (1 - model.experts_used / model.experts) ** users if model.experts else 0.0
+        return (model.dense_bytes or 0) + model.expert_bytes * (1 - idle)
+
+    def _kv_bytes(self, context: int) -> int:
+        model = self._model
+        windowed = model.kv_window_bytes_per_token * min(context, model.kv_window_tokens)
+        return (model.kv_bytes_per_token or 0) * context + windowed
+
+    def _advance(self, seconds: float) -> None:
+        self._now += round(seconds * 1e9)
+        if self._options.pace == "real":
+            time.sleep(max(0.0, (self._now - time.perf_counter_ns()) / 1e9))
+
+    def _fail_on_purpose(self) -> None:
+        fault = self._options.fault
+        if fault is None or self._users < self._options.fault_users:
+            return
+        if fault == "decode":
+            raise EngineError("decode", "the simulator was told to fail at decoding")
+        if fault == "crash":
+            os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        while fault == "hang":
+            time.sleep(3600)
+
+    def memory(self) -> EngineMemory:
+        return EngineMemory(
+            weights_bytes=self.info.weights_bytes,
+            kv_cache_bytes=self._kv_bytes(self._context_tokens) * self._users,
+            compute_bytes=0,
+        )
+
+    def close(self) -> None:
+        self._running.clear()
+        self._waiting.clear()
+
+
+class SimBackend:
+    """The simulator as a backend. It takes any model whose bytes are known, and needs no file."""
+
+    name = "sim"
+    Options = SimOptions
+    model_formats = ("shape", "gguf", "mlx", "safetensors")
+
+    def open(self, model: ModelFile, options: SimOptions) -> SimSession:
+        return SimSession(model, options)
+
+    def probe(self, options: SimOptions | None = None) -> Probe:
+        return Probe(True, "1", "sim", ("a simulated machine",))
+
+
+BACKEND = SimBackend()

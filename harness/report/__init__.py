@@ -1,1 +1,0 @@
-"""What people look at. Computes nothing: every number comes from harness/analysis."""

@@ -1,0 +1,136 @@
+"""`rigbench bisect`: which version of an engine made it slower."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from rigbench.cli.progress import say
+from rigbench.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    from rigbench.analysis.samples import Sample
+    from rigbench.run.bisect import Found
+
+INTERRUPTED = 130
+
+
+def bisect(
+    suite: str = typer.Option(help="The suite to run: a shipped one's name, or a file."),
+    good: str = typer.Option(help="The earlier, fast version as pip requirement: llama-cpp-python==0.3.30"),
+    bad: str = typer.Option(help="The later, slow one: llama-cpp-python==0.3.36"),
+    candidates: str | None = typer.Option(None, help="Versions between, with commas (default: all that pip finds)."),
+    backend: str | None = typer.Option(None, "--backend", "-b", help="Run the suite on this backend."),
+    model: str | None = typer.Option(None, "--model", "-m", help="Run the suite on this model."),
+    option: list[str] = typer.Option(
+        [], "--option", "-O", help="An option of the backend: -O threads=4. May be repeated."
+    ),
+    metric: list[str] = typer.Option(["user_tps"], "--metric", help="What may have become worse. May be repeated."),
+    runs: int = typer.Option(3, "--runs", min=1, max=100, help="How often the suite runs with each version."),
+    more: list[str] = typer.Option([], "--with", help="Another requirement for each environment. May be repeated."),
+    pip: list[str] = typer.Option([], "--pip-arg", help="Passed on to pip: --pip-arg=--pre. May be repeated."),
+    python: str | None = typer.Option(None, "--python", help="The interpreter to make the environments with."),
+    out: Path = typer.Option(Path("bisect"), "-o", "--out", help="Folder for the results; kept, to be taken up again."),
+    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+) -> None:
+    """Find the first version of an engine that is slower: an environment and the suite for each, halving."""
+    from rigbench.analysis.samples import METRICS
+    from rigbench.paths import slug
+    from rigbench.run import bisect as bisecting
+    from rigbench.run import processes
+    from rigbench.suites.suite import load_suite, suite_record
+
+    for name in metric:
+        if name not in METRICS:
+            raise InputError(f"--metric {name!r}: choose of {', '.join(METRICS)}")
+    (package, first), (other, last) = bisecting.pinned(good), bisecting.pinned(bad)
+    if package != other:
+        raise InputError(f"--good is of {package} and --bad of {other}: two versions of one package are needed")
+    base = processes.find_python(python)
+    named = candidates.split(",") if candidates else None
+    given = named or bisecting.available(package, base, pip)
+    versions = bisecting.between([bisecting.pinned(f"{package}=={text.strip()}")[1] for text in given], first, last)
+    say(f"{package}: {len(versions)} versions from {first} to {last}")
+    asked = json.dumps(
+        [suite_record(load_suite(suite)).sha256, backend, model, list(option), base, list(pip), list(more)]
+    )
+    folder = out / f"{slug(package)}-{slug(suite)}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    words = [suite, *_words("--backend", backend), *_words("--model", model)]
+    words += [word for text in option for word in ("--option", text)]
+
+    def measure(version: str, again: bool) -> list[Sample]:
+        interpreter = bisecting.environment(package, version, base, pip, more)
+        return _measured(
+            folder / slug(version), [*words, "--python", str(interpreter)], runs * (2 if again else 1), version
+        )
+
+    try:
+        found = bisecting.search(versions, measure, metric, say)
+    except bisecting.CannotMeasure as error:
+        raise UnavailableError(f"one of the two ends cannot be measured: {error}") from error
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        _print(found, package, last)
+
+
+def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> list[Sample]:
+    """The samples of `runs` documents in `folder`, together; the suite runs for those that are not there yet."""
+    from rigbench.analysis.samples import samples
+    from rigbench.documents import store
+    from rigbench.run.bisect import CannotMeasure, pooled
+
+    for _ in range(runs):
+        done = _finished(folder)
+        if len(done) >= runs:
+            break
+        say(f"{version}: run {len(done) + 1} of {runs}")
+        begun = next(iter(sorted(folder.glob("*/*.journal"))), None)
+        what = ["--resume", str(begun)] if begun else [*words, "--out", str(folder)]
+        command = [sys.executable, "-m", "rigbench.cli.main", "run", *what]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False)
+        if ended.returncode == INTERRUPTED:
+            raise KeyboardInterrupt
+        if ended.returncode:
+            raise CannotMeasure(f"the suite did not run (exit code {ended.returncode}); what it said stands above")
+    found = pooled([samples(store.read(path)) for path in _finished(folder)[:runs]])
+    if not any(sample.metrics for sample in found):
+        raise CannotMeasure(next((sample.error for sample in found if sample.error), "nothing was measured"))
+    return found
+
+
+def _finished(folder: Path) -> list[Path]:
+    from rigbench.documents import store
+
+    return [path for path in sorted(folder.glob("*/*.json")) if store.read(path).complete]
+
+
+def _words(name: str, value: str | None) -> list[str]:
+    return [] if value is None else [name, value]
+
+
+def _print(found: Found, package: str, last: str) -> None:
+    if found.bad is None:
+        typer.echo(f"{package} {last} is not slower than {found.good}, as far as these runs can tell")
+        return
+    for trial in found.trials:
+        figures = f"{trial.ratio:.3f}" if trial.ratio is not None else "-"
+        if trial.low is not None and trial.high is not None:
+            figures += f" ({trial.low:.3f} to {trial.high:.3f})"
+        typer.echo(f"{trial.version:<14} {trial.state:<8} {figures}{f'  {trial.reason}' if trial.reason else ''}")
+    typer.echo(f"{found.metric} of {found.group}, as a ratio to {found.trials[0].version}")
+    if found.between:
+        left = ", ".join(found.between)
+        typer.echo(
+            f"slower since {found.bad} or one of those that could not be judged: {left}; {found.good} was still good"
+        )
+    else:
+        typer.echo(f"first slower version: {package} {found.bad} (the one before, {found.good}, was still good)")

@@ -1,0 +1,105 @@
+"""What a person sees while something takes long: on stderr, redrawn on a terminal, plain lines when piped.
+
+Nothing is ever drawn inside a measured window, and nothing more often than four times a second.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import typer
+
+WALL_URL = typer.Option(None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored.")
+WALL_METER = typer.Option("shelly", "--wall-meter", help="shelly or tasmota.")
+WALL_PATH = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
+WALL_UNIT = typer.Option("W", "--wall-unit", help="The unit of that power: W, mW or kW.")
+
+
+def say(text: str) -> None:
+    typer.echo(f"rigbench: {text}", err=True)
+
+
+class Progress:
+    """Progress of making or fetching a model: a line that is redrawn on a terminal, one line per tenth when piped."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._tenth = -1
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from rigbench import units
+
+        text = f"{what}: {units.bytes_text(done)} of {units.bytes_text(total)}"
+        if sys.stderr.isatty():
+            now = time.monotonic()
+            if now - self._last < 0.25 and done < total:
+                return
+            self._last = now
+            typer.echo(f"\r\033[K{text}" + ("\n" if done >= total else ""), err=True, nl=False)
+        elif total and done * 10 // total > self._tenth:
+            self._tenth = done * 10 // total if done < total else -1
+            typer.echo(text, err=True)
+
+
+class Reporter:
+    """Progress of a run: one line per finished case; on a terminal also what is being done, redrawn between windows only."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._total, self._done = total, done
+        self._terminal = sys.stderr.isatty()
+        self._case = ""
+        self._begun = time.monotonic()
+        self._measured = 0
+        self._status = ""
+
+    def __call__(self, event: str, what: dict[str, Any]) -> None:
+        if event == "load":
+            self._show(f"loading {what['job'].heading}", line=True)
+        elif event == "idle":
+            self._show(f"measuring idle power ({what['seconds']:g} s)", line=True)
+        elif event == "case":
+            case = what["case"]
+            self._case = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
+        elif event == "phase":
+            doing = f"warm-up {what['round'] + 1}" if what["name"] == "warmup" else "measuring"
+            self._show(f"[{self._done + 1}/{self._total}] {self._case}: {doing}{self._left()}")
+        elif event == "done":
+            self._done += 1
+            self._measured += 1
+            self._show(f"[{self._done}/{self._total}] {self._outcome(what['result'])}", line=True)
+        elif event == "end":
+            self._show("")
+
+    def _left(self) -> str:
+        """Time left at the pace of this run, once there is one."""
+        if self._measured < 3:
+            return ""
+        from rigbench import units
+
+        seconds = (time.monotonic() - self._begun) / self._measured * (self._total - self._done)
+        return f", about {units.seconds_text(max(1.0, seconds))} left"
+
+    def _outcome(self, result: Any) -> str:
+        from rigbench import units
+        from rigbench.analysis.metrics import case_metrics
+
+        case = result.case
+        name = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
+        if result.error is not None:
+            return f"{name}: {result.error.kind}: {result.error.message}"
+        metrics = case_metrics(result)
+        return (
+            f"{name}: {units.rate_text(metrics.user_tps)} t/s per user, {units.rate_text(metrics.output_tps)} in all, "
+            f"TTFT {units.seconds_text(metrics.ttft_s)}"
+        )
+
+    def _show(self, text: str, line: bool = False) -> None:
+        if self._terminal:
+            import shutil
+
+            text = text[: shutil.get_terminal_size().columns - 1]
+            typer.echo(f"\r\033[K{text}" + ("\n" if line else ""), err=True, nl=False)
+        elif line:
+            typer.echo(text, err=True)

@@ -1,0 +1,197 @@
+"""Reading JSON that a stranger wrote: nothing large is built before its size is known, and nothing odd gets through.
+
+    1  a plain file of at most 16 MiB, UTF-8
+    2  one pass over the bytes: depth, and how many containers, strings and values there would be
+    3  the parse, which finds keys that are there twice, NaN and Infinity
+    4  a walk over the tree: numbers that no run can have, texts that are too long, hold control characters, markup or a home folder
+
+Every fault has its JSON path. Only what is without faults is handed on.
+
+    python -c "from rigbench.documents.bounds import *; import pathlib; print(load(pathlib.Path('x.json'))[1])"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 24
+MAX_CONTAINERS = 200_000
+MAX_STRINGS = 1_000_000
+MAX_VALUES = 1_500_000
+MAX_TEXT = 16_384
+MAX_KEY = 256
+MAX_INT = 2**63 - 1
+MAX_FLOAT = 1e24
+"""The largest honest figures are floating-point operations per second (1e18) and nanoseconds."""
+MAX_FAULTS = 50
+
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ACTIVE = "script|style|iframe|object|embed|svg|math|img|image|link|meta|base|form|input|button|video|audio|body|html|a|details"
+_MARKUP = re.compile(rf"<\s*/?\s*(?:{_ACTIVE})\b|<!--|javascript:", re.IGNORECASE)
+"""Not every `<`: the tokens of models are called <s>, </think>, <|end|>, and engines write them into their logs."""
+_HOME = re.compile(r"(?:^|[^\w/.])(?:/home/|/Users/|/root/|/var/folders/|[A-Za-z]:[\\/]+Users[\\/])", re.IGNORECASE)
+_PLAIN = re.compile(r"[A-Za-z_]\w{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that does not hold: where (JSON path), and a sentence."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def load(path: Path, *, texts: bool = True) -> tuple[Any, list[Fault]]:
+    """(content, no faults) or (None, faults). OSError if there is no readable file. `texts=False` for those who want to read a
+    document and not to judge it: odd texts are no faults then, and control characters in them are replaced."""
+    data, fault = read_bytes(path)
+    return (None, [fault]) if fault is not None else loads(data, texts=texts)
+
+
+def read_bytes(path: Path) -> tuple[bytes, Fault | None]:
+    """The bytes of a plain file that is small enough to be a result."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            return b"", Fault("$", "is no plain file")
+        data = b"" if found.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
+    if found.st_size > MAX_BYTES or len(data) > MAX_BYTES:
+        return b"", Fault("$", f"{found.st_size} bytes; a result document has at most {MAX_BYTES}")
+    return data, None
+
+
+def loads(data: bytes, *, texts: bool = True) -> tuple[Any, list[Fault]]:
+    """(content, no faults) or (None, faults) of the bytes of a document."""
+    if (fault := _measured(data)) is not None:
+        return None, [fault]
+    twice: list[tuple[dict[str, Any], str]] = []
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(found)
+        if len(made) < len(found):
+            seen: set[str] = set()
+            twice.extend((made, key) for key, _ in found if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        return made
+
+    try:
+        text = data.decode("utf-8")
+        content = json.loads(text, object_pairs_hook=pairs, parse_constant=_NoNumber, parse_float=_number)
+    except UnicodeDecodeError as error:
+        return None, [Fault("$", f"is not UTF-8 text (byte {error.start})")]
+    except RecursionError:
+        return None, [Fault("$", f"is nested deeper than {MAX_DEPTH} levels")]
+    except ValueError as error:
+        return None, [Fault("$", f"is not JSON: {error}")]
+    faults = list(islice(_faults_of(content, {(id(owner), key) for owner, key in twice}, texts), MAX_FAULTS))
+    if faults:
+        return None, faults
+    return content if texts else _cleaned(content), []
+
+
+def _measured(data: bytes) -> Fault | None:
+    """What the parse would build, counted before it builds anything (brackets and commas inside strings count too)."""
+    if data.count(b",") > MAX_VALUES:
+        return Fault("$", f"holds more than {MAX_VALUES} values")
+    if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
+        return Fault("$", f"holds more than {MAX_CONTAINERS} lists and objects")
+    if data.count(b'"') > 2 * MAX_STRINGS:
+        return Fault("$", f"holds more than {MAX_STRINGS} strings")
+    depth, key = 0, ""
+    for found in _TOKEN.finditer(data):
+        first = data[found.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return Fault(f"${key}", f"is nested deeper than {MAX_DEPTH} levels")
+        elif first in b"]}":
+            depth -= 1
+        elif depth == 1:
+            name = found[0][1:65].decode("ascii", "replace").rstrip('"')
+            key = f".{name}" if _PLAIN.fullmatch(name) else ""
+    return None
+
+
+class _NoNumber:
+    """NaN, Infinity, or what is too large for a number, until the walk finds where it stands."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text[:40]
+
+
+def _number(text: str) -> float | _NoNumber:
+    value = float(text)
+    return value if -MAX_FLOAT <= value <= MAX_FLOAT else _NoNumber(text)
+
+
+def _cleaned(value: Any) -> Any:
+    """Control characters replaced, so that no name can move a terminal's cursor."""
+    if isinstance(value, str):
+        return _CONTROL.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_CONTROL.sub("\ufffd", key): _cleaned(each) for key, each in value.items()}
+    if isinstance(value, list) and not set(map(type, value)) <= {int, float, bool, type(None)}:
+        return [_cleaned(each) for each in value]
+    return value
+
+
+def _faults_of(content: Any, twice: set[tuple[int, str]], texts: bool) -> Iterator[Fault]:
+    """Faults of the tree. Lists of plain numbers are looked at as a whole."""
+    stack: list[tuple[str, Any]] = [("$", content)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, dict):
+            for key in value:
+                if texts and (why := _text_fault(key, MAX_KEY)) is not None:
+                    yield Fault(path, f"a key {why}")
+                if (id(value), key) in twice:
+                    yield Fault(member(path, key), "is there twice")
+            stack += [(member(path, key), each) for key, each in reversed(value.items())]
+        elif isinstance(value, list):
+            kinds = set(map(type, value))
+            if kinds <= {int, bool, type(None)}:
+                numbers = [each for each in value if each is not None] if type(None) in kinds else value
+                if not numbers or (max(numbers) <= MAX_INT and min(numbers) >= -MAX_INT):
+                    continue
+            elif kinds <= {float, type(None)}:
+                continue
+            stack += [(f"{path}[{place}]", each) for place, each in reversed(list(enumerate(value)))]
+        elif isinstance(value, str):
+            if texts and (why := _text_fault(value, MAX_TEXT)) is not None:
+                yield Fault(path, why)
+        elif isinstance(value, _NoNumber):
+            yield Fault(path, f"{value.text} is no number that a run can have")
+        elif isinstance(value, int) and not -MAX_INT <= value <= MAX_INT:
+            yield Fault(path, "a whole number of more than 63 bits")
+
+
+def member(path: str, key: str) -> str:
+    """The JSON path of a key of an object."""
+    return f"{path}.{key}" if _PLAIN.fullmatch(key) else f"{path}[{json.dumps(key[:64])}]"
+
+
+def _text_fault(text: str, longest: int) -> str | None:
+    if len(text) > longest:
+        return f"is longer than {longest} characters"
+    if _CONTROL.search(text):
+        return "holds control characters"
+    if _MARKUP.search(text):
+        return "holds markup"
+    if _HOME.search(text):
+        return "holds the path of a home folder, which is nobody's business"
+    return None

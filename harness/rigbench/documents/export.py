@@ -1,0 +1,238 @@
+"""Documents in the forms that other tools take: CSV, Markdown, and what `llama-bench -o json` and `-o sql` write.
+
+llama-bench knows two tests for one user, and one of our cases is both of them:
+    pp P         prompt tokens / time            = prefill_tps per repetition
+    tg N @ d P   generated tokens / time, behind a context of P tokens = user_tps per repetition
+So cases of several users have no place in its form; `llama_bench` says which it leaves out.
+
+    rigbench export results/*/*.json --format llama-bench-json -o runs.json
+    compare-llama-bench.py --tool llama-bench -i runs.json
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rigbench_backends.base import EngineInfo
+
+from rigbench import units
+from rigbench.analysis.samples import Sample, samples
+from rigbench.documents.rows import COLUMNS, FILE_COLUMNS, document_rows
+from rigbench.records import ModelFacts, RunDocument
+
+FORMATS = ("csv", "markdown", "llama-bench-json", "llama-bench-sql")
+CSV_COLUMNS = tuple(name for name in COLUMNS if name not in FILE_COLUMNS)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A text that begins so is a formula to a spreadsheet."""
+
+LLAMA_BENCH: dict[str, Any] = {
+    "build_commit": "",
+    "build_number": 0,
+    "cpu_info": "",
+    "gpu_info": "",
+    "backends": "",
+    "model_filename": "",
+    "model_type": "",
+    "model_size": 0,
+    "model_n_params": 0,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    "n_threads": 0,
+    "cpu_mask": "0x0",
+    "cpu_strict": False,
+    "poll": 50,
+    "type_k": "f16",
+    "type_v": "f16",
+    "n_gpu_layers": -1,
+    "n_cpu_moe": 0,
+    "split_mode": "layer",
+    "main_gpu": 0,
+    "no_kv_offload": False,
+    "flash_attn": -1,
+    "devices": "auto",
+    "tensor_split": "0.00",
+    "tensor_buft_overrides": "none",
+    "load_mode": "auto",
+    "lazy_mode": "auto",
+    "embeddings": False,
+    "no_op_offload": 0,
+    "no_host": False,
+    "repack": True,
+    "fit_target": 0,
+    "fit_min_ctx": 0,
+    "n_prompt": 0,
+    "n_gen": 0,
+    "n_depth": 0,
+    "test_time": "",
+    "avg_ns": 0,
+    "stddev_ns": 0,
+    "avg_ts": 0.0,
+    "stddev_ts": 0.0,
+}
+"""llama-bench's fields in its order, with its defaults, which are those of our llama.cpp backend too. Tools join two runs where
+all settings are equal, so a setting that another engine has not stays at its default rather than null."""
+SETTINGS = ("n_batch", "n_ubatch", "type_k", "type_v", "n_gpu_layers", "split_mode", "main_gpu", "repack")
+FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+DEVICES = {"cpu": "CPU", "cuda": "CUDA", "metal": "MTL", "rocm": "ROCm", "vulkan": "Vulkan"}
+
+
+def csv_text(documents: Sequence[RunDocument]) -> str:
+    """A line per case group: the columns of the index, SI units, lists and maps as JSON; empty where there is no figure."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for document in documents:
+        for row in document_rows(document):
+            writer.writerow([csv_cell(row.get(name)) for name in CSV_COLUMNS])
+    return out.getvalue()
+
+
+def csv_cell(value: Any) -> str:
+    """A value as a cell that a spreadsheet shows and does not run."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        return str(value).lower() if isinstance(value, bool) else repr(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in value)
+    return f"'{text}" if value.startswith(FORMULA) else text
+
+
+def markdown(documents: Sequence[RunDocument]) -> str:
+    """A table per document: one line per case group, medians over the repetitions and their number."""
+    parts = []
+    for document in documents:
+        machine = document.machine
+        title = f"{machine.id}, {document.suite.name} {document.suite.version}, {document.created_utc}"
+        parts += [
+            f"### {markdown_cell(title)}\n",
+            "| model | engine | workload | users | runs | user t/s | all t/s | TTFT | prefill t/s | J/token | ceiling | flags |",
+            "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        ]
+        for row in document_rows(document):
+            cells = (
+                row["model"],
+                row["engine_version"] or row["engine"],
+                row["workload"],
+                str(row["concurrency"]),
+                str(row["repetitions"]),
+                units.rate_text(row["user_tps"]),
+                units.rate_text(row["output_tps"]),
+                units.seconds_text(row["ttft_s"]),
+                units.rate_text(row["prefill_tps"]),
+                units.energy_text(row["joules_per_token"]),
+                units.rate_text(row["ceiling_tps"]),
+                ", ".join(row["flags"]) or (row["error"] or ""),
+            )
+            parts.append(f"| {' | '.join(map(markdown_cell, cells))} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def markdown_cell(text: str) -> str:
+    """A text that is itself in Markdown: no markup, no HTML, no new cell or line."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return re.sub(r"([\\`*_\[\]|~#<>&])", r"\\\1", plain)
+
+
+def llama_bench(documents: Sequence[RunDocument]) -> tuple[list[dict[str, Any]], list[str]]:
+    """(entries as `llama-bench -o json` has them, groups that have no place there with the reason)."""
+    entries: list[dict[str, Any]] = []
+    left: list[str] = []
+    for document in documents:
+        for sample in samples(document):
+            prefill, decode = sample.metrics.get("prefill_tps", ()), sample.metrics.get("user_tps", ())
+            if sample.concurrency != 1:
+                left.append(f"{sample.group}: llama-bench has no case of {sample.concurrency} users")
+            elif not prefill and not decode:
+                left.append(f"{sample.group}: {sample.error or 'no figures'}")
+            options = json.loads(sample.options)
+            settings = _settings(document, sample, options)
+            depth = options.get("n_depth", 0) if sample.imported else 0
+            if sample.concurrency == 1 and prefill:
+                test = {"n_prompt": sample.prompt_tokens, "n_depth": depth}
+                entries.append(settings | test | _figures(sample.prompt_tokens, prefill))
+            if sample.concurrency == 1 and decode:
+                test = {"n_gen": sample.output_tokens, "n_depth": depth if sample.imported else sample.prompt_tokens}
+                entries.append(settings | test | _figures(sample.output_tokens, decode))
+    return entries, left
+
+
+def llama_bench_json(entries: Sequence[dict[str, Any]]) -> str:
+    """As `llama-bench -o json`."""
+    return json.dumps(list(entries), indent=2) + "\n"
+
+
+def llama_bench_sql(entries: Sequence[dict[str, Any]]) -> str:
+    """As `llama-bench -o sql`: the table, and an INSERT for each entry. Samples have no place there."""
+    kinds = {int: "INTEGER", bool: "INTEGER", float: "REAL", str: "TEXT"}
+    lines = [f"  {name} {kinds[type(default)]}" for name, default in LLAMA_BENCH.items()]
+    parts = ["CREATE TABLE IF NOT EXISTS llama_bench (\n" + ",\n".join(lines) + "\n);\n"]
+    for entry in entries:
+        values = ", ".join(_sql(entry[name]) for name in LLAMA_BENCH)
+        parts.append(f"INSERT INTO llama_bench ({', '.join(LLAMA_BENCH)}) VALUES ({values});")
+    return "\n".join(parts) + "\n"
+
+
+def _sql(value: Any) -> str:
+    text = str(int(value)) if isinstance(value, bool) else str(value)
+    return "'" + text.replace("\0", "").replace("'", "''") + "'"
+
+
+def _settings(document: RunDocument, sample: Sample, options: dict[str, Any]) -> dict[str, Any]:
+    facts = next((one for one in document.models if one.name == sample.model), None)
+    engine = next((one for one in document.engines if one.version == sample.engine_version), None)
+    number = re.search(r"\bb(\d{3,})\b", f"{sample.engine_version} {sample.engine_build or ''}")
+    release = None if sample.imported else re.search(r"\d+(\.\d+)+", sample.engine_version)
+    machine = document.machine
+    found = LLAMA_BENCH | {
+        # Tools cut a commit to the length of the shortest: the bare number of a release outlives that, a sentence does not.
+        "build_commit": release[0] if release else sample.engine_version or sample.engine,
+        "build_number": int(number[1]) if number else 0,
+        "cpu_info": machine.cpu,
+        "gpu_info": ", ".join(str(gpu.get("name")) for gpu in machine.gpus),
+        "backends": DEVICES.get(sample.device, sample.device),
+        "model_filename": sample.model,
+        "model_type": _model_type(sample, facts, engine),
+        "model_size": (engine.weights_bytes if engine else None) or (facts.file_bytes if facts else 0),
+        "model_n_params": (engine.parameters if engine else None) or (facts.parameters if facts else 0),
+        "n_threads": (engine.threads if engine else None) or 0,
+        "test_time": sample.created_utc,
+    }
+    for name in SETTINGS:
+        if isinstance(options.get(name), type(LLAMA_BENCH[name])):
+            found[name] = options[name]
+    if options.get("flash_attn") in FLASH_ATTENTION:
+        found["flash_attn"] = FLASH_ATTENTION[options["flash_attn"]]
+    if "offload_kqv" in options:
+        found["no_kv_offload"] = not options["offload_kqv"]
+    return found
+
+
+def _model_type(sample: Sample, facts: ModelFacts | None, engine: EngineInfo | None) -> str:
+    if sample.imported and engine and isinstance(engine.detail.get("model_type"), str):
+        return str(engine.detail["model_type"])
+    if facts is None:
+        return sample.model
+    return f"{facts.architecture} {facts.parameters / 1e9:.3g}B {facts.quantization}"
+
+
+def _figures(tokens: int, rates: Sequence[float]) -> dict[str, Any]:
+    """llama-bench's account of one test: the sample standard deviation, 0 of one repetition as there."""
+    times_ns = [round(tokens / rate * 1e9) for rate in rates]
+    several = len(rates) > 1
+    return {
+        "avg_ns": round(statistics.fmean(times_ns)),
+        "stddev_ns": round(statistics.stdev(times_ns)) if several else 0,
+        "avg_ts": statistics.fmean(rates),
+        "stddev_ts": statistics.stdev(rates) if several else 0.0,
+        "samples_ns": times_ns,
+        "samples_ts": list(rates),
+    }

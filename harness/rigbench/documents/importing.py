@@ -1,0 +1,257 @@
+"""Figures of other tools as result documents that can be compared and no more: `llama-bench -o json|jsonl`, and what
+`vllm bench serve --save-result` writes.
+
+There are no raw records behind them, so such a document holds its figures in `annotations.imported` (`from`, `metrics` by
+case group, one number per repetition), its cases have no requests, and `validate`, `compare` and `show` say `imported`.
+
+    llama-bench        pp -> prefill_tps, tg -> user_tps and output_tps (one user: the same); a number per repetition
+    vllm bench serve   tpot_s, ttft_s, latency_s: its medians over the requests; user_tps = 1 / tpot_s
+                       output_tps: all tokens / whole duration, ramp-up and tail included (ours: steady window only)
+
+Names in it are kept as names: a path is cut down to its last part, for it is nobody's business.
+
+    rigbench import runs.json && rigbench compare before.json after.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rigbench_backends.base import EngineInfo
+
+from rigbench import __version__
+from rigbench.clock import utc_now
+from rigbench.documents import bounds, store
+from rigbench.documents.export import DEVICES
+from rigbench.documents.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
+from rigbench.documents.foreign import Entry, entries, last_part
+from rigbench.errors import InputError
+from rigbench.paths import slug
+from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord
+
+UNKNOWN = "unknown"
+LLAMA_BENCH, VLLM = "llama-bench", "vllm bench serve"
+_FIELDS = list(LLAMA_BENCH_FIELDS)
+SETTINGS = (*_FIELDS[_FIELDS.index("n_batch") : _FIELDS.index("n_prompt")], "n_depth", "use_mmap")
+"""Of a llama-bench entry: what goes into the case's options, so that two runs that differ in it are seen to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Documents made of one file (one per machine that it names), and what was left out with the reason."""
+
+    documents: tuple[RunDocument, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Figures:
+    """What becomes one document."""
+
+    tool: str
+    machine: Machine
+    created_utc: str
+    note: str | None = None
+    duration_s: float = 0.0
+    engines: list[EngineInfo] = field(default_factory=list)
+    cases: dict[str, CaseResult] = field(default_factory=dict)
+    metrics: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, case: Case, engine: EngineInfo, metrics: dict[str, list[float]]) -> None:
+        """One more test; one of the same group is another repetition of it."""
+        if engine not in self.engines:
+            self.engines.append(engine)
+        self.cases.setdefault(
+            case.group, CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
+        )
+        kept = self.metrics.setdefault(case.group, {})
+        for name, values in metrics.items():
+            kept.setdefault(name, []).extend(values)
+
+
+def read(path: Path, machine: str | None = None) -> Imported:
+    """The documents of `path`. `machine` names the machine where the file does not. InputError with the entry that is wrong."""
+    try:
+        data, fault = bounds.read_bytes(path)
+    except OSError as error:
+        raise InputError(f"no file to import at {path}: {error.strerror}") from error
+    if fault is not None:
+        raise InputError(f"{path}: {fault.message}")
+    found = entries(data, path)
+    if not found:
+        raise InputError(f"{path} holds no results")
+    made: dict[str, _Figures] = {}
+    left: list[str] = []
+    for number, entry in enumerate(found):
+        where = f"{path}: [{number}]"
+        if isinstance(entry, dict) and {"model_filename", "n_prompt", "n_gen", "avg_ts"} <= entry.keys():
+            reason = _llama_bench(Entry(entry, where), made, machine)
+        elif isinstance(entry, dict) and {"model_id", "output_throughput", "completed"} <= entry.keys():
+            reason = _vllm(Entry(entry, where), made, machine)
+        else:
+            raise InputError(f"{where} is neither of llama-bench (-o json) nor of vllm bench serve (--save-result)")
+        if reason:
+            left.append(f"[{number}]: {reason}")
+    digest = hashlib.sha256(data).hexdigest()
+    return Imported(tuple(_document(one, digest) for one in made.values() if one.cases), tuple(left))
+
+
+def _llama_bench(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+    prompt, generated, depth = entry.count("n_prompt"), entry.count("n_gen"), entry.count("n_depth")
+    if bool(prompt) == bool(generated):
+        return "prompt and generation in one figure tell neither rate" if prompt else "no tokens"
+    mean = entry.number("avg_ts")
+    rates = entry.positive("samples_ts") or ([mean] if mean and mean > 0 else [])
+    if not rates:
+        return "no figures"
+    cpu, gpu = entry.text("cpu_info"), entry.text("gpu_info")
+    place = machine or gpu or cpu or UNKNOWN
+    if place not in made:
+        made[place] = _Figures(LLAMA_BENCH, _machine(place, cpu, gpu), _utc(entry.text("test_time"))[0])
+    figures = made[place]
+    figures.duration_s += (entry.number("avg_ns") or 0) / 1e9 * len(rates)
+    names = {title: device for device, title in DEVICES.items()} | {"Metal": "metal"}
+    devices = [names[word] for word in re.findall(r"\w+", entry.text("backends")) if word in names]
+    build = f"b{entry.count('build_number')}" if entry.count("build_number") else ""
+    commit = entry.text("build_commit")
+    engine = EngineInfo(
+        "llama.cpp",
+        f"{build} ({commit})" if build and commit else build or commit,
+        next((device for device in devices if device != "cpu"), "cpu" if devices else UNKNOWN),
+        device_names=(gpu or cpu,) if gpu or cpu else (),
+        weights_bytes=entry.count("model_size") or None,
+        parameters=entry.count("model_n_params") or None,
+        threads=entry.count("n_threads") or None,
+        detail={"model_type": entry.text("model_type")},
+    )
+    model = re.sub(r"\.gguf$", "", last_part(entry.text("model_filename")), flags=re.IGNORECASE) or UNKNOWN
+    workload = (f"pp{prompt}" if prompt else f"tg{generated}") + (f"-d{depth}" if depth else "")
+    case = _case("llama_cpp", model, workload, prompt or depth, generated, 1, 1, entry.settings(SETTINGS))
+    figures.add(case, engine, {"prefill_tps": rates} if prompt else {"user_tps": rates, "output_tps": rates})
+    return None
+
+
+def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+    completed = entry.count("completed")
+    if not completed:
+        return "no request was completed"
+    place = machine or UNKNOWN
+    created, zoneless = _utc(entry.text("date"))
+    note = "its date is the local time of the machine that ran it" if zoneless else None
+    figures = made.setdefault(place, _Figures(VLLM, _machine(place, "", ""), created, note))
+    figures.duration_s += entry.number("duration") or 0
+    rate = None if entry.content.get("request_rate") == "inf" else entry.number("request_rate")
+    users = (
+        entry.count("max_concurrency")
+        or entry.count("max_concurrent_requests")
+        or entry.count("num_prompts")
+        or completed
+    )
+    prompt, output = (round(entry.count(f"total_{kind}_tokens") / completed) for kind in ("input", "output"))
+    options = entry.settings(("backend", "endpoint_type", "burstiness", "num_prompts"))
+    if rate is not None:
+        options["request_rate"] = rate
+    workload = f"serve-{prompt}-{output}" + (f"-{rate:g}-per-s" if rate is not None else "")
+    case = _case(
+        "vllm", last_part(entry.text("model_id")) or UNKNOWN, workload, prompt, output, users, completed, options
+    )
+    metrics = {}
+    for name, source in (("ttft_s", "median_ttft_ms"), ("tpot_s", "median_tpot_ms"), ("latency_s", "median_e2el_ms")):
+        value = entry.number(source)
+        if value and value > 0:
+            metrics[name] = [value / 1e3]
+    if "tpot_s" in metrics:
+        metrics["user_tps"] = [1 / metrics["tpot_s"][0]]
+    throughput = entry.number("output_throughput")
+    if throughput and throughput > 0:
+        metrics["output_tps"] = [throughput]
+    if not metrics:
+        return "no figures"
+    figures.add(case, EngineInfo("vllm", entry.text("version"), UNKNOWN), metrics)
+    return None
+
+
+def _case(
+    backend: str,
+    model: str,
+    workload: str,
+    prompt: int,
+    output: int,
+    users: int,
+    requests: int,
+    options: dict[str, Any],
+) -> Case:
+    group = f"{backend}/{model}/{workload}/c{users}"
+    return Case(
+        id=f"{group}/r0",
+        group=group,
+        backend=backend,
+        model=model,
+        workload=workload,
+        workload_kind="tokens",
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=users,
+        requests_per_user=max(1, requests // users),
+        repetition=0,
+        seed=0,
+        options=options,
+    )
+
+
+def _machine(name: str, cpu: str, gpu: str) -> Machine:
+    return Machine(
+        id=slug(name),
+        cpu=cpu or UNKNOWN,
+        physical_cores=None,
+        logical_cores=None,
+        memory_bytes=None,
+        gpus=tuple({"name": part.strip()} for part in gpu.split(",") if part.strip()),
+        os=UNKNOWN,
+        kernel=UNKNOWN,
+        arch=UNKNOWN,
+        python=UNKNOWN,
+    )
+
+
+def _document(figures: _Figures, source_sha256: str) -> RunDocument:
+    workloads = sorted({result.case.workload for result in figures.cases.values()})
+    content = {"imported_from": figures.tool, "workloads": workloads}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    imported: dict[str, Any] = {"from": figures.tool, "source_sha256": source_sha256, "metrics": figures.metrics}
+    if figures.tool == VLLM:
+        imported["definitions"] = {"output_tps": "all output tokens / whole duration, ramp-up and tail included"}
+    if figures.note:
+        imported["note"] = figures.note
+    return store.with_id(
+        RunDocument(
+            schema_version=SCHEMA_VERSION,
+            id="",
+            rigbench_version=__version__,
+            created_utc=figures.created_utc,
+            duration_s=figures.duration_s,
+            suite=SuiteRecord(slug(figures.tool), "imported", hashlib.sha256(canonical.encode()).hexdigest(), content),
+            machine=figures.machine,
+            engines=tuple(figures.engines),
+            models=(),
+            bandwidth=(),
+            cases=tuple(figures.cases.values()),
+            annotations={"imported": imported},
+        )
+    )
+
+
+def _utc(text: str) -> tuple[str, bool]:
+    """(`2026-01-31T12:00:00Z`, whether the text told no zone); the present where it tells no time at all."""
+    for form in ("%Y-%m-%dT%H:%M:%SZ", "%Y%m%d-%H%M%S"):
+        try:
+            return f"{datetime.strptime(text, form).isoformat(timespec='seconds')}Z", not form.endswith("Z")
+        except ValueError:
+            continue
+    return utc_now(), False

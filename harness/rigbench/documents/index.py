@@ -1,0 +1,295 @@
+"""Thousands of documents as one Parquet file: a row per document and case group, that pandas, DuckDB and Spark read alike.
+
+    rigbench index results/            # results/.index.parquet, read anew only what changed
+    rigbench query "SELECT machine_id, model, median(user_tps) FROM cases WHERE concurrency = 1 GROUP BY ALL"
+
+A row is a Sample (harness/rigbench/analysis/samples.py: what `compare` and `regress` work on) with the medians of its metrics, the
+prediction and the file it came from. A file whose size and time of change are those of last time is not opened again. A
+document that cannot be read is a row with its `fault` and nothing else: it is told each time, and stops nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from rigbench import __version__
+from rigbench.analysis.samples import Sample
+from rigbench.documents import bounds, store
+from rigbench.documents.rows import COLUMNS, SAMPLE_COLUMNS, document_rows
+from rigbench.errors import InputError, RigbenchError, UnavailableError
+from rigbench.records import SCHEMA_VERSION, RunDocument
+
+if TYPE_CHECKING:
+    import duckdb
+
+NAME = ".index.parquet"
+FORMAT = f"rigbench-index-1 {__version__}"
+"""Stands in the Parquet file. Of another format, or by another version (whose metrics may differ): everything is read again."""
+CHUNK_FILES = 32
+ROW_BYTES = 2**20
+MEMORY = "400MB"
+INT64 = 2**63
+ODD = (b"\\", b"<", b"\x7f", b"NaN", b"Infinity", b"/home/", b"/Users/", b"/root/", b"/var/folders/")
+
+Stamp = tuple[int, int]
+"""Size in bytes and time of change in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an update did. `faults`: file and reason for each document that could not be read, old and new. `anew` says why an
+    existing index was not used."""
+
+    path: Path
+    documents: int
+    rows: int
+    read: int
+    kept: int
+    removed: int
+    faults: tuple[tuple[str, str], ...]
+    anew: str | None = None
+
+
+def update(folder: Path, path: Path | None = None, *, processes: int | None = None) -> Outcome:
+    """Bring the index of `folder` (default: in it) up to date and say what was done.
+
+    InputError if `folder` is none; UnavailableError if the index cannot be written.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}: name the one that holds the results")
+    path = path or folder / NAME
+    found = dict(_files(folder))
+    before, anew = _stamps(path)
+    changed = sorted(name for name, stamp in found.items() if before.get(name) != stamp)
+    gone = sorted(name for name in before if name not in found)
+    if changed or gone or anew or not path.exists():
+        _write(folder, path, found, changed, gone, before, processes or os.cpu_count() or 1)
+    with connect() as database:
+        documents, rows = _one(
+            database, "SELECT count(DISTINCT file) FILTER (fault IS NULL), count(case_group) FROM read_parquet(?)", path
+        )
+        faults = database.execute(
+            "SELECT file, fault FROM read_parquet(?) WHERE fault IS NOT NULL ORDER BY file", [pattern(path)]
+        ).fetchall()
+    return Outcome(
+        path, documents, rows, len(changed), len(found) - len(changed), len(gone), tuple(map(tuple, faults)), anew
+    )
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Every sample of an index, in the order of its files, of copies of a document one. InputError if `path` is no index."""
+    names = list(SAMPLE_COLUMNS)
+    limits, devices, flags = (names.index(name) for name in ("power_limits_w", "device_names", "flags"))
+    # Maps of lists come out of DuckDB ten times as slowly as the text of them.
+    columns = ["CAST(to_json(metrics) AS VARCHAR)" if name == "metrics" else name for name in names]
+    with connect() as database:
+        check(database, path)
+        result = database.execute(
+            f"SELECT {', '.join(columns)} FROM read_parquet(?) WHERE case_group IS NOT NULL "
+            "QUALIFY row_number() OVER (PARTITION BY document_id, case_group ORDER BY file) = 1 ORDER BY file, case_group",
+            [pattern(path)],
+        )
+        found = []
+        while part := result.fetchmany(4096):
+            for row in part:
+                values = list(row)
+                for place in (limits, devices, flags):
+                    values[place] = tuple(values[place])
+                values[-1] = {name: tuple(numbers) for name, numbers in json.loads(row[-1]).items()}
+                found.append(Sample(*values))
+    return found
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A database in memory that keeps to `MEMORY` and leaves no files behind."""
+    import duckdb  # here: only the commands over an index need it
+
+    return duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": "", "preserve_insertion_order": False})
+
+
+def check(database: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """InputError if there is no index at `path`, or one of another version."""
+    import duckdb
+
+    if not path.is_file():
+        raise InputError(f"no index at {path}: make one with rigbench index")
+    try:
+        kept = database.execute("SELECT value FROM parquet_kv_metadata(?) WHERE key = 'rigbench'", [pattern(path)])
+        formats = [bytes(value).decode("utf-8", "replace") for (value,) in kept.fetchall()]
+    except duckdb.Error as error:
+        raise InputError(f"{path} is no Parquet file: make it anew with rigbench index") from error
+    if formats != [FORMAT]:
+        made_by = formats[0] if formats else "something else"
+        raise InputError(f"{path} was made by {made_by}, this is {FORMAT}: make it anew with rigbench index")
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
+    """Each JSON file below `folder` by its relative path. No link is followed, and nothing hidden is looked at."""
+    for root, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        with os.scandir(root) as entries:
+            for entry in entries:
+                name = entry.name
+                if not name.endswith(".json") or name.startswith((".", "schema-v")):
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    stat = entry.stat(follow_symlinks=False)
+                    yield Path(entry.path).relative_to(folder).as_posix(), (stat.st_size, stat.st_mtime_ns)
+
+
+def _stamps(path: Path) -> tuple[dict[str, Stamp], str | None]:
+    """What the index knows of its files; nothing, and why, if it cannot be used."""
+    if not path.exists():
+        return {}, None
+    with connect() as database:
+        try:
+            check(database, path)
+        except InputError as error:
+            return {}, str(error).split(":", maxsplit=1)[0]
+        known = database.execute(
+            "SELECT DISTINCT file, file_bytes, file_mtime_ns FROM read_parquet(?)", [pattern(path)]
+        )
+        return {name: (size, mtime) for name, size, mtime in known.fetchall()}, None
+
+
+def _write(
+    folder: Path,
+    path: Path,
+    found: dict[str, Stamp],
+    changed: Sequence[str],
+    gone: Sequence[str],
+    before: dict[str, Stamp],
+    processes: int,
+) -> None:
+    import duckdb
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".index-", dir=path.parent) as scratch, connect() as database:
+            parts = _read(folder, Path(scratch), [(name, found[name]) for name in changed], processes)
+            stale = Path(scratch) / "stale.json"
+            stale.write_text("".join(json.dumps({"file": name}) + "\n" for name in (*changed, *gone)), encoding="utf-8")
+            columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+            sources = []
+            if before:
+                sources.append(
+                    f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_quoted(pattern(path))}) WHERE file NOT IN (SELECT file FROM "
+                    f"read_json({_quoted(pattern(stale))}, columns = {{file: 'VARCHAR'}}, format = 'newline_delimited'))"
+                )
+            if parts:
+                files = ", ".join(_quoted(pattern(part)) for part in parts)
+                sources.append(
+                    f"SELECT * FROM read_json([{files}], columns = {{{columns}}}, format = 'newline_delimited', "
+                    f"maximum_object_size = {2 * ROW_BYTES})"
+                )
+            if not sources:
+                nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
+                sources.append(f"SELECT {nothing} WHERE false")
+            whole = Path(scratch) / "whole.parquet"
+            database.execute(
+                f"COPY (SELECT * FROM ({' UNION ALL '.join(sources)}) ORDER BY file, case_group) TO {_quoted(whole)} "
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{rigbench: '{FORMAT}'}})"
+            )
+            whole.replace(path)
+    except (OSError, duckdb.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UnavailableError(f"cannot write the index {path}: {reason}") from error
+
+
+def _read(folder: Path, scratch: Path, files: Sequence[tuple[str, Stamp]], processes: int) -> list[Path]:
+    """Rows of `files` as JSON lines in files of `scratch`, by as many processes as are worth their start."""
+    chunks = [files[start : start + CHUNK_FILES] for start in range(0, len(files), CHUNK_FILES)]
+    outs = [scratch / f"{number}.jsonl" for number in range(len(chunks))]
+    if min(processes, len(chunks)) < 2:
+        for chunk, out in zip(chunks, outs, strict=True):
+            _read_chunk(folder, chunk, out)
+    else:
+        with ProcessPoolExecutor(min(processes, len(chunks))) as pool:
+            list(pool.map(_read_chunk, [folder] * len(chunks), chunks, outs))
+    return outs
+
+
+def _read_chunk(folder: Path, files: Sequence[tuple[str, Stamp]], out: Path) -> None:
+    with out.open("wb") as lines:
+        for name, (size, mtime_ns) in files:
+            place = {"file": name, "file_bytes": size, "file_mtime_ns": mtime_ns}
+            try:
+                made = [_line(place | row) for row in document_rows(_document(folder / name))] or [_line(place)]
+            except RigbenchError as error:
+                made = [_line(place | {"fault": _short(str(error).removeprefix(f"{folder / name}: "))})]
+            except Exception as error:  # whatever a hostile document brings about, the others are still wanted
+                made = [_line(place | {"fault": _short(f"cannot be summed up: {type(error).__name__}: {error}")})]
+            lines.writelines(made)
+
+
+def _document(path: Path) -> RunDocument:
+    """As `store.read`, in a third of its time for a plain document of the present version: types are checked by a parser that
+    makes no JSON tree first. Whatever could be refused by `store.read` goes there.
+    """
+    try:
+        data, fault = bounds.read_bytes(path)
+        if fault is None and _is_plain(data):
+            document = _adapter().validate_json(data)
+            if document.schema_version == SCHEMA_VERSION:
+                return document
+    except (OSError, ValidationError):
+        pass
+    return store.read(path)
+
+
+def _is_plain(data: bytes) -> bool:
+    """Small enough, and without anything in which a control character, markup, a home folder or no number could hide."""
+    return (
+        data.isascii()
+        and data.count(b"[") + data.count(b"{") <= bounds.MAX_CONTAINERS
+        and data.count(b",") <= bounds.MAX_VALUES
+        and not any(sign in data for sign in ODD)
+    )
+
+
+@cache
+def _adapter() -> TypeAdapter[RunDocument]:
+    return TypeAdapter(RunDocument)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    """A row as a JSON line. ValueError for what a table cannot hold: NaN, integers above 64 bits, half characters, huge rows."""
+    for name, kind in COLUMNS.items():
+        value = row.get(name)
+        if kind == "BIGINT" and value is not None and not -INT64 <= value < INT64:
+            raise ValueError(f"{name} is out of range")
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    if len(line) > ROW_BYTES:
+        raise ValueError(f"a row of {len(line)} bytes; at most {ROW_BYTES} are taken")
+    return line
+
+
+def _short(text: str) -> str:
+    """One line that can be written and shown, whatever was in the document."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text[:400])
+    return plain.encode("utf-8", "replace").decode()
+
+
+def _one(database: duckdb.DuckDBPyConnection, question: str, path: Path) -> tuple[int, int]:
+    found: tuple[int, int] | None = database.execute(question, [pattern(path)]).fetchone()
+    return found or (0, 0)
+
+
+def _quoted(text: str | Path) -> str:
+    """As an SQL string."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def pattern(path: Path) -> str:
+    """DuckDB reads a path as a pattern; this one stands for `path` alone, whatever letters are in it."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))

@@ -1,0 +1,74 @@
+"""One SQL question over an index, in a database that can neither read nor write any file.
+
+The rows are loaded first; then DuckDB is locked: no files, no extensions, no Python variables, no way to switch that on
+again. So a question that somebody pasted from somewhere can tell what is in the index and nothing else.
+
+    rigbench query "SELECT machine_id, model, median(user_tps) FROM cases WHERE concurrency = 1 GROUP BY ALL"
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rigbench.documents import index, rows
+from rigbench.errors import InputError
+
+if TYPE_CHECKING:
+    import duckdb
+
+TABLE = "cases"
+ROWS_MAX = 1_000_000
+COLUMNS = tuple(name for name in rows.COLUMNS if name not in ("file_bytes", "file_mtime_ns", "fault"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Names of the columns, and the rows as Python values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def ask(path: Path, question: str) -> Answer:
+    """The answer to `question` (one SELECT) over the table `cases` of the index at `path`. InputError says what is wrong in it."""
+    import duckdb
+
+    with index.connect() as database:
+        index.check(database, path)
+        database.execute(
+            f"CREATE TABLE {TABLE} AS SELECT {', '.join(COLUMNS)} FROM read_parquet(?) WHERE case_group IS NOT NULL",
+            [index.pattern(path)],
+        )
+        database.execute("SET python_enable_replacements = false")
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        try:
+            statements = database.extract_statements(question)
+            # EXPLAIN ANALYZE of an INSERT would do it; there is nothing to do it to, but nobody need wonder.
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise InputError(f"write one question (SELECT … FROM {TABLE}): the index is only read")
+            result = database.execute(statements[0])
+            found = result.fetchmany(ROWS_MAX + 1)
+        except duckdb.Error as error:
+            raise InputError(_sentence(error)) from error
+        if len(found) > ROWS_MAX:
+            raise InputError(f"more than {ROWS_MAX} rows: add a LIMIT")
+        return Answer(tuple(column[0] for column in result.description), tuple(map(tuple, found)))
+
+
+def _sentence(error: duckdb.Error) -> str:
+    """What DuckDB says, and the columns there are if it is about one that is not."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else type(error).__name__
+    if "permission" in said.lower() or "disabled" in said.lower():
+        return f"a question reads the table {TABLE} and no file: {said}"
+    unknown = re.search(r'column(?: named)? "([^"]+)"', said)
+    if unknown is None:
+        return f"SQL: {said}; the table is {TABLE}, its columns are {', '.join(COLUMNS)}"
+    near = difflib.get_close_matches(unknown[1].rpartition(".")[2], COLUMNS, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"SQL: no column {unknown[1]!r}; {hint}The columns are {', '.join(COLUMNS)}"

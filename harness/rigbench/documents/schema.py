@@ -1,0 +1,97 @@
+"""The types of records.py, held strictly against JSON that a stranger wrote: no text for a number, no 5.0 for a 5, no unknown key.
+
+pydantic reads documents (store.py), kindly and all faults at once; of a column of a million wrong values that would be a million
+faults. This walk stops when its caller has seen enough, and looks at a column of plain numbers as a whole.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from rigbench.documents.bounds import Fault, member
+
+WORDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
+NONE = type(None)
+
+
+def schema_faults(path: str, value: Any, hint: Any) -> Iterator[Fault]:
+    """Where `value` (JSON types) is not what the type `hint` says."""
+    kinds = choices(hint)
+    if Any in kinds or type(value) in plain(kinds):
+        return
+    if value is None:
+        yield Fault(path, f"is null; {_wanted(kinds)} belongs here")
+        return
+    for kind in kinds:
+        origin = get_origin(kind) or kind
+        if isinstance(value, dict) and is_dataclass(kind) and isinstance(kind, type):
+            yield from _object_faults(path, value, kind)
+            return
+        if isinstance(value, dict) and origin is dict:
+            inner = (get_args(kind) or (Any, Any))[1]
+            for name, each in value.items():
+                yield from schema_faults(member(path, name), each, inner)
+            return
+        if isinstance(value, list) and origin is tuple:
+            inner = get_args(kind)[0]
+            allowed = plain(choices(inner))
+            if not set(map(type, value)) <= allowed:
+                for place, each in enumerate(value):
+                    if type(each) not in allowed:
+                        yield from schema_faults(f"{path}[{place}]", each, inner)
+            return
+    yield Fault(path, f"is {WORDS.get(type(value), 'null')}; {_wanted(kinds)} belongs here")
+
+
+def _object_faults(path: str, value: dict[str, Any], kind: type) -> Iterator[Fault]:
+    hints = field_types(kind)
+    for name in value.keys() - hints.keys():
+        yield Fault(member(path, name), "unknown key")
+    for name, (hint, needed) in hints.items():
+        if name in value:
+            yield from schema_faults(f"{path}.{name}", value[name], hint)
+        elif needed:
+            yield Fault(f"{path}.{name}", "is missing")
+
+
+@cache
+def field_types(kind: type) -> dict[str, tuple[Any, bool]]:
+    """Field -> (its type, whether it must be there)."""
+    hints = get_type_hints(kind)
+    return {
+        each.name: (hints[each.name], each.default is MISSING and each.default_factory is MISSING)
+        for each in fields(kind)
+    }
+
+
+def choices(hint: Any) -> tuple[Any, ...]:
+    """`int | None` -> (int, None's type)."""
+    return get_args(hint) if get_origin(hint) is types.UnionType else (hint,)
+
+
+@cache
+def plain(kinds: tuple[Any, ...]) -> frozenset[type]:
+    """The Python types that JSON's values of these types have; a whole number may stand for any number."""
+    found = {kind for kind in kinds if kind in (str, int, float, bool, NONE)}
+    return frozenset(found | {int}) if float in found else frozenset(found)
+
+
+def _wanted(kinds: tuple[Any, ...]) -> str:
+    names = []
+    for kind in kinds:
+        origin = get_origin(kind) or kind
+        basic = list if origin is tuple else dict if is_dataclass(kind) else origin
+        if basic is not NONE:
+            names.append(WORDS.get(basic, "something else"))
+    return " or ".join(names)

@@ -1,0 +1,80 @@
+"""A model's identity: SHA-256 of its file, or of its edges and its table of tensors where reading all of it takes too long.
+
+The first and last 8 MiB and the table of names, types and places change with any other quantisation, conversion or
+version of a model. Results are kept with the file's size and time of change, so that each file is read once.
+
+    python -c "from rigbench.models.hashes import sha256_of; print(sha256_of('model.gguf'))"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from rigbench.errors import InputError
+from rigbench.models.folders import header_length
+from rigbench.models.gguf import parts_of, read_gguf
+from rigbench.paths import cache_dir
+
+FULL_UP_TO_BYTES = 256 << 20
+EDGE_BYTES = 8 << 20
+
+
+def sha256_of(path: str | Path) -> tuple[str, str]:
+    """(hex digest, `file` or `edges`) of a GGUF file, of all parts of a split one, or of a folder's safetensors.
+
+    Several files have their digests' digest. Raises InputError where a file cannot be read.
+    """
+    path = Path(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else parts_of(path)
+    if not files:
+        raise InputError(f"{path} holds no *.safetensors files.")
+    try:
+        found = [_remembered(file) for file in files]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(found) == 1:
+        return found[0]
+    joined = hashlib.sha256("".join(digest for digest, _ in found).encode())
+    return joined.hexdigest(), "edges" if any(of == "edges" for _, of in found) else "file"
+
+
+def _remembered(file: Path) -> tuple[str, str]:
+    state = file.stat()
+    key = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]
+    note = cache_dir() / "hashes" / f"{key}.json"
+    stamp = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(note.read_bytes())
+        if {name: known[name] for name in stamp} == stamp:
+            return str(known["sha256"]), str(known["of"])
+    of = "file" if state.st_size <= FULL_UP_TO_BYTES else "edges"
+    digest = _whole(file) if of == "file" else _edges(file, state.st_size)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the answer
+        note.parent.mkdir(parents=True, exist_ok=True)
+        part = note.with_name(f"{note.name}.{os.getpid()}")
+        part.write_text(json.dumps({**stamp, "sha256": digest, "of": of}))
+        part.replace(note)
+    return digest, of
+
+
+def _whole(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _edges(file: Path, size_bytes: int) -> str:
+    if file.suffix == ".gguf":
+        header = read_gguf(file)
+        start, end = header.table_start, header.data_start
+    else:
+        start, end = 0, header_length(file)
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        for place, length in ((0, EDGE_BYTES), (size_bytes - EDGE_BYTES, EDGE_BYTES), (start, end - start)):
+            opened.seek(place)
+            digest.update(opened.read(length))
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""Which machine of the catalogue: what fits, how fast each would be, and in one sentence what decides it.
+
+speed-bound        everything fits; the bandwidth decides how fast one user's text streams
+capacity-bound     memory decides: the largest model fits barely, only in part, or not at all
+concurrency-bound  one user would be quick, but the users together share the bandwidth and the arithmetic
+
+rigbench advise --model llama-3.3-70b --model qwen3-30b-a3b --users 4 --memory 128
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rigbench import units
+from rigbench.errors import InputError
+from rigbench.predict.catalog import GIB, Hardware, hardware
+from rigbench.predict.fit import Fit, fit, with_fit
+from rigbench.predict.predictors import roofline
+from rigbench.predict.roofline import Constants
+from rigbench.records import ModelFacts, Prediction
+
+SHARED_TOO_MUCH = 0.5
+"""Less than this of a single user's speed left to each makes a machine concurrency-bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One model on one machine."""
+
+    model: str
+    fit: Fit
+    prediction: Prediction
+    alone_tps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One machine. `user_tps` and `output_tps` are those of its slowest model; None where some model does not fit."""
+
+    hardware: Hardware
+    bound: str
+    user_tps: float | None
+    output_tps: float | None
+    sentence: str
+    options: tuple[Option, ...]
+
+
+def advise(
+    models: Sequence[ModelFacts],
+    *,
+    users: int = 1,
+    context_tokens: int = 4096,
+    most_memory_bytes: int | None = None,
+    vendor: str | None = None,
+    least_user_tps: float | None = None,
+    offload: bool = False,
+    machines: Sequence[Hardware] | None = None,
+    known: Constants | None = None,
+) -> list[Advice]:
+    """Machines that can be bought, best first: those that hold every model, by the speed of the slowest; then the rest.
+
+    `most_memory_bytes` is the budget of memory; `offload` counts what would run partly from the host's memory as held.
+    Raises InputError where no model is named or no machine is within the budget.
+    """
+    if not models:
+        raise InputError("name at least one model: rigbench advise --model qwen3-30b-a3b")
+    found = []
+    for device in hardware() if machines is None else machines:
+        if (
+            device.status != "shipping"
+            or device.vendor == "cpu"
+            or (vendor is not None and device.vendor != vendor.lower())
+        ):
+            continue
+        sizes = [size for size in device.memory_options_bytes if most_memory_bytes is None or size <= most_memory_bytes]
+        if sizes:
+            found.append(_advice(models, device, sizes, users, context_tokens, offload, known))
+    if not found:
+        raise InputError("no machine of the catalogue is within this budget; raise --memory or leave out --vendor")
+    if least_user_tps is not None:
+        found = [one for one in found if one.user_tps is not None and one.user_tps >= least_user_tps]
+    return sorted(found, key=lambda one: (one.user_tps is None, -(one.user_tps or 0), one.hardware.power_w or 1e9))
+
+
+def _advice(
+    models: Sequence[ModelFacts],
+    device: Hardware,
+    sizes: Sequence[int],
+    users: int,
+    context_tokens: int,
+    offload: bool,
+    known: Constants | None,
+) -> Advice:
+    """The smallest size of this machine that holds every model, or its largest where none does."""
+    held: list[Option] = []
+    sized = device
+    for size in sorted(sizes):
+        sized = replace(device, memory_bytes=size)
+        held = [_option(facts, sized, users, context_tokens, known) for facts in models]
+        if all(option.fit.answer in ("fits", "tight") for option in held):
+            break
+    wanted = ("fits", "tight", "offload") if offload else ("fits", "tight")
+    out = [option for option in held if option.fit.answer not in wanted]
+    slowest = min(held, key=lambda option: option.prediction.user_tps or 0)
+    bound, sentence = _why(sized, held, out, slowest, users)
+    speed = slowest.prediction
+    user_tps, output_tps = (None, None) if out else (speed.user_tps, speed.output_tps)
+    return Advice(sized, bound, user_tps, output_tps, sentence, tuple(held))
+
+
+def _option(facts: ModelFacts, device: Hardware, users: int, context_tokens: int, known: Constants | None) -> Option:
+    found = fit(facts, device, users=users, context_tokens=context_tokens)
+    many, alone = (
+        roofline(
+            facts,
+            device.bandwidth_bytes_per_s,
+            device=device,
+            users=count,
+            context_tokens=context_tokens / 2,
+            known=known,
+        )
+        for count in (users, 1)
+    )
+    return Option(facts.name, found, with_fit(many, found), alone.user_tps)
+
+
+def _why(
+    device: Hardware, held: Sequence[Option], out: Sequence[Option], slowest: Option, users: int
+) -> tuple[str, str]:
+    if out:
+        worst = max(out, key=lambda option: option.fit.needed_bytes - option.fit.usable_bytes)
+        return "capacity-bound", f"{worst.model} {_verb(worst.fit)}: {worst.fit.reason}."
+    tightest = min(held, key=lambda option: option.fit.usable_bytes - option.fit.needed_bytes)
+    if tightest.fit.answer in ("tight", "offload"):
+        return "capacity-bound", f"{tightest.model} {_verb(tightest.fit)} ({tightest.fit.reason})."
+    speed, alone = slowest.prediction.user_tps, slowest.alone_tps
+    rate = units.rate_text(speed)
+    if users > 1 and speed and alone and speed < SHARED_TOO_MUCH * alone:
+        together = units.rate_text(slowest.prediction.output_tps)
+        text = (
+            f"one user of {slowest.model} would have {units.rate_text(alone)} t/s, "
+            f"{users} have {rate} each and {together} together."
+        )
+        return "concurrency-bound", text
+    read = units.bytes_text(slowest.prediction.bytes_per_step)
+    bandwidth = units.bandwidth_text(device.bandwidth_bytes_per_s)
+    return (
+        "speed-bound",
+        f"every model fits; {slowest.model} reads {read} a step at {bandwidth}, which makes {rate} t/s for a user.",
+    )
+
+
+def _verb(found: Fit) -> str:
+    return {"tight": "fits tightly", "offload": "fits only with layers in the host's memory"}.get(
+        found.answer, "does not fit"
+    )
+
+
+def memory_text(device: Hardware) -> str:
+    """'64 GB': sizes of memory are sold in powers of two and called GB."""
+    return f"{device.memory_bytes / GIB:.0f} GB"

@@ -1,0 +1,264 @@
+"""Many predictions at once: a CSV of cases in, the same CSV with predictions out.
+
+The columns are those of configs/reference/measured_train.csv. Each row comes back whole with `pred_tokens_per_s`, `predictor`
+and `reason`; a row that cannot be predicted stays, blank, with the reason. A chip that the catalogue does not know is predicted
+from its bandwidth column and its backend.
+
+    rigbench predict --cases configs/reference/measured_train.csv -o predicted.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from rigbench.errors import InputError
+from rigbench.predict.catalog import Hardware, hardware, match, normalize
+from rigbench.predict.named import named_facts
+from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
+from rigbench.records import ModelFacts
+
+NEEDED = ("hardware", "backend", "model", "quant", "tokens_per_s_kind")
+ADDED = ("pred_tokens_per_s", "predictor", "reason")
+GIB = 2**30
+_UNSTATED = ("", "nan", "none", "null", "not stated", "unstated", "-")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_BUILDS = (
+    (1500, 2023.87),
+    (2800, 2024.35),
+    (4000, 2024.83),
+    (5000, 2025.25),
+    (6000, 2025.6),
+    (7000, 2025.85),
+    (8000, 2026.1),
+)
+"""llama.cpp's build numbers and when they were made; about 4,000 a year since."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """One row as far as it can be read: what runs, on what, and what is asked for (`user` or `output` tokens per second)."""
+
+    facts: ModelFacts
+    setup: Setup
+    wanted: str
+    request_rate_per_s: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Column names and rows of a CSV. Raises InputError for what is no such table."""
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    try:
+        lines = [line for line in reader if line]
+    except csv.Error as error:
+        raise InputError(f"the cases are no readable CSV: {error}") from None
+    if not lines:
+        raise InputError("the cases file is empty: its first line must name the columns")
+    columns = [name.strip() for name in lines[0]]
+    missing = [name for name in NEEDED if name not in columns]
+    if missing:
+        raise InputError(
+            f"the cases file has no column {', '.join(missing)} (columns as in configs/reference/measured_train.csv)"
+        )
+    if len(set(columns)) < len(columns):
+        raise InputError("the cases file names a column twice")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) > len(columns):
+            raise InputError(f"the cases file has {len(line)} fields in row {number}, but {len(columns)} columns")
+        rows.append(dict(zip(columns, line + [""] * (len(columns) - len(line)), strict=True)))
+    return columns, rows
+
+
+def write_rows(columns: list[str], rows: list[dict[str, str]]) -> str:
+    """The CSV again, with the columns of the prediction at the end."""
+    out = io.StringIO(newline="")
+    names = [*(name for name in columns if name not in ADDED), *ADDED]
+    writer = csv.DictWriter(out, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def predict_cases(text: str, known: Constants | None = None) -> str:
+    """The CSV with a prediction, or a reason, in every row. Raises InputError only for what is no such table at all."""
+    columns, rows = read_rows(text)
+    known = constants() if known is None else known
+    return write_rows(columns, [predict_row(row, known) for row in rows])
+
+
+def predict_row(row: Mapping[str, str], known: Constants) -> dict[str, str]:
+    """One row with its prediction, or with the reason why there is none."""
+    blank = {**row, "pred_tokens_per_s": "", "predictor": "", "reason": ""}
+    try:
+        case = parse_row(row, known)
+        rate = predicted_rate(case, known)
+    except InputError as error:
+        return {**blank, "reason": str(error)}
+    return {**blank, "pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
+
+
+def predicted_rate(case: CaseRow, known: Constants) -> float:
+    """Tokens per second of the kind that the row asks for."""
+    setup = settled(case, known)
+    step_s = step_seconds(case.facts, setup, known)["step"]
+    return (setup.users if case.wanted == "output" else 1) / step_s
+
+
+def settled(case: CaseRow, known: Constants) -> Setup:
+    """The setup with its number of users; an open loop has those that Little's law gives: rate x tokens x time per token."""
+    if case.request_rate_per_s is None:
+        return case.setup
+    setup = replace(case.setup, users=1.0)
+    for _ in range(20):
+        step_s = step_seconds(case.facts, setup, known)["step"]
+        users = min(
+            max(case.request_rate_per_s * known["open_loop.output_tokens"] * step_s, 1.0), known["open_loop.most_users"]
+        )
+        setup = replace(setup, users=users)
+    return setup
+
+
+def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
+    """What a row says. Raises InputError with the reason where it cannot be predicted."""
+    kind = row["tokens_per_s_kind"].strip().lower()
+    if kind == "prefill":
+        raise InputError("prefill is bound by compute; the roofline predicts decode")
+    if kind not in ("decode per-user", "aggregate"):
+        raise InputError(f"tokens_per_s_kind {kind!r} is neither 'decode per-user' nor 'aggregate'")
+    notes: list[str] = []
+    device = find_device(row)
+    bandwidth = number(row, "memory_bandwidth_gbs")
+    if bandwidth is None and device is None:
+        raise InputError(f"{row['hardware']!r} is not in the catalogue, and its memory bandwidth is not stated")
+    if device is None:
+        notes.append("chip not in the catalogue: predicted from its bandwidth and backend")
+    devices = whole(row, "devices", 1)
+    quant, size_gib = row["quant"].strip(), number(row, "model_size_gib")
+    if quant.lower() in _UNSTATED and size_gib is None:
+        raise InputError("neither the quantisation nor the size of the model is stated")
+    billions, active = number(row, "params_b"), number(row, "active_params_b")
+    facts = named_facts(
+        row["model"],
+        quant,
+        parameters=None if billions is None else billions * 1e9,
+        active=None if active is None else active * 1e9,
+        size_bytes=None if size_gib is None else size_gib * GIB,
+    )
+    test = row.get("test", "")
+    users = number(row, "concurrency")
+    rate = re.search(r"(\d+(?:\.\d+)?)\s*req/s", test) if users is None else None
+    if users is None:
+        notes.append("concurrency not stated: " + ("from the request rate" if rate else "taken as 1"))
+    if users is not None and users < 1:
+        raise InputError(f"{users:g} users is impossible")
+    setup = Setup(
+        bandwidth_bytes_per_s=bandwidth * 1e9
+        if bandwidth is not None
+        else device.bandwidth_bytes_per_s
+        if device
+        else 0.0,
+        platform=platform_of(row["backend"], device),
+        hardware=device,
+        users=users or 1,
+        context_tokens=mean_context(row, known),
+        devices=devices,
+        tensor_parallel=devices > 1
+        and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", f"{row['backend']} {row.get('note', '')}".lower())),
+        year=software_year(row),
+        engine=row["backend"].strip().lower(),
+    )
+    wanted = "output" if kind == "aggregate" else "user"
+    return CaseRow(facts, setup, wanted, float(rate[1]) if rate else None, tuple(notes))
+
+
+def find_device(row: Mapping[str, str]) -> Hardware | None:
+    """The catalogue's device for the columns `hardware` and `gpu_cores_or_variant`.
+
+    A longer name than the catalogue's ('DGX Spark (GB10) Founders') counts where the stated bandwidth agrees too.
+    """
+    name, variant = row["hardware"].strip(), row.get("gpu_cores_or_variant", "")
+    cores = re.search(r"(\d+)[- ]core GPU", f"{name} {variant}", re.IGNORECASE)
+    memory = re.search(r"(\d+) ?GB", f"{name} {variant}")
+    size, count = int(memory[1]) * GIB if memory else None, int(cores[1]) if cores else None
+    outside = re.sub(r"\([^)]*\)", " ", name)
+    for spelling in (name, outside, *re.findall(r"\(([^)]*)\)", name)):
+        found = match(spelling, size, count)
+        if found is not None:
+            return found
+    bandwidth = number(row, "memory_bandwidth_gbs")
+    words = set(normalize(name).split())
+    inside = [
+        (len(own), device)
+        for device in hardware()
+        for own in (set(normalize(device.id).split()),)
+        if own <= words and bandwidth is not None and abs(device.bandwidth_bytes_per_s / (bandwidth * 1e9) - 1) < 0.05
+    ]
+    return max(inside, key=lambda found: found[0])[1] if inside else None
+
+
+def number(row: Mapping[str, str], column: str) -> float | None:
+    """A number above 0, or None where none is stated. Raises InputError naming the column for anything else."""
+    text = row.get(column, "").strip()
+    if text.lower() in _UNSTATED:
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        raise InputError(f"{column} = {text[:40]!r} is no number") from None
+    if not (math.isfinite(found) and 0 < found < 1e9):
+        raise InputError(f"{column} = {text[:40]!r} is impossible")
+    return found
+
+
+def whole(row: Mapping[str, str], column: str, default: int) -> int:
+    """A whole number of at least 1."""
+    found = number(row, column)
+    if found is None:
+        return default
+    if found != int(found):
+        raise InputError(f"{column} = {found:g} is no whole number")
+    return int(found)
+
+
+def mean_context(row: Mapping[str, str], known: Constants) -> float:
+    """Tokens in the cache in the mean of the generation: the depth that is stated plus half of what is generated."""
+    depth_text = row.get("context_depth", "").strip()
+    depth = 0.0 if re.fullmatch(r"-?0+(\.0*)?", depth_text) else number(row, "context_depth")
+    generated = re.search(r"\b(?:tg|gen)\s?(\d{1,6})\b", row.get("test", ""), re.IGNORECASE)
+    if depth is None:
+        depth = known["open_loop.context_tokens"]
+    return depth + (int(generated[1]) / 2 if generated else known["open_loop.output_tokens"] / 2)
+
+
+def software_year(row: Mapping[str, str]) -> float | None:
+    """How old the engine is, as a year: from its version where that tells, else from the row's date (a range: its middle)."""
+    version, date = row.get("backend_version", ""), row.get("date", "")
+    build = re.fullmatch(r"\s*b(\d{4,6})\b.*", version)
+    if build:
+        return _build_year(int(build[1]))
+    found = _years(version) or _years(date)
+    return sum(found) / len(found) if found else None
+
+
+def _years(text: str) -> list[float]:
+    found = [int(y) + ((int(m) - 0.5) / 12 if m else 0.5) for y, m in re.findall(r"\b(20[12]\d)(?:-(\d\d)\b)?", text)]
+    named = re.search(rf"\b({'|'.join(_MONTHS)})[a-z]* (20[12]\d)", text.lower())
+    if named:
+        return [int(named[2]) + (_MONTHS.index(named[1]) + 0.5) / 12]
+    return found
+
+
+def _build_year(build: int) -> float:
+    if build <= _BUILDS[0][0]:
+        return _BUILDS[0][1]
+    for (low, first), (high, last) in pairwise(_BUILDS):
+        if build <= high:
+            return first + (last - first) * (build - low) / (high - low)
+    return _BUILDS[-1][1] + (build - _BUILDS[-1][0]) / 4000

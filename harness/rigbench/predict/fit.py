@@ -1,0 +1,140 @@
+"""Does it fit: weights + KV cache (context x users) + compute buffers against the memory that a model can use.
+
+Usable: NVIDIA and AMD cards the total less what driver and engine keep; Apple Metal's working-set limit, about 75 % of memory;
+other shared memory what the operating system leaves. Four answers: `fits`, `tight` (less than 10 % left), `offload` (part of the
+layers stay in the host's memory, read there by its CPU), `does not fit`. Figures: configs/predictors/memory.toml.
+
+    rigbench predict --hardware rtx-4090 --model llama-3.3-70b --quant Q4_K_M
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+
+from rigbench.errors import InputError
+from rigbench.models.footprint import kv_bytes
+from rigbench.paths import configs_dir
+from rigbench.predict.catalog import GIB, Hardware
+from rigbench.records import ModelFacts, Prediction
+
+ANSWERS = ("fits", "tight", "offload", "does not fit")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """`share_on_device`: part of the weights that the device holds (1 unless `answer` is `offload`). Bytes."""
+
+    answer: str
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    usable_bytes: int
+    share_on_device: float
+    reason: str
+
+    @property
+    def needed_bytes(self) -> int:
+        """Everything that has to be in memory."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+@cache
+def rules() -> dict[str, dict[str, float]]:
+    """configs/predictors/memory.toml."""
+    return tomllib.loads((configs_dir() / "predictors" / "memory.toml").read_text(encoding="utf-8"))
+
+
+def usable_bytes(device: Hardware, reserved_bytes: int | None = None) -> int:
+    """What of the device's memory a model can use. `reserved_bytes` is what the driver itself reports, where it was read."""
+    rule, total = rules(), device.memory_bytes
+    if device.vendor == "apple":
+        return round(total * rule["share"]["apple" if total > 36 * GIB else "apple_small"])
+    if device.unified:
+        return round(total * rule["share"]["cpu" if device.vendor == "cpu" else "soc"])
+    kept = rule["reserved"].get(f"{device.vendor}_gib", 0.6) * GIB
+    return max(0, round(total - (reserved_bytes if reserved_bytes is not None else kept)))
+
+
+def compute_bytes(facts: ModelFacts) -> int:
+    """Scratch of one batch: logits of every token, and rows of activations, in 32 bits."""
+    rule = rules()["compute"]
+    width = (facts.vocab_size or 0) + rule["activation_rows"] * (facts.embedding_length or 0)
+    return round(rule["batch_tokens"] * width * 4)
+
+
+def fit(
+    facts: ModelFacts,
+    device: Hardware,
+    *,
+    users: int = 1,
+    context_tokens: int = 4096,
+    kv_bits: float = 16,
+    devices: int = 1,
+    reserved_bytes: int | None = None,
+    host_memory_bytes: int | None = None,
+) -> Fit:
+    """Whether `users` sequences of `context_tokens` each fit. Raises InputError for the impossible."""
+    if users < 1 or devices < 1 or context_tokens < 0:
+        raise InputError(
+            f"{users} users, {devices} devices and a context of {context_tokens} tokens cannot be; give at least 1, 1 and 0"
+        )
+    cached = round(users * kv_bytes(facts, context_tokens, kv_bits))
+    scratch = compute_bytes(facts) * devices
+    usable = usable_bytes(device, reserved_bytes) * devices
+    needed = facts.file_bytes + cached + scratch
+    made = Fit("fits", facts.file_bytes, cached, scratch, usable, 1.0, f"{_gb(needed)} needed of {_gb(usable)} usable")
+    if needed <= usable * (1 - rules()["tight"]["left"]):
+        return made
+    if needed <= usable:
+        return replace(made, answer="tight")
+    host = host_memory_bytes if host_memory_bytes is not None else round(rules()["offload"]["host_gib"] * GIB)
+    short = needed - usable
+    room = usable - cached - scratch
+    if not device.unified and room > 0 and short <= host * rules()["share"]["cpu"]:
+        share = room / facts.file_bytes
+        return replace(
+            made,
+            answer="offload",
+            share_on_device=share,
+            reason=f"{made.reason}; {1 - share:.0%} of the layers stay in host memory",
+        )
+    return replace(made, answer="does not fit", share_on_device=0.0, reason=f"{made.reason}: {_gb(short)} too much")
+
+
+def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: float | None = None) -> Prediction:
+    """The prediction as the memory allows it: slower where layers are offloaded, None with the reason where it does not fit."""
+    inputs = {
+        **prediction.inputs,
+        "fit": found.answer,
+        "needed_bytes": found.needed_bytes,
+        "usable_bytes": found.usable_bytes,
+    }
+    if found.answer == "does not fit":
+        return replace(
+            prediction, user_tps=None, output_tps=None, inputs=inputs, reason=f"does not fit: {found.reason}"
+        )
+    if found.answer != "offload" or prediction.user_tps is None or prediction.output_tps is None:
+        return replace(prediction, inputs=inputs)
+    rule = rules()["offload"]
+    bandwidth = host_bandwidth_bytes_per_s or rule["host_bandwidth_gbs"] * 1e9
+    away = 1 - found.share_on_device
+    host_s = away * (prediction.bytes_per_step or 0) / bandwidth + rule["link_ms"] * 1e-3
+    step_s = found.share_on_device / prediction.user_tps + host_s
+    users = prediction.output_tps / prediction.user_tps
+    return replace(
+        prediction,
+        user_tps=1 / step_s,
+        output_tps=users / step_s,
+        ceiling_user_tps=1 / (found.share_on_device / prediction.ceiling_user_tps + host_s)
+        if prediction.ceiling_user_tps
+        else None,
+        formula=f"{prediction.formula}; with offload t = share x t + (1 - share) x bytes / host bandwidth + link",
+        inputs={**inputs, "share_on_device": found.share_on_device, "host_bandwidth_bytes_per_s": bandwidth},
+        reason=found.reason,
+    )
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,278 @@
+"""The predictors and the ceiling, each with its formula and inputs beside its answer.
+
+Decoding one token reads every active weight and the KV cache once, so t(step) >= bytes / bandwidth:
+
+    ceiling        bandwidth / bytes(users, context)                  nothing can be faster
+    published      bandwidth / file size x 0.65                       the rule of the published tables, for one user
+    active-bytes   bandwidth / bytes(users, context) x 0.65           the same on what a step really reads
+    roofline       1 / t(step), harness/rigbench/predict/roofline.py           the default; its constants come from measurements
+
+    rigbench predict --hardware rtx-5090 --model llama-3.3-70b --quant Q4_K_M
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from rigbench.errors import InputError
+from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.paths import configs_dir
+from rigbench.predict.catalog import Hardware
+from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
+from rigbench.records import ModelFacts, Prediction
+
+ROOFLINE_FORMULA = (
+    "t = (stream^p + compute^p)^(1/p) + experts + layers + cache + heads + users + hops; "
+    "user_tps = 1/t, output_tps = users/t"
+)
+NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware or run `rigbench bandwidth`"
+GPU_ENGINES = ("mlx", "vllm")
+
+
+@cache
+def efficiency(predictor: str) -> float:
+    """The constant of `published` or `active-bytes`, from configs/predictors/published.toml."""
+    content = tomllib.loads((configs_dir() / "predictors" / "published.toml").read_text(encoding="utf-8"))
+    return float(content[predictor]["efficiency"])
+
+
+def check(
+    facts: ModelFacts, bandwidth_bytes_per_s: float | None, users: int, context_tokens: float, devices: int = 1
+) -> None:
+    """Raises InputError for what no machine or model can be: 0 GB/s, 10 experts of 8, negative users, NaN."""
+    if bandwidth_bytes_per_s is not None and not (math.isfinite(bandwidth_bytes_per_s) and bandwidth_bytes_per_s > 0):
+        raise InputError(
+            f"a memory bandwidth of {bandwidth_bytes_per_s / 1e9:g} GB/s is impossible: give a number above 0"
+        )
+    if users < 1:
+        raise InputError(f"{users} users is impossible: give 1 or more")
+    if devices < 1:
+        raise InputError(f"{devices} devices is impossible: give 1 or more")
+    if not (math.isfinite(context_tokens) and context_tokens >= 0):
+        raise InputError(f"a context of {context_tokens:g} tokens is impossible: give 0 or more")
+    if facts.experts < 0 or not 0 <= facts.experts_used <= facts.experts:
+        raise InputError(f"model {facts.name!r}: {facts.experts_used} experts used of {facts.experts} is impossible")
+    if (
+        facts.dense_bytes < 0
+        or facts.expert_bytes < 0
+        or facts.dense_bytes + facts.expert_bytes == 0
+        or facts.file_bytes <= 0
+    ):
+        raise InputError(f"model {facts.name!r}: no weight bytes; its size must be above 0")
+
+
+def step_bytes(facts: ModelFacts, users: int = 1, context_tokens: float = 0, kv_bits: float = 16) -> int:
+    """Bytes that one decode step of `users` sequences reads: weights once, each user's KV cache at its mean context."""
+    return round(weight_bytes(facts, users) + users * kv_bytes(facts, context_tokens, kv_bits))
+
+
+def answer(
+    predictor: str,
+    group: str,
+    *,
+    formula: str,
+    inputs: dict[str, Any],
+    step_s: float | None,
+    users: int,
+    bytes_per_step: int,
+    bandwidth_bytes_per_s: float | None,
+    reason: str | None = None,
+) -> Prediction:
+    """A Prediction from the time of one step of `users` sequences; None, with the reason, where there is no time."""
+    return Prediction(
+        group=group,
+        predictor=predictor,
+        user_tps=None if step_s is None else 1 / step_s,
+        output_tps=None if step_s is None else users / step_s,
+        ceiling_user_tps=None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / bytes_per_step,
+        bytes_per_step=bytes_per_step,
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        formula=formula,
+        inputs=inputs,
+        reason=reason,
+    )
+
+
+def ceiling(
+    facts: ModelFacts,
+    bandwidth_bytes_per_s: float | None,
+    *,
+    users: int = 1,
+    context_tokens: float = 0,
+    kv_bits: float = 16,
+    group: str = "",
+) -> Prediction:
+    """bandwidth / bytes of the step: a measured decode above it means a wrong byte count, catalogue or result."""
+    check(facts, bandwidth_bytes_per_s, users, context_tokens)
+    moved = step_bytes(facts, users, context_tokens, kv_bits)
+    return answer(
+        "ceiling",
+        group,
+        formula="user_tps = bandwidth / bytes(users, context); output_tps = users x user_tps",
+        inputs=_inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits),
+        step_s=None if bandwidth_bytes_per_s is None else moved / bandwidth_bytes_per_s,
+        users=users,
+        bytes_per_step=moved,
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
+    )
+
+
+def published(
+    facts: ModelFacts,
+    bandwidth_bytes_per_s: float | None,
+    *,
+    users: int = 1,
+    context_tokens: float = 0,
+    kv_bits: float = 16,
+    group: str = "",
+) -> Prediction:
+    """The rule of the published tables: bandwidth / file size x 0.65. It knows one user, no context and no experts."""
+    check(facts, bandwidth_bytes_per_s, users, context_tokens)
+    eff = efficiency("published")
+    step_s = None if bandwidth_bytes_per_s is None or users > 1 else facts.file_bytes / (bandwidth_bytes_per_s * eff)
+    reason = (
+        NO_BANDWIDTH
+        if bandwidth_bytes_per_s is None
+        else None
+        if users == 1
+        else "the published rule speaks of one user only"
+    )
+    return answer(
+        "published",
+        group,
+        formula=f"user_tps = bandwidth / file size x {eff:g}",
+        inputs={"bandwidth_bytes_per_s": bandwidth_bytes_per_s, "file_bytes": facts.file_bytes, "efficiency": eff},
+        step_s=step_s,
+        users=users,
+        bytes_per_step=step_bytes(facts, users, context_tokens, kv_bits),
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else reason,
+    )
+
+
+def active_bytes(
+    facts: ModelFacts,
+    bandwidth_bytes_per_s: float | None,
+    *,
+    users: int = 1,
+    context_tokens: float = 0,
+    kv_bits: float = 16,
+    group: str = "",
+) -> Prediction:
+    """The published efficiency on the bytes that one step really reads: only the routed experts of a mixture."""
+    check(facts, bandwidth_bytes_per_s, users, context_tokens)
+    eff = efficiency("active-bytes")
+    moved = step_bytes(facts, users, context_tokens, kv_bits)
+    return answer(
+        "active-bytes",
+        group,
+        formula=f"user_tps = bandwidth / bytes(users, context) x {eff:g}; output_tps = users x user_tps",
+        inputs={**_inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits), "efficiency": eff},
+        step_s=None if bandwidth_bytes_per_s is None else moved / (bandwidth_bytes_per_s * eff),
+        users=users,
+        bytes_per_step=moved,
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
+    )
+
+
+def roofline(
+    facts: ModelFacts,
+    bandwidth_bytes_per_s: float | None,
+    *,
+    backend: str = "",
+    device_kind: str = "",
+    device: Hardware | None = None,
+    users: int = 1,
+    context_tokens: float = 0,
+    kv_bits: float = 16,
+    devices: int = 1,
+    tensor_parallel: bool = False,
+    measured: bool = False,
+    cpu_cores: int | None = None,
+    year: float | None = None,
+    known: Constants | None = None,
+    group: str = "",
+) -> Prediction:
+    """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the platform, `device` its cores and kind
+    of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on this machine.
+    `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the impossible."""
+    check(facts, bandwidth_bytes_per_s, users, context_tokens, devices)
+    moved = step_bytes(facts, users, context_tokens, kv_bits)
+    inputs = _inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits)
+    if device_kind == "sim":
+        return replace(
+            ceiling(
+                facts,
+                bandwidth_bytes_per_s,
+                users=users,
+                context_tokens=context_tokens,
+                kv_bits=kv_bits,
+                group=group,
+            ),
+            predictor="roofline",
+            formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost",
+        )
+    known = constants() if known is None else known
+    step_s = None
+    share = devices if tensor_parallel else 1
+    reason = None
+    if bandwidth_bytes_per_s is None:
+        reason = NO_BANDWIDTH
+    elif device_kind == "cpu" and (engine := backend.lower().partition("_")[0]) in GPU_ENGINES:
+        reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
+    else:
+        setup = Setup(
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+            platform="cpu" if device_kind == "cpu" else platform_of(f"{backend} {device_kind}", device),
+            hardware=device,
+            users=users,
+            context_tokens=context_tokens,
+            kv_bits=kv_bits,
+            devices=devices,
+            tensor_parallel=tensor_parallel,
+            year=year,
+            engine=backend.lower(),
+            measured=measured,
+            cpu_cores=cpu_cores,
+        )
+        parts = step_seconds(facts, setup, known)
+        step_s = parts.pop("step")
+        inputs |= {
+            "platform": setup.platform,
+            "layers": facts.layers,
+            "devices": devices,
+            "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
+        }
+        if known.get("calibrated.rows"):
+            inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
+    return answer(
+        "roofline",
+        group,
+        formula=ROOFLINE_FORMULA,
+        inputs=inputs,
+        step_s=step_s,
+        users=users,
+        bytes_per_step=moved,
+        bandwidth_bytes_per_s=None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s * share,
+        reason=reason,
+    )
+
+
+def _inputs(
+    facts: ModelFacts, bandwidth_bytes_per_s: float | None, users: int, context_tokens: float, kv_bits: float
+) -> dict[str, Any]:
+    weights = round(weight_bytes(facts, users))
+    return {
+        "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
+        "users": users,
+        "context_tokens": context_tokens,
+        "weight_bytes": weights,
+        "kv_bytes": step_bytes(facts, users, context_tokens, kv_bits) - weights,
+        "kv_bits": kv_bits,
+    }

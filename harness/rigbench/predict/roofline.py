@@ -1,0 +1,299 @@
+"""The roofline: how long one decode step takes, from physics that carries over to machines nobody has measured yet.
+
+    t(step) = ( stream^p + compute^p )^(1/p)  +  experts  +  layers  +  cache  +  users  +  hops
+
+    stream    bytes of weights that the step reads / (bandwidth x efficiency); efficiency by kind of memory, not by chip
+    compute   weights touched x cost / (cores x lanes x clock): unpacking and multiplying them, by quantisation and platform;
+              it hides behind streaming (p-norm) unless a chip has few cores for its bandwidth
+    experts   bytes of routed experts x cost / bandwidth: small scattered matrices stream worse than large ones
+    layers    layers x time of starting and joining a layer's kernels, which falls with the clock and with the software's age
+    cache     KV bytes of all users at their mean context / (bandwidth x efficiency), and the heads that read them
+    users     every user after the first: its share of the arithmetic
+    hops      from device to device in a layer split
+
+    user_tps = 1 / t, output_tps = users / t
+
+The design's roofline, t = bytes / (eff x bandwidth) + layers x (a + m x is_moe), is this with the compute and expert terms left
+out; they are what makes constants of one chip hold for the next. All constants are in configs/predictors/roofline.toml, fitted
+by scripts/fit_predictor.py; a constant belongs to a platform, a family or a kind of memory and is a factor on the one above it.
+
+    rigbench predict --hardware m4-max-40 --model qwen3-30b-a3b --quant Q4_K_M --users 8 --context 4096
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from rigbench.errors import InputError
+from rigbench.models.footprint import kv_bytes
+from rigbench.paths import configs_dir
+from rigbench.predict.catalog import Hardware, hardware
+from rigbench.records import ModelFacts
+
+PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
+Constants = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """On what, and with what, a model runs. `platform` is one of PLATFORMS, `year` the age of the software (2026.5 = mid 2026).
+    `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual.
+    `measured`: the bandwidth is what a read benchmark got on this machine, not the datasheet's. `cpu_cores`: physical cores,
+    where the CPU does the work."""
+
+    bandwidth_bytes_per_s: float
+    platform: str
+    hardware: Hardware | None = None
+    users: float = 1
+    context_tokens: float = 0
+    kv_bits: float = 16
+    devices: int = 1
+    tensor_parallel: bool = False
+    year: float | None = None
+    engine: str = ""
+    measured: bool = False
+    cpu_cores: int | None = None
+
+
+class Term(NamedTuple):
+    """`base` seconds (with every constant 1), the names of the constants that multiply it (`divide`: that divide it), and the
+    software's `age` in years, over which it falls by `years.fall`."""
+
+    base: float
+    names: tuple[str, ...]
+    divide: bool = False
+    age: float = 0.0
+
+
+@cache
+def constants(path: Path | None = None) -> dict[str, float]:
+    """The fitted constants, flattened to `table.key`."""
+    content = tomllib.loads((path or configs_dir() / "predictors" / "roofline.toml").read_text(encoding="utf-8"))
+    return {
+        f"{table}.{key}": float(value)
+        for table, values in content.items()
+        if table != "fit" and isinstance(values, dict)
+        for key, value in values.items()
+    }
+
+
+def platform_of(backend: str, device: Hardware | None = None) -> str:
+    """The platform of a backend as people write it: 'llama.cpp-cuda', 'MLX', 'ollama' (then the device's usual one)."""
+    text = backend.lower()
+    words = {
+        "vllm-mlx": "mlx", "vllm-metal": "mlx", "mlx": "mlx", "vllm": "vllm", "sglang": "vllm", "tensorrt": "vllm", "trt": "vllm",
+        "exllama": "cuda", "cuda": "cuda", "metal": "metal", "rocm": "rocm", "hip": "rocm", "vulkan": "vulkan", "sycl": "vulkan",
+        "cpu": "cpu",
+    }  # fmt: skip
+    for word, platform in words.items():
+        if word in text:
+            return platform
+    if device is None:
+        raise InputError(
+            f"the backend {backend!r} names no platform: write for example llama.cpp-cuda, llama.cpp-metal, mlx or vllm"
+        )
+    return {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan"}.get(device.vendor, "cpu")
+
+
+def quant_class(quant: str) -> str:
+    """Quantisations that cost alike to unpack: f16, q8, q4 (plain blocks of 32), k (K and I quants), mx (MXFP4)."""
+    text = quant.upper()
+    if "MXFP4" in text or "NVFP4" in text:
+        return "mx"
+    if re.search(r"F16|F32", text):
+        return "f16"
+    if re.search(r"Q8|8.?BIT|FP8|INT8|W8", text):
+        return "q8"
+    if re.search(r"Q[45]_[01]|4.?BIT|AWQ|GPTQ|INT4|W4|FP4|IQ4_NL", text):
+        return "q4"
+    return "k"
+
+
+_VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd"}
+_INLINE_ECC = frozenset({"a2", "a10", "a40", "l4", "l40", "l40s", "t4"})
+"""GDDR cards for data centres: error correction is on as they come and lives in the same memory, so it costs bandwidth."""
+
+
+def cycles_per_s(setup: Setup) -> float:
+    """Core cycles per second: cores x clock of the device, or what catalogued devices of its vendor and bandwidth have."""
+    device = _computes(setup)
+    if device is not None and device.gpu_cores and device.clock_hz:
+        return device.gpu_cores * device.clock_hz
+    if setup.platform == "cpu" and setup.cpu_cores:
+        return setup.cpu_cores * _clock_hz(setup)
+    vendor = "cpu" if setup.platform == "cpu" else _VENDORS.get(setup.platform, "")
+    constant, slope = _cycles_of_bandwidth(vendor)
+    return math.exp(constant + slope * math.log(setup.bandwidth_bytes_per_s))
+
+
+@cache
+def _cycles_of_bandwidth(vendor: str) -> tuple[float, float]:
+    """(constant, slope) of log cycles over log bandwidth through the vendor's catalogued devices ('': all that are no CPU).
+
+    A straight line with a slope of 0 to 1, so that more bandwidth never predicts less speed.
+    """
+    points = [
+        (math.log(device.bandwidth_bytes_per_s), math.log(device.gpu_cores * device.clock_hz))
+        for device in hardware()
+        if device.gpu_cores and device.clock_hz and (device.vendor == vendor or (not vendor and device.vendor != "cpu"))
+    ]
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    slope = min(1.0, max(0.0, slope))
+    return mean_y - slope * mean_x, slope
+
+
+def _computes(setup: Setup) -> Hardware | None:
+    """The device whose cores do the work: none that is known where the CPU beside a catalogued GPU does it."""
+    device = setup.hardware
+    return None if device is None or (setup.platform == "cpu") != (device.vendor == "cpu") else device
+
+
+def _clock_hz(setup: Setup) -> float:
+    device = _computes(setup)
+    if device is not None and device.clock_hz:
+        return device.clock_hz
+    return {"metal": 1.5e9, "mlx": 1.5e9, "cpu": 3e9}.get(setup.platform, 2.2e9)
+
+
+def _stream_names(setup: Setup) -> tuple[str, ...]:
+    if setup.measured:
+        return ("stream.measured",)
+    names = ["stream.base", f"stream.{setup.platform}"]
+    device = setup.hardware
+    if device is None:
+        return tuple(names)
+    if setup.platform == "cpu":
+        return (*names, "stream.cpu_beside_gpu") if device.vendor != "cpu" else tuple(names)
+    if "ultra" in device.id:
+        names.append("stream.two_dies")
+    if device.id.startswith("m1-") and device.bandwidth_bytes_per_s < 100e9:
+        names.append("stream.m1")
+    if (device.memory_kind or "").startswith("hbm"):
+        names.append("stream.hbm")
+    if device.id in _INLINE_ECC:
+        names.append("stream.inline_ecc")
+    if device.family.endswith("-soc") and device.vendor != "apple":
+        names.append("stream.shared")
+    return tuple(names)
+
+
+def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
+    names = ["layer.base", f"layer.{setup.platform}"]
+    if facts.experts:
+        names += ["layer.experts", f"layer.experts_{setup.platform}"]
+        if setup.platform == "vulkan" and quant_class(facts.quantization) == "f16":
+            names.append("layer.bf16_experts_on_vulkan")
+    if facts.kv_window_tokens == 1:
+        names.append("layer.recurrent")
+    if facts.architecture.startswith("deepseek2"):
+        names.append("layer.latent")
+    if facts.architecture.startswith("gemma"):
+        names.append("layer.gemma")
+    if setup.engine.startswith("ds4"):
+        names.append("layer.ds4")
+    return tuple(names)
+
+
+def _cache_names(table: str, kind: str, facts: ModelFacts) -> tuple[str, ...]:
+    latent = (f"{table}.latent",) if facts.architecture.startswith("deepseek2") else ()
+    return (f"{table}.{kind}", *latent)
+
+
+def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Term:
+    if setup.platform != "vllm":
+        return Term((setup.users - 1) * once, ("users.base", f"users.{setup.platform}"))
+    peak = (
+        setup.hardware.fp16_flops
+        if setup.hardware is not None and setup.hardware.fp16_flops
+        else 1e3 * cycles_per_s(setup)
+    )
+    touched = union_bytes(facts, 1) * facts.parameters / facts.file_bytes
+    return Term((setup.users - 1) * 2 * touched / (peak * share), ("users.vllm",))
+
+
+def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
+    """What the step's time is made of, before constants, by the names of the module's formula.
+
+    The prediction and the fit both read this list. Of `users` and `matmul` the smaller counts: past some users llama.cpp's
+    kernels change from one product per user to tiles of 32.
+    """
+    platform, users, context = setup.platform, setup.users, setup.context_tokens
+    share = setup.devices if setup.tensor_parallel else 1
+    bandwidth = setup.bandwidth_bytes_per_s * share
+    device = _computes(setup)
+    family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
+    lanes = known.get(f"lanes.{family}", known["lanes.base"])
+    read = union_bytes(facts, users)
+    once = union_bytes(facts, 1) * facts.parameters / facts.file_bytes / (cycles_per_s(setup) * share * lanes)
+    year = setup.year if setup.year is not None else known["years.today"]
+    age = min(max(year, known["years.first"]), known["years.last"]) - known["years.middle"]
+    llama_cpp = platform not in ("mlx", "vllm")
+    old = "old_" if llama_cpp and year < known["years.flash_attention"] else ""
+    kind = old + ("apple" if platform in ("metal", "mlx") else "vllm" if platform == "vllm" else "other")
+    heads = 4.0 * facts.layers * (facts.embedding_length or 0) * looking_back(facts, context, known)
+    found = {
+        "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
+        "compute": Term(
+            once,
+            ("compute.base", f"compute.{platform}", f"compute.{quant_class(facts.quantization)}", f"compute.{family}"),
+        ),
+        "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
+        "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
+        "cache": Term(
+            users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts), divide=True
+        ),
+        "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts), divide=True),
+        "users": _users_term(facts, setup, once, share),
+        "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
+    }
+    if llama_cpp:
+        found["matmul"] = Term(math.ceil(users / 32) * once, ("matmul.base", f"matmul.{platform}"))
+    return found
+
+
+def value(term: Term, known: Constants) -> float:
+    """Seconds of one term. A constant that is not known is 1."""
+    factor = math.prod(known.get(name, 1.0) for name in term.names)
+    trend = math.pow(known["years.fall"], -term.age) if term.age else 1.0
+    return term.base * trend * (1 / factor if term.divide else factor)
+
+
+def step_seconds(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, float]:
+    """Seconds of each part of one decode step; `step` is their sum. Never faster than streaming at the full bandwidth."""
+    found = terms(facts, setup, known)
+    part = {name: value(term, known) for name, term in found.items()}
+    power = known["overlap.power"]
+    largest = max(part["stream"], part["compute"])
+    together = largest * sum((part[name] / largest) ** power for name in ("stream", "compute")) ** (1 / power)
+    part["compute"] = together - part["stream"]
+    part["users"] = min(part["users"], part.pop("matmul", math.inf))
+    floor = found["stream"].base + found["cache"].base
+    part["step"] = max(sum(part.values()), floor)
+    return part
+
+
+def looking_back(facts: ModelFacts, context_tokens: float, known: Constants) -> float:
+    """Tokens that a layer looks back over, in the mean of all layers."""
+    full, window = facts.kv_bytes_per_token, facts.kv_window_bytes_per_token
+    if facts.kv_window_tokens == 1:
+        return context_tokens * known["recurrent.full_share"]
+    if not window:
+        return context_tokens
+    return (full * context_tokens + window * min(context_tokens, facts.kv_window_tokens)) / (full + window)
+
+
+def union_bytes(facts: ModelFacts, users: float) -> float:
+    """`footprint.weight_bytes`, also for a mean number of users that is not whole."""
+    if not facts.experts:
+        return float(facts.dense_bytes)
+    share = facts.experts_used / facts.experts
+    return facts.dense_bytes + facts.expert_bytes * (1 - math.pow(1 - share, users))

@@ -1,0 +1,1 @@
+"""What people look at. Computes nothing: every number comes from rigbench/analysis."""

@@ -1,0 +1,232 @@
+"""From what a suite or the command line names to engines that can be planned: interpreter, options, model, bandwidth, limits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import psutil
+import rigbench_backends
+from pydantic import TypeAdapter, ValidationError
+from rigbench_backends.base import Backend, ModelFile, Probe
+
+from rigbench.errors import InputError, UnavailableError
+from rigbench.models import files
+from rigbench.predict import catalog
+from rigbench.records import Bandwidth
+from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
+from rigbench.suites.plan import Engine
+from rigbench.suites.suite import EnginePart, Suite
+
+PROBE_LIMIT_S = 120
+MEASURABLE = ("cpu", "cuda", "metal")
+DEFAULT_MODELS = {
+    "gguf": "synthetic:llama-1.5b:Q4_K_M",
+    "shape": "synthetic:llama-1.5b:Q4_K_M",
+    "mlx": "synthetic:llama-1.5b:4bit",
+    "safetensors": "synthetic:llama-1.5b:BF16",
+}
+"""By the first format that a backend opens."""
+DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model=DEFAULT_MODELS["gguf"])
+Say = Callable[[str], None]
+
+
+def chosen_engines(
+    suite: Suite, backend: str | None, model: str | None, python: str | None, options: dict[str, Any]
+) -> list[EnginePart]:
+    """The suite's engines with what the command line replaces. Another backend drops the options made for the first one."""
+    chosen = []
+    for part in suite.engine or [DEFAULT_ENGINE]:
+        same = backend is None or backend == part.backend
+        changed = EnginePart(
+            backend=backend or part.backend,
+            model=model or (part.model if same else default_model(str(backend))),
+            python=python or (part.python if same else None),
+            options={**(part.options if same else {}), **options},
+        )
+        if changed not in chosen:
+            chosen.append(changed)
+    return chosen
+
+
+def default_model(backend: str) -> str:
+    """What `--backend` runs without `--model`. InputError where only the user can know."""
+    formats = rigbench_backends.load(backend).model_formats if backend in rigbench_backends.registry() else ("gguf",)
+    if formats[0] not in DEFAULT_MODELS:
+        raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
+    return DEFAULT_MODELS[formats[0]]
+
+
+def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:
+    """Ask `backend` in the interpreter `python`, in a process of its own: importing an engine may take seconds, or crash."""
+    worker = WorkerProcess(python)
+    try:
+        worker.send({"do": "probe", "backend": backend, "options": options or {}})
+        answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
+    except WorkerGone as gone:
+        last = worker.log_tail()[-1:]
+        return Probe(
+            False,
+            reason=f"{gone}{': ' + last[0] if last else ''}",
+            mend="install its engine into that interpreter anew",
+        )
+    except WorkerLate:
+        return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", mend="install its engine anew")
+    finally:
+        worker.kill()
+    if answer["event"] == "error":
+        return Probe(False, reason=answer["message"])
+    return Probe(
+        answer["usable"],
+        answer["version"],
+        answer["device"],
+        tuple(answer["devices"]),
+        answer["reason"],
+        answer["mend"],
+        tuple(answer["model_formats"]) if answer["model_formats"] else None,
+    )
+
+
+def check_options(backend: Backend, options: dict[str, Any], where: str) -> None:
+    """InputError naming the option that is unknown or of the wrong type."""
+    known = sorted(field.name for field in fields(backend.Options))
+    for name in options:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"{backend.name} knows {', '.join(known)}"
+            raise InputError(f"{where}.options.{name}: unknown option; {hint}")
+    try:
+        TypeAdapter(backend.Options).validate_json(json.dumps(options), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise InputError(
+            f"{where}.options.{name}: {fault['msg'].lower()} (given: {json.dumps(fault['input'])})"
+        ) from error
+
+
+def public_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+    """What a document may hold of them."""
+    private = {field.name for field in fields(backend.Options) if field.metadata.get("private")}
+    return {name: "<private>" if name in private else value for name, value in options.items()}
+
+
+def measured_bandwidth(device: str, *, again: bool = False, say: Say = lambda _: None) -> Bandwidth:
+    """The bandwidth of `device` (cpu, cuda, metal) as measured on this machine, once; `again` measures anew."""
+    from rigbench.telemetry import bandwidth
+
+    if device not in MEASURABLE:
+        raise InputError(f"--device {device!r}: choose one of {', '.join(MEASURABLE)}")
+
+    def measure() -> Bandwidth:
+        say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
+        return bandwidth.measure(device)
+
+    return bandwidth.cached(device, measure, refresh=again)
+
+
+def device_bandwidth(
+    device: str, device_names: Sequence[str], gpus: Sequence[dict[str, Any]], say: Say = lambda _: None
+) -> Bandwidth | None:
+    """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`."""
+    if device == "sim":
+        return None
+    reason = f"rigbench cannot measure the bandwidth of {device}"
+    if device in MEASURABLE:
+        found = measured_bandwidth(device, say=say)
+        if found.read_bytes_per_s is not None or device == "cpu":
+            return found
+        reason = found.reason or reason
+    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
+    for name in device_names:
+        known = catalog.match(name, memory)
+        if known is not None:
+            return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
+    names = ", ".join(device_names) or device
+    return Bandwidth(device, None, method="datasheet", reason=f"{reason}, and {names} is not in the catalogue")
+
+
+def resolve(
+    parts: Sequence[EnginePart],
+    *,
+    gpus: Sequence[dict[str, Any]] = (),
+    say: Say = lambda _: None,
+    progress: Callable[[str, int, int], None] | None = None,
+    fetch: bool = True,
+) -> tuple[list[Engine], dict[str, Bandwidth]]:
+    """Engines ready to plan, and the bandwidth by device. InputError for what is written wrong.
+
+    One that cannot be used here raises UnavailableError with the mend; of several, those are skipped with that reason, if
+    any is left.
+    """
+    engines: list[Engine] = []
+    bandwidths: dict[str, Bandwidth] = {}
+    probes: dict[str, Probe] = {}
+    unusable: list[UnavailableError | NoInterpreter] = []
+    for index, part in enumerate(parts):
+        where = f"engine[{index}]"
+        if part.backend not in rigbench_backends.registry():
+            raise InputError(
+                f"{where}.backend: no backend {part.backend!r}; there are {', '.join(rigbench_backends.registry())}"
+            )
+        check_options(rigbench_backends.load(part.backend), part.options, where)
+        try:
+            engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
+        except (UnavailableError, NoInterpreter) as error:
+            unusable.append(error)
+            nothing = files.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
+            told = public_options(rigbench_backends.load(part.backend), part.options)
+            engine = Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error))
+        engines.append(engine)
+    if len(unusable) == len(engines):
+        raise unusable[0]
+    return engines, bandwidths
+
+
+def _engine(
+    part: EnginePart,
+    probes: dict[str, Probe],
+    bandwidths: dict[str, Bandwidth],
+    gpus: Sequence[dict[str, Any]],
+    say: Say,
+    progress: Callable[[str, int, int], None] | None,
+    fetch: bool,
+) -> Engine:
+    """One engine, ready to plan; `probes` and `bandwidths` keep what was asked for the next one."""
+    backend = rigbench_backends.load(part.backend)
+    python = find_python(part.python)
+    asked = json.dumps([part.backend, python, part.options], sort_keys=True)
+    found = probes.get(asked) or probe(part.backend, python, part.options)
+    probes[asked] = found
+    if not found.usable:
+        raise UnavailableError(
+            f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
+        )
+    device = found.device or "cpu"
+    names = [text.partition(": ")[2] or text for text in found.devices]
+    if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
+        bandwidths[device] = bandwidth
+    # Without fetching, the facts are enough: a plan needs no weights.
+    formats = found.model_formats or backend.model_formats
+    if not fetch:
+        formats = (*formats, "shape")
+    model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
+    limit = None
+    if device not in ("sim", "remote"):
+        limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
+    known = bandwidths.get(device)
+    return Engine(
+        part.backend,
+        model,
+        python,
+        part.options,
+        device,
+        known.read_bytes_per_s if known else None,
+        limit,
+        public_options(backend, part.options),
+    )

@@ -1,0 +1,149 @@
+"""The journal of a run: what has been measured, safe on disk case by case.
+
+One JSON line each, flushed with fsync: first the header (what is to be run, on what), then every finished case. After a
+crash, a power cut, a full disk or Ctrl-C, `rigbench run --resume JOURNAL` takes it up and repeats nothing that is complete.
+A reserve file beside it keeps space on the disk; when the disk is full it is given up, so that the case in hand still gets down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rigbench.errors import InputError, UnavailableError
+
+RESERVE_BYTES = 32 * 2**20
+FORMAT = "rigbench-journal-1"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalContent:
+    """What a journal holds. `dropped` says in words which lines could not be read."""
+
+    header: dict[str, Any]
+    cases: list[dict[str, Any]]
+    dropped: tuple[str, ...]
+
+
+class DiskFull(UnavailableError):
+    """No space for another case; everything finished is safe."""
+
+
+class Journal:
+    """An open journal. `append` returns only when the line is on the disk."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.path = path
+        self._handle = handle
+        self._reserve = path.with_suffix(".reserve")
+        self._make_reserve()
+
+    def _make_reserve(self) -> None:
+        with contextlib.suppress(OSError), self._reserve.open("wb") as reserve:
+            try:
+                os.posix_fallocate(reserve.fileno(), 0, RESERVE_BYTES)
+            except AttributeError:  # not on Windows and macOS: written out instead
+                reserve.write(b"\0" * RESERVE_BYTES)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """One more line. DiskFull, after the line is down in the reserve's space, if that was the last there was."""
+        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        start = os.fstat(self._handle).st_size
+        try:
+            self._write(line)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, start)
+            self.release_reserve()
+            try:
+                self._write(line)
+            except OSError as again:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._handle, start)
+                raise DiskFull(f"the disk is full, and the last case is not saved ({self.path.name})") from again
+            raise DiskFull(
+                f"the disk is full; every finished case is saved. Free some space, then: rigbench run --resume {self.path}"
+            ) from error
+
+    def _write(self, line: bytes) -> None:
+        view = memoryview(line)
+        while view:
+            view = view[os.write(self._handle, view) :]
+        os.fsync(self._handle)
+
+    def release_reserve(self) -> None:
+        """Give the kept space back: for the last case on a full disk, or for the document."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
+
+    def close(self) -> None:
+        """Leave the file as it is."""
+        self.release_reserve()
+        with contextlib.suppress(OSError):
+            os.close(self._handle)
+
+
+def create(path: Path, header: dict[str, Any]) -> Journal:
+    """A new journal with its header. UnavailableError if the folder cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot write in {path.parent}: {error.strerror}; choose another folder with -o DIR"
+        ) from error
+    journal = Journal(path, handle)
+    try:
+        journal.append({"format": FORMAT, **header})
+    except (OSError, DiskFull) as error:
+        journal.close()
+        path.unlink(missing_ok=True)
+        raise UnavailableError(
+            f"cannot write in {path.parent}: the disk is full; free some space or use -o DIR"
+        ) from error
+    return journal
+
+
+def read(path: Path) -> JournalContent:
+    """A journal as it lies on disk. A torn last line and unreadable ones are left out and said so."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"no journal at {path}: {error.strerror}") from error
+    lines = data.split(b"\n")
+    complete, torn = lines[:-1], lines[-1]
+    dropped = []
+    if torn:
+        dropped.append(f"the last line was torn ({len(torn)} bytes): its case will run again")
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(complete, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+            records.append(record)
+        except ValueError:
+            if number == 1:
+                break
+            dropped.append(f"line {number} is damaged: its case will run again")
+    if not records or records[0].get("format") != FORMAT:
+        raise InputError(f"{path} is not a journal of rigbench, or its first line is damaged; start the suite again")
+    return JournalContent(records[0], records[1:], tuple(dropped))
+
+
+def reopen(path: Path) -> Journal:
+    """Take a journal up again; a torn last line is cut off first, so that the next one starts cleanly."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
+        data = path.read_bytes()
+        os.ftruncate(handle, data.rfind(b"\n") + 1)
+    except OSError as error:
+        raise UnavailableError(f"cannot write to {path}: {error.strerror}") from error
+    return Journal(path, handle)

@@ -1,0 +1,174 @@
+"""Worker processes: start one, talk to it in JSON lines with a deadline, end its whole tree. All that differs between POSIX and
+Windows about processes is here.
+
+The worker gets a session (process group) of its own: Ctrl-C reaches the parent alone, and killing the group takes along
+whatever the engine started. Its stderr, with what the engine prints, goes to a file whose last lines explain a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from rigbench.errors import InputError
+from rigbench.paths import PACKAGE_ROOT
+
+WINDOWS = sys.platform == "win32"
+LOG_TAIL_LINES = 12
+LOG_TAIL_BYTES = 64 * 1024
+Message = dict[str, Any]
+
+
+class NoInterpreter(InputError):
+    """What is named as an interpreter is none."""
+
+
+class WorkerGone(Exception):
+    """The worker ended by itself. `kind` is crash or killed."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class WorkerLate(Exception):
+    """The deadline passed with no answer."""
+
+
+def find_python(python: str | None) -> str:
+    """The interpreter to start. NoInterpreter if `python` is none."""
+    if python is None:
+        return sys.executable
+    found = shutil.which(str(Path(python).expanduser()))
+    if found is None:
+        raise NoInterpreter(f"no Python interpreter at {python!r}: give the path of one that has the engine installed")
+    return str(Path(found).absolute())  # not resolved: an environment is where its link is
+
+
+class WorkerProcess:
+    """One running worker."""
+
+    def __init__(self, python: str) -> None:
+        self._log: IO[bytes] = tempfile.TemporaryFile(prefix="rigbench-worker-")  # noqa: SIM115  lives as long as the worker
+        flags: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        command = [python, str(PACKAGE_ROOT / "worker" / "__main__.py")]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                cwd=tempfile.gettempdir(),
+                env=environment,
+                **flags,
+            )
+        except OSError as error:
+            raise InputError(f"cannot start {python}: {error.strerror}") from error
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def send(self, message: Message) -> None:
+        """A command. WorkerGone if nobody is there to read it."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._gone() from error
+
+    def receive(self, deadline_s: float | None = None) -> Message:
+        """The next event. `deadline_s` is on `time.monotonic`. Raises WorkerLate, WorkerGone."""
+        while True:
+            wait = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            try:
+                # Windows cannot interrupt a wait on a lock with Ctrl-C, so there it wakes once a second.
+                line = self._lines.get(timeout=min(wait or 1.0, 1.0) if WINDOWS else wait)
+            except queue.Empty:
+                if deadline_s is None or time.monotonic() < deadline_s:
+                    continue
+                raise WorkerLate from None
+            if not line:
+                raise self._gone()
+            try:
+                message: Message = json.loads(line)
+            except ValueError:
+                raise WorkerGone("crash", "the worker's answer broke off") from None
+            return message
+
+    def _gone(self) -> WorkerGone:
+        self.kill()
+        code = self._process.returncode
+        if code is not None and code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            if name == "SIGKILL":
+                why = "the worker was killed (SIGKILL): by hand, or by the system when memory ran out"
+                return WorkerGone("killed", why)
+            return WorkerGone("crash", f"the worker crashed ({name})")
+        return WorkerGone("crash", f"the worker ended by itself (exit code {code})")
+
+    def log_tail(self) -> tuple[str, ...]:
+        """The last lines that engine and worker wrote to their stderr."""
+        with contextlib.suppress(OSError, ValueError):
+            size = self._log.seek(0, os.SEEK_END)
+            self._log.seek(max(0, size - LOG_TAIL_BYTES))
+            text = self._log.read().decode("utf-8", "replace")
+            self._log.seek(0, os.SEEK_END)
+            return tuple([line.rstrip() for line in text.splitlines() if line.strip()][-LOG_TAIL_LINES:])
+        return ()
+
+    def close(self, patience_s: float = 20.0) -> None:
+        """Ask it to end, wait, and end the whole tree in any case."""
+        with contextlib.suppress(WorkerGone):
+            self.send({"do": "close"})
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the worker and all that it started, now. Harmless when it is gone already."""
+        if WINDOWS:
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self.pid)], capture_output=True, check=False)
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+
+def interrupt_on_terminate() -> None:
+    """SIGTERM ends a run as Ctrl-C does: cleanly, with what was measured saved."""
+    if not WINDOWS:
+        # A script's background jobs are started with it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -1,0 +1,377 @@
+"""A run from its plan to its document: one worker per job, every finished case in the journal, failures as rows.
+
+The parent sleeps on the worker's pipe. It speaks to people (through `report`) only between measured windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from rigbench_backends.base import CONTRACT_VERSION, EngineInfo
+
+from rigbench import __version__
+from rigbench.analysis.summary import summary
+from rigbench.clock import now_ns
+from rigbench.errors import InputError
+from rigbench.predict import catalog, predictors
+from rigbench.records import (
+    SCHEMA_VERSION,
+    Bandwidth,
+    Case,
+    CaseResult,
+    Failure,
+    Flag,
+    Machine,
+    ModelFacts,
+    PhaseMark,
+    Prediction,
+    RequestRecord,
+    RunDocument,
+)
+from rigbench.run.journal import Journal
+from rigbench.run.machine import private_words, scrub
+from rigbench.run.meters import Meters, as_seen_from
+from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
+from rigbench.suites.plan import Job, Plan
+from rigbench.suites.prompts import prompt_name, prompt_text
+from rigbench.suites.suite import Suite, suite_record
+from rigbench.telemetry.source import Source
+
+Report = Callable[[str, dict[str, Any]], None]
+"""Called with what happens: job, loaded, case, phase, done. Never inside a measured window, but for the mark of its start."""
+
+LOAD_SLOWEST_BYTES_PER_S = 50e6
+SOUND_AFTER = ("context", "options", "memory")
+"""Refusals after which the worker is as good as before; after any other failure it is replaced."""
+LASTING = ("memory", "context", "options", "crash", "killed", "time_limit", "decode")
+"""Failures of one repetition that the next would meet again."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything one run needs, and what it has so far."""
+
+    suite: Suite
+    plan: Plan
+    machine: Machine
+    bandwidths: dict[str, Bandwidth]
+    journal: Journal
+    created_utc: str
+    created_unix: float
+    report: Report
+    done: dict[str, tuple[CaseResult, EngineInfo | None]]
+    sources: Sequence[Source] = ()
+    telemetry: dict[str, Any] = field(default_factory=dict)
+    start_ns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start_ns = now_ns() - round((time.time() - self.created_unix) * 1e9)
+
+    def seconds_at(self, stamp_ns: int) -> float:
+        """Seconds from the run's creation, across resumption too."""
+        return round((stamp_ns - self.start_ns) / 1e9, 6)
+
+
+def execute(run: Run) -> None:
+    """Run all cases that are not done yet. DiskFull and KeyboardInterrupt end it early, with everything finished kept."""
+    for skipped in run.plan.skipped:
+        if skipped.case.id not in run.done:
+            failure = Failure("skipped", skipped.reason)
+            _finish(run, CaseResult(skipped.case, _order(run), run.seconds_at(now_ns()), error=failure), None)
+    with Meters(run.sources, run.suite.load.settle_s) as meters:
+        try:
+            for job in run.plan.jobs:
+                left = [case for case in job.cases if case.id not in run.done]
+                if left:
+                    with _JobRun(run, job, meters) as work:
+                        for case in left:
+                            work.measure(case)
+        finally:
+            run.telemetry = meters.report()
+
+
+def _order(run: Run) -> int:
+    return len(run.done)
+
+
+def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
+    """A case is over: keep it in memory, then on disk, then tell people."""
+    run.done[result.case.id] = (result, info)
+    run.journal.append({"result": asdict(result), "engine": None if info is None else asdict(info)})
+    run.report("done", {"result": result})
+
+
+class _JobRun:
+    """One job's worker, started when needed and replaced after a failure."""
+
+    def __init__(self, run: Run, job: Job, meters: Meters) -> None:
+        self._run, self._job, self._meters = run, job, meters
+        self._worker: WorkerProcess | None = None
+        self._info: EngineInfo | None = None
+        self._load_ns: tuple[int, int] | None = None
+        self._never_loads: Failure | None = None
+        """Why the first worker could not open the model: no other would either, and each try may take minutes."""
+        self._given_up: dict[str, Failure] = {}
+        self._private = private_words(job.engine.python, job.engine.model.file.path)
+
+    def __enter__(self) -> _JobRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._meters.worker_gone()
+        if self._worker is not None:
+            self._worker.close() if kind is None else self._worker.kill()
+
+    def measure(self, case: Case) -> None:
+        """One case: measured, or a row that says why not."""
+        run = self._run
+        before = self._given_up.get(case.group)
+        if before is not None:
+            failure = Failure("not_run", f"an earlier repetition failed ({before.kind}: {before.message})")
+            _finish(run, CaseResult(case, _order(run), run.seconds_at(now_ns()), error=failure), self._info)
+            return
+        begun = run.seconds_at(now_ns())
+        cannot = self._never_loads
+        if cannot is None and self._worker is None:
+            try:
+                self._start()
+            except _CannotStart as error:
+                cannot = error.failure
+                if self._info is None:
+                    self._never_loads = cannot
+        if cannot is not None:
+            _finish(run, CaseResult(case, _order(run), begun, error=cannot), self._info)
+            return
+        run.report("case", {"case": case})
+        assert self._worker is not None
+        try:
+            result = self._measure(self._worker, case)
+        except _CaseFailed as error:
+            flags: tuple[Flag, ...] = ()
+            result = CaseResult(case, _order(run), begun, flags=flags, error=error.failure)
+            if error.failure.kind in LASTING:
+                self._given_up[case.group] = error.failure
+        _finish(run, result, self._info)
+
+    def _start(self) -> None:
+        """A fresh worker with the model loaded."""
+        engine = self._job.engine
+        size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
+        limit_s = self._run.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
+        self._run.report("load", {"job": self._job})
+        if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
+            self._meters.before_load(self._run.report)
+        worker = self._worker = WorkerProcess(engine.python)
+        command = {
+            "do": "open",
+            "backend": engine.backend,
+            "model": asdict(engine.model.file),
+            "options": engine.options,
+        }
+        try:
+            answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
+        except _CaseFailed as error:
+            raise _CannotStart(error.failure) from error
+        if (answer["rigbench"], answer["contract"]) != (__version__, CONTRACT_VERSION):
+            self._replace()
+            raise _CannotStart(Failure("protocol", "the worker is of another version of rigbench than the parent"))
+        detail = {**answer["info"].get("detail", {}), "python": answer["python"]}
+        self._info = TypeAdapter(EngineInfo).validate_python({**answer["info"], "detail": detail})
+        self._load_ns = (answer["load_start_ns"], answer["load_end_ns"])
+        self._run.report("loaded", {"info": self._info})
+
+    def _measure(self, worker: WorkerProcess, case: Case) -> CaseResult:
+        run = self._run
+        text = None
+        if case.workload_kind == "text":
+            workload = next(part for part in run.suite.workload if part.name == case.workload)
+            text = prompt_text(prompt_name(case.prompt_tokens, workload.prompt))
+        settle_start = now_ns()
+        settle_flags = self._meters.before_case(worker.pid)
+        settled = now_ns()
+        limit_s = run.suite.load.case_time_limit_s
+        answer = self._ask(
+            worker,
+            {"do": "case", "case": asdict(case), "text": text, "warmup": run.suite.warmup.model_dump()},
+            limit_s,
+            f"the case took longer than {limit_s:g} s (load.case_time_limit_s)",
+        )
+        t0_ns = answer["t0_ns"]
+        phases = [PhaseMark(name, start, end) for name, start, end in answer["phases"]]
+        if settled - settle_start > 1e6:
+            phases.insert(0, PhaseMark("settle", (settle_start - t0_ns) // 1000, (settled - t0_ns) // 1000))
+        if self._load_ns is not None:  # the first case after loading carries the load
+            (start_ns, end_ns), self._load_ns = self._load_ns, None
+            phases.insert(0, PhaseMark("load", (start_ns - t0_ns) // 1000, (end_ns - t0_ns) // 1000))
+        metered, marks = self._meters.after_case(worker.pid, t0_ns, phases)
+        result = TypeAdapter(CaseResult).validate_python(
+            {
+                "case": asdict(case),
+                "order": _order(run),
+                "started_s": run.seconds_at(t0_ns),
+                "prompts_sha256": answer["prompts_sha256"],
+                "warmup": answer["warmup"],
+                "warmup_rounds": answer["warmup_rounds"],
+                "warmup_steady": answer["warmup_steady"],
+                "requests": answer["requests"],
+                "phases": [asdict(mark) for mark in marks],
+                "engine_memory": answer["memory"],
+                "flags": answer["flags"],
+            }
+        )
+        assert self._info is not None
+        metered = as_seen_from(self._info.place, metered)
+        return replace(
+            result,
+            requests=tuple(self._clean(record) for record in result.requests),
+            warmup=tuple(self._clean(record) for record in result.warmup),
+            host_memory=metered.memory,
+            readings=metered.readings,
+            flags=(*settle_flags, *metered.flags, *result.flags),
+        )
+
+    def _clean(self, record: RequestRecord) -> RequestRecord:
+        return replace(record, error=scrub(record.error, self._private)) if record.error else record
+
+    def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:
+        """Send a command and wait for its answer; phases on the way are reported. _CaseFailed with why, if it fails."""
+        deadline = time.monotonic() + limit_s
+        try:
+            worker.send(command)
+            while True:
+                message = worker.receive(deadline)
+                if message["event"] == "phase":
+                    if message["name"] == "measure":
+                        self._meters.edge()
+                    self._run.report("phase", message)
+                elif message["event"] == "error":
+                    failure = self._failure(message["kind"], message["message"], tuple(message["log"]))
+                    if failure.kind not in SOUND_AFTER or command["do"] == "open":
+                        self._replace()
+                    raise _CaseFailed(failure)
+                else:
+                    return message
+        except WorkerLate:
+            failure = self._failure("time_limit", late, worker.log_tail())
+        except WorkerGone as gone:
+            failure = self._failure(gone.kind, str(gone), worker.log_tail())
+        self._replace()
+        raise _CaseFailed(failure)
+
+    def _failure(self, kind: str, message: str, log: tuple[str, ...]) -> Failure:
+        return Failure(kind, scrub(message, self._private), tuple(scrub(line, self._private) for line in log))
+
+    def _replace(self) -> None:
+        """Give this worker up; the next case starts another."""
+        self._meters.worker_gone()
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker = None
+
+
+class _CaseFailed(Exception):
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class _CannotStart(_CaseFailed):
+    """The model does not load."""
+
+
+def document(run: Run, *, complete: bool) -> RunDocument:
+    """What there is, as a document without its id."""
+    engines: list[EngineInfo] = []
+    cases = []
+    for result, info in run.done.values():
+        if info is not None and info not in engines:
+            engines.append(info)
+        cases.append(replace(result, engine=None if info is None else engines.index(info)))
+    facts: dict[str, ModelFacts] = {}
+    for job in run.plan.jobs:
+        found = job.engine.model.facts
+        if found is None:
+            continue
+        if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
+            facts[found.name] = found
+    made = RunDocument(
+        schema_version=SCHEMA_VERSION,
+        id="",
+        rigbench_version=__version__,
+        created_utc=run.created_utc,
+        duration_s=run.seconds_at(now_ns()),
+        suite=suite_record(run.suite),
+        machine=run.machine,
+        engines=tuple(engines),
+        models=tuple(facts.values()),
+        bandwidth=tuple(run.bandwidths.values()),
+        cases=tuple(sorted(cases, key=lambda case: case.order)),
+        predictions=_predictions(run, facts),
+        complete=complete,
+        telemetry=run.telemetry,
+    )
+    return replace(made, summary=summary(made))
+
+
+def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ...]:
+    """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
+    device that ran it."""
+    made: dict[str, tuple[Prediction, ...]] = {}
+    for result, info in run.done.values():
+        case = result.case
+        if case.group in made or case.model not in facts or info is None:
+            continue
+        found = run.bandwidths.get(info.device)
+        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
+        asked: dict[str, Any] = {
+            "users": case.concurrency,
+            "context_tokens": case.prompt_tokens + case.output_tokens / 2,
+            "kv_bits": info.kv_bits,
+            "group": case.group,
+        }
+        try:
+            roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
+        except InputError as error:  # a device of no known kind: the measurement stands without a prediction
+            roofline = replace(
+                predictors.ceiling(facts[case.model], bandwidth, **asked), user_tps=None, output_tps=None
+            )
+            roofline = replace(roofline, predictor="roofline", reason=str(error))
+        made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
+    return tuple(prediction for pair in made.values() for prediction in pair)
+
+
+def _roofline(
+    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: dict[str, Any]
+) -> Prediction:
+    found = run.bandwidths.get(info.device)
+    memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
+    known = [device for name in info.device_names if (device := catalog.match(name, memory)) is not None]
+    return predictors.roofline(
+        facts,
+        bandwidth,
+        backend=case.backend,
+        device_kind=info.device,
+        device=known[0] if known and info.device != "cpu" else None,
+        measured=found is not None and found.method == "measured",
+        cpu_cores=info.threads,
+        **asked,
+    )
+
+
+def results_from_journal(records: list[dict[str, Any]], path: Path) -> dict[str, tuple[CaseResult, EngineInfo | None]]:
+    """The finished cases of a journal. A record that does not fit is left out, so that its case runs again."""
+    done: dict[str, tuple[CaseResult, EngineInfo | None]] = {}
+    for record in records:
+        with contextlib.suppress(ValidationError, KeyError):
+            result = TypeAdapter(CaseResult).validate_python(record["result"])
+            info = None if record["engine"] is None else TypeAdapter(EngineInfo).validate_python(record["engine"])
+            done[result.case.id] = (result, info)
+    if records and not done:
+        raise InputError(f"{path} was written by another version of rigbench: finish it with that one, or start again")
+    return done

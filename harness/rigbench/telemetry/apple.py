@@ -1,0 +1,223 @@
+"""Apple silicon without root: energy of the chip's parts, watts of the whole Mac, thermal pressure, memory footprint.
+
+IOReport's group "Energy Model" counts joules of CPU, GPU, ANE and DRAM in units that each channel names itself (mJ,
+uJ or nJ). Two traps: an Ultra is two dies, whose channels must be added; and newer macOS publishes CPU, DRAM and ANE
+in batches of 1-2 s, so that short windows see nothing or too much (energy.limits asks for 10 s). The SMC's key PSTR
+is the power of the whole system, the best number short of a wall meter. On-chip figures rank runs of one machine;
+they are not comparable with a board's or a plug's.
+
+    python -m rigbench.telemetry.apple      # every channel with what it gained in one second
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rigbench_backends.base import Probe
+
+from rigbench.clock import Clock, now_ns
+from rigbench.telemetry import host
+from rigbench.telemetry.darwin import Channel, Darwin, Native
+from rigbench.telemetry.source import (
+    POWER_PERIOD_S,
+    SLOW_PERIOD_S,
+    STATE_PERIOD_S,
+    Absent,
+    Metric,
+    Missing,
+    Reading,
+    Source,
+)
+
+JOULES = {"mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "J": 1.0}
+PARTS = {
+    "cpu": re.compile(r"(DIE_\d+_)?CPU Energy"),
+    "gpu": re.compile(r"(DIE_\d+_)?GPU Energy"),
+    "ane": re.compile(r"()ANE\d*(_\d+)?"),
+    "dram": re.compile(r"()DRAM\d*(_\d+)?"),
+}
+"""Names match whole: `GPU SRAM Energy` or `PCPU0 Energy` are parts of these, not more of them."""
+STANDS_STILL_S = 5.0
+BUSY_CORE_S = 1.0
+
+
+def part_joules(channels: Sequence[Channel]) -> dict[str, float]:
+    """Joules that each part gained, its dies added up. A part without a channel is not in the answer.
+
+    Where a total stands beside the dies' own channels, the total alone counts.
+    """
+    found = {}
+    for part, pattern in PARTS.items():
+        own = [(match, channel) for channel in channels if (match := pattern.fullmatch(channel.name))]
+        totals = [channel for match, channel in own if not match.group(1)]
+        chosen = totals or [channel for _, channel in own]
+        if chosen and all(channel.unit in JOULES for channel in chosen):
+            found[part] = sum(channel.gained * JOULES[channel.unit] for channel in chosen)
+    return found
+
+
+class AppleSource:
+    """This Mac. `busy_s`: core-seconds that its CPUs were busy since boot, to tell a counter at rest from one that is
+    stuck."""
+
+    name = "apple"
+
+    def __init__(
+        self,
+        native: Native,
+        parts: Sequence[str],
+        refused: dict[str, Missing],
+        clock: Clock,
+        busy_s: Callable[[], float],
+    ) -> None:
+        self._native, self._clock, self._busy_s = native, clock, busy_s
+        self._pid: int | None = None
+        self._total_j = dict.fromkeys(parts, 0.0)
+        self._moved = dict.fromkeys(parts, (clock(), busy_s()))
+
+        def metric(
+            name: str, unit: str, api: str, scope: str, method: str, period_s: float, device: str | None = None
+        ) -> Metric:
+            missing = refused.get(name)
+            status, reason = ("ok", None) if missing is None else (missing.status, missing.reason)
+            return Metric(name, unit, api, scope, method, period_s, device, status, reason)
+
+        self.metrics = (
+            *(
+                metric("energy", "J", "IOReport Energy Model", "soc", "counter", SLOW_PERIOD_S, part)
+                for part in parts or ["cpu"]
+            ),
+            metric("power", "W", "SMC PSTR", "host", "sampled", POWER_PERIOD_S),
+            metric(
+                "thermal_pressure", "level", "com.apple.system.thermalpressurelevel", "host", "sampled", STATE_PERIOD_S
+            ),
+            metric("footprint", "B", "proc_pid_rusage", "process", "sampled", STATE_PERIOD_S),
+            metric("footprint_lifetime_max", "B", "proc_pid_rusage", "process", "sampled", STATE_PERIOD_S),
+        )
+
+    def probe(self) -> Probe:
+        parts = tuple(metric.device or metric.name for metric in self.metrics if metric.readable)
+        return Probe(bool(parts), devices=parts, reason=None if parts else "macOS tells nothing to this user")
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        if any(metric.name == "energy" for metric in metrics):
+            energy = self._energy()
+        return [
+            energy[metric.device or ""] if metric.name == "energy" else self._one(metric.name) for metric in metrics
+        ]
+
+    def watch(self, pid: int | None) -> None:
+        self._pid = pid
+
+    def close(self) -> None:
+        self._native.close()
+
+    def _one(self, name: str) -> Reading:
+        try:
+            if name == "power":
+                return self._native.smc_float("PSTR")
+            if name == "thermal_pressure":
+                return float(self._native.thermal_pressure())
+            if self._pid is None:
+                return Missing("no worker is running")
+            tree = [self._native.footprint(pid) for pid in host.tree_pids(self._pid)]
+            return float(sum(each.bytes_now if name == "footprint" else each.bytes_lifetime_max for each in tree))
+        except OSError as error:
+            return refusal(error)
+
+    def _energy(self) -> dict[str, Reading]:
+        """Joules of each part since opening. A CPU that works while its counter stands still for 5 s is no reading."""
+        try:
+            gained = part_joules(self._native.energy())
+        except OSError as error:
+            return dict.fromkeys(self._total_j, refusal(error))
+        now, busy_s = self._clock(), self._busy_s()
+        found: dict[str, Reading] = {}
+        for part in self._total_j:
+            self._total_j[part] += gained.get(part, 0.0)
+            if gained.get(part, 0.0) > 0:
+                self._moved[part] = (now, busy_s)
+            since_ns, busy_then_s = self._moved[part]
+            stuck = now - since_ns >= STANDS_STILL_S * 1e9 and busy_s - busy_then_s >= BUSY_CORE_S
+            found[part] = (
+                Missing(f"the {part.upper()} counter stands still while the CPU works")
+                if part in ("cpu", "dram") and stuck
+                else self._total_j[part]
+            )
+        return found
+
+
+def refusal(error: OSError) -> Missing:
+    """What macOS refused, as a reading."""
+    return Missing(str(error), "denied" if isinstance(error, PermissionError) else "unavailable")
+
+
+def open_source(
+    make: Callable[[], Native] = Darwin, clock: Clock = now_ns, busy_s: Callable[[], float] | None = None
+) -> Source:
+    """The source with whatever this Mac grants, or Absent where even the libraries are not there."""
+    try:
+        native = make()
+    except (OSError, AttributeError) as error:
+        return Absent(
+            "apple", "soc", Probe(False, reason=f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
+        )
+    refused: dict[str, Missing] = {}
+    parts: list[str] = []
+    try:
+        native.energy()  # the first begins the count, the second has every channel's name
+        parts = list(part_joules(native.energy()))
+        if not parts:
+            refused["energy"] = Missing('IOReport\'s group "Energy Model" has none of the known channels')
+    except OSError as error:
+        refused["energy"] = refusal(error)
+    for name, ask in (("power", lambda: native.smc_float("PSTR")), ("thermal_pressure", native.thermal_pressure)):
+        try:
+            ask()
+        except OSError as error:
+            refused[name] = refusal(error)
+    return AppleSource(native, parts, refused, clock, busy_s or (lambda: host.host_sample(()).cpu.busy_s))
+
+
+def gpus(profile: str | None = None) -> tuple[dict[str, Any], ...]:
+    """The Mac's GPU for the fingerprint: name, cores, the memory it shares and how much of it Metal may hold.
+
+    `profile` is the answer of `system_profiler SPDisplaysDataType -json`, asked for where it is not given.
+    """
+    if profile is None:
+        try:
+            command = ["system_profiler", "SPDisplaysDataType", "-json"]
+            profile = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            return ()
+    try:
+        displays = json.loads(profile)["SPDisplaysDataType"]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    memory = host.sysctl("hw.memsize")
+    limit_mb = host.sysctl("iogpu.wired_limit_mb")
+    return tuple(
+        {
+            "name": display.get("sppci_model") or display.get("_name"),
+            "vendor": "Apple",
+            "cores": int(cores) if (cores := str(display.get("sppci_cores", ""))).isdigit() else None,
+            "memory_bytes": int(memory) if memory and memory.isdigit() else None,
+            "wired_limit_bytes": int(limit_mb) * 2**20 if limit_mb and limit_mb.isdigit() and int(limit_mb) else None,
+            "metal": display.get("spdisplays_mtlgpufamilysupport"),
+        }
+        for display in displays
+        if "sppci_model" in display or "_name" in display
+    )
+
+
+if __name__ == "__main__":
+    import time
+
+    seen = Darwin()
+    seen.energy()
+    time.sleep(1.0)
+    print(*seen.energy(), f"PSTR {seen.smc_float('PSTR'):.1f} W, pressure {seen.thermal_pressure()}", sep="\n")

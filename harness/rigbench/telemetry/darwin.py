@@ -1,0 +1,275 @@
+"""The calls into macOS that apple.py needs, and nothing else: IOReport, the SMC, notifications and rusage through
+ctypes.
+
+This is the seam: `Native` says what is asked for, `Darwin` asks the system, tests answer in its place. Every function
+has its argument and result types set; without them ctypes cuts pointers to 32 bits.
+
+    python -c "from rigbench.telemetry.darwin import *; print(Darwin().energy(), Darwin().smc_float('PSTR'))"
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import c_void_p as p
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+UTF8 = 0x08000100
+SMC_SELECTOR, SMC_READ_BYTES, SMC_READ_KEY_INFO = 2, 5, 9
+NOT_PERMITTED = 0xE00002E2
+RUSAGE_INFO_V4 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of IOReport's group "Energy Model": what it gained since the last time it was asked, in `unit`."""
+
+    name: str
+    unit: str
+    gained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """proc_pid_rusage: bytes now, and the most ever (of the process's whole life; macOS cannot set it back)."""
+
+    bytes_now: int
+    bytes_lifetime_max: int
+
+
+class Native(Protocol):
+    """What apple.py asks of macOS. An OSError says in one sentence what the system refused; PermissionError that it
+    may not."""
+
+    def energy(self) -> list[Channel]: ...
+
+    def smc_float(self, key: str) -> float: ...
+
+    def thermal_pressure(self) -> int: ...
+
+    def footprint(self, pid: int) -> Footprint: ...
+
+    def close(self) -> None: ...
+
+
+class _SmcVersion(Structure):
+    _fields_ = [
+        ("major", c_uint8),
+        ("minor", c_uint8),
+        ("build", c_uint8),
+        ("reserved", c_uint8),
+        ("release", c_uint16),
+    ]
+
+
+class _SmcLimits(Structure):
+    _fields_ = [("version", c_uint16), ("length", c_uint16), ("cpu", c_uint32), ("gpu", c_uint32), ("memory", c_uint32)]
+
+
+class _SmcKeyInfo(Structure):
+    _fields_ = [("size", c_uint32), ("type", c_uint32), ("attributes", c_uint8)]
+
+
+class SmcMessage(Structure):
+    """The 80 bytes that go to the SMC and come back."""
+
+    _fields_ = [
+        ("key", c_uint32),
+        ("version", _SmcVersion),
+        ("limits", _SmcLimits),
+        ("info", _SmcKeyInfo),
+        ("result", c_uint8),
+        ("status", c_uint8),
+        ("command", c_uint8),
+        ("data32", c_uint32),
+        ("bytes", c_uint8 * 32),
+    ]
+
+
+_RUSAGE_V4 = (
+    "user_time system_time pkg_idle_wkups interrupt_wkups pageins wired_size resident_size phys_footprint "
+    "proc_start_abstime proc_exit_abstime child_user_time child_system_time child_pkg_idle_wkups "
+    "child_interrupt_wkups child_pageins child_elapsed_abstime diskio_bytesread diskio_byteswritten "
+    "cpu_time_qos_default cpu_time_qos_maintenance cpu_time_qos_background cpu_time_qos_utility "
+    "cpu_time_qos_legacy cpu_time_qos_user_initiated cpu_time_qos_user_interactive billed_system_time "
+    "serviced_system_time logical_writes lifetime_max_phys_footprint instructions cycles billed_energy "
+    "serviced_energy interval_max_phys_footprint runnable_time"
+)
+
+
+class RusageV4(Structure):
+    """struct rusage_info_v4 of <libproc.h>: a UUID, then 35 64-bit numbers."""
+
+    _fields_ = [("uuid", c_uint8 * 16), *((name, c_uint64) for name in _RUSAGE_V4.split())]
+
+
+def four_characters(key: str) -> int:
+    """'PSTR' as the SMC's 32-bit key."""
+    return int.from_bytes(key.encode("ascii"), "big")
+
+
+def mach_task(system: Any) -> int:
+    """The port of this very task, which libSystem keeps in a variable."""
+    return c_uint32.in_dll(system, "mach_task_self_").value
+
+
+class Darwin:
+    """macOS itself. Opening it on another system raises OSError."""
+
+    def __init__(self) -> None:
+        self._report = ctypes.CDLL("/usr/lib/libIOReport.dylib")
+        self._cf = ctypes.CDLL("/System/Library/Frameworks/CoreFoundation.framework/CoreFoundation")
+        self._io = ctypes.CDLL("/System/Library/Frameworks/IOKit.framework/IOKit")
+        self._system = ctypes.CDLL("/usr/lib/libSystem.B.dylib")
+        self._declare()
+        self._subscription: int | None = None
+        self._channels = p()
+        self._last: int | None = None
+        self._smc = c_uint32(0)
+        self._smc_sizes: dict[str, int] = {}
+        self._thermal: c_int | None = None
+
+    def _declare(self) -> None:
+        cf, report, io, system = self._cf, self._report, self._io, self._system
+        declared: tuple[tuple[Any, Any, list[Any]], ...] = (
+            (cf.CFStringCreateWithCString, p, [p, c_char_p, c_uint32]),
+            (cf.CFStringGetCString, c_uint8, [p, c_char_p, c_long, c_uint32]),
+            (cf.CFDictionaryGetValue, p, [p, p]),
+            (cf.CFArrayGetCount, c_long, [p]),
+            (cf.CFArrayGetValueAtIndex, p, [p, c_long]),
+            (cf.CFRelease, None, [p]),
+            (report.IOReportCopyChannelsInGroup, p, [p, p, c_uint64, c_uint64, c_uint64]),
+            (report.IOReportCreateSubscription, p, [p, p, POINTER(p), c_uint64, p]),
+            (report.IOReportCreateSamples, p, [p, p, p]),
+            (report.IOReportCreateSamplesDelta, p, [p, p, p]),
+            (report.IOReportChannelGetChannelName, p, [p]),
+            (report.IOReportChannelGetUnitLabel, p, [p]),
+            (report.IOReportSimpleGetIntegerValue, ctypes.c_int64, [p, ctypes.c_int32]),
+            (io.IOServiceMatching, p, [c_char_p]),
+            (io.IOServiceGetMatchingService, c_uint32, [c_uint32, p]),
+            (io.IOServiceOpen, c_uint32, [c_uint32, c_uint32, c_uint32, POINTER(c_uint32)]),
+            (io.IOServiceClose, c_uint32, [c_uint32]),
+            (io.IOObjectRelease, c_uint32, [c_uint32]),
+            (io.IOConnectCallStructMethod, c_uint32, [c_uint32, c_uint32, p, c_size_t, p, POINTER(c_size_t)]),
+            (system.notify_register_check, c_uint32, [c_char_p, POINTER(c_int)]),
+            (system.notify_get_state, c_uint32, [c_int, POINTER(c_uint64)]),
+            (system.proc_pid_rusage, c_int, [c_int, c_int, p]),
+        )
+        for function, result, arguments in declared:
+            function.restype, function.argtypes = result, arguments
+
+    def energy(self) -> list[Channel]:
+        """What every channel of "Energy Model" gained since the last call; [] at the first, which begins the count."""
+        if self._subscription is None:
+            self._subscribe()
+        sample = self._report.IOReportCreateSamples(self._subscription, self._channels, None)
+        if not sample:
+            raise OSError("IOReport gives no sample")
+        last, self._last = self._last, sample
+        if last is None:
+            return []
+        delta = self._report.IOReportCreateSamplesDelta(last, sample, None)
+        self._cf.CFRelease(last)
+        if not delta:
+            raise OSError("IOReport gives no difference of two samples")
+        try:
+            return self._channel_list(delta)
+        finally:
+            self._cf.CFRelease(delta)
+
+    def _subscribe(self) -> None:
+        group = self._cf.CFStringCreateWithCString(None, b"Energy Model", UTF8)
+        wanted = self._report.IOReportCopyChannelsInGroup(group, None, 0, 0, 0)
+        self._cf.CFRelease(group)
+        if not wanted:
+            raise OSError('IOReport has no group "Energy Model"')
+        self._subscription = self._report.IOReportCreateSubscription(None, wanted, byref(self._channels), 0, None)
+        self._cf.CFRelease(wanted)
+        if not self._subscription:
+            self._subscription = None
+            raise OSError("IOReport refuses a subscription")
+
+    def _channel_list(self, delta: int) -> list[Channel]:
+        key = self._cf.CFStringCreateWithCString(None, b"IOReportChannels", UTF8)
+        items = self._cf.CFDictionaryGetValue(delta, key)
+        self._cf.CFRelease(key)
+        found = []
+        for index in range(self._cf.CFArrayGetCount(items) if items else 0):
+            item = self._cf.CFArrayGetValueAtIndex(items, index)
+            name = self._string(self._report.IOReportChannelGetChannelName(item))
+            unit = self._string(self._report.IOReportChannelGetUnitLabel(item))
+            found.append(Channel(name, unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0)))
+        return found
+
+    def _string(self, reference: int | None) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        if not reference or not self._cf.CFStringGetCString(reference, buffer, len(buffer), UTF8):
+            return ""
+        return buffer.value.decode("utf-8", "replace")
+
+    def smc_float(self, key: str) -> float:
+        """A key of type `flt ` (little-endian 32-bit float), such as PSTR, the watts of the whole system."""
+        if not self._smc.value:
+            self._open_smc()
+        if key not in self._smc_sizes:
+            self._smc_sizes[key] = self._smc_call(
+                SmcMessage(key=four_characters(key), command=SMC_READ_KEY_INFO)
+            ).info.size
+        message = SmcMessage(key=four_characters(key), command=SMC_READ_BYTES)
+        message.info.size = self._smc_sizes[key]
+        if self._smc_sizes[key] != 4:
+            raise OSError(f"the SMC's key {key} is not a 32-bit float")
+        answer = self._smc_call(message)
+        return ctypes.c_float.from_buffer_copy(bytes(answer.bytes)).value
+
+    def _open_smc(self) -> None:
+        task = mach_task(self._system)
+        refused = 0
+        for name in (b"AppleSMC", b"AppleSMCKeysEndpoint"):
+            service = self._io.IOServiceGetMatchingService(0, self._io.IOServiceMatching(name))
+            if not service:
+                continue
+            refused = self._io.IOServiceOpen(service, task, 0, byref(self._smc))
+            self._io.IOObjectRelease(service)
+            if refused == 0:
+                return
+        if refused == NOT_PERMITTED:
+            raise PermissionError("macOS does not let this program open the SMC")
+        raise OSError(f"the SMC cannot be opened (0x{refused:x})" if refused else "this Mac has no SMC service")
+
+    def _smc_call(self, message: SmcMessage) -> SmcMessage:
+        answer, size = SmcMessage(), c_size_t(ctypes.sizeof(SmcMessage))
+        failed = self._io.IOConnectCallStructMethod(
+            self._smc, SMC_SELECTOR, byref(message), ctypes.sizeof(message), byref(answer), byref(size)
+        )
+        if failed or answer.result:
+            raise OSError(f"the SMC does not answer (0x{failed:x}, {answer.result})")
+        return answer
+
+    def thermal_pressure(self) -> int:
+        """0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
+        if self._thermal is None:
+            token = c_int()
+            if self._system.notify_register_check(b"com.apple.system.thermalpressurelevel", byref(token)):
+                raise OSError("macOS does not tell thermal pressure")
+            self._thermal = token
+        state = c_uint64()
+        if self._system.notify_get_state(self._thermal, byref(state)):
+            raise OSError("macOS does not tell thermal pressure")
+        return int(state.value)
+
+    def footprint(self, pid: int) -> Footprint:
+        usage = RusageV4()
+        if self._system.proc_pid_rusage(pid, RUSAGE_INFO_V4, byref(usage)):
+            raise OSError("the process is gone, or another user's")
+        found: Any = usage
+        return Footprint(found.phys_footprint, found.lifetime_max_phys_footprint)
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._cf.CFRelease(self._last)
+            self._last = None
+        if self._smc.value:
+            self._io.IOServiceClose(self._smc)
+            self._smc = c_uint32(0)

@@ -1,0 +1,106 @@
+"""Energy counters of the processor on Linux (RAPL, Intel and AMD), through /sys/class/powercap.
+
+Each package, and on servers its memory, has a counter in microjoules that falls back to 0 at `max_energy_range_uj`
+(some 260 kJ: a quarter of an hour at 300 W). It is read ten times a second, so no round can be missed. `core` and
+`uncore` are parts of their package and are left out; so is `psys`, whose meaning differs by laptop. A nominal power
+limit (TDP) is never given for a measurement.
+
+    cat /sys/class/powercap/intel-rapl:0/energy_uj
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rigbench_backends.base import Probe
+
+from rigbench.telemetry import host
+from rigbench.telemetry.source import POWER_PERIOD_S, Absent, Metric, Missing, Reading, Source
+
+POWERCAP = Path("/sys/class/powercap")
+GRANT = "to allow it until the next boot: sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj"
+LOAD = "to load the driver: sudo modprobe intel_rapl_msr"
+
+
+@dataclass(slots=True)
+class Domain:
+    """One counter: a package or its memory. `gained_uj` since it was opened, whatever the counter's rounds."""
+
+    name: str
+    path: Path
+    range_uj: int
+    last_uj: int
+    gained_uj: int = 0
+
+    def read_j(self) -> Reading:
+        """Joules since opening. A step of over half the range is a counter that was set back, not one that went
+        round."""
+        try:
+            now_uj = int(self.path.read_text())
+        except PermissionError:
+            return Missing(f"energy_uj of {self.name} may not be read; {GRANT}", "denied")
+        except (OSError, ValueError) as error:
+            return Missing(f"energy_uj of {self.name} cannot be read ({type(error).__name__})")
+        step = (now_uj - self.last_uj) % self.range_uj
+        self.last_uj = now_uj
+        if step > self.range_uj // 2:
+            return Missing(f"the counter of {self.name} went backwards")
+        self.gained_uj += step
+        return self.gained_uj * 1e-6
+
+
+class RaplSource:
+    """Packages and memory of this machine, in joules since the source was opened."""
+
+    name = "rapl"
+
+    def __init__(self, domains: Sequence[Domain]) -> None:
+        self._domains = {domain.name: domain for domain in domains}
+        self.metrics = tuple(
+            Metric("energy", "J", "powercap energy_uj", "package", "counter", POWER_PERIOD_S, domain.name)
+            for domain in domains
+        )
+
+    def probe(self) -> Probe:
+        return Probe(True, devices=tuple(self._domains))
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        return [self._domains[str(metric.device)].read_j() for metric in metrics]
+
+    def watch(self, pid: int | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_source(root: Path = POWERCAP, proc: Path = host.PROC) -> Source:
+    """The source, or Absent: no powercap, no counter, or one that only root may read."""
+    zones = sorted(path for path in root.glob("intel-rapl:*") if (path / "energy_uj").exists())
+    if not zones:
+        virtual = "hypervisor" in host.read_text(proc / "cpuinfo")
+        reason = "no powercap; virtual machine" if virtual else "no powercap"
+        return Absent("rapl", "package", Probe(False, reason=reason, mend=None if virtual else LOAD))
+    domains = []
+    for zone in zones:
+        name = host.read_text(zone / "name").strip()
+        package = zone.name.removeprefix("intel-rapl:").partition(":")[0]
+        if not name.startswith(("package", "dram")):
+            continue
+        try:
+            domains.append(
+                Domain(
+                    name if "-" in name else f"{name}-{package}",
+                    zone / "energy_uj",
+                    int((zone / "max_energy_range_uj").read_text()) + 1,
+                    int((zone / "energy_uj").read_text()),
+                )
+            )
+        except PermissionError:
+            found = Probe(False, reason="energy_uj may be read by root only", mend=GRANT)
+            return Absent("rapl", "package", found, "denied")
+        except (OSError, ValueError):
+            continue
+    if not domains:
+        return Absent("rapl", "package", Probe(False, reason="powercap has no readable package counter"))
+    return RaplSource(domains)

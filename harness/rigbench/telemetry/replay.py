@@ -1,0 +1,96 @@
+"""Recorded readings played again: the same code from source to result, on a machine without the hardware.
+
+The file is JSON: a list of Series as in a result document, or {"readings": [...]} (one case of one). Time counts from
+the first reading asked for; what was recorded there is answered until the next one; before the first and after the
+last there is nothing.
+
+    rigbench run smoke --replay recorded.json
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rigbench_backends.base import Probe
+
+from rigbench.clock import Clock, now_ns
+from rigbench.errors import InputError
+from rigbench.records import Series
+from rigbench.telemetry.source import Metric, Missing, Reading
+
+
+class ReplaySource:
+    """Plays `recorded` from its first reading on."""
+
+    name = "replay"
+
+    def __init__(self, recorded: Sequence[Series], clock: Clock = now_ns) -> None:
+        self._clock = clock
+        self._start_ns: int | None = None
+        self._first_us = min((series.time_us[0] for series in recorded if series.time_us), default=0)
+        self._series = {}
+        metrics = []
+        for series in recorded:
+            gaps = [later - earlier for earlier, later in zip(series.time_us, series.time_us[1:], strict=False)]
+            metric = Metric(
+                series.name,
+                series.unit,
+                f"recorded from {series.source}: {series.api}",
+                series.scope,
+                series.method,
+                median(gaps) * 1e-6 if gaps else None,
+                series.device,
+                series.status if not series.time_us or series.status == "low_confidence" else "ok",
+                series.reason,
+            )
+            metrics.append(metric)
+            self._series[metric] = series
+        self.metrics = tuple(metrics)
+
+    def probe(self) -> Probe:
+        return Probe(True, devices=tuple(sorted({metric.device for metric in self.metrics if metric.device})))
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        now = self._clock()
+        if self._start_ns is None:
+            self._start_ns = now
+        at_us = self._first_us + (now - self._start_ns) // 1000
+        return [_at(self._series[metric], at_us) for metric in metrics]
+
+    def watch(self, pid: int | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _at(series: Series, at_us: int) -> Reading:
+    index = bisect_right(series.time_us, at_us) - 1
+    if index < 0:
+        return Missing("the recording has not begun")
+    if index == len(series.time_us) - 1 and at_us > series.time_us[index]:
+        return Missing("the recording is over")
+    value = series.values[index]
+    return Missing("the recording has no reading here") if value is None else value
+
+
+def open_source(path: str) -> ReplaySource:
+    """Raises InputError where the file is missing or holds no readings."""
+    try:
+        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = content["readings"] if isinstance(content, dict) else content
+        recorded = [
+            Series(**{**each, "time_us": tuple(each["time_us"]), "values": tuple(each["values"])}) for each in found
+        ]
+    except OSError as error:
+        raise InputError(f"the recording {path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(
+            f"{path} is no recording: it must hold a JSON list of readings as in a result document"
+        ) from None
+    if not recorded or any(len(each.time_us) != len(each.values) for each in recorded):
+        raise InputError(f"{path} is no recording: it holds no readings, or times and values of unequal number")
+    return ReplaySource(recorded)

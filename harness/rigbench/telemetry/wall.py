@@ -1,0 +1,155 @@
+"""A wall meter behind HTTP: the only scope that is fair across vendors, because nothing inside the machine is left out.
+
+Any meter that answers a GET with JSON will do: its address, where the watts are (`StatusSNS.ENERGY.Power`,
+`meters.0.power`), and their unit. Presets know Shelly's second generation (`apower` W, `aenergy.total` Wh) and
+Tasmota. Read once a second, never written to. The address is the user's own: it is in no reading, reason or document.
+
+    rigbench watch --wall-url http://192.168.1.20 --wall-meter shelly
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rigbench_backends.base import Probe
+
+from rigbench.errors import InputError
+from rigbench.telemetry.source import SLOW_PERIOD_S, Metric, Missing, Reading
+
+TIMEOUT_S = 0.9
+MAX_ANSWER_BYTES = 64 * 1024
+WATTS = {"W": 1.0, "mW": 1e-3, "kW": 1e3}
+WH_J = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Where a kind of meter has its numbers; the paths of JSON, and what they are multiplied by to be W and J."""
+
+    path: str
+    power: str
+    power_scale: float = 1.0
+    energy: str | None = None
+    energy_scale: float = WH_J
+
+
+PRESETS = {
+    "shelly": Preset("/rpc/Switch.GetStatus?id=0", "apower", energy="aenergy.total"),
+    "tasmota": Preset("/cm?cmnd=Status%208", "StatusSNS.ENERGY.Power"),
+}
+"""Tasmota's own total is in steps of 1 Wh (3600 J) or coarser: of no use for the energy of a window."""
+
+
+class WallSource:
+    """One meter."""
+
+    name = "wall"
+
+    def __init__(self, url: str, preset: Preset, api: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._url = url
+        self._preset = preset
+        self._timeout_s = timeout_s
+        # A meter stands in the local network: a proxy from the environment would never reach it.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self.metrics: tuple[Metric, ...] = (Metric("power", "W", api, "wall", "sampled", SLOW_PERIOD_S),)
+        if preset.energy is not None:
+            self.metrics += (Metric("energy", "J", api, "wall", "counter", SLOW_PERIOD_S),)
+
+    def probe(self) -> Probe:
+        found = self._fetch()
+        power = found if isinstance(found, Missing) else self._power(found)
+        if isinstance(power, Missing):
+            return Probe(False, reason=power.reason, mend="check the meter's address, preset and JSON path")
+        return Probe(True, devices=("wall meter",))
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        found = self._fetch()
+        if isinstance(found, Missing):
+            return [found] * len(metrics)
+        return [self._power(found) if metric.name == "power" else self._energy(found) for metric in metrics]
+
+    def watch(self, pid: int | None) -> None: ...
+
+    def close(self) -> None:
+        self._opener.close()
+
+    def _power(self, found: object) -> Reading:
+        return _scaled(number_at(found, self._preset.power), self._preset.power_scale)
+
+    def _energy(self, found: object) -> Reading:
+        return _scaled(number_at(found, str(self._preset.energy)), self._preset.energy_scale)
+
+    def _fetch(self) -> object:
+        """The meter's answer, or Missing. No error text of the library is passed on: it can hold the address."""
+        try:
+            with self._opener.open(self._url, timeout=self._timeout_s) as answer:
+                return json.loads(answer.read(MAX_ANSWER_BYTES))
+        except urllib.error.HTTPError as error:
+            error.close()
+            denied = error.code in (401, 403)
+            return Missing(f"the meter answered HTTP {error.code}", "denied" if denied else "unavailable")
+        except TimeoutError:
+            return Missing(f"the meter did not answer within {self._timeout_s:g} s")
+        except urllib.error.URLError as error:
+            late = isinstance(error.reason, TimeoutError)
+            return Missing(
+                f"the meter did not answer within {self._timeout_s:g} s" if late else "the meter cannot be reached"
+            )
+        except (OSError, http.client.HTTPException):
+            return Missing("the connection to the meter broke")
+        except ValueError:
+            return Missing("the meter's answer is not JSON")
+
+
+def number_at(content: object, path: str) -> Reading:
+    """The number at a path of names and list positions, `a.0.b`; text that is a number counts as one."""
+    at: Any = content
+    for step in path.split("."):
+        try:
+            at = at[int(step)] if isinstance(at, list) else at[step]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return Missing(f"the meter's answer has no {path}")
+    try:
+        number = None if isinstance(at, bool) or at is None else float(at)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or number != number or abs(number) == float("inf"):
+        return Missing(f"{path} of the meter's answer is not a number")
+    return number
+
+
+def _scaled(value: Reading, scale: float) -> Reading:
+    return value if isinstance(value, Missing) else value * scale
+
+
+def open_source(
+    url: str, preset: str = "shelly", path: str | None = None, unit: str = "W", scale: float = 1.0
+) -> WallSource:
+    """The meter at `url`. With `path` any meter: the JSON path of its power, in `unit` times `scale`.
+
+    With a preset the address alone is enough (`192.168.1.20`). Raises InputError for an address, preset or unit that
+    is none.
+    """
+    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError("the wall meter's address must be like http://192.168.1.20 or 192.168.1.20")
+    if unit not in WATTS:
+        raise InputError(f"the wall meter's unit {unit!r} is not known; use one of {', '.join(WATTS)}")
+    if path is not None:
+        chosen = Preset("/", path, WATTS[unit] * scale)
+    elif preset in PRESETS:
+        chosen = PRESETS[preset]
+    else:
+        known = ", ".join(PRESETS)
+        raise InputError(f"the wall meter's preset {preset!r} is not known; use one of {known}, or give a JSON path")
+    whole = urllib.parse.urlunsplit(parts)
+    if path is None and parts.path in ("", "/") and not parts.query:
+        whole = f"{parts.scheme}://{parts.netloc}{chosen.path}"
+    return WallSource(whole, chosen, "HTTP JSON" if path is not None else f"{preset} HTTP")

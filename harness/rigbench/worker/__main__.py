@@ -1,0 +1,245 @@
+"""The worker process. Commands come in on stdin, events go out on stdout, both JSON lines; engines may print as they like.
+
+Started by path, not by module name (`python .../harness/rigbench/worker/__main__.py`), in whatever interpreter has the engine, so
+it takes `harness` and `backends` from its own place and nothing else: the parent's other packages stay out of sight.
+
+    {"do": "open", "backend": "sim", "model": {...}, "options": {...}}         -> {"event": "opened", ...}
+    {"do": "case", "case": {...}, "text": null, "warmup": {...}}               -> {"event": "phase", ...}* {"event": "case", ...}
+    {"do": "probe", "backend": "sim", "options": {...}}                        -> {"event": "probe", ...}
+    {"do": "close"} or the end of stdin (the parent is gone)                   -> the worker ends
+Anything that fails answers {"event": "error", "kind": ..., "message": ..., "log": [...]}.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def _adopt(folder: Path) -> None:
+    """Make the package in `folder` importable, without putting what lies beside it on the path."""
+    name = folder.name
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+    del sys.path[0]  # the folder of this script: its modules must not shadow anybody's
+_adopt(PACKAGE)
+_beside = PACKAGE.parent / "rigbench_backends"  # as installed; in a checkout each has a source root of its own
+_adopt(_beside if _beside.is_dir() else PACKAGE.parent.parent / "backends" / "rigbench_backends")
+
+import rigbench_backends  # noqa: E402  only importable from here on
+from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, WireSession  # noqa: E402
+
+from rigbench import __version__  # noqa: E402
+from rigbench.clock import now_ns  # noqa: E402
+from rigbench.records import Case, RequestRecord  # noqa: E402
+from rigbench.worker import drive  # noqa: E402
+
+Message = dict[str, Any]
+
+
+class Worker:
+    """Holds the one session between commands."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self._session: Session | None = None
+
+    def probe(self, command: Message) -> None:
+        backend = rigbench_backends.load(command["backend"])
+        probe = backend.probe(make_options(backend.Options, command["options"]))
+        self._send({"event": "probe", **asdict(probe), "python": sys.version.split()[0]})
+
+    def open(self, command: Message) -> None:
+        backend = rigbench_backends.load(command["backend"])
+        options = make_options(backend.Options, command["options"])
+        start = now_ns()
+        self._session = backend.open(ModelFile(**command["model"]), options)
+        self._send(
+            {
+                "event": "opened",
+                "info": asdict(self._session.info),
+                "load_start_ns": start,
+                "load_end_ns": now_ns(),
+                "rigbench": __version__,
+                "contract": CONTRACT_VERSION,
+                "python": sys.version.split()[0],
+            }
+        )
+
+    def case(self, command: Message) -> None:
+        session = self._session
+        if session is None:
+            raise EngineError("protocol", "a case came before a model was opened")
+        case = Case(**command["case"])
+        warmup = command["warmup"]
+        make = self._prompt_maker(session, case, command.get("text"))
+        session.prepare(case.concurrency, case.prompt_tokens + case.output_tokens)
+
+        clock_shift = now_ns() - session.clock()  # 0 but for the simulator, whose clock is virtual
+        phases = []
+        rounds = []
+        tpots: list[float] = []
+        warmup_start = session.clock()
+        short = min(case.output_tokens, warmup["output_tokens"])
+        for round_index in range(warmup["max_rounds"]):
+            self._send({"event": "phase", "name": "warmup", "round": round_index})
+            seed = f"warmup{round_index}"
+            load = drive.Load(case.concurrency, 1, short, make(seed, min(case.prompt_tokens, warmup["prompt_tokens"])))
+            start, records, _ = drive.drive(session, load)
+            _must_not_all_fail(records)
+            rounds.append((start, records))
+            tpot = drive.round_tpot_us(records)
+            if tpot is None:
+                break
+            tpots.append(tpot)
+            if drive.is_steady(tpots, warmup["tolerance"]):
+                break
+        if rounds:
+            phases.append(("warmup", warmup_start, session.clock()))
+
+        self._send({"event": "phase", "name": "measure"})
+        load = drive.Load(
+            users=case.concurrency,
+            requests_per_user=case.requests_per_user,
+            output_tokens=case.output_tokens,
+            prompt=make("measure", case.prompt_tokens),
+            duration_ns=None if case.duration_s is None else round(case.duration_s * 1e9),
+        )
+        wire = session if isinstance(session, WireSession) else None
+        if wire is not None:
+            wire.doubts()  # those of the warm-up
+        t0, records, prompts_sha256 = drive.drive(session, load)
+        doubts = wire.doubts() if wire is not None else ()
+        _must_not_all_fail(records)
+        phases.append(("measure", t0, session.clock()))
+        self._send(
+            {
+                "event": "case",
+                "t0_ns": t0 + clock_shift,
+                "prompts_sha256": prompts_sha256,
+                "requests": [asdict(record) for record in records],
+                "warmup": [
+                    {**asdict(record), **_shifted(record, (start - t0) // 1000)}
+                    for start, round_records in rounds
+                    for record in round_records
+                ],
+                "warmup_rounds": len(rounds),
+                "warmup_steady": drive.is_steady(tpots, warmup["tolerance"]) if tpots else None,
+                "phases": [(name, (a - t0) // 1000, (b - t0) // 1000) for name, a, b in phases],
+                "memory": asdict(session.memory()),
+                "flags": [{"name": name, "evidence": evidence} for name, evidence in doubts],
+            }
+        )
+
+    def _prompt_maker(self, session: Session, case: Case, text: str | None) -> Any:
+        def make(purpose: str, length: int) -> Any:
+            seed = f"{case.seed}/{case.workload}/{case.repetition}/{purpose}"
+            if case.workload_kind == "text" and isinstance(session, WireSession) and not session.info.accepts_token_ids:
+                return drive.cut_prompts(session.cut, text or "", length, seed)
+            if case.workload_kind == "text":
+                return drive.text_prompts(session.encode, text or "", length, seed)
+            if not session.info.vocab_size or not session.info.accepts_token_ids:
+                raise EngineError("options", f"{session.info.engine} takes no token ids: use a workload of kind `text`")
+            return drive.token_prompts(session.info.vocab_size, length, seed)
+
+        return make
+
+    def close(self, _command: Message | None = None) -> None:
+        if self._session is not None:
+            session, self._session = self._session, None
+            session.close()
+
+
+def _must_not_all_fail(records: list[RequestRecord]) -> None:
+    if (why := drive.all_failed(records)) is not None:
+        raise EngineError("decode", why)
+
+
+def _shifted(record: Any, shift_us: int) -> Message:
+    return {
+        "submit_us": record.submit_us + shift_us,
+        "token_us": [stamp + shift_us for stamp in record.token_us],
+    }
+
+
+def make_options(kind: type, given: Message) -> Any:
+    """A backend's options from JSON: lists become tuples, unknown names are refused by name."""
+    known = set(getattr(kind, "__dataclass_fields__", {}))
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise EngineError("options", f"unknown option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _read_commands(inbox: queue.SimpleQueue[Message | None]) -> None:
+    """Commands as they come. The end of stdin while a case runs means that the parent is gone: go at once."""
+    for line in sys.stdin:
+        command = json.loads(line)
+        inbox.put(command)
+        if command["do"] == "close":
+            return
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with all that the engine has started
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve commands until told to close."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what an engine prints goes to the log, never between our lines
+    sys.stdout = sys.stderr
+
+    def send(message: Message) -> None:
+        events.write(json.dumps(message, allow_nan=False) + "\n")
+        events.flush()
+
+    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    threading.Thread(target=_read_commands, args=(inbox,), daemon=True).start()
+    worker = Worker(send)
+    while command := inbox.get():
+        try:
+            getattr(worker, command["do"])(command)
+        except EngineError as error:
+            send({"event": "error", "kind": error.kind, "message": str(error), "log": _engine_log()})
+        except KeyboardInterrupt:
+            break
+        except MemoryError:
+            send({"event": "error", "kind": "memory", "message": "the worker ran out of memory", "log": _engine_log()})
+        except Exception as error:
+            log = [*_engine_log(), *traceback.format_exc().splitlines()[-6:]]
+            send({"event": "error", "kind": "crash", "message": f"{type(error).__name__}: {error}", "log": log})
+        if command["do"] == "close":
+            break
+
+
+def _engine_log() -> list[str]:
+    """The last lines of whatever engine keeps its own log."""
+    for name in list(sys.modules):
+        if name.startswith("rigbench_backends.") and (tail := getattr(sys.modules[name], "log_tail", None)):
+            return list(tail())
+    return []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The load loop: N users in a closed loop over one engine, each sending its next request as its last one ends.
+
+Single-threaded: submit for N users, step the engine, keep what it says, submit the next. Everything else (prompt making,
+sorting tokens to their requests, statistics, JSON) happens before or after: inside the loop a step costs one list append.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+import statistics
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rigbench_backends.base import EngineError, Request, Session, Step, TokenEvent
+
+from rigbench.records import RequestRecord
+
+PREFIX_TOKENS = 16
+"""How much of each prompt is unique to its request: longer than any engine's cache block minus a hit's use."""
+BODIES_PER_USER = 4
+"""Distinct random prompts that a user cycles through, so that long runs need no prompt making inside the window."""
+PREFIX_WORDS = (  # noqa: SIM905  sixty quoted words are no easier to read
+    "amber anchor basil birch candle cedar clover comet copper coral dawn delta ember fern flint frost garnet ginger harbor hazel "
+    "indigo ivory jasper juniper kestrel lantern larch linen maple marble meadow mistral nectar nutmeg oak olive onyx orchid "
+    "pebble pine plume quartz quill raven reed rowan saffron sage slate sorrel spruce tansy thistle timber topaz umber velvet "
+    "violet walnut willow yarrow zephyr"
+).split()
+
+
+class TextPrompt(NamedTuple):
+    """A prompt for an engine that takes no token ids. `tokens` is the length asked for; the engine may count otherwise."""
+
+    text: str
+    tokens: int
+
+
+Prompt = tuple[int, ...] | TextPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the users do. `prompt(user, index)` gives token ids or text; `duration_ns` (if set) replaces `requests_per_user`."""
+
+    users: int
+    requests_per_user: int
+    output_tokens: int
+    prompt: Callable[[int, int], Prompt]
+    duration_ns: int | None = None
+
+
+class _Flight(NamedTuple):
+    """A request as it was sent, at `submitted_ns` of the session's clock."""
+
+    user: int
+    turn: int
+    prompt: Prompt
+    submitted_ns: int
+
+
+def token_prompts(vocabulary: int, length: int, seed: str) -> Callable[[int, int], tuple[int, ...]]:
+    """Seeded random token ids of the exact length, another beginning for every request."""
+
+    def draw(key: str, count: int) -> list[int]:
+        return random.Random(f"{seed}/{key}").choices(range(vocabulary), k=count)
+
+    bodies: dict[tuple[int, int], list[int]] = {}
+
+    def prompt(user: int, index: int) -> tuple[int, ...]:
+        body = bodies.setdefault((user, index % BODIES_PER_USER), [])
+        if not body:
+            body.extend(draw(f"body/{user}/{index % BODIES_PER_USER}", length))
+        head = draw(f"prefix/{user}/{index}", min(PREFIX_TOKENS, length))
+        return tuple(head + body[len(head) :])
+
+    return prompt
+
+
+def text_prompts(
+    encode: Callable[[str], list[int]], text: str, length: int, seed: str
+) -> Callable[[int, int], tuple[int, ...]]:
+    """A standardized text, cut to `length` tokens of the model's own tokenizer, behind a few seeded words per request.
+
+    EngineError("context") if the text is too short for the length: a repeated text would be another prompt.
+    """
+    body = encode(text)
+
+    def prompt(user: int, index: int) -> tuple[int, ...]:
+        ids = encode(_prefix(seed, user, index)) + body
+        if len(ids) < length:
+            raise EngineError("context", f"the prompt text has {len(ids)} tokens; {length} are asked for")
+        return tuple(ids[:length])
+
+    return prompt
+
+
+def cut_prompts(cut: Callable[[str, int], str], text: str, length: int, seed: str) -> Callable[[int, int], TextPrompt]:
+    """The same text and prefixes for an engine that takes text alone: cut by it to about `length` tokens."""
+
+    def prompt(user: int, index: int) -> TextPrompt:
+        return TextPrompt(cut(_prefix(seed, user, index) + text, length), length)
+
+    return prompt
+
+
+def _prefix(seed: str, user: int, index: int) -> str:
+    """A few seeded words that begin one request's prompt and no other's."""
+    words = random.Random(f"{seed}/prefix/{user}/{index}").choices(PREFIX_WORDS, k=6)
+    return f"[{' '.join(words)}]\n"
+
+
+def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
+    """Run the load. Returns t0 (ns, the first submission), the records in order of submission, SHA-256 of all prompts sent.
+
+    Raises EngineError as the session does. The collector is off meanwhile: a pause in it would be a gap between tokens.
+    """
+    ahead = load.requests_per_user if load.duration_ns is None else BODIES_PER_USER
+    ready = {(user, index): load.prompt(user, index) for user in range(load.users) for index in range(ahead)}
+    flights: list[_Flight] = []
+    log: list[Step] = []
+    clock, step = session.clock, session.step
+
+    def send(user: int, index: int) -> None:
+        prompt = ready.pop((user, index), None) or load.prompt(user, index)
+        ids, text = ((), prompt.text) if isinstance(prompt, TextPrompt) else (prompt, None)
+        flights.append(_Flight(user, index, prompt, clock()))
+        session.submit(Request(len(flights) - 1, ids, load.output_tokens, text))
+
+    gc.collect()
+    gc.disable()
+    try:
+        for user in range(load.users):
+            send(user, 0)
+        start = flights[0].submitted_ns
+        unfinished = load.users
+        while unfinished:
+            moved = step()
+            log.append(moved)
+            if moved.ended:
+                for event in moved.events:
+                    if event.finished:
+                        unfinished -= 1
+                        flight = flights[event.request_id]
+                        following = flight.turn + 1
+                        if (
+                            following < load.requests_per_user
+                            if load.duration_ns is None
+                            else clock() - start < load.duration_ns
+                        ):
+                            unfinished += 1
+                            send(flight.user, following)
+            elif not moved.events:
+                raise EngineError("decode", f"the engine went idle with {unfinished} requests unfinished")
+    finally:
+        gc.enable()
+    sent = hashlib.sha256()
+    for flight in flights:
+        prompt = flight.prompt
+        sent.update(prompt.text.encode() if isinstance(prompt, TextPrompt) else array("i", prompt).tobytes())
+    return start, _records(flights, log), sent.hexdigest()
+
+
+def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
+    """Each request with its own tokens out of the log of all steps."""
+    start = flights[0].submitted_ns
+    stamps: list[list[int]] = [[] for _ in flights]
+    chunks: list[list[int]] = [[] for _ in flights]
+    ends: list[TokenEvent | None] = [None] * len(flights)
+    for step in log:
+        stamp = (step.time_ns - start) // 1000
+        for event in step.events:
+            if event.tokens:
+                stamps[event.request_id].append(stamp)
+                chunks[event.request_id].append(event.tokens)
+            if event.finished:
+                ends[event.request_id] = event
+    return [_record(start, *of_one) for of_one in zip(flights, stamps, chunks, ends, strict=True)]
+
+
+def _record(start: int, flight: _Flight, times: list[int], counts: list[int], end: TokenEvent | None) -> RequestRecord:
+    """One request. What its end tells of prompt and chunks is truer than what was asked for and what each chunk seemed to be."""
+    prompt_tokens = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
+    if end is not None:
+        prompt_tokens = end.prompt_tokens or prompt_tokens
+        if end.chunk_tokens is not None:
+            kept = [(time, count) for time, count in zip(times, end.chunk_tokens, strict=True) if count]
+            times, counts = [time for time, _ in kept], [count for _, count in kept]
+    return RequestRecord(
+        user=flight.user,
+        index=flight.turn,
+        prompt_tokens=prompt_tokens,
+        submit_us=(flight.submitted_ns - start) // 1000,
+        token_us=tuple(times),
+        chunk_tokens=None if all(count == 1 for count in counts) else tuple(counts),
+        cached_tokens=end.cached_tokens if end else None,
+        error=end.error if end else None,
+    )
+
+
+def all_failed(records: list[RequestRecord]) -> str | None:
+    """Why there is nothing to measure: no request came to its end. None where one did."""
+    if not records or any(record.error is None for record in records):
+        return None
+    return f"all {len(records)} requests failed: {records[0].error}"
+
+
+def round_tpot_us(records: list[RequestRecord]) -> float | None:
+    """Median microseconds per output token over the requests of a warm-up round; None if none decoded two tokens."""
+    values = []
+    for record in records:
+        tokens = sum(record.chunk_tokens) if record.chunk_tokens else len(record.token_us)
+        if tokens > 1 and record.token_us:
+            values.append((record.token_us[-1] - record.token_us[0]) / (tokens - 1))
+    return statistics.median(values) if values else None
+
+
+def is_steady(tpots: list[float], tolerance: float) -> bool:
+    """Whether the last three rounds differ by less than `tolerance` of their median."""
+    last = sorted(tpots[-3:])
+    return len(last) == 3 and last[2] - last[0] < tolerance * last[1]
