@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
 from rigbench.clock import now_ns
 from rigbench.telemetry import bandwidth, host
 

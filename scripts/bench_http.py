@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "backends")]
 
 from paced_server import paced_server, sent_ns  # noqa: E402
+
 from rigbench.records import RequestRecord  # noqa: E402
 from rigbench.run.processes import find_python  # noqa: E402
 from rigbench.worker import drive  # noqa: E402

@@ -24,8 +24,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llama_tools import Flags, fail
 from pydantic import TypeAdapter
+
+from llama_tools import Flags, fail
 from rigbench.analysis.metrics import CaseMetrics, case_metrics
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+
 from plain_sample import PLAIN
 from rigbench.analysis import stats
 from rigbench.analysis.compare import compare, differences, incomparable

@@ -3,6 +3,7 @@
 import statistics
 
 import pytest
+
 from rigbench.analysis.metrics import CaseMetrics, Window, case_metrics, noise_flag, request_metrics, steady_window
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.worker import drive

@@ -5,6 +5,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
+
 from plain_sample import PLAIN
 from rigbench.analysis.regress import axis_value, bad, history, since
 from rigbench.analysis.samples import Sample

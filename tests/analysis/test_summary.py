@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from rigbench.analysis.summary import rows
 from rigbench.records import (
     Case,

@@ -4,6 +4,7 @@ import itertools
 import random
 
 import pytest
+
 from rigbench.analysis.versions import order
 
 IN_ORDER = [

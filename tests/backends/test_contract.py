@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 import rigbench_backends
 from environments import engine_python
 from rigbench.models import files

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+
 from rigbench_backends.base import EngineError, ModelFile, Request
 
 pytest.importorskip("llama_cpp")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 import rigbench_backends
 from rigbench.models.synthetic import ensure_synthetic
 from rigbench.worker import drive

@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
 from rigbench_backends.base import EngineError, ModelFile, Request
 from rigbench_backends.mlx_lm import MlxBackend, MlxOptions, MlxSession, install_command
 

@@ -20,6 +20,7 @@ pytest.importorskip("aiohttp")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from paced_server import paced_server, sent_ns
+
 from rigbench.records import RequestRecord
 from rigbench.worker import drive
 from rigbench_backends import openai_probe

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from rigbench_backends.openai_chunks import Chunks
 from rigbench_backends.openai_cut import measured_cut
 from rigbench_backends.openai_stream import EventStream, Reply, sentence, spread

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+
 from rigbench_backends import vllm as adapter
 from rigbench_backends import vllm_log
 from rigbench_backends.base import EngineError, ModelFile, Request

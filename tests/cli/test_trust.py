@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.documents import store
 
 V1 = Path(__file__).parents[1] / "documents" / "v1.json"

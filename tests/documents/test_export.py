@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from rigbench.analysis.samples import samples
 from rigbench.documents import export, store
 from rigbench.records import RunDocument

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.analysis.compare import compare
 from rigbench.analysis.samples import samples
 from rigbench.documents import export, importing, store

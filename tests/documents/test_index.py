@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
+
 from rigbench.analysis.samples import METRICS, Sample, samples
 from rigbench.documents import index, query, store
 from rigbench.documents.rows import SAMPLE_COLUMNS

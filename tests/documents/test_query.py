@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from rigbench.documents import index, query
 from rigbench.errors import InputError
 

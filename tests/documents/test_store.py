@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from rigbench.documents import store
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 from rigbench.records import (

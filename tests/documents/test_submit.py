@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.documents import importing, store, submit
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.documents import bounds, store
 from rigbench.documents.validate import Report, validate, validate_bytes
 

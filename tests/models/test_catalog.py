@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.models.catalog import nearest, parameters, shape, shape_from_table, shapes, shapes_from_files
 from rigbench.models.tensors import tensors

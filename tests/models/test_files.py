@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import files, hub
 from rigbench.models.catalog import shape, shapes

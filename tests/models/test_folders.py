@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from rigbench.errors import InputError
 from rigbench.models.folders import facts_from_safetensors
 from rigbench.models.footprint import weight_bytes

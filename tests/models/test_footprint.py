@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.models.catalog import shape
 from rigbench.models.footprint import (

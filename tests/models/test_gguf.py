@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from rigbench.errors import InputError
 from rigbench.models.catalog import shape
 from rigbench.models.footprint import facts_from_gguf

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.models import hashes
 from rigbench.models.catalog import shape

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import hub
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.models.catalog import Shape, shape
 from rigbench.models.kv import Cache, Metadata, cache_from_metadata, cache_from_shape

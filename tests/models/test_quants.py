@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.models.catalog import shape
 from rigbench.models.footprint import facts_from_shape

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import synthetic_folder
 from rigbench.models.catalog import Shape, shape

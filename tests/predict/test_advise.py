@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.predict.advise import advise
 from rigbench.predict.catalog import GIB, find

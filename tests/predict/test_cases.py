@@ -6,6 +6,7 @@ import csv
 import io
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
 from rigbench.predict.cases import ADDED, mean_context, predict_cases, software_year

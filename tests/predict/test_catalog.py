@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
 from rigbench.predict.cases import find_device

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from rigbench.cli import predict
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
-from typer.testing import CliRunner
 
 app = typer.Typer()
 predict.register(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.predict.cost import annual_kwh, api_cost_per_day, break_even_months, cost, energy_cost_per_million
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.predict.catalog import GIB, find
 from rigbench.predict.fit import compute_bytes, fit, usable_bytes, with_fit

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
 from rigbench.predict.roofline import constants, step_seconds
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fit_predictor.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.predict.named import bits_of, catalogued_facts, find_shape, named_facts
 

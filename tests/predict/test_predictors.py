@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rigbench.errors import InputError
 from rigbench.predict.catalog import find
 from rigbench.predict.named import catalogued_facts

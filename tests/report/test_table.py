@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+
 from rigbench.analysis.summary import Row
 from rigbench.report.table import columns_within, output_console, print_rows
 

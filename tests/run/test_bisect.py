@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from plain_sample import PLAIN
 from rigbench.analysis.samples import Sample
 from rigbench.errors import InputError, UnavailableError

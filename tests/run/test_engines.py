@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import rigbench_backends
 from rigbench.errors import InputError
 from rigbench.run import engines

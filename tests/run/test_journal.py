@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError, UnavailableError
 from rigbench.run import journal
 

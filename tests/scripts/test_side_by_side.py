@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 import rigbench_backends
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"

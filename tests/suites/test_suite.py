@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.suites.prompts import prompt_lengths, prompt_name, prompt_text
 from rigbench.suites.suite import load_suite, parse_suite, suite_files, suite_record

@@ -7,6 +7,7 @@ import ctypes
 import json
 
 import pytest
+
 from rigbench.telemetry import apple, darwin, energy
 from rigbench.telemetry.darwin import Channel, Footprint
 from rigbench.telemetry.sampler import Sampler

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.records import Bandwidth
 from rigbench.telemetry import bandwidth

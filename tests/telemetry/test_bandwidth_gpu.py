@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from rigbench.telemetry.bandwidth_cuda import LAUNCHES, READ_KERNEL, CudaError, Driver, measure_cuda
 from rigbench.telemetry.bandwidth_metal import measure_metal, parsed
 

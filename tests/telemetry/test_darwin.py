@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+
 from rigbench.telemetry import darwin
 from rigbench.telemetry.darwin import Channel, Darwin, Footprint, SmcMessage
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+
 from rigbench.records import PhaseMark, Series
 from rigbench.telemetry import energy
 

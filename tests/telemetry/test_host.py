@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rigbench.telemetry import host
 
 STATUS = """Name:\tllama (deleted)

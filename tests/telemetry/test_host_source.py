@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+
 from rigbench.telemetry.host_source import HostSource
 from rigbench.telemetry.source import Missing
 

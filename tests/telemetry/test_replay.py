@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.records import Series
 from rigbench.telemetry import replay

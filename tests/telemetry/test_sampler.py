@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
+
 from rigbench.records import Series
 from rigbench.telemetry import energy
 from rigbench.telemetry.sampler import Lane, Sampler

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.telemetry import facts
 from rigbench.telemetry.source import Absent, Missing, SourceOptions, idle_seconds, open_sources

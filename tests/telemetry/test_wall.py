@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
 from rigbench.errors import InputError
 from rigbench.telemetry import wall
 from rigbench.telemetry.source import Missing

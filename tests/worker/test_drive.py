@@ -4,6 +4,7 @@ import gc
 import hashlib
 
 import pytest
+
 from rigbench.records import RequestRecord
 from rigbench.worker import drive
 from rigbench_backends.base import IDLE, EngineError, ModelFile, Request, Step

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rigbench_backends.base import EngineInfo
-
 from rigbench.analysis.metrics import CaseMetrics, case_metrics, noise_flag
 from rigbench.analysis.summary import ROUNDING, power_of
 from rigbench.records import CaseResult, RunDocument
 from rigbench.telemetry.memory import device_memory
+from rigbench_backends.base import EngineInfo
 
 METRICS = (
     "user_tps",

@@ -22,7 +22,6 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
     """Say what this machine is, which backends work here, and the command that mends those that do not."""
     import rigbench_backends
-
     from rigbench.models import files
     from rigbench.run import engines
     from rigbench.run.machine import this_machine

@@ -19,12 +19,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from rigbench_backends.base import EngineInfo
-
 from rigbench import units
 from rigbench.analysis.samples import Sample, samples
 from rigbench.documents.rows import COLUMNS, FILE_COLUMNS, document_rows
 from rigbench.records import ModelFacts, RunDocument
+from rigbench_backends.base import EngineInfo
 
 FORMATS = ("csv", "markdown", "llama-bench-json", "llama-bench-sql")
 CSV_COLUMNS = tuple(name for name in COLUMNS if name not in FILE_COLUMNS)

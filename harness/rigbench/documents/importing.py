@@ -23,8 +23,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rigbench_backends.base import EngineInfo
-
 from rigbench import __version__
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
@@ -34,6 +32,7 @@ from rigbench.documents.foreign import Entry, entries, last_part
 from rigbench.errors import InputError
 from rigbench.paths import slug
 from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord
+from rigbench_backends.base import EngineInfo
 
 UNKNOWN = "unknown"
 LLAMA_BENCH, VLLM = "llama-bench", "vllm bench serve"

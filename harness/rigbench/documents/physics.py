@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 
-from rigbench_backends.base import EngineInfo
-
 from rigbench.analysis.metrics import request_metrics
 from rigbench.analysis.stats import median
 from rigbench.documents.bounds import Fault
@@ -24,6 +22,7 @@ from rigbench.models.catalog import Shape, shapes
 from rigbench.models.footprint import facts_from_shape, kv_bytes, weight_bytes
 from rigbench.predict import catalog, predictors
 from rigbench.records import ModelFacts, Prediction, RunDocument
+from rigbench_backends.base import EngineInfo
 
 OVER_DATASHEET = 1.15
 """People overclock the memory of their cards by that much."""

@@ -19,8 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rigbench_backends.base import ModelFile
-
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress, hub
 from rigbench.models.catalog import Location, Shape, nearest, shapes
@@ -39,6 +37,7 @@ from rigbench.models.synthetic_folder import (
 )
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
+from rigbench_backends.base import ModelFile
 
 FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""

@@ -9,10 +9,9 @@ from dataclasses import fields
 from typing import Any
 
 import psutil
-import rigbench_backends
 from pydantic import TypeAdapter, ValidationError
-from rigbench_backends.base import Backend, ModelFile, Probe
 
+import rigbench_backends
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import files
 from rigbench.predict import catalog
@@ -20,6 +19,7 @@ from rigbench.records import Bandwidth
 from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
 from rigbench.suites.plan import Engine
 from rigbench.suites.suite import EnginePart, Suite
+from rigbench_backends.base import Backend, ModelFile, Probe
 
 PROBE_LIMIT_S = 120
 MEASURABLE = ("cpu", "cuda", "metal")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from rigbench_backends.base import CONTRACT_VERSION, EngineInfo
 
 from rigbench import __version__
 from rigbench.analysis.summary import summary
@@ -42,6 +41,7 @@ from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
 from rigbench.suites.suite import Suite, suite_record
 from rigbench.telemetry.source import Source
+from rigbench_backends.base import CONTRACT_VERSION, EngineInfo
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with what happens: job, loaded, case, phase, done. Never inside a measured window, but for the mark of its start."""

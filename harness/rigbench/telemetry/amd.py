@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rigbench_backends.base import Probe
-
 from rigbench.telemetry import host
 from rigbench.telemetry.source import POWER_PERIOD_S, STATE_PERIOD_S, Absent, Metric, Missing, Reading, Source
+from rigbench_backends.base import Probe
 
 DRM = Path("/sys/class/drm")
 VENDOR = "0x1002"

@@ -17,8 +17,6 @@ import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rigbench_backends.base import Probe
-
 from rigbench.clock import Clock, now_ns
 from rigbench.telemetry import host
 from rigbench.telemetry.darwin import Channel, Darwin, Native
@@ -32,6 +30,7 @@ from rigbench.telemetry.source import (
     Reading,
     Source,
 )
+from rigbench_backends.base import Probe
 
 JOULES = {"mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "J": 1.0}
 PARTS = {

@@ -11,10 +11,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rigbench_backends.base import Probe
-
 from rigbench.telemetry import host
 from rigbench.telemetry.source import STATE_PERIOD_S, Metric, Missing, Reading
+from rigbench_backends.base import Probe
 
 NO_WORKER = Missing("no worker is running")
 NOT_KNOWN = Missing("this system does not tell")

@@ -18,11 +18,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rigbench_backends.base import Probe
-
 from rigbench.telemetry import host
 from rigbench.telemetry.nvml_library import Gpu, load, opened, reason_of, text
 from rigbench.telemetry.source import POWER_PERIOD_S, STATE_PERIOD_S, Absent, Metric, Missing, Reading, Source
+from rigbench_backends.base import Probe
 
 FIELD_POWER_INSTANT = 186
 THROTTLE_FIELDS = {

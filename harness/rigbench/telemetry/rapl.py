@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigbench_backends.base import Probe
-
 from rigbench.telemetry import host
 from rigbench.telemetry.source import POWER_PERIOD_S, Absent, Metric, Missing, Reading, Source
+from rigbench_backends.base import Probe
 
 POWERCAP = Path("/sys/class/powercap")
 GRANT = "to allow it until the next boot: sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj"

@@ -16,12 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rigbench_backends.base import Probe
-
 from rigbench.clock import Clock, now_ns
 from rigbench.errors import InputError
 from rigbench.records import Series
 from rigbench.telemetry.source import Metric, Missing, Reading
+from rigbench_backends.base import Probe
 
 
 class ReplaySource:

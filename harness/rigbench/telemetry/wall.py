@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rigbench_backends.base import Probe
-
 from rigbench.errors import InputError
 from rigbench.telemetry.source import SLOW_PERIOD_S, Metric, Missing, Reading
+from rigbench_backends.base import Probe
 
 TIMEOUT_S = 0.9
 MAX_ANSWER_BYTES = 64 * 1024

@@ -48,12 +48,11 @@ _beside = PACKAGE.parent / "rigbench_backends"  # as installed; in a checkout ea
 _adopt(_beside if _beside.is_dir() else PACKAGE.parent.parent / "backends" / "rigbench_backends")
 
 import rigbench_backends  # noqa: E402  only importable from here on
-from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, WireSession  # noqa: E402
-
 from rigbench import __version__  # noqa: E402
 from rigbench.clock import now_ns  # noqa: E402
 from rigbench.records import Case, RequestRecord  # noqa: E402
 from rigbench.worker import drive  # noqa: E402
+from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, WireSession  # noqa: E402
 
 Message = dict[str, Any]
 

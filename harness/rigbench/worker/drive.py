@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rigbench_backends.base import EngineError, Request, Session, Step, TokenEvent
-
 from rigbench.records import RequestRecord
+from rigbench_backends.base import EngineError, Request, Session, Step, TokenEvent
 
 PREFIX_TOKENS = 16
 """How much of each prompt is unique to its request: longer than any engine's cache block minus a hit's use."""
