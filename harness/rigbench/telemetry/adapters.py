@@ -90,7 +90,7 @@ def _pci_name(root: Path, device: Path, vendor: str) -> str:
         return product
     number, maker = _hex(device / "device"), _hex(device / "vendor")
     for path in PCI_IDS:
-        section = re.search(rf"^{maker:04x}\s.*\n(?:[\t#].*\n|\n)*", _text(root / path), re.MULTILINE)
+        section = re.search(rf"^{maker:04x}\s.*(?:\n(?:[\t#].*)?)*", _text(root / path), re.MULTILINE)
         if section and (line := re.search(rf"^\t{number:04x}\s+(.+)$", section[0], re.MULTILINE)):
             bracketed = re.search(r"\[(.+)\]", line[1])
             return f"{LABELS[vendor]} {bracketed[1] if bracketed else line[1]}"
