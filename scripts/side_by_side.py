@@ -176,7 +176,7 @@ def _ask(worker: WorkerProcess, command: dict[str, Any]) -> dict[str, Any]:
         while (answer := worker.receive(time.monotonic() + LIMIT_S))["event"] == "phase":
             pass
     except (WorkerGone, WorkerLate) as error:
-        fail(f"rigbench's worker ended: {error} {' | '.join(worker.log_tail()[-2:])}")
+        fail(f"rigbench's worker ended: {error} {' | '.join(worker.log_lines()[-2:])}")
     if answer["event"] == "error":
         fail(f"rigbench could not measure: {answer['message']}")
     return dict(answer)

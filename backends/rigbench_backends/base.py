@@ -12,11 +12,12 @@ alike, so one single-threaded loop (harness/rigbench/worker/drive.py) measures t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 PRIVATE = {"private": True}
 """Metadata of an option's field (an address, a path): its value stays out of every document."""
 
@@ -27,6 +28,29 @@ class EngineError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class Diagnosis(NamedTuple):
+    """Why an engine failed: `cause` is the engine's own line, `fix` what to try. None where the lines do not tell."""
+
+    cause: str | None
+    fix: str | None = None
+
+
+TELLING = (r"\b\w*(?:Error|Exception): .+|out of memory", r"\berror\b|\bfail(?:ed|ure)?\b|unable|cannot")
+_SIGNAL_ONLY = re.compile(
+    r"^(?:Fatal Python error: (?:Segmentation fault|Aborted|Illegal|Bus error)|Current thread|  File )"
+)
+"""What Python's fault handler writes at a crash: where, not why."""
+
+
+def telling_line(lines: Sequence[str], telling: Sequence[str] = TELLING) -> str | None:
+    """The last of `lines` that tells most of a failure, by patterns in falling order of what they tell; None if none matches."""
+    for pattern in telling:
+        for line in reversed(lines):
+            if re.search(pattern, line, re.IGNORECASE) and not _SIGNAL_ONLY.match(line):
+                return line.strip()
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +176,12 @@ class Probe:
     mend: str | None = None
     model_formats: tuple[str, ...] | None = None
     """Where the options decide which formats `open` takes; None: the backend's own."""
+    gpus: tuple[str, ...] = ()
+    """Names of the GPUs that this build of the engine can use, whether or not the options do."""
+    device_error: str | None = None
+    """The engine's own line on a device that it could not initialise."""
+    gpu_fix: str | None = None
+    """How a build of this engine that uses this machine's GPU is had."""
 
 
 class Session(Protocol):
@@ -220,4 +250,9 @@ class Backend(Protocol):
 
     def probe(self, options: Any = None) -> Probe:
         """Usable here, with these `Options` (None: the defaults)? Cheap, and never raises."""
+        ...
+
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+        """Why a worker failed, from what it printed. `phase`: load, prepare, first_step, warmup, measure. `signal`: the name of
+        the one it died by, None where it lives or ended by itself. Asked in the parent, where the engine may not be installed."""
         ...

@@ -21,12 +21,14 @@ import re
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rigbench_backends.base import (
     IDLE,
+    Diagnosis,
     EngineError,
     EngineInfo,
     EngineMemory,
@@ -35,6 +37,7 @@ from rigbench_backends.base import (
     Request,
     Step,
     TokenEvent,
+    telling_line,
 )
 
 OLDEST_MLX_LM = (0, 32)
@@ -337,7 +340,18 @@ class MlxBackend:
             _, kind, name = _device(mx, options.device if options else None)
         except EngineError as error:
             return Probe(False, reason=str(error), mend=install_command())
-        return Probe(True, f"mlx {mx.__version__}, mlx-lm {version}", kind, (f"{kind}: {name}",))
+        gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
+        return Probe(
+            True,
+            f"mlx {mx.__version__}, mlx-lm {version}",
+            kind,
+            (f"{kind}: {name}",),
+            gpus=gpus,
+            gpu_fix=f"install MLX for it, where it can use it: {install_command()}",
+        )
+
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+        return Diagnosis(telling_line(lines))
 
 
 BACKEND = MlxBackend()

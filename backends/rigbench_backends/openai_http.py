@@ -11,12 +11,12 @@ recorded. A request that fails is a failed request, never a slow one: inside a w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rigbench_backends.base import PRIVATE, ModelFile, Probe
+from rigbench_backends.base import PRIVATE, Diagnosis, ModelFile, Probe, telling_line
 from rigbench_backends.openai_session import HttpSession
-from rigbench_backends.openai_start import started_log
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,6 @@ class HttpOptions:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def log_tail() -> tuple[str, ...]:
-    """The last lines of the server that was started by command; () where none was."""
-    return started_log()
-
-
 class HttpBackend:
     """Servers with OpenAI's API as a backend."""
 
@@ -61,6 +56,9 @@ class HttpBackend:
         from rigbench_backends.openai_probe import probe
 
         return probe(options)
+
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+        return Diagnosis(telling_line(lines))
 
 
 BACKEND = HttpBackend()

@@ -12,16 +12,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 
 from rigbench_backends.base import EngineError, ModelFile
 from rigbench_backends.openai_servers import SERVERS, Address, Server, address
+from rigbench_backends.process import STDERR, output_end, output_lines
 from rigbench_backends.python_log import first_sentence, last_exception
 
-LOG_LINES = 12
-LOG_BYTES = 64 * 1024
 PATIENCE_S = 10.0
 
 
@@ -66,53 +64,25 @@ def free_port() -> int:
         return port
 
 
-_latest: list[StartedServer] = []
-
-
-def started_log() -> tuple[str, ...]:
-    """The last lines of the server that this process started last; () where none was."""
-    return _latest[-1].log_tail() if _latest else ()
-
-
 class StartedServer:
-    """A running server process. Its output goes to a file whose last lines explain its death."""
+    """A running server process. It prints where this process does: the last lines explain its death."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._log = tempfile.TemporaryFile(prefix="rigbench-server-")  # noqa: SIM115  lives as long as the server
+        self._output_begin = output_end()
         try:
-            self._process = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
-            )
+            self._process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL, stdout=STDERR, stderr=STDERR)
         except OSError as error:
             raise EngineError("load", f"option start: cannot run {command[0]}: {error.strerror}") from error
-        _latest[:] = [self]
 
     @property
     def exit_code(self) -> int | None:
         return self._process.poll()
 
-    def log_tail(self) -> tuple[str, ...]:
-        """The last lines that the server wrote."""
-        return self._lines()[-LOG_LINES:]
-
     def last_words(self) -> str:
         """Why it ended, as far as it said so."""
-        lines = self._lines()
+        lines = [line.rstrip() for line in output_lines(self._output_begin) if line.strip()]
         told = last_exception(lines)
         return first_sentence(told) if told else " | ".join(lines[-3:])
-
-    def _lines(self) -> tuple[str, ...]:
-        with contextlib.suppress(OSError, ValueError):
-            size = os.fstat(self._log.fileno()).st_size
-            begin = max(0, size - LOG_BYTES)
-            if sys.platform == "win32":
-                self._log.seek(begin)
-                text = self._log.read()
-            else:
-                text = os.pread(self._log.fileno(), LOG_BYTES, begin)  # leaves the place where the server writes
-            lines = text.decode("utf-8", "replace").splitlines()
-            return tuple(line.rstrip() for line in lines if line.strip())
-        return ()
 
     def stop(self) -> None:
         """Ask it to end, wait, and end it and all its descendants in any case. Harmless when they are gone."""

@@ -17,11 +17,12 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rigbench_backends.base import (
     IDLE,
+    Diagnosis,
     EngineError,
     EngineInfo,
     EngineMemory,
@@ -30,6 +31,7 @@ from rigbench_backends.base import (
     Request,
     Step,
     TokenEvent,
+    telling_line,
 )
 
 VOCABULARY = 256
@@ -39,8 +41,9 @@ VOCABULARY = 256
 class SimOptions:
     """The machine to pretend to be. None takes the model's own figure.
 
-    `fault` makes it fail on purpose, for tests of the run loop: `load`, `memory` (prepare fails), `decode`, `crash` (the process
-    kills itself), `hang` (never returns), each from the first case of at least `fault_users` users on.
+    `fault` makes it fail on purpose, for tests of the run loop: `load`, `memory` (prepare fails), `decode`, `hang` (never returns),
+    `crash` (the process dies by `fault_signal`, at `fault_at`: load, prepare, step), each from the first case of at least
+    `fault_users` users and the step `fault_step` on.
     """
 
     bandwidth_gb_per_s: float = 100.0
@@ -53,6 +56,9 @@ class SimOptions:
     tokens_per_chunk: int = 1
     fault: str | None = None
     fault_users: int = 1
+    fault_at: str = "step"
+    fault_step: int = 1
+    fault_signal: str = "SIGKILL"
 
 
 class _Running:
@@ -74,6 +80,8 @@ class SimSession:
             model = replace(model, dense_bytes=options.weight_bytes, expert_bytes=0)
         if options.kv_bytes_per_token is not None:
             model = replace(model, kv_bytes_per_token=options.kv_bytes_per_token, kv_window_bytes_per_token=0)
+        if options.fault == "crash" and options.fault_at == "load":
+            _die(options.fault_signal)
         if options.fault == "load":
             raise EngineError("load", "the simulator was told to fail at loading")
         if model.dense_bytes is None:
@@ -89,6 +97,7 @@ class SimSession:
         self._waiting: deque[Request] = deque()
         self._running: list[_Running] = []
         self._users = 0
+        self._steps = 0
         self._context_tokens = 0
         self.clock: Callable[[], int] = lambda: self._now
         self.info = EngineInfo(
@@ -107,6 +116,12 @@ class SimSession:
     def prepare(self, users: int, context_tokens: int) -> None:
         if self._options.fault == "memory" and users >= self._options.fault_users:
             raise EngineError("memory", f"the simulator was told to have no memory for {users} users")
+        if (
+            self._options.fault == "crash"
+            and self._options.fault_at == "prepare"
+            and users >= self._options.fault_users
+        ):
+            _die(self._options.fault_signal)
         limit = self.info.context_limit
         if limit and context_tokens > limit:
             raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
@@ -162,12 +177,13 @@ class SimSession:
 
     def _fail_on_purpose(self) -> None:
         fault = self._options.fault
-        if fault is None or self._users < self._options.fault_users:
+        self._steps += 1
+        if fault is None or self._users < self._options.fault_users or self._steps < self._options.fault_step:
             return
         if fault == "decode":
             raise EngineError("decode", "the simulator was told to fail at decoding")
-        if fault == "crash":
-            os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        if fault == "crash" and self._options.fault_at == "step":
+            _die(self._options.fault_signal)
         while fault == "hang":
             time.sleep(3600)
 
@@ -183,6 +199,11 @@ class SimSession:
         self._waiting.clear()
 
 
+def _die(name: str) -> None:
+    """By a real signal: SIGKILL, SIGSEGV, SIGILL, SIGABRT … SIGTERM where the system has no such one."""
+    os.kill(os.getpid(), getattr(signal, name, signal.SIGTERM))
+
+
 class SimBackend:
     """The simulator as a backend. It takes any model whose bytes are known, and needs no file."""
 
@@ -195,6 +216,9 @@ class SimBackend:
 
     def probe(self, options: SimOptions | None = None) -> Probe:
         return Probe(True, "1", "sim", ("a simulated machine",))
+
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+        return Diagnosis(telling_line(lines))
 
 
 BACKEND = SimBackend()

@@ -23,7 +23,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any
 
 from rigbench_backends.base import (
     IDLE,
+    Diagnosis,
     EngineError,
     EngineInfo,
     EngineMemory,
@@ -39,10 +40,10 @@ from rigbench_backends.base import (
     Request,
     Step,
     TokenEvent,
+    telling_line,
 )
-from rigbench_backends.vllm_log import failure_kind, log_lines, log_tail, output_to_log, root_cause
-
-__all__ = ["BACKEND", "VllmBackend", "VllmOptions", "VllmSession", "log_tail"]
+from rigbench_backends.process import output_end, output_lines
+from rigbench_backends.vllm_log import failure_kind, root_cause
 
 INSTALL = (
     "on NVIDIA or AMD: pip install 'rigbench[vllm]'; in a checkout, on a CPU too: python scripts/engine_env.py vllm"
@@ -173,25 +174,25 @@ class VllmSession:
         os.environ.update(ENVIRONMENT)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
         has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
-        with output_to_log():
-            try:
-                from vllm import SamplingParams
-                from vllm.engine.arg_utils import EngineArgs
-                from vllm.sampling_params import RequestOutputKind
-                from vllm.usage.usage_lib import UsageContext
-                from vllm.v1.engine.llm_engine import LLMEngine
-            except ImportError as error:
-                raise EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
-            try:
-                arguments = EngineArgs(**engine_arguments(options, str(folder), has_tokenizer))
-                # What is left to vLLM (users and tokens a step) is then what its server has.
-                self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
-            except Exception as error:
-                reason = root_cause(error, log_lines())
-                kind = failure_kind(reason)
-                raise EngineError(
-                    kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_MEND * (kind == 'memory')}"
-                ) from error
+        self._output_begin = output_end()
+        try:
+            from vllm import SamplingParams
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.sampling_params import RequestOutputKind
+            from vllm.usage.usage_lib import UsageContext
+            from vllm.v1.engine.llm_engine import LLMEngine
+        except ImportError as error:
+            raise EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
+        try:
+            arguments = EngineArgs(**engine_arguments(options, str(folder), has_tokenizer))
+            # What is left to vLLM (users and tokens a step) is then what its server has.
+            self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
+        except Exception as error:
+            reason = root_cause(error, self._output())
+            kind = failure_kind(reason)
+            raise EngineError(
+                kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_MEND * (kind == 'memory')}"
+            ) from error
         _wake_when_dead(self._engine.engine_core)
         self._sampling: Callable[[int], Any] = lambda tokens: SamplingParams(
             temperature=0.0,
@@ -209,6 +210,10 @@ class VllmSession:
         self._config = self._engine.vllm_config
         self.info = self._describe(folder)
 
+    def _output(self) -> list[str]:
+        """What vLLM's processes have printed since this session began."""
+        return output_lines(self._output_begin)
+
     def _describe(self, folder: Path) -> EngineInfo:
         config, options = self._config, self._options
         model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
@@ -216,7 +221,7 @@ class VllmSession:
         quantized = options.quantization or getattr(model, "quantization", None)
         weights, elements = stored_weights(folder, model.dtype.itemsize)
         kv_bits = {"auto": model.dtype.itemsize * 8, "bfloat16": 16, "float16": 16}.get(str(cache.cache_dtype), 8)
-        said = "\n".join(log_lines())
+        said = "\n".join(self._output())
         backend = re.search(r"[Uu]sing (\w+) (?:attention )?backend", said)
         cores = re.findall(r"core ids=\[([\d, ]+)\]", said)
         scheduler = config.scheduler_config
@@ -296,7 +301,7 @@ class VllmSession:
                 outputs = self._step()
             except Exception as error:
                 running.clear()
-                raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, log_lines())}") from error
+                raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, self._output())}") from error
             now = self.clock()
             events = []
             ids: list[int] = []
@@ -321,7 +326,7 @@ class VllmSession:
 
     def memory(self) -> EngineMemory:
         """The cache is what vLLM's blocks hold; of the weights, what its workers say they took on the device, else as stored."""
-        taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(log_lines()))
+        taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(self._output()))
         cache = self._kv_cache_bytes()
         reasons = [
             "" if cache else "the size of a cache block is not known for this model",
@@ -385,7 +390,12 @@ class VllmBackend:
             version,
             device,
             tuple(f"{device}{i}: {name}" for i, name in enumerate(names)),
+            gpus=() if device == "cpu" else names,
+            gpu_fix=f"install vLLM for the GPU: {INSTALL}",
         )
+
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+        return Diagnosis(telling_line(lines))
 
 
 BACKEND = VllmBackend()

@@ -18,11 +18,18 @@ SCHEMA_VERSION = 1
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why something has no measurement. `kind`: load, memory, context, options, unavailable, decode, crash, killed,
-    time_limit, protocol, interrupted, skipped, not_run. `log` holds the engine's last lines, free of private paths."""
+    time_limit, protocol, interrupted, skipped, not_run. `log` holds the engine's last lines, free of private paths.
+
+    `phase` is what the worker was doing: load, prepare, first_step, warmup, measure; `fix` what to try."""
 
     kind: str
     message: str
     log: tuple[str, ...] = ()
+    phase: str | None = None
+    fix: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}" + (f"; {self.fix}" if self.fix else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def start(engine: Engine) -> Opened:
     opened.probe = opened.ask(do="probe", backend=engine.backend, options=options)
     assert opened.probe["event"] == "probe", opened.probe
     answer = opened.ask(do="open", backend=engine.backend, model=asdict(model), options=options)
-    assert answer["event"] == "opened", (answer, worker.log_tail())
+    assert answer["event"] == "opened", (answer, worker.log_lines()[-12:])
     opened.info = answer["info"]
     return opened
 

@@ -111,7 +111,7 @@ def _row(results: Sequence[CaseResult], predictions: dict[str, Prediction], docu
             "bandwidth is wrong, or the weights stay in the processor's cache"
         )
     failures = [result.error for result in results if result.error is not None]
-    error = f"{failures[0].kind}: {failures[0].message}" if failures else None
+    error = str(failures[0]) if failures else None
     return Row(
         group=case.group,
         backend=case.backend,

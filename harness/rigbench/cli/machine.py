@@ -26,6 +26,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
     from rigbench.run import engines
     from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
+    from rigbench.telemetry.adapters import adapters
     from rigbench.telemetry.facts import source_states
     from rigbench.telemetry.source import SourceOptions, open_sources
 
@@ -40,6 +41,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
     if as_json:
         content = {
             "machine": asdict(machine),
+            "adapters": [asdict(adapter) for adapter in adapters()],
             "bandwidth": asdict(memory) if memory else None,
             "backends": {name: asdict(found) for name, found in probes.items()},
             "telemetry": [asdict(state) for state in states],
@@ -64,6 +66,8 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
     for name, found in probes.items():
         if found.usable:
             line("backend", f"{name}: ready, {found.version} ({', '.join(found.devices)})")
+            if (sentence := engines.unused_gpu(found, adapters())) is not None:
+                line("", f"! {sentence}")
         else:
             line("backend", f"{name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
     for state in states:

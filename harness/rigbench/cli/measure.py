@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from rigbench.cli import progress
 from rigbench.cli.progress import Progress, Reporter, say
-from rigbench.errors import InputError
+from rigbench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-SUITE = typer.Argument(help="A suite's name (quickstart, standard, agents, smoke) or file.")
+SUITE = typer.Argument(help="A suite's name (`rigbench run` lists them) or file.")
 BACKEND = typer.Option(None, "--backend", "-b", help="Run the suite on this backend.")
 MODEL = typer.Option(
     None, "--model", "-m", help="Run the suite on this model: a file, synthetic:SHAPE:QUANT, or a catalogued name."
@@ -59,6 +60,7 @@ def plan(
     if as_json:
         content = {
             "cases": [asdict(case) for job in planned.jobs for case in job.cases],
+            "unused_gpus": sorted({job.engine.unused_gpu for job in planned.jobs if job.engine.unused_gpu}),
             "skipped": [{"case": asdict(skip.case), "reason": skip.reason} for skip in planned.skipped],
             "seconds": planned.seconds,
             "memory_bytes": planned.memory_bytes,
@@ -71,7 +73,7 @@ def plan(
 
 
 def run(
-    suite: str | None = typer.Argument(None, help="A suite's name (quickstart, standard, agents, smoke) or file."),
+    suite: str | None = typer.Argument(None, help="A suite's name (`rigbench run` lists them) or file."),
     backend: str | None = BACKEND,
     model: str | None = MODEL,
     python: str | None = PYTHON,
@@ -85,6 +87,7 @@ def run(
     wall_path: str | None = progress.WALL_PATH,
     wall_unit: str = progress.WALL_UNIT,
     replay: str | None = typer.Option(None, "--replay", help="Take recorded readings from this file (for tests)."),
+    strict: bool = typer.Option(False, "--strict", help="End with exit code 3 if any case failed."),
 ) -> None:
     """Run a suite live and leave a result document; its path is the last line: `result: PATH`."""
     from rigbench.documents import store
@@ -112,7 +115,10 @@ def run(
         work = _started(suite, backend, model, python, option, out)
         folder = out
     else:
-        raise InputError("name a suite (quickstart, standard, agents, smoke, or a file), or --resume a journal")
+        if not sys.stderr.isatty():
+            raise InputError("name a suite (`rigbench run` on a terminal lists them), or --resume a journal")
+        typer.echo(_what_to_run(), err=True)
+        raise typer.Exit(InputError.exit_code)
     work.sources = sources
     ended = ""
     exit_code = 0
@@ -143,9 +149,34 @@ def run(
     from rigbench.analysis.summary import rows
 
     table.print_rows(console, rows(document))
+    failed = [result.error for result in document.cases if result.error and result.error.kind != "skipped"]
+    if failed:
+        say(f"{len(failed)} of {len(document.cases)} cases failed; the first: {failed[0]}")
     typer.echo(f"result: {written}")
+    if not any(result.requests for result in document.cases):
+        exit_code = exit_code or UnavailableError.exit_code
+        say("nothing was measured")
+    elif failed and strict:
+        exit_code = exit_code or UnavailableError.exit_code
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _what_to_run() -> str:
+    """For `rigbench run` with nothing to run: the suites by name, each with what it is, and three commands to try."""
+    from rigbench.suites.suite import load_suite, suite_files
+
+    suites = [f"  {name:11} {load_suite(name).about}" for name in suite_files()]
+    return "\n".join(
+        [
+            "This would measure a suite on an engine of this machine. The suites:",
+            *suites,
+            "Try:",
+            "  rigbench run quickstart                     a small synthetic model, made here: a first result",
+            "  rigbench run quickstart -m my-model.gguf    the same with a model of yours",
+            "  rigbench plan standard -m my-model.gguf     what a thorough run would do, and how long it takes",
+        ]
+    )
 
 
 def _total(planned: Plan) -> int:
@@ -278,6 +309,9 @@ def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
                 groups[line] = groups.get(line, 0) + 1
             for line, repetitions in groups.items():
                 console.print(f"  {line}, {repetitions} repetition{'s' * (repetitions > 1)}", soft_wrap=True)
+    for sentence in dict.fromkeys(job.engine.unused_gpu for job in planned.jobs):
+        if sentence is not None:
+            console.print(f"! {sentence}", style="yellow", soft_wrap=True)
     for skip in planned.skipped:
         console.print(f"skipped: {skip.case.group}: {skip.reason}", style="yellow", soft_wrap=True)
     console.print(

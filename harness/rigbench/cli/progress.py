@@ -17,6 +17,9 @@ WALL_PATH = typer.Option(None, "--wall-path", help="For any other meter: the JSO
 WALL_UNIT = typer.Option("W", "--wall-unit", help="The unit of that power: W, mW or kW.")
 
 
+PHASES = {"prepare": "making room", "first_step": "first step", "measure": "measuring"}
+
+
 def say(text: str) -> None:
     typer.echo(f"rigbench: {text}", err=True)
 
@@ -63,7 +66,7 @@ class Reporter:
             case = what["case"]
             self._case = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
         elif event == "phase":
-            doing = f"warm-up {what['round'] + 1}" if what["name"] == "warmup" else "measuring"
+            doing = PHASES.get(what["name"], f"warm-up {what['round'] + 1}")
             self._show(f"[{self._done + 1}/{self._total}] {self._case}: {doing}{self._left()}")
         elif event == "done":
             self._done += 1
@@ -88,7 +91,7 @@ class Reporter:
         case = result.case
         name = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
         if result.error is not None:
-            return f"{name}: {result.error.kind}: {result.error.message}"
+            return f"{name}: {result.error}"
         metrics = case_metrics(result)
         return (
             f"{name}: {units.rate_text(metrics.user_tps)} t/s per user, {units.rate_text(metrics.output_tps)} in all, "

@@ -96,6 +96,8 @@ def prepare(path: Path) -> Parcel:
     document = store.parse(content, str(path))
     if "imported" in document.annotations:
         raise InputError(f"{path}: imported figures have no raw records behind them, so nobody could check them")
+    if not any(result.requests for result in document.cases):
+        raise InputError(f"{path}: nothing was measured, every case failed: there is nothing to compare with")
     stem = file_stem(document.machine.id, document.created_utc, document.suite.name)
     target = f"results/{stem.as_posix()}-{document.id[:8]}.json"
     return Parcel(path, data, document, target, report.notes, tuple(private_places(content)))

@@ -19,6 +19,7 @@ from rigbench.records import Bandwidth
 from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
 from rigbench.suites.plan import Engine
 from rigbench.suites.suite import EnginePart, Suite
+from rigbench.telemetry.adapters import Adapter, adapters
 from rigbench_backends.base import Backend, ModelFile, Probe
 
 PROBE_LIMIT_S = 120
@@ -67,11 +68,11 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
         worker.send({"do": "probe", "backend": backend, "options": options or {}})
         answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
     except WorkerGone as gone:
-        last = worker.log_tail()[-1:]
+        why = rigbench_backends.load(backend).diagnose(worker.log_lines(), "load", gone.signal, None)
         return Probe(
             False,
-            reason=f"{gone}{': ' + last[0] if last else ''}",
-            mend="install its engine into that interpreter anew",
+            reason=f"{gone}{f': {why.cause}' if why.cause else ''}",
+            mend=why.fix or "install its engine into that interpreter again",
         )
     except WorkerLate:
         return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", mend="install its engine anew")
@@ -87,7 +88,20 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
         answer["reason"],
         answer["mend"],
         tuple(answer["model_formats"]) if answer["model_formats"] else None,
+        tuple(answer["gpus"]),
+        answer["device_error"],
+        answer["gpu_fix"],
     )
+
+
+def unused_gpu(probe: Probe, shown: Sequence[Adapter]) -> str | None:
+    """The sentence for GPUs of this machine (`shown`) that the engine's build cannot use; None where it can, or there is none."""
+    names = [adapter.name for adapter in shown if adapter.worth_using]
+    if probe.device != "cpu" or probe.gpus or probe.gpu_fix is None or not names:
+        return None
+    what = f"{names[0]} is here" if len(names) == 1 else f"{len(names)} GPUs are here ({', '.join(names)})"
+    why = f" ({probe.device_error})" if probe.device_error else ""
+    return f"{what}, but this build of the engine computes on the processor{why}: {probe.gpu_fix}"
 
 
 def check_options(backend: Backend, options: dict[str, Any], where: str) -> None:
@@ -229,4 +243,5 @@ def _engine(
         known.read_bytes_per_s if known else None,
         limit,
         public_options(backend, part.options),
+        unused_gpu=unused_gpu(found, adapters()),
     )

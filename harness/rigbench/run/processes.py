@@ -25,8 +25,11 @@ from rigbench.errors import InputError
 from rigbench.paths import PACKAGE_ROOT
 
 WINDOWS = sys.platform == "win32"
-LOG_TAIL_LINES = 12
-LOG_TAIL_BYTES = 64 * 1024
+if sys.platform != "win32":
+    import fcntl
+LOG_BYTES = 256 * 1024
+WINDOWS_CRASHES = {0xC0000005: "SIGSEGV", 0xC000001D: "SIGILL", 0xC0000409: "SIGABRT"}
+"""Exit codes of a process that Windows ended, by the signal that the same fault is elsewhere."""
 Message = dict[str, Any]
 
 
@@ -35,11 +38,12 @@ class NoInterpreter(InputError):
 
 
 class WorkerGone(Exception):
-    """The worker ended by itself. `kind` is crash or killed."""
+    """The worker ended by itself. `kind` is crash or killed; `signal` the name of the one it died by, if it did."""
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, signal_name: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.signal = signal_name
 
 
 class WorkerLate(Exception):
@@ -62,7 +66,9 @@ class WorkerProcess:
     def __init__(self, python: str) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="rigbench-worker-")  # noqa: SIM115  lives as long as the worker
         flags: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
+        if sys.platform != "win32":  # engine, worker and this process have one place in the file between them
+            fcntl.fcntl(self._log.fileno(), fcntl.F_SETFL, fcntl.fcntl(self._log.fileno(), fcntl.F_GETFL) | os.O_APPEND)
+        else:
             flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         command = [python, str(PACKAGE_ROOT / "worker" / "__main__.py")]
@@ -129,19 +135,20 @@ class WorkerProcess:
             except ValueError:
                 name = f"signal {-code}"
             if name == "SIGKILL":
-                why = "the worker was killed (SIGKILL): by hand, or by the system when memory ran out"
-                return WorkerGone("killed", why)
-            return WorkerGone("crash", f"the worker crashed ({name})")
+                return WorkerGone("killed", "the worker was killed (SIGKILL)", name)
+            return WorkerGone("crash", f"the worker crashed ({name})", name)
+        if code in WINDOWS_CRASHES:
+            return WorkerGone("crash", f"the worker crashed ({WINDOWS_CRASHES[code]})", WINDOWS_CRASHES[code])
         return WorkerGone("crash", f"the worker ended by itself (exit code {code})")
 
-    def log_tail(self) -> tuple[str, ...]:
-        """The last lines that engine and worker wrote to their stderr."""
+    def log_lines(self) -> tuple[str, ...]:
+        """The last LOG_BYTES of what engine and worker wrote to their stderr, without lines of dots and blanks."""
         with contextlib.suppress(OSError, ValueError):
             size = self._log.seek(0, os.SEEK_END)
-            self._log.seek(max(0, size - LOG_TAIL_BYTES))
+            self._log.seek(max(0, size - LOG_BYTES))
             text = self._log.read().decode("utf-8", "replace")
             self._log.seek(0, os.SEEK_END)
-            return tuple([line.rstrip() for line in text.splitlines() if line.strip()][-LOG_TAIL_LINES:])
+            return tuple(line.rstrip() for line in text.splitlines() if line.strip(" ."))
         return ()
 
     def close(self, patience_s: float = 20.0) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+import rigbench_backends
 from rigbench import __version__
 from rigbench.analysis.summary import summary
 from rigbench.clock import now_ns
@@ -41,12 +42,23 @@ from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
 from rigbench.suites.suite import Suite, suite_record
 from rigbench.telemetry.source import Source
-from rigbench_backends.base import CONTRACT_VERSION, EngineInfo
+from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 
 Report = Callable[[str, dict[str, Any]], None]
 """Called with what happens: job, loaded, case, phase, done. Never inside a measured window, but for the mark of its start."""
 
 LOAD_SLOWEST_BYTES_PER_S = 50e6
+LOG_LINES = 12
+STACK_LINES = 5
+"""Of what Python's fault handler writes at a fatal signal: all its stacks would push the engine's own lines out of the row."""
+DOING = {
+    "load": "while loading the model",
+    "prepare": "while making room for the users",
+    "first_step": "in its first step",
+    "warmup": "while warming up",
+    "measure": "while measuring",
+}
+"""A worker's phases in words."""
 SOUND_AFTER = ("context", "options", "memory")
 """Refusals after which the worker is as good as before; after any other failure it is replaced."""
 LASTING = ("memory", "context", "options", "crash", "killed", "time_limit", "decode")
@@ -115,6 +127,7 @@ class _JobRun:
         self._worker: WorkerProcess | None = None
         self._info: EngineInfo | None = None
         self._load_ns: tuple[int, int] | None = None
+        self._phase = "load"
         self._never_loads: Failure | None = None
         """Why the first worker could not open the model: no other would either, and each try may take minutes."""
         self._given_up: dict[str, Failure] = {}
@@ -227,13 +240,15 @@ class _JobRun:
         )
         assert self._info is not None
         metered = as_seen_from(self._info.place, metered)
+        idle = self._job.engine.unused_gpu
+        unused = (Flag("gpu_unused", idle),) if idle and self._info.device == "cpu" else ()
         return replace(
             result,
             requests=tuple(self._clean(record) for record in result.requests),
             warmup=tuple(self._clean(record) for record in result.warmup),
             host_memory=metered.memory,
             readings=metered.readings,
-            flags=(*settle_flags, *metered.flags, *result.flags),
+            flags=(*unused, *settle_flags, *metered.flags, *result.flags),
         )
 
     def _clean(self, record: RequestRecord) -> RequestRecord:
@@ -242,30 +257,49 @@ class _JobRun:
     def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:
         """Send a command and wait for its answer; phases on the way are reported. _CaseFailed with why, if it fails."""
         deadline = time.monotonic() + limit_s
+        self._phase = "load" if command["do"] == "open" else "prepare"
         try:
             worker.send(command)
             while True:
                 message = worker.receive(deadline)
                 if message["event"] == "phase":
-                    if message["name"] == "measure":
+                    self._phase = message["name"]
+                    if self._phase == "measure":
                         self._meters.edge()
                     self._run.report("phase", message)
                 elif message["event"] == "error":
-                    failure = self._failure(message["kind"], message["message"], tuple(message["log"]))
+                    failure = self._failure(message["kind"], message["message"], worker.log_lines())
                     if failure.kind not in SOUND_AFTER or command["do"] == "open":
                         self._replace()
                     raise _CaseFailed(failure)
                 else:
                     return message
         except WorkerLate:
-            failure = self._failure("time_limit", late, worker.log_tail())
+            failure = self._failure("time_limit", f"{late}, {DOING[self._phase]}", worker.log_lines())
         except WorkerGone as gone:
-            failure = self._failure(gone.kind, str(gone), worker.log_tail())
+            failure = self._crash(gone, worker.log_lines())
         self._replace()
         raise _CaseFailed(failure)
 
-    def _failure(self, kind: str, message: str, log: tuple[str, ...]) -> Failure:
-        return Failure(kind, scrub(message, self._private), tuple(scrub(line, self._private) for line in log))
+    def _crash(self, gone: WorkerGone, log: Sequence[str]) -> Failure:
+        """A worker that died: while doing what, the line in which its engine says why (if it got so far), and what to try."""
+        device = self._info.device if self._info else None
+        if gone.kind == "killed":
+            why = Diagnosis("by hand, or by the system because memory ran out")
+        else:
+            why = rigbench_backends.load(self._job.engine.backend).diagnose(log, self._phase, gone.signal, device)
+        message = f"{gone} {DOING[self._phase]}" + (f": {why.cause}" if why.cause else "")
+        return self._failure(gone.kind, message, log, why)
+
+    def _failure(self, kind: str, message: str, log: Sequence[str], why: Diagnosis = Diagnosis(None)) -> Failure:  # noqa: B008
+        fatal = next((i for i, line in enumerate(log) if line.startswith("Fatal Python error")), len(log))
+        lines = list(log[: fatal + STACK_LINES][-LOG_LINES:])
+        if (
+            why.cause and kind == "crash" and not any(why.cause in line for line in lines)
+        ):  # a backtrace has pushed it out of sight
+            lines.insert(0, why.cause)
+        clean = [scrub(line, self._private) for line in lines]
+        return Failure(kind, scrub(message, self._private), tuple(clean), self._phase, why.fix)
 
     def _replace(self) -> None:
         """Give this worker up; the next case starts another."""

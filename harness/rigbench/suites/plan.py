@@ -41,6 +41,8 @@ class Engine:
     """`options` as the document may hold them: without addresses and paths."""
     unusable: str | None = None
     """Why nothing can run on it here, where that is so."""
+    unused_gpu: str | None = None
+    """The sentence for a GPU of this machine that the engine's build cannot use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ options = { n_gpu_layers = -1, flash_attn = "auto" }
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -125,10 +126,14 @@ def suite_files() -> dict[str, Path]:
 
 def load_suite(name_or_path: str) -> Suite:
     """A suite by its shipped name or its file. InputError names the file and the key that is wrong."""
-    path = suite_files().get(name_or_path) or Path(name_or_path)
+    shipped = suite_files()
+    path = shipped.get(name_or_path) or Path(name_or_path)
+    if path.suffix == ".gguf" or path.is_dir():
+        raise InputError(f"{name_or_path} is a model, not a suite: rigbench run quickstart -m {name_or_path}")
     if not path.is_file():
-        known = ", ".join(suite_files())
-        raise InputError(f"no suite {name_or_path!r}: give a file, or one of {known}")
+        near = difflib.get_close_matches(name_or_path, shipped, 1)
+        hint = f"did you mean {near[0]}?" if near else f"give a file, or one of {', '.join(shipped)}"
+        raise InputError(f"no suite {name_or_path!r}: {hint}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -159,8 +164,6 @@ def _key_path(location: tuple[int | str, ...]) -> str:
 def _plain(fault: Any) -> str:
     """pydantic's message, with what was given and, for an unknown key, the nearest known one."""
     if fault["type"] == "extra_forbidden":
-        import difflib
-
         parts: dict[str, type[BaseModel]] = {
             "load": LoadPart,
             "warmup": WarmupPart,

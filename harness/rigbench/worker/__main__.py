@@ -7,11 +7,13 @@ it takes `harness` and `backends` from its own place and nothing else: the paren
     {"do": "case", "case": {...}, "text": null, "warmup": {...}}               -> {"event": "phase", ...}* {"event": "case", ...}
     {"do": "probe", "backend": "sim", "options": {...}}                        -> {"event": "probe", ...}
     {"do": "close"} or the end of stdin (the parent is gone)                   -> the worker ends
-Anything that fails answers {"event": "error", "kind": ..., "message": ..., "log": [...]}.
+Anything that fails answers {"event": "error", "kind": ..., "message": ...}. What explains it is in stderr: the engine's log and,
+after a fatal signal, the place that Python's fault handler writes.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import json
 import os
@@ -21,6 +23,7 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,7 @@ class Worker:
     def __init__(self, send: Any) -> None:
         self._send = send
         self._session: Session | None = None
+        self._has_stepped = False
 
     def probe(self, command: Message) -> None:
         backend = rigbench_backends.load(command["backend"])
@@ -93,6 +97,7 @@ class Worker:
         case = Case(**command["case"])
         warmup = command["warmup"]
         make = self._prompt_maker(session, case, command.get("text"))
+        self._phase("prepare")
         session.prepare(case.concurrency, case.prompt_tokens + case.output_tokens)
 
         clock_shift = now_ns() - session.clock()  # 0 but for the simulator, whose clock is virtual
@@ -102,10 +107,11 @@ class Worker:
         warmup_start = session.clock()
         short = min(case.output_tokens, warmup["output_tokens"])
         for round_index in range(warmup["max_rounds"]):
-            self._send({"event": "phase", "name": "warmup", "round": round_index})
+            first = not self._has_stepped
+            self._phase("first_step" if first else "warmup", round_index)
             seed = f"warmup{round_index}"
             load = drive.Load(case.concurrency, 1, short, make(seed, min(case.prompt_tokens, warmup["prompt_tokens"])))
-            start, records, _ = drive.drive(session, load)
+            start, records, _ = drive.drive(session, load, partial(self._first_step_done, first))
             _must_not_all_fail(records)
             rounds.append((start, records))
             tpot = drive.round_tpot_us(records)
@@ -117,7 +123,7 @@ class Worker:
         if rounds:
             phases.append(("warmup", warmup_start, session.clock()))
 
-        self._send({"event": "phase", "name": "measure"})
+        self._phase("measure")
         load = drive.Load(
             users=case.concurrency,
             requests_per_user=case.requests_per_user,
@@ -150,6 +156,15 @@ class Worker:
                 "flags": [{"name": name, "evidence": evidence} for name, evidence in doubts],
             }
         )
+
+    def _phase(self, name: str, warmup_round: int = 0) -> None:
+        """Tell the parent what follows, so that it knows what a worker died of. Never inside a measured window."""
+        self._send({"event": "phase", "name": name, "round": warmup_round})
+
+    def _first_step_done(self, first: bool) -> None:
+        if first:
+            self._has_stepped = True
+            self._phase("warmup")
 
     def _prompt_maker(self, session: Session, case: Case, text: str | None) -> Any:
         def make(purpose: str, length: int) -> Any:
@@ -208,6 +223,7 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what an engine prints goes to the log, never between our lines
     sys.stdout = sys.stderr
+    faulthandler.enable()  # a fatal signal leaves the place in the log
 
     def send(message: Message) -> None:
         events.write(json.dumps(message, allow_nan=False) + "\n")
@@ -220,24 +236,17 @@ def main() -> None:
         try:
             getattr(worker, command["do"])(command)
         except EngineError as error:
-            send({"event": "error", "kind": error.kind, "message": str(error), "log": _engine_log()})
+            send({"event": "error", "kind": error.kind, "message": str(error)})
         except KeyboardInterrupt:
             break
         except MemoryError:
-            send({"event": "error", "kind": "memory", "message": "the worker ran out of memory", "log": _engine_log()})
+            send({"event": "error", "kind": "memory", "message": "the worker ran out of memory"})
         except Exception as error:
-            log = [*_engine_log(), *traceback.format_exc().splitlines()[-6:]]
-            send({"event": "error", "kind": "crash", "message": f"{type(error).__name__}: {error}", "log": log})
+            traceback.print_exc()
+            sys.stderr.flush()
+            send({"event": "error", "kind": "crash", "message": f"{type(error).__name__}: {error}"})
         if command["do"] == "close":
             break
-
-
-def _engine_log() -> list[str]:
-    """The last lines of whatever engine keeps its own log."""
-    for name in list(sys.modules):
-        if name.startswith("rigbench_backends.") and (tail := getattr(sys.modules[name], "log_tail", None)):
-            return list(tail())
-    return []
 
 
 if __name__ == "__main__":

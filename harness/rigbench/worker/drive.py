@@ -111,10 +111,13 @@ def _prefix(seed: str, user: int, index: int) -> str:
     return f"[{' '.join(words)}]\n"
 
 
-def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
+def drive(
+    session: Session, load: Load, stepped: Callable[[], None] = lambda: None
+) -> tuple[int, list[RequestRecord], str]:
     """Run the load. Returns t0 (ns, the first submission), the records in order of submission, SHA-256 of all prompts sent.
 
-    Raises EngineError as the session does. The collector is off meanwhile: a pause in it would be a gap between tokens.
+    `stepped` is called once, after the first step. Raises EngineError as the session does. The collector is off meanwhile: a
+    pause in it would be a gap between tokens.
     """
     ahead = load.requests_per_user if load.duration_ns is None else BODIES_PER_USER
     ready = {(user, index): load.prompt(user, index) for user in range(load.users) for index in range(ahead)}
@@ -135,8 +138,9 @@ def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
             send(user, 0)
         start = flights[0].submitted_ns
         unfinished = load.users
-        while unfinished:
-            moved = step()
+        moved = step()
+        stepped()
+        while True:
             log.append(moved)
             if moved.ended:
                 for event in moved.events:
@@ -153,6 +157,9 @@ def drive(session: Session, load: Load) -> tuple[int, list[RequestRecord], str]:
                             send(flight.user, following)
             elif not moved.events:
                 raise EngineError("decode", f"the engine went idle with {unfinished} requests unfinished")
+            if not unfinished:
+                break
+            moved = step()
     finally:
         gc.enable()
     sent = hashlib.sha256()

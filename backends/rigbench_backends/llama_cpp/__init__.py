@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Any
 from rigbench_backends.base import (
     IDLE,
     PRIVATE,
+    Diagnosis,
     EngineError,
     EngineInfo,
     EngineMemory,
@@ -39,12 +40,13 @@ from rigbench_backends.base import (
     Step,
     TokenEvent,
 )
+from rigbench_backends.llama_cpp.trouble import diagnose
+from rigbench_backends.process import STDERR, output_end, output_lines
 
 INSTALL = "pip install 'rigbench[llama-cpp]'"
 RPC_CONNECT_S = 5.0
-LOG_LINES = 5000
-"""Enough for all that loading a model and making a context print, buffer sizes among it."""
-LOG_LEVEL_DEBUG, LOG_LEVEL_CONTINUED = 4, 5
+LOG_LEVEL_DEBUG, LOG_LEVEL_CONTINUED = 1, 5
+"""Of ggml.h: none 0, debug 1, info 2, warning 3, error 4, continued 5."""
 DEVICE_KINDS = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm", "vulkan": "vulkan", "rpc": "rpc"}
 CACHE_BITS = {
     "f32": 32,
@@ -59,7 +61,6 @@ CACHE_BITS = {
 }
 """Bits per cached value, block scales included."""
 
-_log_lines: deque[str] = deque(maxlen=LOG_LINES)
 _log_callback: Any = None
 
 
@@ -114,14 +115,20 @@ def default_threads() -> int:
     return logical if logical <= 4 else logical // 2
 
 
-def _keep_log(level: int, text: bytes, _user: Any) -> None:
-    if level == LOG_LEVEL_DEBUG:
-        return  # hundreds of lines per context
-    line = text.decode("utf-8", "replace")
-    if level == LOG_LEVEL_CONTINUED and _log_lines:
-        _log_lines[-1] += line
-    else:
-        _log_lines.append(line)
+class _Log:
+    """llama.cpp's log, written to stderr as it comes: a process that dies by a signal can no longer be asked for it.
+
+    Debug lines, hundreds for each context, are left out with what continues them.
+    """
+
+    def __init__(self) -> None:
+        self._level = LOG_LEVEL_DEBUG
+
+    def __call__(self, level: int, text: bytes, _user: Any) -> None:
+        if level != LOG_LEVEL_CONTINUED:
+            self._level = level
+        if self._level != LOG_LEVEL_DEBUG:
+            os.write(STDERR, text)
 
 
 def _bindings() -> Any:
@@ -136,25 +143,16 @@ def _bindings() -> Any:
             "unavailable", f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}"
         ) from error
     if _log_callback is None:
-        _log_callback = lib.llama_log_callback(_keep_log)
+        _log_callback = lib.llama_log_callback(_Log())
         lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
         lib.llama_backend_init()
     return lib
 
 
-def log_tail(lines: int = 12) -> list[str]:
-    """llama.cpp's last words, for an error message."""
-    return [line.rstrip() for line in list(_log_lines) if line.strip(" .\n")][-lines:]
-
-
-def _engine_error(kind: str, message: str) -> EngineError:
-    """With the last line in which llama.cpp itself speaks of an error."""
-    said = [
-        line
-        for line in log_tail(LOG_LINES)
-        if re.search(r"error|fail|unable|unknown|not enough|out of memory", line, re.I)
-    ]
-    return EngineError(kind, f"{message}: {said[-1]}" if said else message)
+def _engine_error(kind: str, message: str, since: int) -> EngineError:
+    """With what llama.cpp itself has written of it from byte `since` of the output on."""
+    cause, fix = diagnose(output_lines(since))
+    return EngineError(kind, "; ".join(filter(None, [f"{message}: {cause}" if cause else message, fix])))
 
 
 def _ggml(name: str, result: Any, *arguments: Any) -> Any:
@@ -300,13 +298,13 @@ class LlamaCppSession:
         if options.rpc_servers:
             _add_rpc_servers(options.rpc_servers)
         devices = _ggml_device_names()
-        _log_lines.clear()
+        log_begin = output_end()
         self._model = lib.llama_model_load_from_file(os.fsencode(model.path), self._model_params())
         if not self._model:
-            raise _engine_error("load", f"llama.cpp cannot load {Path(model.path).name}")
+            raise _engine_error("load", f"llama.cpp cannot load {Path(model.path).name}", log_begin)
+        self._must_generate_text(Path(model.path).name)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._n_vocab = lib.llama_vocab_n_tokens(self._vocab)
-        self._load_log = list(_log_lines)
         self.info = self._describe(devices)
 
     def _model_params(self) -> Any:
@@ -327,6 +325,26 @@ class LlamaCppSession:
             params.tensor_split = ctypes.cast(self._tensor_split, ctypes.POINTER(ctypes.c_float))
         return params
 
+    def _must_generate_text(self, name: str) -> None:
+        """llama.cpp ends the whole process over a model that is asked for what it cannot do. EngineError("load") instead."""
+        architecture = self._metadata("general.architecture")
+        if self._lib.llama_model_has_encoder(self._model):
+            what = f"has an encoder (architecture {architecture})"
+        elif self._metadata(f"{architecture}.attention.causal") == "false":
+            what = f"is an encoder (architecture {architecture}), which makes embeddings"
+        else:
+            return
+        self.close()
+        raise EngineError(
+            "load", f"{name} {what}: it generates no text token by token, and rigbench measures that alone"
+        )
+
+    def _metadata(self, key: str) -> str | None:
+        """A value of the model file's metadata as text."""
+        value = ctypes.create_string_buffer(256)
+        size = self._lib.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
+        return value.value.decode("utf-8", "replace") if size >= 0 else None
+
     def _describe(self, devices: list[tuple[str, str, bool]]) -> EngineInfo:
         import llama_cpp
 
@@ -345,10 +363,13 @@ class LlamaCppSession:
             context_limit=lib.llama_model_n_ctx_train(self._model),
             max_users=lib.llama_max_parallel_sequences(),
             threads=self._threads,
+            detail={"gpus": [text for _, text in gpus]},
             kv_bits=(CACHE_BITS.get(self._options.type_k, 16) + CACHE_BITS.get(self._options.type_v, 16)) / 2,
         )
 
     def encode(self, text: str) -> list[int]:
+        if self._lib.llama_vocab_type(self._vocab) == 0:
+            raise EngineError("options", "the model holds no tokenizer: use a workload of kind `tokens`")
         data = text.encode()
         tokens = (self._lib.llama_token * (len(data) + 8))()
         count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, False)
@@ -403,14 +424,15 @@ class LlamaCppSession:
         params.offload_kqv = options.offload_kqv
         params.swa_full = options.swa_full
         params.no_perf = True
-        _log_lines.clear()
+        log_begin = output_end()
         self._context = lib.llama_init_from_model(self._model, params)
         if not self._context:
             raise _engine_error(
-                "memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens"
+                "memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens", log_begin
             )
         self._free_threads = _attach_threadpool(lib, self._context, max(params.n_threads, params.n_threads_batch))
-        self._context_log = list(_log_lines)
+        self._context_log = output_lines(log_begin)
+        self._step_log_begin = output_end()
         self._context_shape = (users, context_tokens)
 
         # The batch: arrays that llama.cpp reads in place. Sequence pointers are addresses into `_ids`.
@@ -494,7 +516,7 @@ class LlamaCppSession:
         if status == 1:
             raise EngineError("memory", "llama.cpp found no room in the KV cache for the batch")
         if status != 0:
-            raise _engine_error("decode", f"llama_decode failed with status {status}")
+            raise _engine_error("decode", f"llama_decode failed with status {status}", self._step_log_begin)
 
     def _sample(self, finishing: list[_Sequence]) -> Step:
         """Greedy. llama.cpp keeps the rows in batch order: decoding sequences first, then ended prompts."""
@@ -595,15 +617,27 @@ class LlamaCppBackend:
 
     def probe(self, options: LlamaCppOptions | None = None) -> Probe:
         try:
+            log_begin = output_end()
             _bindings()
             import llama_cpp
 
             devices = _ggml_device_names()
             texts = tuple(f"{name}: {text}" for name, text, _ in devices)
             device = "cpu" if options and options.n_gpu_layers == 0 else _device_kind(devices)
-            return Probe(True, f"llama-cpp-python {llama_cpp.__version__}", device, texts)
+            return Probe(
+                True,
+                f"llama-cpp-python {llama_cpp.__version__}",
+                device,
+                texts,
+                gpus=tuple(text for _, text, is_gpu in devices if is_gpu),
+                device_error=diagnose(output_lines(log_begin)).cause,
+                gpu_fix="scripts/quickstart builds llama.cpp for the GPU, or says what that needs",
+            )
         except EngineError as error:
             return Probe(False, reason=str(error), mend=INSTALL)
+
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+        return diagnose(lines, phase, signal, device)
 
 
 BACKEND = LlamaCppBackend()
