@@ -167,7 +167,7 @@ def test_the_fix_fits_the_crash(phase: str, signal: str, device: str, fix: str |
                 "llama_model_load: error loading model: error loading model architecture: unknown model architecture: 'x'",
                 "llama_model_load_from_file_impl: failed to load model",
             ],
-            "error loading model architecture: unknown model architecture: 'x'",
+            "unknown model architecture: 'x'",
             "a newer llama.cpp may know it",
         ),
         (
