@@ -1,0 +1,30 @@
+"""`rigbench bandwidth`: how fast the memory of this machine is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from rigbench.cli.options import JSON, say
+
+
+def command(
+    device: str = typer.Option("cpu", "--device", help="cpu, cuda or metal."),
+    again: bool = typer.Option(False, "--again", help="Measure anew, in place of the figure that is kept."),
+    as_json: bool = JSON,
+) -> None:
+    """Measure the memory bandwidth of this machine: read (what decoding is bound by) and copy. Kept for later runs."""
+    from rigbench import units
+    from rigbench.errors import UnavailableError
+    from rigbench.run.engines import measured_bandwidth
+
+    found = measured_bandwidth(device, again=again, say=say)
+    if found.read_bytes_per_s is None:
+        raise UnavailableError(f"the bandwidth of {device} cannot be measured here: {found.reason}")
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+        return
+    typer.echo(f"read  {units.bandwidth_text(found.read_bytes_per_s)}  ({found.source})")
+    typer.echo(f"copy  {units.bandwidth_text(found.copy_bytes_per_s)}  (bytes read + bytes written)")
