@@ -183,24 +183,14 @@ def compiler_problem(
     """The sentence for a machine without a C++ compiler, None where there is one. `cxx` is what CXX holds."""
     if cxx:
         program = shlex.split(cxx)[0]
-        return (
-            None
-            if which(program)
-            else f"CXX names {program}, which is not here: unset CXX or install it, and run this again."
-        )
+        fix = "unset CXX or install it, and run this again"
+        return None if which(program) else f"CXX names {program}, which is not here: {fix}."
     if system == "Windows":
         programs = os.environ.get("PROGRAMFILES(X86)", "C:/Program Files (x86)")
         installer = f"{programs}/Microsoft Visual Studio/Installer/vswhere.exe"
-        tools = [
-            "-latest",
-            "-products",
-            "*",
-            "-requires",
-            "Microsoft.VisualStudio.Component.VC.Tools.*",
-            "-property",
-            "installationPath",
-        ]
-        if which("cl") or (asks([installer, *tools]) or "").strip():
+        requires = "Microsoft.VisualStudio.Component.VC.Tools.*"
+        question = f"-latest -products * -requires {requires} -property installationPath".split()
+        if which("cl") or (asks([installer, *question]) or "").strip():
             return None
         return (
             "There is no C++ compiler here: install Visual Studio's Build Tools with 'Desktop development with C++' "
@@ -323,7 +313,9 @@ def plan(version: str) -> Plan:
     wanted = os.environ.get("RIGBENCH_LLAMA_BUILD") or None
     choice = choose_build(system, wanted, adapters(), cuda_toolkit.here, vulkan_sdk.here, hip_here)
     tools = choice.toolchain.environment if choice.toolchain else {}
-    return plan_builds(version, choice, system, compiler_here({**os.environ, **tools}))
+    # A Mac without Apple's tools has a c++ that opens a window when it is asked; and no Mac has AMX of this kind.
+    compiler = Compiler() if system == "Darwin" else compiler_here({**os.environ, **tools})
+    return plan_builds(version, choice, system, compiler)
 
 
 def plan_builds(version: str, choice: Choice, system: str, compiler: Compiler) -> Plan:
@@ -398,10 +390,8 @@ def build_environment(build: Build, packages: Path) -> dict[str, str]:
 
 def packages_folder(build: Build) -> Path:
     """Where pip puts what this build's compiler needs. It stays: the libraries may be needed to run, too."""
-    packages = build.toolchain.packages if build.toolchain else ()
-    return (
-        cache_folder() / "toolchains" / hashlib.sha256(repr((packages, sys.version_info[:2])).encode()).hexdigest()[:12]
-    )
+    content = repr((build.toolchain.packages if build.toolchain else (), sys.version_info[:2]))
+    return cache_folder() / "toolchains" / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def cache_folder() -> Path:
@@ -480,7 +470,13 @@ def build_wheel(
     environment = {**environment, **build_environment(build, folder)}
     temp = short_temp(tempfile.gettempdir(), long_paths_allowed()) if os.name == "nt" else None
     if temp:
-        Path(temp).mkdir(exist_ok=True)
+        try:
+            Path(temp).mkdir(exist_ok=True)
+        except OSError:
+            raise SetupError(
+                f"{temp} cannot be made, and in {tempfile.gettempdir()} the paths of llama.cpp's files are too long for "
+                "Windows: set TEMP and TMP to a folder of at most 11 characters, and run this again."
+            ) from None
         environment |= {"TEMP": temp, "TMP": temp}
     try:
         with keeping_wheel(build.key) as wheels:
@@ -488,7 +484,8 @@ def build_wheel(
             run(title, command, log, environment, fix)
     finally:
         if temp:
-            shutil.rmtree(temp, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it was there before, and holds something
+                Path(temp).rmdir()
     wheel = kept_wheel(build.key)
     if wheel is None:
         raise SetupError(f"pip built no wheel of {PACKAGE} {version}; see {log}.")
@@ -513,7 +510,13 @@ def prove(python: Path, kind: str, script: Path = PROVE, limit_s: float = PROOF_
         command = [str(python), str(script), folder]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=limit_s, check=False, stdin=subprocess.DEVNULL
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit_s,
+                check=False,
+                stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired:
             return Proof(f"did not compute a tiny model within {limit_s:.0f} s")

@@ -268,7 +268,6 @@ def test_a_python_under_rosetta_is_refused(
     monkeypatch.setattr(engine_build.platform, "machine", lambda: machine)
     asked = {"sysctl.proc_translated": translated}
     monkeypatch.setattr(engine_build, "answer", lambda command: asked.get(command[-1]))
-    monkeypatch.setattr(engine_build, "compiler_here", lambda environment: engine_build.Compiler())
     if refused:
         with pytest.raises(engine_build.SetupError, match=r"runs under Rosetta.*: use an arm64 Python"):
             engine_build.plan("1.0")
