@@ -105,7 +105,7 @@ def test_a_gpu_build_that_sees_no_gpu_says_why(engine_build: ModuleType, tmp_pat
     assert engine_build.prove(PYTHON, "cuda", path).failure is None
 
 
-def test_the_models_take_the_way_of_real_ones(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_models_take_the_way_of_real_ones(tmp_path: Path) -> None:
     """Each has the rows and columns that AMX (rows of 256, 32 columns) and the repacked kernels want."""
     sys.path.insert(0, str(SCRIPTS))
     try:
