@@ -567,7 +567,7 @@ def settle(
         except SetupError as error:
             if build.kind == "cpu" or plan.choice.required:
                 raise
-            failure = f"was not built ({_plain(str(error).partition('. ')[0])})"
+            failure = f"was not built ({_plain(str(error).partition('; ')[0])})"
         if failure is None:
             return unused
         if following is None:

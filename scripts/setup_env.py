@@ -216,7 +216,7 @@ def run_logged(
     if process.returncode != 0:
         for line in last_words(log.read_text(encoding="utf-8", errors="replace")):
             say(f"  | {line}")
-        raise SetupError(f"{title.partition(':')[0]} failed; the lines above are the last of {log}. {fix}".strip())
+        raise SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above. {fix}".strip())
     say(f"  done in {elapsed(started)}")
 
 

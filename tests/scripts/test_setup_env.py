@@ -96,7 +96,7 @@ class Recorder:
             if any(f"-{kind}-" in folder.name for kind in self.broken):
                 import toolchain
 
-                raise toolchain.SetupError(f"{title.partition(':')[0]} failed; see {log}. Do this.")
+                raise toolchain.SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above.")
             (folder / "llama.whl").touch()
         if step == "engine":
             level = next((name for name in ("no-amx", "portable") if f"-{name}-" in command[-1]), "native")
@@ -309,6 +309,7 @@ def test_the_cpu_follows_a_gpu_that_cannot_be_had(
     again = Recorder(broken=broken)
     said = prepared(setup_env, checkout, capsys, again)
     assert again.seen == [] and len(said) == 2
+    assert "above" not in said[0] and ("setup-engine-cuda-native.log" in said[0]) == bool(broken)
     assert said[0].startswith(f"A GPU is here that is not used: llama.cpp for CUDA {why.rstrip('.')}")
 
     monkeypatch.setattr(build, "plan", lambda version: plan(version, "cuda"))  # by request: no other build will do
@@ -351,7 +352,9 @@ def test_a_failed_command_shows_its_last_words(
     setup_env: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = "print('x.cpp:3: error: no such thing'); [print('line', n) for n in range(40)]; raise SystemExit(7)"
-    with pytest.raises(setup_env.SetupError, match=r"^Building it failed; .* Do this\.$"):
+    with pytest.raises(
+        setup_env.SetupError, match=r"^Building it failed, see .*log; its last lines are above\. Do this\.$"
+    ):
         setup_env.run_logged(
             tmp_path, "Building it: 1 minute", [sys.executable, "-c", code], tmp_path / "log", {}, "Do this."
         )
