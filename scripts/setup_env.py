@@ -138,6 +138,10 @@ def prepare(
     if not note:
         make_venv(venv, run)
     if engine is not None:
+        if note.pop("engine", None):
+            write_note(
+                venv, note
+            )  # the engine that is noted is about to be replaced, perhaps by one that does not compute
         unused = engine_build.settle(engine, install_engine, lambda build: prove(python, build.kind), say)
         note |= {"engine": engine.keys, "unused_gpu": unused}
     install_packages()

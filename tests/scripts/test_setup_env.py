@@ -267,6 +267,18 @@ def test_a_machine_on_which_no_build_computes_is_told_so(
     assert not (checkout / ".venv" / setup_env.NOTE).exists()
 
 
+def test_an_engine_that_was_replaced_is_not_taken_for_the_one_before(
+    setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert steps(setup_env, checkout, "llama-cpp") == ["venv", "wheel", "engine", "packages"]
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_BLAS=on")
+    broken = Recorder(deaths={"native": "ILL", "no-amx": "ILL", "portable": "ILL"})
+    assert prepared(setup_env, checkout, capsys, broken)[-1] == "exit 3"
+    monkeypatch.delenv("CMAKE_ARGS")
+    assert steps(setup_env, checkout, "llama-cpp") == ["engine"]  # the first wheel was kept
+    assert steps(setup_env, checkout, "llama-cpp") == []
+
+
 @dataclass(frozen=True)
 class Gpu:
     vendor: str = "nvidia"
