@@ -14,7 +14,6 @@ from rigbench.cli.options import (
     MARKDOWN,
     METRIC,
     bad_sentence,
-    files_of,
     metrics_of,
     samples_of,
     verdicts_of,
@@ -40,9 +39,10 @@ def command(
     if given or not all(sides):
         raise InputError("name two results: rigbench compare BASE NEW, or --base FILE ... --new FILE ...")
     from rigbench.analysis import compare as comparing
+    from rigbench.documents.find import result_files
 
     metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
-    base_samples, new_samples = (samples_of(files_of(side)) for side in sides)
+    base_samples, new_samples = (samples_of(result_files(side)) for side in sides)
     found = comparing.compare(base_samples, new_samples, metrics)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))

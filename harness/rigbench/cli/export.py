@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from rigbench.cli.options import files_of, printable, say
+from rigbench.cli.options import printable, say
 from rigbench.errors import InputError, UnavailableError
 
 
@@ -16,12 +16,13 @@ def command(
     out: Path | None = typer.Option(None, "-o", "--out", help="The file to write (default: the terminal)."),
 ) -> None:
     """Write results in a form that other tools take."""
-    from rigbench.documents import export as forms
     from rigbench.documents import store
+    from rigbench.documents.exchange import export as forms
+    from rigbench.documents.find import result_files
 
     if form not in forms.FORMATS:
         raise InputError(f"--format {form!r}: choose of {', '.join(forms.FORMATS)}")
-    documents = [store.read(path) for path in files_of(results)]
+    documents = [store.read(path) for path in result_files(results)]
     if form == "csv":
         text = forms.csv_text(documents)
     elif form == "markdown":

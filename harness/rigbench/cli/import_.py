@@ -16,7 +16,8 @@ def command(
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the documents."),
 ) -> None:
     """Take another tool's figures as documents that can be compared, marked as imported."""
-    from rigbench.documents import importing, store
+    from rigbench.documents import store
+    from rigbench.documents.exchange import importing
 
     found = importing.read(file, machine)
     for line in found.left_out:

@@ -114,25 +114,6 @@ def bad_sentence(found: Sequence[str]) -> str:
     return f"{len(found)} of what --fail-on names: {', '.join(found[:5])}{more}"
 
 
-def files_of(paths: Sequence[Path], *, may_be_none: bool = False) -> list[Path]:
-    """The result documents among files and folders (all below them; hidden ones, links and schemas left out). InputError for an
-    empty folder, unless it may hold none."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = [
-                each
-                for each in sorted(path.rglob("*.json"))
-                if not each.name.startswith(("schema-v", ".")) and not each.is_symlink()
-            ]
-            if not inside and not may_be_none:
-                raise InputError(f"no result documents (*.json) in {path}")
-            found += inside
-        else:
-            found.append(path)
-    return found
-
-
 def samples_of(files: Sequence[Path]) -> list[Sample]:
     """Samples of each document once, whatever the number of its copies. A broken one ends it if it is alone, else is said."""
     from rigbench.analysis.samples import samples

@@ -193,11 +193,11 @@ def _this_machine() -> tuple[Hardware | None, str, float | None, int | None]:
 
 def _calibrated(path: Path) -> dict[str, float]:
     from rigbench.documents import store
+    from rigbench.documents.find import result_files
     from rigbench.predict.calibrate import calibrated, measured_rows
     from rigbench.predict.roofline import constants
 
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    documents = [store.read(file) for file in files if not file.name.startswith("schema-")]
+    documents = [store.read(file) for file in result_files([path], may_be_none=True)]
     machines = {document.machine.id for document in documents}
     if len(machines) > 1:
         raise InputError(f"{path} holds results of {len(machines)} machines; name the folder of one")

@@ -32,7 +32,7 @@ def command(
     if as_csv:
         import csv
 
-        from rigbench.documents.export import csv_cell
+        from rigbench.documents.exchange.export import csv_cell
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(map(csv_cell, answer.columns))

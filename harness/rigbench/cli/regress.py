@@ -14,7 +14,6 @@ from rigbench.cli.options import (
     MARKDOWN,
     METRIC,
     bad_sentence,
-    files_of,
     metrics_of,
     samples_of,
     say,
@@ -37,6 +36,7 @@ def command(
 ) -> None:
     """Follow each case along drivers, engine versions, systems or dates, and tell where it became slower."""
     from rigbench.analysis import regress as regressing
+    from rigbench.documents.find import result_files
 
     if axis not in regressing.AXES:
         raise InputError(f"--axis {axis!r}: choose of {', '.join(regressing.AXES)}")
@@ -48,7 +48,7 @@ def command(
 
         found = read_samples(index)
     else:
-        found = samples_of(files_of(results or [Path("results")]))
+        found = samples_of(result_files(results or [Path("results")]))
     histories = regressing.history(found, axis, metrics)
     if since is not None:
         histories = regressing.since(histories, since)

@@ -60,7 +60,7 @@ def command(
 
 def _description(parcel: Parcel) -> str:
     """The text of the commit and the pull request: what ran on what, and the table."""
-    from rigbench.documents import export as forms
+    from rigbench.documents.exchange import export as forms
 
     return forms.markdown([parcel.document]) + f"\nid {parcel.document.id}\n"
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.options import files_of
 from rigbench.errors import InputError, ValidationFailed
 
 if TYPE_CHECKING:
@@ -22,9 +21,10 @@ def command(
 ) -> None:
     """Check results: every number again from the raw records, and nothing faster than the memory allows. Exit 5 on a fault."""
     from rigbench.documents import validate as validating
+    from rigbench.documents.find import result_files
 
     reports = []
-    for path in files_of(files, may_be_none=True):
+    for path in result_files(files, may_be_none=True):
         try:
             reports.append(validating.validate(path))
         except OSError as error:
