@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HARNESS = "harness/rigbench"
 BACKENDS = "backends/rigbench_backends"
-GROUND = ("records", "workloads", "errors", "units", "clock", "paths")
+GROUND = ("records", "workloads", "errors", "units", "clock", "paths", "text")
 ROOMS = ("worker", "telemetry", "models", "analysis", "predict", "suites", "documents", "run", "report", "cli")
 LEVEL = {**dict.fromkeys(GROUND, 0), **{room: level for level, room in enumerate(ROOMS, start=1)}}
 WORKER_NEEDS = {"records", "workloads", "errors", "units", "clock", "worker"}

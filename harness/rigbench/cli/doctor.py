@@ -15,10 +15,10 @@ def command(as_json: bool = JSON) -> None:
     import rigbench_backends
     from rigbench.models import files
     from rigbench.run import engines
-    from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
     from rigbench.telemetry.adapters import adapters
     from rigbench.telemetry.facts import source_states
+    from rigbench.telemetry.machine import this_machine
     from rigbench.telemetry.source import SourceOptions, open_sources
 
     machine = this_machine()

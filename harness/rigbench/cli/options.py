@@ -160,8 +160,3 @@ def facts_of(name: str, quant: str) -> ModelFacts:
         return facts_from_gguf(Path(name))
     model_id, _, own = name.removeprefix("synthetic:").partition(":")
     return catalogued_facts(model_id, own or quant)
-
-
-def printable(text: str) -> str:
-    """Nothing that a document says may move the cursor or colour the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
