@@ -2,8 +2,8 @@
 
 A decode step reads every weight once and writes next to nothing, so the headline is a read-only kernel; copy stands
 beside it (its bytes are those read plus those written; the read that a cache does before it writes is not counted).
-On the CPU: a numpy reduction over one slice per thread (numpy lets go of the interpreter's lock), over memory that
-was really touched: untouched pages are all the same page of zeros and are read from cache.
+On the CPU: numpy reductions over pieces that the threads take in turn (numpy lets go of the interpreter's lock), over
+memory that was really touched: untouched pages are all the same page of zeros and are read from cache.
 
     rate = bytes x passes / (last thread's end - first thread's start)
 
@@ -16,29 +16,25 @@ machine's unrest.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import statistics
-import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from threading import Barrier
 from typing import Any
 
 import numpy as np
 
-from rigbench.clock import Clock, now_ns, utc_now
-from rigbench.errors import InputError
-from rigbench.paths import cache_dir
+from rigbench.clock import Clock, now_ns
 from rigbench.records import Bandwidth
 from rigbench.telemetry import host
 
 GIB = 1 << 30
 FILL_CHUNK = 1 << 17
+CHUNK_BYTES = 4 << 20
 Array = np.ndarray[Any, np.dtype[np.int64]]
 Kernel = Callable[[Array], object]
 
@@ -75,12 +71,12 @@ def array_size(available_bytes: int, cache_bytes: int | None) -> tuple[int, str 
     size = min(wanted, available_bytes // 4) // 4096 * 4096
     if size == wanted:
         return size, None
-    said = f"only {size / 1e6:.0f} MB read, a quarter of the free memory, in place of {wanted / 1e6:.0f} MB"
-    return size, said + ("; part of it may come from cache" if size < 4 * (cache_bytes or 32 << 20) else "")
+    remark = f"only {size / 1e6:.0f} MB read, a quarter of the free memory, in place of {wanted / 1e6:.0f} MB"
+    return size, remark + ("; part of it may come from cache" if size < 4 * (cache_bytes or 32 << 20) else "")
 
 
 def filled(size: int, pool: ThreadPoolExecutor, threads: int) -> Array:
-    """An array of `size` bytes, every page touched with non-zero data by the thread that will read it."""
+    """An array of `size` bytes, every page touched with non-zero data."""
     array = np.empty(size // 8, dtype=np.int64)
     template = np.arange(FILL_CHUNK, dtype=np.int64) * 2 + 1
 
@@ -93,26 +89,41 @@ def filled(size: int, pool: ThreadPoolExecutor, threads: int) -> Array:
     return array
 
 
+def chunks(array: Array) -> list[Array]:
+    """`array` in pieces of 4 MiB: large against the cost of a call, small against what one core reads in a sample."""
+    return np.array_split(array, max(1, array.nbytes // CHUNK_BYTES))
+
+
 def rate(
     pool: ThreadPoolExecutor,
-    work: Callable[[int], object],
+    kernel: Callable[[Any], object],
+    pieces: Iterable[Any],
     threads: int,
-    bytes_each_pass: int,
+    moved_bytes: int,
     passes: int,
     clock: Clock,
 ) -> float:
-    """Bytes per second of `passes` rounds of `work(thread)` in `threads` threads that begin together."""
-    together = Barrier(threads)
+    """Bytes per second of `passes` rounds of `kernel` over all `pieces`, `moved_bytes` each round, in threads that begin together.
 
-    def timed(thread: int) -> tuple[int, int]:
+    Each takes the next piece when it is done with one, so that slow cores (efficiency cores, or busy ones) do less and nobody
+    waits for them.
+    """
+    together = Barrier(threads)
+    waiting = deque(list(pieces) * passes)
+
+    def timed(_: int) -> tuple[int, int]:
         together.wait()
         start = clock()
-        for _ in range(passes):
-            work(thread)
+        while waiting:
+            try:
+                piece = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                break
+            kernel(piece)
         return start, clock()
 
     times = list(pool.map(timed, range(threads)))
-    return bytes_each_pass * passes / ((max(end for _, end in times) - min(start for start, _ in times)) * 1e-9)
+    return moved_bytes * passes / ((max(end for _, end in times) - min(start for start, _ in times)) * 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +134,25 @@ class Pace:
     sample_s: float = 0.1
 
     def samples(
-        self, pool: ThreadPoolExecutor, work: Callable[[int], object], threads: int, size: int, count: int
+        self,
+        pool: ThreadPoolExecutor,
+        kernel: Callable[[Any], object],
+        pieces: Iterable[Any],
+        threads: int,
+        moved_bytes: int,
+        count: int,
     ) -> tuple[float, ...]:
-        """Up to `count` samples, 3 at least: fewer where the machine is busy with other things and each takes
-        longer."""
-        first = rate(pool, work, threads, size, 1, self.clock)
-        passes = max(1, round(self.sample_s * first / size))
+        """Up to `count` samples, 3 at least: fewer where the machine is busy with other things and each takes longer."""
+        first = rate(pool, kernel, pieces, threads, moved_bytes, 1, self.clock)
+        passes = max(1, round(self.sample_s * first / moved_bytes))
         end = self.clock() + round(2 * count * self.sample_s * 1e9)
         found: list[float] = []
         while len(found) < 3 or (len(found) < count and self.clock() < end):
-            found.append(rate(pool, work, threads, size, passes, self.clock))
+            found.append(rate(pool, kernel, pieces, threads, moved_bytes, passes, self.clock))
         return tuple(found)
 
 
-def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, pace: Pace | None = None) -> Bandwidth:
+def measure(*, cores: int | None = None, array_bytes: int | None = None, pace: Pace | None = None) -> Bandwidth:
     """Read and copy bandwidth of the host's memory in bytes per second. Takes some 3 s on 2 cores, 10 s on 128.
 
     `read_bytes_per_s` and `copy_bytes_per_s` are the best samples; medians, sweep and kernel are in `detail`.
@@ -144,7 +160,7 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, pac
     cores = cores or host.usable_cores()
     pace = pace or Pace()
     cache_bytes = host.last_level_cache_bytes()
-    size, said = array_size(host.available_memory_bytes(), cache_bytes)
+    size, remark = array_size(host.available_memory_bytes(), cache_bytes)
     size = array_bytes or size
     with ThreadPoolExecutor(cores) as pool:
         try:
@@ -155,7 +171,9 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, pac
             )
         sweep = read_sweep(array, pool, cores, pace)
         source, target = array[: array.size // 2], array[array.size // 2 : array.size // 2 * 2]
-        copies = _copy_samples(source, target, pool, sweep.best()[0], pace)
+        pairs = list(zip(chunks(target), chunks(source), strict=True))
+        moved_bytes = source.nbytes + target.nbytes
+        copies = pace.samples(pool, lambda pair: np.copyto(*pair), pairs, sweep.best()[0], moved_bytes, 6)
     threads, best = sweep.best()
     return Bandwidth(
         device="cpu",
@@ -163,7 +181,7 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, pac
         copy_bytes_per_s=max(copies),
         source=f"numpy {sweep.kernel} over {size / 1e6:.0f} MB; copy counts bytes read and written",
         threads=threads,
-        reason=said,
+        reason=remark,
         detail={
             "read_median_bytes_per_s": statistics.median(sweep.samples[threads]),
             "copy_median_bytes_per_s": statistics.median(copies),
@@ -177,99 +195,21 @@ def measure_cpu(*, cores: int | None = None, array_bytes: int | None = None, pac
 def read_sweep(array: Array, pool: ThreadPoolExecutor, cores: int, pace: Pace | None = None) -> Sweep:
     """The fastest kernel at all cores, then that kernel over the numbers of threads."""
     pace = pace or Pace()
-
-    def work(kernel: Kernel, threads: int) -> Callable[[int], object]:
-        parts = np.array_split(array, threads)
-        return lambda thread: kernel(parts[thread])
-
+    pieces = chunks(array)
     trial = {
-        name: max(pace.samples(pool, work(kernel, cores), cores, array.nbytes, 3))
-        for name, kernel in READ_KERNELS.items()
+        name: max(pace.samples(pool, kernel, pieces, cores, array.nbytes, 3)) for name, kernel in READ_KERNELS.items()
     }
     name = max(trial, key=lambda each: trial[each])
     samples = {
-        threads: pace.samples(
-            pool, work(READ_KERNELS[name], threads), threads, array.nbytes, 10 if threads == cores else 3
-        )
+        threads: pace.samples(pool, READ_KERNELS[name], pieces, threads, array.nbytes, 10 if threads == cores else 3)
         for threads in thread_counts(cores)
     }
     return Sweep(name, samples)
 
 
-def _copy_samples(
-    source: Array, target: Array, pool: ThreadPoolExecutor, threads: int, pace: Pace
-) -> tuple[float, ...]:
-    pairs = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
-    return pace.samples(pool, lambda thread: np.copyto(*pairs[thread]), threads, source.nbytes + target.nbytes, 6)
-
-
-def measure(device: str, python: str = sys.executable) -> Bandwidth:
-    """`cpu`, `cuda`, `cuda:1` or `metal`; `python` is the interpreter that has mlx. InputError for any other device."""
-    kind, _, index = device.partition(":")
-    if kind == "cpu" and not index:
-        return measure_cpu()
-    if kind == "cuda" and (index or "0").isdigit():
-        from rigbench.telemetry.bandwidth_cuda import measure_cuda
-
-        return measure_cuda(int(index or 0))
-    if device == "metal":
-        from rigbench.telemetry.bandwidth_metal import measure_metal
-
-        return measure_metal(python)
-    raise InputError(f"no bandwidth can be measured on {device!r}; use cpu, cuda, cuda:1 ... or metal")
-
-
-def hardware_key() -> str:
-    """16 hexadecimal digits that stand for this machine's processor, cores and memory; nothing that names its owner."""
+def identity() -> tuple[object, ...]:
+    """This machine's processor, cores, those of them that this process may use, and memory; nothing that names its owner."""
     import psutil
 
-    parts = (host.cpu_name(), platform.machine(), os.cpu_count(), round(psutil.virtual_memory().total / GIB))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def cached(
-    device: str,
-    measure: Callable[[], Bandwidth],
-    *,
-    path: Path | None = None,
-    key: str | None = None,
-    refresh: bool = False,
-) -> Bandwidth:
-    """The bandwidth of `device` on this machine: as measured before, else measured now and kept with its date.
-
-    The file (cache_dir()/bandwidth.json) may be lost or unreadable at any time: it is then measured and written anew.
-    What could not be measured is not kept.
-    """
-    path = path or cache_dir() / "bandwidth.json"
-    place = f"{key or hardware_key()}/{device}"
-    known = _load(path)
-    if place in known and not refresh:
-        try:
-            return Bandwidth(**known[place])
-        except TypeError:  # written by another version of rigbench
-            pass
-    found = measure()
-    if found.read_bytes_per_s is None:
-        return found
-    found = replace(found, detail={**found.detail, "measured_utc": utc_now()})
-    _save(path, {**known, place: asdict(found)})
-    return found
-
-
-def _load(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _save(path: Path, known: dict[str, dict[str, Any]]) -> None:
-    """Whole or not at all; a cache that cannot be written is no reason to fail."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+    memory_gib = round(psutil.virtual_memory().total / GIB)
+    return host.cpu_name(), platform.machine(), os.cpu_count(), host.usable_cores(), memory_gib
