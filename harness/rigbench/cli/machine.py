@@ -26,9 +26,9 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
     from rigbench.run import engines
     from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
+    from rigbench.telemetry import open_sources
     from rigbench.telemetry.adapters import adapters
-    from rigbench.telemetry.facts import source_states
-    from rigbench.telemetry.source import SourceOptions, open_sources
+    from rigbench.telemetry.base import SourceOptions, source_states
 
     machine = this_machine()
     memory = engines.device_bandwidth("cpu", (), (), say=say)
@@ -116,8 +116,9 @@ def watch(
     import sys
 
     from rigbench.report.live import table_of
+    from rigbench.telemetry import open_sources
+    from rigbench.telemetry.base import SourceOptions
     from rigbench.telemetry.sampler import Sampler
-    from rigbench.telemetry.source import SourceOptions, open_sources
 
     sampler = Sampler(
         open_sources(SourceOptions(wall_url=wall_url, wall_preset=wall_meter, wall_path=wall_path, wall_unit=wall_unit))

@@ -94,7 +94,8 @@ def run(
     from rigbench.report import table
     from rigbench.run import journal as journals
     from rigbench.run import processes, runner
-    from rigbench.telemetry.source import SourceOptions, open_sources
+    from rigbench.telemetry import open_sources
+    from rigbench.telemetry.base import SourceOptions
 
     processes.interrupt_on_terminate()
     sources = open_sources(

@@ -20,7 +20,7 @@ from typing import Any
 
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Series
-from rigbench.telemetry.source import Metric, Missing, Reading, Source
+from rigbench.telemetry.base import POWER, Metric, Missing, Reading, Source
 
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
@@ -217,7 +217,7 @@ def _instant(reading: tuple[int, tuple[Reading, ...]]) -> int:
 
 def _plausible(metric: Metric, value: Reading) -> Reading:
     """No machine that computes draws 0 W or less: such a reading says that the sensor does not know."""
-    if metric.unit == "W" and not isinstance(value, Missing) and value <= 0:
+    if metric.unit == POWER.unit and not isinstance(value, Missing) and value <= 0:
         return Missing(f"{metric.api} reads {value:g} W, which no running machine draws")
     return value
 
