@@ -2,7 +2,7 @@
 
 A source says once what it can tell (`metrics`: quantity, interface, scope, method and how often), and then answers `read`
 for any of them. What it cannot tell is `Missing` with the reason, never 0: several well-known tools print 0 W when they
-do not know. A new sensor is one class in one file: see `Source`, and README for how others find it.
+do not know. A new sensor is one class in one file: see `Source`, and the registry in `__init__` for how it is found.
 """
 
 from __future__ import annotations
