@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from rigbench.ceilings.figure import figure
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Bandwidth
 from rigbench.telemetry import host
@@ -174,21 +174,17 @@ def measure(*, cores: int | None = None, array_bytes: int | None = None, pace: P
         pairs = list(zip(chunks(target), chunks(source), strict=True))
         moved_bytes = source.nbytes + target.nbytes
         copies = pace.samples(pool, lambda pair: np.copyto(*pair), pairs, sweep.best()[0], moved_bytes, 6)
-    threads, best = sweep.best()
-    return Bandwidth(
-        device="cpu",
-        read_bytes_per_s=best,
-        copy_bytes_per_s=max(copies),
-        source=f"numpy {sweep.kernel} over {size / 1e6:.0f} MB; copy counts bytes read and written",
+    threads = sweep.best()[0]
+    return figure(
+        "cpu",
+        sweep.samples[threads],
+        copies,
+        source=f"numpy {sweep.kernel} over {size / 1e6:.0f} MB",
+        array_bytes=size,
         threads=threads,
         reason=remark,
-        detail={
-            "read_median_bytes_per_s": statistics.median(sweep.samples[threads]),
-            "copy_median_bytes_per_s": statistics.median(copies),
-            "read_best_bytes_per_s_by_threads": {str(n): max(rates) for n, rates in sweep.samples.items()},
-            "array_bytes": size,
-            "last_level_cache_bytes": cache_bytes,
-        },
+        read_best_bytes_per_s_by_threads={str(n): max(rates) for n, rates in sweep.samples.items()},
+        last_level_cache_bytes=cache_bytes,
     )
 
 

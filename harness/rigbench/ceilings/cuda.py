@@ -12,12 +12,12 @@ on the device. Copying from device to device is measured beside it, but is no ce
 from __future__ import annotations
 
 import ctypes
-import statistics
 import sys
 from collections.abc import Callable
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
+from rigbench.ceilings.figure import figure
 from rigbench.records import Bandwidth
 
 GIB = 1 << 30
@@ -183,18 +183,14 @@ def _measure(driver: Driver, index: int) -> Bandwidth:
         if size >= GIB
         else f"only {size / 1e6:.0f} MB read, a quarter of the free memory; part may come from cache"
     )
-    return Bandwidth(
+    return figure(
         "cuda",
-        max(samples[best]),
-        max(copies),
-        source=f"read kernel over {size / 1e6:.0f} MB of {name}; copy counts bytes read and written",
+        samples[best],
+        copies,
+        source=f"read kernel over {size / 1e6:.0f} MB of {name}",
+        array_bytes=size,
         reason=remark,
-        detail={
-            "read_median_bytes_per_s": statistics.median(samples[best]),
-            "copy_median_bytes_per_s": statistics.median(copies),
-            "read_best_bytes_per_s_by_blocks": {str(n): max(rates) for n, rates in samples.items()},
-            "array_bytes": size,
-        },
+        read_best_bytes_per_s_by_blocks={str(n): max(rates) for n, rates in samples.items()},
     )
 
 

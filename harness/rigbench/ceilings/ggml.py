@@ -8,11 +8,11 @@ So the figure is what ggml's best kernel draws from the memory; on a processor t
 
 from __future__ import annotations
 
-import statistics
 import sys
 from typing import Any
 
 from rigbench.ceilings import child
+from rigbench.ceilings.figure import figure
 from rigbench.records import Bandwidth
 from rigbench.telemetry import host
 
@@ -43,13 +43,10 @@ def parsed(device: str, answer: dict[str, Any]) -> Bandwidth:
     if not rates:
         return Bandwidth(device, None, reason="; ".join(answer["reasons"]) or "llama.cpp gave no figures")
     best = max(rates, key=lambda kind: max(rates[kind]))
-    return Bandwidth(
+    return figure(
         device,
-        max(rates[best]),
+        rates[best],
         source=f"llama.cpp's {best} matrix times vector over {answer['bytes'] / 1e6:.0f} MB on {answer['device']}",
-        detail={
-            "read_median_bytes_per_s": statistics.median(rates[best]),
-            "read_best_bytes_per_s_by_type": {kind: max(each) for kind, each in rates.items()},
-            "array_bytes": answer["bytes"],
-        },
+        array_bytes=answer["bytes"],
+        read_best_bytes_per_s_by_type={kind: max(each) for kind, each in rates.items()},
     )

@@ -11,18 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from ctypes import (
-    CFUNCTYPE,
-    Structure,
-    byref,
-    c_bool,
-    c_char_p,
-    c_int,
-    c_int64,
-    c_size_t,
-    c_uint8,
-    c_void_p,
-)
+from ctypes import CFUNCTYPE, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from typing import Any
 
 COLUMNS, ROWS = 4096, 32768

@@ -5,11 +5,11 @@ python -c "from rigbench.ceilings import metal; print(metal.measure())"
 
 from __future__ import annotations
 
-import statistics
 import sys
 from typing import Any
 
 from rigbench.ceilings import child
+from rigbench.ceilings.figure import figure
 from rigbench.records import Bandwidth
 
 
@@ -26,14 +26,5 @@ def parsed(answer: dict[str, Any]) -> Bandwidth:
         return Bandwidth("metal", None, reason="mlx gave no figures")
     if not answer.get("metal"):
         return Bandwidth("metal", None, reason=f"mlx runs without Metal here, on {answer.get('device')}")
-    return Bandwidth(
-        "metal",
-        max(read),
-        max(copy),
-        source=f"mx.sum over {answer['bytes'] / 1e6:.0f} MB; copy (x + 1) counts bytes read and written",
-        detail={
-            "read_median_bytes_per_s": statistics.median(read),
-            "copy_median_bytes_per_s": statistics.median(copy),
-            "array_bytes": answer["bytes"],
-        },
-    )
+    size = answer["bytes"]
+    return figure("metal", read, copy, source=f"mx.sum over {size / 1e6:.0f} MB, x + 1 for copy", array_bytes=size)

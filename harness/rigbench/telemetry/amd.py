@@ -14,20 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rigbench.telemetry import host
-from rigbench.telemetry.base import (
-    CLOCK,
-    MEMORY_USED,
-    POWER,
-    POWER_PERIOD_S,
-    STATE_PERIOD_S,
-    TEMPERATURE,
-    Metric,
-    Missing,
-    Reading,
-    Source,
-    SourceOptions,
-)
+from rigbench.telemetry import base, host
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
 from rigbench_backends.base import Probe
 
 DRM = Path("/sys/class/drm")
@@ -114,10 +102,10 @@ def cards(drm: Path = DRM) -> list[Path]:
 def _files(folder: Path, device: str) -> list[File]:
     power = _first(folder, "power1_average") or _first(folder, "power1_input")
     readings = [
-        (POWER, POWER_PERIOD_S, power, 1e-6),
-        (TEMPERATURE, STATE_PERIOD_S, _first(folder, "temp1_input"), 1e-3),
-        (CLOCK, STATE_PERIOD_S, _first(folder, "freq1_input"), 1.0),
-        (MEMORY_USED, STATE_PERIOD_S, next(folder.glob("mem_info_vram_used"), None), 1.0),
+        (base.POWER, base.POWER_PERIOD_S, power, 1e-6),
+        (base.TEMPERATURE, base.STATE_PERIOD_S, _first(folder, "temp1_input"), 1e-3),
+        (base.CLOCK, base.STATE_PERIOD_S, _first(folder, "freq1_input"), 1.0),
+        (base.MEMORY_USED, base.STATE_PERIOD_S, next(folder.glob("mem_info_vram_used"), None), 1.0),
     ]
     return [
         File(Metric(*quantity, f"hwmon {path.name}", "board", "sampled", period, device), path, scale)

@@ -17,24 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rigbench.clock import Clock, now_ns
-from rigbench.telemetry import host
-from rigbench.telemetry.base import (
-    ENERGY,
-    FOOTPRINT,
-    FOOTPRINT_LIFETIME_MAX,
-    POWER,
-    POWER_PERIOD_S,
-    SLOW_PERIOD_S,
-    STATE_PERIOD_S,
-    THERMAL_PRESSURE,
-    Limits,
-    Metric,
-    Missing,
-    Quantity,
-    Reading,
-    Source,
-    SourceOptions,
-)
+from rigbench.telemetry import base, host
+from rigbench.telemetry.base import Limits, Metric, Missing, Reading, Source, SourceOptions
 from rigbench.telemetry.darwin import Channel, Darwin, Native
 from rigbench_backends.base import Probe
 
@@ -77,7 +61,7 @@ class AppleSource(Source):
         self,
         native: Native,
         parts: Sequence[str],
-        refused: dict[Quantity, Missing],
+        refused: dict[base.Quantity, Missing],
         clock: Clock,
         busy_s: Callable[[], float],
     ) -> None:
@@ -87,7 +71,7 @@ class AppleSource(Source):
         self._moved = dict.fromkeys(parts, (clock(), busy_s()))
 
         def metric(
-            quantity: Quantity, api: str, scope: str, method: str, period_s: float, device: str | None = None
+            quantity: base.Quantity, api: str, scope: str, method: str, period_s: float, device: str | None = None
         ) -> Metric:
             missing = refused.get(quantity)
             status, reason = ("ok", None) if missing is None else (missing.status, missing.reason)
@@ -95,13 +79,15 @@ class AppleSource(Source):
 
         self.metrics = (
             *(
-                metric(ENERGY, "IOReport Energy Model", "soc", "counter", SLOW_PERIOD_S, part)
+                metric(base.ENERGY, "IOReport Energy Model", "soc", "counter", base.SLOW_PERIOD_S, part)
                 for part in parts or ["cpu"]
             ),
-            metric(POWER, "SMC PSTR", "host", "sampled", POWER_PERIOD_S),
-            metric(THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", STATE_PERIOD_S),
-            metric(FOOTPRINT, "proc_pid_rusage", "process", "sampled", STATE_PERIOD_S),
-            metric(FOOTPRINT_LIFETIME_MAX, "proc_pid_rusage", "process", "sampled", STATE_PERIOD_S),
+            metric(base.POWER, "SMC PSTR", "host", "sampled", base.POWER_PERIOD_S),
+            metric(
+                base.THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", base.STATE_PERIOD_S
+            ),
+            metric(base.FOOTPRINT, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+            metric(base.FOOTPRINT_LIFETIME_MAX, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
         )
 
     @classmethod
@@ -117,16 +103,19 @@ class AppleSource(Source):
             native = make()
         except (OSError, AttributeError) as error:
             return cls.absent(f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
-        refused: dict[Quantity, Missing] = {}
+        refused: dict[base.Quantity, Missing] = {}
         parts: list[str] = []
         try:
             native.energy()  # the first begins the count, the second has every channel's name
             parts = list(part_joules(native.energy()))
             if not parts:
-                refused[ENERGY] = Missing('IOReport\'s group "Energy Model" has none of the known channels')
+                refused[base.ENERGY] = Missing('IOReport\'s group "Energy Model" has none of the known channels')
         except OSError as error:
-            refused[ENERGY] = refusal(error)
-        for quantity, ask in ((POWER, lambda: native.smc_float("PSTR")), (THERMAL_PRESSURE, native.thermal_pressure)):
+            refused[base.ENERGY] = refusal(error)
+        for quantity, ask in (
+            (base.POWER, lambda: native.smc_float("PSTR")),
+            (base.THERMAL_PRESSURE, native.thermal_pressure),
+        ):
             try:
                 ask()
             except OSError as error:
@@ -183,10 +172,11 @@ class AppleSource(Source):
         return Probe(bool(parts), devices=parts, reason=None if parts else "macOS tells nothing to this user")
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        if any(metric.name == ENERGY.name for metric in metrics):
+        if any(metric.name == base.ENERGY.name for metric in metrics):
             energy = self._energy()
         return [
-            energy[metric.device or ""] if metric.name == ENERGY.name else self._one(metric.name) for metric in metrics
+            energy[metric.device or ""] if metric.name == base.ENERGY.name else self._one(metric.name)
+            for metric in metrics
         ]
 
     def watch(self, pid: int | None) -> None:
@@ -197,14 +187,16 @@ class AppleSource(Source):
 
     def _one(self, name: str) -> Reading:
         try:
-            if name == POWER.name:
+            if name == base.POWER.name:
                 return self._native.smc_float("PSTR")
-            if name == THERMAL_PRESSURE.name:
+            if name == base.THERMAL_PRESSURE.name:
                 return float(self._native.thermal_pressure())
             if self._pid is None:
                 return Missing("no worker is running")
             tree = [self._native.footprint(pid) for pid in host.tree_pids(self._pid)]
-            return float(sum(each.bytes_now if name == FOOTPRINT.name else each.bytes_lifetime_max for each in tree))
+            return float(
+                sum(each.bytes_now if name == base.FOOTPRINT.name else each.bytes_lifetime_max for each in tree)
+            )
         except OSError as error:
             return refusal(error)
 

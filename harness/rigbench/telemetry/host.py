@@ -23,26 +23,8 @@ from pathlib import Path
 
 import psutil
 
-from rigbench.telemetry.base import (
-    CPU_BUSY,
-    CPU_FREQUENCY,
-    CPU_OURS,
-    CPU_STEAL,
-    RSS,
-    RSS_ANONYMOUS,
-    RSS_FILE_BACKED,
-    STATE_PERIOD_S,
-    SWAP_IN,
-    SWAP_OUT,
-    SWAP_USED,
-    THROTTLED_CPU,
-    Metric,
-    Missing,
-    Quantity,
-    Reading,
-    Source,
-    SourceOptions,
-)
+from rigbench.telemetry import base
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
 from rigbench_backends.base import Probe
 
 PROC = Path("/proc")
@@ -59,8 +41,8 @@ TREE_EVERY = 4
 it."""
 
 
-def _metric(quantity: Quantity, api: str, scope: str, method: str, device: str | None = None) -> Metric:
-    return Metric(*quantity, api, scope, method, STATE_PERIOD_S, device)
+def _metric(quantity: base.Quantity, api: str, scope: str, method: str, device: str | None = None) -> Metric:
+    return Metric(*quantity, api, scope, method, base.STATE_PERIOD_S, device)
 
 
 class HostSource(Source):
@@ -69,17 +51,17 @@ class HostSource(Source):
     name = "host"
     scope = "host"
     metrics = (
-        _metric(RSS, "/proc/PID/status of the process tree", "process", "sampled"),
-        _metric(RSS_ANONYMOUS, "/proc/PID/status of the process tree", "process", "sampled"),
-        _metric(RSS_FILE_BACKED, "/proc/PID/status of the process tree", "process", "sampled"),
-        _metric(CPU_BUSY, "/proc/stat", "host", "counter"),
-        _metric(CPU_OURS, "/proc/PID/stat of our own process tree", "host", "counter"),
-        _metric(CPU_STEAL, "/proc/stat", "host", "counter"),
-        _metric(THROTTLED_CPU, "package_throttle_total_time_ms", "host", "counter", "cpu"),
-        _metric(SWAP_USED, "/proc/meminfo", "host", "sampled"),
-        _metric(SWAP_IN, "/proc/vmstat", "host", "counter"),
-        _metric(SWAP_OUT, "/proc/vmstat", "host", "counter"),
-        _metric(CPU_FREQUENCY, "cpufreq scaling_cur_freq", "host", "sampled"),
+        _metric(base.RSS, "/proc/PID/status of the process tree", "process", "sampled"),
+        _metric(base.RSS_ANONYMOUS, "/proc/PID/status of the process tree", "process", "sampled"),
+        _metric(base.RSS_FILE_BACKED, "/proc/PID/status of the process tree", "process", "sampled"),
+        _metric(base.CPU_BUSY, "/proc/stat", "host", "counter"),
+        _metric(base.CPU_OURS, "/proc/PID/stat of our own process tree", "host", "counter"),
+        _metric(base.CPU_STEAL, "/proc/stat", "host", "counter"),
+        _metric(base.THROTTLED_CPU, "package_throttle_total_time_ms", "host", "counter", "cpu"),
+        _metric(base.SWAP_USED, "/proc/meminfo", "host", "sampled"),
+        _metric(base.SWAP_IN, "/proc/vmstat", "host", "counter"),
+        _metric(base.SWAP_OUT, "/proc/vmstat", "host", "counter"),
+        _metric(base.CPU_FREQUENCY, "cpufreq scaling_cur_freq", "host", "sampled"),
     )
 
     def __init__(self, own_pid: int | None = None) -> None:
@@ -120,17 +102,17 @@ class HostSource(Source):
         swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
         memory = memory_of(self._worker)
         values: dict[str, float | Missing | None] = {
-            CPU_BUSY.name: busy_s(),
-            CPU_OURS.name: sum(process_cpu_s(process) for process in self._ours),
-            CPU_STEAL.name: getattr(psutil.cpu_times(), "steal", None),
-            THROTTLED_CPU.name: throttled_s(),
-            SWAP_USED.name: swap.used,
-            SWAP_IN.name: swap_in,
-            SWAP_OUT.name: swap_out,
-            CPU_FREQUENCY.name: mean_frequency_hz(),
-            RSS.name: memory.rss_bytes if memory else NO_WORKER,
-            RSS_ANONYMOUS.name: memory.anonymous_bytes if memory else NO_WORKER,
-            RSS_FILE_BACKED.name: memory.file_backed_bytes if memory else NO_WORKER,
+            base.CPU_BUSY.name: busy_s(),
+            base.CPU_OURS.name: sum(process_cpu_s(process) for process in self._ours),
+            base.CPU_STEAL.name: getattr(psutil.cpu_times(), "steal", None),
+            base.THROTTLED_CPU.name: throttled_s(),
+            base.SWAP_USED.name: swap.used,
+            base.SWAP_IN.name: swap_in,
+            base.SWAP_OUT.name: swap_out,
+            base.CPU_FREQUENCY.name: mean_frequency_hz(),
+            base.RSS.name: memory.rss_bytes if memory else NO_WORKER,
+            base.RSS_ANONYMOUS.name: memory.anonymous_bytes if memory else NO_WORKER,
+            base.RSS_FILE_BACKED.name: memory.file_backed_bytes if memory else NO_WORKER,
         }
         return [NOT_KNOWN if (value := values[metric.name]) is None else value for metric in metrics]
 

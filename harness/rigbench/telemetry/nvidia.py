@@ -20,38 +20,16 @@ from typing import Any
 
 import psutil
 
-from rigbench.telemetry import host
-from rigbench.telemetry.base import (
-    CLOCK,
-    CLOCKS_EVENT_REASONS,
-    ENERGY,
-    MEMORY_CLOCK,
-    MEMORY_USED,
-    MEMORY_USED_FOREIGN,
-    MEMORY_USED_PROCESS,
-    POWER,
-    POWER_PERIOD_S,
-    STATE_PERIOD_S,
-    TEMPERATURE,
-    THROTTLED_HW_BRAKE,
-    THROTTLED_HW_THERMAL,
-    THROTTLED_POWER,
-    THROTTLED_SW_THERMAL,
-    Metric,
-    Missing,
-    Quantity,
-    Reading,
-    Source,
-    SourceOptions,
-)
+from rigbench.telemetry import base, host
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
 from rigbench_backends.base import Probe
 
 FIELD_POWER_INSTANT = 186
 THROTTLE_FIELDS = {
-    THROTTLED_POWER: 74,
-    THROTTLED_SW_THERMAL: 269,
-    THROTTLED_HW_THERMAL: 270,
-    THROTTLED_HW_BRAKE: 271,
+    base.THROTTLED_POWER: 74,
+    base.THROTTLED_SW_THERMAL: 269,
+    base.THROTTLED_HW_THERMAL: 270,
+    base.THROTTLED_HW_BRAKE: 271,
 }
 """Nanoseconds that clocks were held down: by the power limit, by the driver for heat, by the chip for heat, by the
 supply."""
@@ -90,14 +68,16 @@ class NvmlSource(Source):
         self._driver = driver
         self._pid: int | None = None
         self._readers: dict[str, Callable[[Gpu], Reading]] = {
-            ENERGY.name: lambda gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle) * 1e-3,
-            MEMORY_USED.name: lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu.handle, version=nvml.nvmlMemory_v2).used,
-            CLOCK.name: lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu.handle, nvml.NVML_CLOCK_SM) * 1e6,
-            MEMORY_CLOCK.name: lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu.handle, nvml.NVML_CLOCK_MEM) * 1e6,
-            TEMPERATURE.name: self._temperature,
-            CLOCKS_EVENT_REASONS.name: lambda gpu: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle),
-            MEMORY_USED_PROCESS.name: lambda gpu: self._process_memory(gpu, ours=True),
-            MEMORY_USED_FOREIGN.name: lambda gpu: self._process_memory(gpu, ours=False),
+            base.ENERGY.name: lambda gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu.handle) * 1e-3,
+            base.MEMORY_USED.name: lambda gpu: (
+                nvml.nvmlDeviceGetMemoryInfo(gpu.handle, version=nvml.nvmlMemory_v2).used
+            ),
+            base.CLOCK.name: lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu.handle, nvml.NVML_CLOCK_SM) * 1e6,
+            base.MEMORY_CLOCK.name: lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu.handle, nvml.NVML_CLOCK_MEM) * 1e6,
+            base.TEMPERATURE.name: self._temperature,
+            base.CLOCKS_EVENT_REASONS.name: lambda gpu: nvml.nvmlDeviceGetCurrentClocksEventReasons(gpu.handle),
+            base.MEMORY_USED_PROCESS.name: lambda gpu: self._process_memory(gpu, ours=True),
+            base.MEMORY_USED_FOREIGN.name: lambda gpu: self._process_memory(gpu, ours=False),
         }
         self.metrics = tuple(metric for gpu in gpus for metric in self._metrics(gpu))
 
@@ -160,10 +140,10 @@ class NvmlSource(Source):
     def _metrics(self, gpu: Gpu) -> list[Metric]:
         """What this GPU can tell, found out by asking once. What it cannot is kept with the reason."""
 
-        def metric(quantity: Quantity, api: str, method: str, period_s: float | None) -> Metric:
+        def metric(quantity: base.Quantity, api: str, method: str, period_s: float | None) -> Metric:
             return Metric(*quantity, api, "board", method, period_s, gpu.device)
 
-        power = metric(POWER, "nvmlDeviceGetFieldValues POWER_INSTANT", "sampled", POWER_PERIOD_S)
+        power = metric(base.POWER, "nvmlDeviceGetFieldValues POWER_INSTANT", "sampled", base.POWER_PERIOD_S)
         if isinstance(self._try(power, gpu), Missing):
             power = replace(
                 power,
@@ -172,27 +152,30 @@ class NvmlSource(Source):
                 reason="a mean over about the last second",
             )
         throttle = [
-            metric(quantity, f"nvmlDeviceGetFieldValues {field}", "counter", STATE_PERIOD_S)
+            metric(quantity, f"nvmlDeviceGetFieldValues {field}", "counter", base.STATE_PERIOD_S)
             for quantity, field in THROTTLE_FIELDS.items()
         ]
         if all(isinstance(self._try(each, gpu), Missing) for each in throttle):
             api = "nvmlDeviceGetCurrentClocksEventReasons"
-            throttle = [metric(CLOCKS_EVENT_REASONS, api, "sampled", STATE_PERIOD_S)]
+            throttle = [metric(base.CLOCKS_EVENT_REASONS, api, "sampled", base.STATE_PERIOD_S)]
         candidates = [
             power,
-            metric(ENERGY, "nvmlDeviceGetTotalEnergyConsumption", "counter", None),
-            metric(MEMORY_USED, "nvmlDeviceGetMemoryInfo v2", "sampled", STATE_PERIOD_S),
-            metric(CLOCK, "nvmlDeviceGetClockInfo SM", "sampled", STATE_PERIOD_S),
-            metric(MEMORY_CLOCK, "nvmlDeviceGetClockInfo MEM", "sampled", STATE_PERIOD_S),
-            metric(TEMPERATURE, "nvmlDeviceGetTemperatureV", "sampled", STATE_PERIOD_S),
+            metric(base.ENERGY, "nvmlDeviceGetTotalEnergyConsumption", "counter", None),
+            metric(base.MEMORY_USED, "nvmlDeviceGetMemoryInfo v2", "sampled", base.STATE_PERIOD_S),
+            metric(base.CLOCK, "nvmlDeviceGetClockInfo SM", "sampled", base.STATE_PERIOD_S),
+            metric(base.MEMORY_CLOCK, "nvmlDeviceGetClockInfo MEM", "sampled", base.STATE_PERIOD_S),
+            metric(base.TEMPERATURE, "nvmlDeviceGetTemperatureV", "sampled", base.STATE_PERIOD_S),
             *throttle,
-            metric(MEMORY_USED_PROCESS, "nvmlDeviceGetComputeRunningProcesses_v3", "sampled", None),
-            metric(MEMORY_USED_FOREIGN, "nvmlDeviceGetComputeRunningProcesses_v3", "sampled", None),
+            metric(base.MEMORY_USED_PROCESS, "nvmlDeviceGetComputeRunningProcesses_v3", "sampled", None),
+            metric(base.MEMORY_USED_FOREIGN, "nvmlDeviceGetComputeRunningProcesses_v3", "sampled", None),
         ]
         metrics = []
         for each in candidates:
             answer = self._try(each, gpu)
-            of_processes = each.name in (MEMORY_USED_PROCESS.name, MEMORY_USED_FOREIGN.name)  # there may be none now
+            of_processes = each.name in (
+                base.MEMORY_USED_PROCESS.name,
+                base.MEMORY_USED_FOREIGN.name,
+            )  # there may be none now
             if isinstance(answer, Missing) and not of_processes:
                 each = replace(each, status=answer.status, reason=answer.reason)
             metrics.append(each)
@@ -253,9 +236,9 @@ class NvmlSource(Source):
 
 def _field(metric: Metric) -> int | None:
     """The field to ask for, where a metric is had by one."""
-    if metric.name == POWER.name:
+    if metric.name == base.POWER.name:
         return FIELD_POWER_INSTANT if "POWER_INSTANT" in metric.api else None
-    return THROTTLE_FIELDS.get(Quantity(metric.name, metric.unit))
+    return THROTTLE_FIELDS.get(base.Quantity(metric.name, metric.unit))
 
 
 def reason_of(error: BaseException) -> Missing:
