@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import shape
 from rigbench.models.footprint import (
     decode_bytes,
     expert_share,
@@ -15,8 +14,9 @@ from rigbench.models.footprint import (
     kv_bytes,
     weight_bytes,
 )
-from rigbench.models.gguf import header_bytes, value_bytes
-from rigbench.models.synthetic import write_synthetic
+from rigbench.models.formats.gguf import header_bytes, value_bytes
+from rigbench.models.shapes import shape
+from rigbench.models.synthetic.gguf import write_synthetic
 
 
 @pytest.mark.parametrize("model_id", ["tiny", "tiny-moe"])

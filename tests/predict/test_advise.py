@@ -6,7 +6,7 @@ import pytest
 
 from rigbench.errors import InputError
 from rigbench.predict.advise import advise
-from rigbench.predict.catalog import GIB, find
+from rigbench.predict.hardware import GIB, find
 from rigbench.predict.named import catalogued_facts
 
 LLAMA_8B = catalogued_facts("llama-3.1-8b", "Q4_K_M")

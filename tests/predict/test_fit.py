@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import GIB, find
 from rigbench.predict.fit import compute_bytes, fit, usable_bytes, with_fit
+from rigbench.predict.hardware import GIB, find
 from rigbench.predict.named import catalogued_facts
 from rigbench.predict.predictors import roofline
 

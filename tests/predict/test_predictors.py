@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import find
+from rigbench.predict.hardware import find
 from rigbench.predict.named import catalogued_facts
 from rigbench.predict.predictors import active_bytes, ceiling, published, roofline
 from rigbench.predict.roofline import Setup, constants, platform_of, step_seconds, terms, union_bytes

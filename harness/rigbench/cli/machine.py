@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
     """Say what this machine is, which backends work here, and the command that mends those that do not."""
     import rigbench_backends
-    from rigbench.models import files
+    from rigbench.models.resolve import local_models
     from rigbench.run import engines
     from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
@@ -37,7 +37,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> No
     states = source_states(sources)
     for source in sources:
         source.close()
-    models = files.local_models()
+    models = local_models()
     if as_json:
         content = {
             "machine": asdict(machine),

@@ -11,7 +11,7 @@ from rigbench.cli.progress import say
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rigbench.predict.catalog import Hardware
+    from rigbench.predict.hardware import Hardware
     from rigbench.records import ModelFacts, Prediction
 
 JSON = typer.Option(False, "--json", help="As JSON.")
@@ -161,7 +161,7 @@ def advise(
     """Which machine of the catalogue runs these models for these users, with the reason in a sentence each."""
     from rigbench.cli import predict_tables
     from rigbench.predict.advise import advise as ask
-    from rigbench.predict.catalog import GIB
+    from rigbench.predict.hardware import GIB
 
     for name, given in (("--memory", memory), ("--least", least)):
         if given is not None and not 0 < given < 1e9:
@@ -203,7 +203,7 @@ def _cases(cases: Path, out: Path | None) -> None:
 
 def _device(name: str) -> tuple[Hardware, int]:
     """A catalogued device and how many of it: 'rtx-5090x2' is two."""
-    from rigbench.predict.catalog import find
+    from rigbench.predict.hardware import find
 
     base, _, count = name.strip().lower().rpartition("x")
     if base and count.isdigit() and 1 <= int(count) <= 64:

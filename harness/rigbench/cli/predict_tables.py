@@ -15,11 +15,11 @@ from rich.text import Text
 
 from rigbench import units
 from rigbench.errors import InputError
-from rigbench.models.catalog import shapes
+from rigbench.models.shapes import shapes
 from rigbench.predict import cost
 from rigbench.predict.advise import Advice, memory_text
-from rigbench.predict.catalog import GIB, Hardware, find, hardware
 from rigbench.predict.fit import Fit, fit, with_fit
+from rigbench.predict.hardware import GIB, Hardware, find, hardware
 from rigbench.predict.named import catalogued_facts
 from rigbench.predict.predictors import roofline
 from rigbench.records import ModelFacts, Prediction

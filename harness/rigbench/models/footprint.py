@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
-from rigbench.models.gguf import parts_of, read_gguf
+from rigbench.models.formats.gguf import parts_of, read_gguf
 from rigbench.models.kv import Metadata, cache_from_metadata, cache_from_shape
-from rigbench.models.layout import plan
-from rigbench.models.quants import FILE_TYPES, known_quant
+from rigbench.models.mixes import FILE_TYPES, known_quant
+from rigbench.models.shapes import Shape
+from rigbench.models.synthetic.layout import plan
 from rigbench.models.tensors import is_looked_up, is_routed
 from rigbench.records import ModelFacts
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rigbench.analysis.summary import rows as summary_rows
 from rigbench.errors import InputError
-from rigbench.predict.catalog import Hardware, match
+from rigbench.predict.hardware import Hardware, match
 from rigbench.predict.roofline import Constants, Setup, platform_of, step_seconds
 from rigbench.records import Machine, ModelFacts, RunDocument
 

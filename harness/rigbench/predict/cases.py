@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import Hardware, hardware, match, normalize
+from rigbench.predict.hardware import Hardware, hardware, match, normalize
 from rigbench.predict.named import named_facts
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts

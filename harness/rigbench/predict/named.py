@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import cache
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape, shapes
-from rigbench.models.catalog import shape as shape_of
 from rigbench.models.footprint import active_parameters, sum_weights
 from rigbench.models.kv import cache_from_shape
-from rigbench.models.quants import known_quant, tensor_bytes, tensor_types
+from rigbench.models.mixes import known_quant, tensor_bytes, tensor_types
+from rigbench.models.shapes import Shape, shapes
+from rigbench.models.shapes import shape as shape_of
 from rigbench.models.tensors import tensors
 from rigbench.records import ModelFacts
 

@@ -34,7 +34,7 @@ from typing import NamedTuple
 from rigbench.errors import InputError
 from rigbench.models.footprint import kv_bytes
 from rigbench.paths import configs_dir
-from rigbench.predict.catalog import Hardware, hardware
+from rigbench.predict.hardware import Hardware, hardware
 from rigbench.records import ModelFacts
 
 PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")

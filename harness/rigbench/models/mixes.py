@@ -5,7 +5,7 @@ rows that are no multiple of 256 fall back to 32-wide blocks. The rules are thos
 `tensor_type_fallback` in llama.cpp's src/llama-quant.cpp (without an importance matrix); a test has llama.cpp quantise
 a file and compares every tensor's type.
 
-    python -c "from rigbench.models.quants import tensor_bytes; print(tensor_bytes((4096, 14336), 'Q4_K'))"
+    python -c "from rigbench.models.mixes import tensor_bytes; print(tensor_bytes((4096, 14336), 'Q4_K'))"
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape, nearest
+from rigbench.models.shapes import Shape, nearest
 from rigbench.models.tensors import Tensor
 
 

@@ -8,7 +8,7 @@
 
 A backend that needs no file (format `shape`) gets the facts of `synthetic:` and catalogue models without any being made.
 
-    python -c "from rigbench.models.files import resolve; print(resolve('synthetic:tiny:Q8_0', formats=('gguf',)))"
+    python -c "from rigbench.models.resolve import resolve; print(resolve('synthetic:tiny:Q8_0', formats=('gguf',)))"
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pathlib import Path
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress, hub
-from rigbench.models.catalog import Location, Shape, nearest, shapes
-from rigbench.models.catalog import shape as catalogued
-from rigbench.models.folder_layout import QUANTS
-from rigbench.models.folders import facts_from_safetensors
 from rigbench.models.footprint import facts_from_gguf, facts_from_shape
-from rigbench.models.gguf import parts_of
+from rigbench.models.formats.folders import facts_from_safetensors
+from rigbench.models.formats.gguf import parts_of
 from rigbench.models.hashes import sha256_of
-from rigbench.models.quants import BASE_TYPES, known_quant
-from rigbench.models.synthetic import ensure_synthetic, synthetic_folder, synthetic_path
-from rigbench.models.synthetic_folder import (
+from rigbench.models.mixes import BASE_TYPES, known_quant
+from rigbench.models.shapes import Location, Shape, nearest, shapes
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.folder import (
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     synthetic_folder_path,
 )
+from rigbench.models.synthetic.folder_layout import QUANTS
+from rigbench.models.synthetic.gguf import ensure_synthetic, synthetic_folder, synthetic_path
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
 from rigbench_backends.base import ModelFile

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import nearest, parameters, shape, shape_from_table, shapes, shapes_from_files
+from rigbench.models.shapes import nearest, parameters, shape, shape_from_table, shapes, shapes_from_files
 from rigbench.models.tensors import tensors
 
 SMALL: dict[str, Any] = {

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
-from rigbench.models.gguf import TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
-from rigbench.models.quants import FILE_TYPES, known_quant, tensor_bytes, tensor_types
+from rigbench.models.formats.gguf import TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
+from rigbench.models.mixes import FILE_TYPES, known_quant, tensor_bytes, tensor_types
+from rigbench.models.shapes import Shape
 from rigbench.models.tensors import kv_shape, tensors
 
 SYNTHETIC_VERSION = 1

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import shape
 from rigbench.models.footprint import facts_from_shape
-from rigbench.models.layout import plan
-from rigbench.models.quants import BASE_TYPES, BLOCKS, FILE_TYPES, known_quant, tensor_bytes
+from rigbench.models.mixes import BASE_TYPES, BLOCKS, FILE_TYPES, known_quant, tensor_bytes
+from rigbench.models.shapes import shape
+from rigbench.models.synthetic.layout import plan
 
 
 def test_block_sizes_are_those_of_the_gguf_package() -> None:

@@ -4,7 +4,7 @@ The same shapes, gains and random buffer as synthetic.py, laid out as folder_lay
 folder is known from a half one by its size and its header. What MLX packs is value = scale x code + bias: the codes are
 random bits, the scales of random sign, the biases what makes a group's mean zero.
 
-    python -c "from rigbench.models.synthetic_folder import ensure_synthetic_folder as make; print(make('tiny', '4bit'))"
+    python -c "from rigbench.models.synthetic.folder import ensure_synthetic_folder as make; print(make('tiny', '4bit'))"
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 
 from rigbench.errors import UnavailableError
 from rigbench.models import Progress
-from rigbench.models.catalog import Shape
-from rigbench.models.catalog import shape as catalogued
-from rigbench.models.folder_layout import FolderPlan, PlannedTensor, known_folder_quant, plan_folder
-from rigbench.models.folders import Row, facts_from_rows
-from rigbench.models.synthetic import block_buffer, check_room, pieces, random_buffer, synthetic_folder
+from rigbench.models.formats.folders import Row, facts_from_rows
+from rigbench.models.shapes import Shape
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.folder_layout import FolderPlan, PlannedTensor, known_folder_quant, plan_folder
+from rigbench.models.synthetic.gguf import block_buffer, check_room, pieces, random_buffer, synthetic_folder
 from rigbench.records import ModelFacts
 
 

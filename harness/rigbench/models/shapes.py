@@ -3,7 +3,7 @@
 Every figure is from the model's published configuration. `parameters` is the published total: a test holds the count that
 follows from the shape (harness/rigbench/models/tensors.py) to within 1 % of it, which no wrong layer, width or expert survives.
 
-    python -c "from rigbench.models.catalog import shape, parameters; print(parameters(shape('qwen3-30b-a3b')))"
+    python -c "from rigbench.models.shapes import shape, parameters; print(parameters(shape('qwen3-30b-a3b')))"
 """
 
 from __future__ import annotations

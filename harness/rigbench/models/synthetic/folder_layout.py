@@ -5,7 +5,7 @@ each expert; MLX's `4bit` and `8bit` have rows packed into 32-bit words with a s
 are no multiple of 64: 32), and all experts of a layer in one tensor.
 Formats: https://huggingface.co/docs/safetensors and https://ml-explore.github.io/mlx (mx.quantize)
 
-    python -c "from rigbench.models.folder_layout import *; from rigbench.models.catalog import shape; \
+    python -c "from rigbench.models.synthetic.folder_layout import *; from rigbench.models.shapes import shape; \
         print(plan_folder(shape('tiny'), '4bit').config)"
 """
 
@@ -20,9 +20,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models.catalog import Shape, nearest
-from rigbench.models.layout import MAX_VOCAB, MIN_VOCAB, byte_symbols
-from rigbench.models.synthetic import spread
+from rigbench.models.shapes import Shape, nearest
+from rigbench.models.synthetic.gguf import spread
+from rigbench.models.synthetic.layout import MAX_VOCAB, MIN_VOCAB, byte_symbols
 from rigbench.models.tensors import tensors
 
 FOLDER_VERSION = 1
