@@ -160,6 +160,7 @@ def advise(
 ) -> None:
     """Which machine of the catalogue runs these models for these users, with the reason in a sentence each."""
     from rigbench.cli import predict_tables
+    from rigbench.models.resolve import facts_of
     from rigbench.predict.advise import advise as ask
     from rigbench.predict.hardware import GIB
 
@@ -167,7 +168,7 @@ def advise(
         if given is not None and not 0 < given < 1e9:
             raise InputError(f"{name} {given:g} is impossible: give a number above 0")
     found = ask(
-        [_facts(name, quant) for name in model],
+        [facts_of(name, quant) for name in model],
         users=users,
         context_tokens=context,
         most_memory_bytes=None if memory is None else round(memory * GIB),
@@ -214,18 +215,6 @@ def _device(name: str) -> tuple[Hardware, int]:
     return find(name), 1
 
 
-def _facts(name: str, quant: str) -> ModelFacts:
-    """A GGUF file's own facts, or those of a catalogued model in a quantisation. `ID:QUANT` overrides `quant`."""
-    from rigbench.predict.named import catalogued_facts
-
-    if name.endswith(".gguf"):
-        from rigbench.models.footprint import facts_from_gguf
-
-        return facts_from_gguf(Path(name))
-    model_id, _, own = name.removeprefix("synthetic:").partition(":")
-    return catalogued_facts(model_id, own or quant)
-
-
 def _predictions(
     hardware: str | None,
     model: str,
@@ -239,12 +228,13 @@ def _predictions(
     calibrate: Path | None,
 ) -> tuple[ModelFacts, Any, Any, list[Prediction]]:
     """(facts, device or None, fit or None, predictions: roofline first)."""
+    from rigbench.models.resolve import facts_of
     from rigbench.predict import predictors
     from rigbench.predict.fit import fit, with_fit
 
     if kv_bits <= 0 or kv_bits > 32:
         raise InputError(f"{kv_bits:g} bits per cached value is impossible: give 4 to 32")
-    facts = _facts(model, quant)
+    facts = facts_of(model, quant)
     device, devices, kind, measured, cores = None, 1, "", False, None
     rate = None if bandwidth is None else bandwidth * 1e9
     if hardware is not None:

@@ -15,12 +15,12 @@ from rich.text import Text
 
 from rigbench import units
 from rigbench.errors import InputError
+from rigbench.models.footprint import catalogued_facts
 from rigbench.models.shapes import shapes
 from rigbench.predict import cost
 from rigbench.predict.advise import Advice, memory_text
 from rigbench.predict.fit import Fit, fit, with_fit
 from rigbench.predict.hardware import GIB, Hardware, find, hardware
-from rigbench.predict.named import catalogued_facts
 from rigbench.predict.predictors import roofline
 from rigbench.records import ModelFacts, Prediction
 from rigbench.report.table import output_console

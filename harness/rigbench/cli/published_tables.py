@@ -8,9 +8,9 @@ from rich.text import Text
 
 from rigbench import units
 from rigbench.cli.predict_tables import make_table, say_json
+from rigbench.models.footprint import catalogued_facts
 from rigbench.predict import published
 from rigbench.predict.hardware import find
-from rigbench.predict.named import catalogued_facts
 from rigbench.predict.predictors import active_bytes, roofline
 from rigbench.report.table import output_console
 
