@@ -10,7 +10,7 @@ from rigbench_backends.base import EngineError, ModelFile, Request
 
 pytest.importorskip("llama_cpp")
 
-from rigbench.models.synthetic import ensure_synthetic
+from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
 from rigbench_backends import llama_cpp
 from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads

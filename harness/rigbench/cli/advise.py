@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Which machine of the catalogue runs these models for these users, with the reason in a sentence each."""
     from rigbench.predict.advise import advise as ask
-    from rigbench.predict.catalog import GIB
+    from rigbench.predict.hardware import GIB
 
     for name, given in (("--memory", memory), ("--least", least)):
         if given is not None and not 0 < given < 1e9:

@@ -13,7 +13,7 @@ from rigbench.cli.options import JSON, say
 def command(as_json: bool = JSON) -> None:
     """Say what this machine is, which backends work here, and the command that mends those that do not."""
     import rigbench_backends
-    from rigbench.models import files
+    from rigbench.models.resolve import local_models
     from rigbench.run import engines
     from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
@@ -28,7 +28,7 @@ def command(as_json: bool = JSON) -> None:
     states = source_states(sources)
     for source in sources:
         source.close()
-    models = files.local_models()
+    models = local_models()
     if as_json:
         content = {
             "machine": asdict(machine),

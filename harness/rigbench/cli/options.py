@@ -14,7 +14,7 @@ from rigbench.errors import InputError, RigbenchError
 
 if TYPE_CHECKING:
     from rigbench.analysis.samples import Sample
-    from rigbench.predict.catalog import Hardware
+    from rigbench.predict.hardware import Hardware
     from rigbench.records import ModelFacts
 
 INTERRUPTED = 130
@@ -139,7 +139,7 @@ def samples_of(files: Sequence[Path]) -> list[Sample]:
 
 def devices_of(name: str) -> tuple[Hardware, int]:
     """A catalogued device and how many of it: 'rtx-5090x2' is two."""
-    from rigbench.predict.catalog import find
+    from rigbench.predict.hardware import find
 
     base, _, count = name.strip().lower().rpartition("x")
     if base and count.isdigit() and 1 <= int(count) <= 64:
@@ -152,7 +152,7 @@ def devices_of(name: str) -> tuple[Hardware, int]:
 
 def facts_of(name: str, quant: str) -> ModelFacts:
     """A GGUF file's own facts, or those of a catalogued model in a quantisation. `ID:QUANT` overrides `quant`."""
-    from rigbench.predict.named import catalogued_facts
+    from rigbench.models.footprint import catalogued_facts
 
     if name.endswith(".gguf"):
         from rigbench.models.footprint import facts_from_gguf

@@ -12,8 +12,8 @@ from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, US
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rigbench.predict.catalog import Hardware
     from rigbench.predict.fit import Fit
+    from rigbench.predict.hardware import Hardware
     from rigbench.records import ModelFacts, Prediction
 
 
@@ -44,7 +44,7 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Predict tokens per second, show whether it fits, and say from what."""
-    from rigbench.predict.catalog import hardware as catalogue
+    from rigbench.predict.hardware import hardware as catalogue
     from rigbench.report import prediction
     from rigbench.report.table import output_console
 

@@ -21,7 +21,7 @@ from typing import Any
 from rigbench.errors import InputError
 from rigbench.models.footprint import kv_bytes, weight_bytes
 from rigbench.paths import configs_dir
-from rigbench.predict.catalog import Hardware
+from rigbench.predict.hardware import Hardware
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts, Prediction
 

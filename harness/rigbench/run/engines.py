@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models import files
-from rigbench.predict import catalog
+from rigbench.models import resolve as models
+from rigbench.predict import hardware
 from rigbench.records import Bandwidth
 from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
 from rigbench.suites.plan import Engine
@@ -158,7 +158,7 @@ def device_bandwidth(
         reason = found.reason or reason
     memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
     for name in device_names:
-        known = catalog.match(name, memory)
+        known = hardware.match(name, memory)
         if known is not None:
             return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
     names = ", ".join(device_names) or device
@@ -193,7 +193,7 @@ def resolve(
             engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
         except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
-            nothing = files.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
+            nothing = models.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
             told = public_options(rigbench_backends.load(part.backend), part.options)
             engine = Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error))
         engines.append(engine)
@@ -229,7 +229,7 @@ def _engine(
     formats = found.model_formats or backend.model_formats
     if not fetch:
         formats = (*formats, "shape")
-    model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
+    model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
     if device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")

@@ -14,7 +14,7 @@ from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
 from rigbench.errors import InputError
 from rigbench.paths import file_stem
-from rigbench.predict import catalog, predictors
+from rigbench.predict import hardware, predictors
 from rigbench.records import (
     SCHEMA_VERSION,
     Bandwidth,
@@ -207,7 +207,7 @@ def _roofline(
 ) -> Prediction:
     found = run.bandwidths.get(info.device)
     memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
-    known = [device for name in info.device_names if (device := catalog.match(name, memory)) is not None]
+    known = [device for name in info.device_names if (device := hardware.match(name, memory)) is not None]
     return predictors.roofline(
         facts,
         bandwidth,

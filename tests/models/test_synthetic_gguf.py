@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models import synthetic
-from rigbench.models.catalog import Shape, shape, shapes
 from rigbench.models.footprint import facts_from_gguf
-from rigbench.models.gguf import read_gguf
-from rigbench.models.layout import plan
-from rigbench.models.synthetic import ARCHITECTURES, ensure_synthetic, is_whole, write_synthetic
+from rigbench.models.formats.gguf import read_gguf
+from rigbench.models.shapes import Shape, shape, shapes
+from rigbench.models.synthetic import gguf as synthetic
+from rigbench.models.synthetic.gguf import ARCHITECTURES, ensure_synthetic, is_whole, write_synthetic
+from rigbench.models.synthetic.layout import plan
 
 FIRST_OF_EACH = list({one.architecture: one.id for one in reversed(shapes().values())}.values())
 
@@ -160,7 +160,7 @@ def test_two_at_once_write_it_once(cache: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_two_processes_at_once_write_one_whole_file(cache: Path) -> None:
-    line = "from rigbench.models.synthetic import ensure_synthetic; ensure_synthetic('tiny-moe', 'Q8_0')"
+    line = "from rigbench.models.synthetic.gguf import ensure_synthetic; ensure_synthetic('tiny-moe', 'Q8_0')"
     started = [subprocess.Popen([sys.executable, "-c", line]) for _ in range(2)]
     assert [process.wait(60) for process in started] == [0, 0]
     assert is_whole(synthetic.synthetic_path("tiny-moe", "Q8_0"), plan(shape("tiny-moe"), "Q8_0"))

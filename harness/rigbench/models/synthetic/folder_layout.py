@@ -5,7 +5,8 @@ each expert; MLX's `4bit` and `8bit` have rows packed into 32-bit words with a s
 are no multiple of 64: 32), and all experts of a layer in one tensor.
 Formats: https://huggingface.co/docs/safetensors and https://ml-explore.github.io/mlx (mx.quantize)
 
-    python -c "from rigbench.models.folder_layout import *; from rigbench.models.catalog import shape; \
+    python -c "from rigbench.models.synthetic.folder_layout import *; from rigbench.models.names import one_of
+from rigbench.models.shapes import shape; \
         print(plan_folder(shape('tiny'), '4bit').config)"
 """
 
@@ -20,9 +21,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models.catalog import Shape, nearest
-from rigbench.models.layout import MAX_VOCAB, MIN_VOCAB, byte_symbols
-from rigbench.models.synthetic import spread
+from rigbench.models.names import one_of
+from rigbench.models.shapes import Shape
+from rigbench.models.synthetic.gguf import spread
+from rigbench.models.synthetic.layout import MAX_VOCAB, MIN_VOCAB, byte_symbols
 from rigbench.models.tensors import tensors
 
 FOLDER_VERSION = 1
@@ -34,7 +36,7 @@ ARCHITECTURES = {
     "qwen3moe": ("Qwen3MoeForCausalLM", "qwen3_moe"),
 }
 """As GGUF files call them -> the class and the model_type of config.json."""
-QUANTS = {"mlx": ("BF16", "F16", "4bit", "8bit"), "safetensors": ("BF16", "F16")}
+FOLDER_QUANTS = {"mlx": ("BF16", "F16", "4bit", "8bit"), "safetensors": ("BF16", "F16")}
 """Which synthetic folders a backend that opens the format can use."""
 _GROUPS = (64, 32)
 _ROUTER_BITS = 8
@@ -90,19 +92,9 @@ class FolderPlan:
     made_for_mlx: bool
 
 
-def known_folder_quant(quant: str) -> str:
-    """The quantisation's name as it is written here (upper and lower case alike). Raises InputError."""
-    known = {name.lower(): name for name in QUANTS["mlx"]}
-    if quant.lower() in known:
-        return known[quant.lower()]
-    raise InputError(
-        f"No quantisation {quant!r} among {', '.join(known.values())}{nearest(quant.lower(), known.values())}"
-    )
-
-
 def plan_folder(shape: Shape, quant: str) -> FolderPlan:
     """The folder of this shape in this quantisation. Raises InputError, and UnavailableError for a shape that cannot be made."""
-    quant = known_folder_quant(quant)
+    quant = one_of(quant, FOLDER_QUANTS["mlx"])
     _check_shape(shape)
     bits = {"4bit": 4, "8bit": 8}.get(quant, 16)
     planned = tuple(_planned(shape, bits, "F16" if quant == "F16" else "BF16"))

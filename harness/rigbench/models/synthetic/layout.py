@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
-from rigbench.models.gguf import TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
-from rigbench.models.quants import FILE_TYPES, known_quant, tensor_bytes, tensor_types
+from rigbench.models.formats.gguf import TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
+from rigbench.models.mixes import MIXES, tensor_bytes, tensor_types
+from rigbench.models.names import QUANTS, one_of
+from rigbench.models.shapes import Shape
 from rigbench.models.tensors import kv_shape, tensors
 
 SYNTHETIC_VERSION = 1
@@ -38,7 +39,7 @@ class Layout:
 
 def plan(shape: Shape, quant: str) -> Layout:
     """The file of this shape in this quantisation. Raises InputError for an unknown quantisation."""
-    quant = known_quant(quant)
+    quant = one_of(quant, MIXES)
     listed = tensors(shape)
     kinds = tensor_types(shape, listed, quant)
     rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
@@ -54,7 +55,7 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
     general: dict[str, bool | int | float | str] = {
         "general.architecture": shape.architecture,
         "general.name": "rigbench synthetic",  # not the model's: llama.cpp looks for some families' own tokens by this name
-        "general.file_type": FILE_TYPES[quant],
+        "general.file_type": QUANTS[quant].file_type or 0,
         "general.quantization_version": 2,
         "rigbench.synthetic": True,
         "rigbench.synthetic_version": SYNTHETIC_VERSION,

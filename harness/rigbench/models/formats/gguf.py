@@ -3,7 +3,7 @@
 Every count and length is held against the size of the file before anything is read or kept, so that a cut, damaged or
 hostile file gives one InputError quickly, in little memory. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-    python -c "from rigbench.models.gguf import read_gguf; print(read_gguf('model.gguf').tensors[:3])"
+    python -c "from rigbench.models.formats.gguf import read_gguf; print(read_gguf('model.gguf').tensors[:3])"
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.quants import BLOCKS, tensor_bytes
+from rigbench.models.mixes import BLOCKS, tensor_bytes
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32

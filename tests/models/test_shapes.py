@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import nearest, parameters, shape, shape_from_table, shapes, shapes_from_files
+from rigbench.models.names import nearest
+from rigbench.models.shapes import find_shape, parameters, shape, shape_from_table, shapes, shapes_from_files
 from rigbench.models.tensors import tensors
 
 SMALL: dict[str, Any] = {
@@ -123,3 +124,26 @@ def test_an_id_twice_and_a_file_that_is_no_toml(tmp_path: Path) -> None:
     file.write_text("[[model")
     with pytest.raises(InputError, match=r"twice\.toml in configs/models cannot be read"):
         shapes_from_files([file])
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "active", "shape"),
+    [
+        ("Meta-Llama-3-8B-Instruct", 8.03, 8.03, "llama-3-8b"),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8.0, 8.0, "llama-3.1-8b"),
+        ("shisa-v2-llama3.3-70b.i1-Q4_K_M", 70.55, 70.55, "llama-3.3-70b"),
+        ("DeepSeek-R1 14B (Qwen2.5)", 14.77, 14.77, "qwen2.5-14b"),
+        ("Qwen3-30B-A3B-UD-Q4_K_XL", 30.53, 3.3, "qwen3-30b-a3b"),
+        ("Llama-4-Scout-17B-16E-Instruct-UD-Q4_K_XL", 107.77, 17, "llama-4-scout"),
+        ("gpt-oss-120b-mxfp4", 116.83, 5.1, "gpt-oss-120b"),
+        ("google/gemma-3-27b-it", 27.0, 27.0, "gemma-3-27b"),
+    ],
+)
+def test_names_find_their_shape(name: str, billions: float, active: float, shape: str) -> None:
+    found, exact = find_shape(name, billions * 1e9, active * 1e9)
+    assert (found.id, exact) == (shape, True)
+
+
+def test_a_name_with_the_wrong_size_is_not_believed() -> None:
+    found, exact = find_shape("llama-3.1-8b", 70e9, 70e9)
+    assert not exact and found.layers >= 60

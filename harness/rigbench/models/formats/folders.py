@@ -5,7 +5,7 @@ places. Rules as in footprint.py, on these names; quantised weights count with t
 and sound, and layers for predicting several tokens at once, are in the files but not read by a decode step of text.
 Format: https://huggingface.co/docs/safetensors
 
-    python -c "from rigbench.models.folders import facts_from_safetensors; print(facts_from_safetensors('Qwen3-8B-4bit'))"
+    python -c "from rigbench.models.formats.folders import facts_from_safetensors; print(facts_from_safetensors('Qwen3-8B-4bit'))"
 """
 
 from __future__ import annotations

@@ -3,21 +3,22 @@
 Every figure is from the model's published configuration. `parameters` is the published total: a test holds the count that
 follows from the shape (harness/rigbench/models/tensors.py) to within 1 % of it, which no wrong layer, width or expert survives.
 
-    python -c "from rigbench.models.catalog import shape, parameters; print(parameters(shape('qwen3-30b-a3b')))"
+    python -c "from rigbench.models.shapes import shape, parameters; print(parameters(shape('qwen3-30b-a3b')))"
 """
 
 from __future__ import annotations
 
-import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
+from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
 
 
@@ -173,7 +174,7 @@ def _location(table: Any, where: str) -> Location:
     return Location(**values)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _catalogue() -> dict[str, Shape]:
     return shapes_from_files(sorted((configs_dir() / "models").glob("*.toml")))
 
@@ -192,12 +193,46 @@ def shape(model_id: str) -> Shape:
     return found
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """How a sentence about an unknown name ends: `; did you mean a or b?` with the names most like it, or `.`"""
-    names = sorted(known)
-    begun = sorted((one for one in names if name and one.startswith(name)), key=len)
-    close = (begun + [one for one in difflib.get_close_matches(name, names, n=3, cutoff=0.6) if one not in begun])[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else "."
+@cache
+def _words(name: str) -> frozenset[str]:
+    """The words of a model's name: 'Llama-3.1-8B', 'llama3.1 8b' and 'meta-llama/Llama-3.1-8B' share all of theirs."""
+    text = name.lower().rsplit("/", 1)[-1]
+    text = re.sub(r"([a-z]{3,})(\d)", r"\1 \2", text)
+    return frozenset(re.findall(r"\d+x\d+b|[a-z]*\d+(?:\.\d+)?[a-z]*|[a-z]+", text))
+
+
+def find_shape(name: str, parameters: float | None = None, active: float | None = None) -> tuple[Shape, bool]:
+    """The catalogued shape for a name, and whether it is this very model (False: the nearest in size stands in).
+
+    Raises InputError where neither the name nor the parameters tell anything.
+    """
+    words = _words(name)
+    fitting = [shape for shape in shapes().values() if _words(shape.id) <= words and _near(shape, parameters)]
+    if fitting:
+        return max(fitting, key=lambda shape: (len(_words(shape.id)), -_distance(shape, parameters, active))), True
+    if parameters is None:
+        raise InputError(f"no model {name!r} in the catalogue, and its number of parameters is not stated")
+    return min(shapes().values(), key=lambda shape: _distance(shape, parameters, active)), False
+
+
+@cache
+def _id__words(model_id: str) -> frozenset[str]:
+    return _words(model_id)
+
+
+def _is_called(model_id: str, words: frozenset[str]) -> bool:
+    return _id__words(model_id) <= words
+
+
+def _near(shape: Shape, parameters: float | None) -> bool:
+    return parameters is None or 0.85 < shape.parameters / parameters < 1.18
+
+
+def _distance(shape: Shape, parameters: float | None, active: float | None) -> float:
+    if parameters is None:
+        return 0.0
+    own_active = shape.active_parameters or shape.parameters
+    return abs(math.log(shape.parameters / parameters)) + abs(math.log(own_active / (active or parameters)))
 
 
 def parameters(shape: Shape) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
 from rigbench.predict.cases import find_device
-from rigbench.predict.catalog import GIB, find, hardware, load_hardware, match
+from rigbench.predict.hardware import GIB, find, hardware, load_hardware, match
 
 REFERENCE = configs_dir() / "reference"
 

@@ -6,7 +6,7 @@ blocks of one type, so one seeded random buffer is laid down again and again at 
 block set to what keeps activations finite: weights of zero mean and a deviation of gain / sqrt(row), as in a freshly
 initialised network. The same shape, quantisation and version give the same bytes on every machine.
 
-    python -c "from rigbench.models.synthetic import ensure_synthetic; print(ensure_synthetic('llama-160m', 'Q8_0'))"
+    python -c "from rigbench.models.synthetic.gguf import ensure_synthetic; print(ensure_synthetic('llama-160m', 'Q8_0'))"
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import IO, Any
 
 from rigbench.errors import UnavailableError
 from rigbench.models import Progress
-from rigbench.models.catalog import Shape
-from rigbench.models.catalog import shape as catalogued
-from rigbench.models.gguf import TensorInfo
-from rigbench.models.layout import Layout, plan
-from rigbench.models.quants import BLOCKS, known_quant
+from rigbench.models.formats.gguf import TensorInfo
+from rigbench.models.mixes import BLOCKS, MIXES
+from rigbench.models.names import one_of
+from rigbench.models.shapes import Shape
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.layout import Layout, plan
 from rigbench.paths import cache_dir
 from rigbench.units import bytes_text
 
@@ -84,7 +85,7 @@ def synthetic_folder() -> Path:
 
 def synthetic_path(shape_id: str, quant: str) -> Path:
     """Where the file is kept. Raises InputError for an unknown shape or quantisation."""
-    return synthetic_folder() / f"{catalogued(shape_id).id}-{known_quant(quant)}.gguf"
+    return synthetic_folder() / f"{catalogued(shape_id).id}-{one_of(quant, MIXES)}.gguf"
 
 
 def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None) -> Path:
@@ -95,7 +96,7 @@ def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None
     """
     shape = catalogued(shape_id)
     path = synthetic_path(shape_id, quant)
-    write_synthetic(shape, known_quant(quant), path, progress)
+    write_synthetic(shape, one_of(quant, MIXES), path, progress)
     return path
 
 

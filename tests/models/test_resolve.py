@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models import files, hub
-from rigbench.models.catalog import shape, shapes
-from rigbench.models.files import local_models, resolve
+from rigbench.models import hub
 from rigbench.models.footprint import facts_from_shape
-from rigbench.models.synthetic import ensure_synthetic, write_synthetic
+from rigbench.models.resolve import _choose, local_models, resolve
+from rigbench.models.shapes import shape, shapes
+from rigbench.models.synthetic.gguf import ensure_synthetic, write_synthetic
 
 GGUF = ("gguf",)
 
@@ -175,7 +175,7 @@ def test_every_place_of_the_catalogue_can_be_asked_for() -> None:
     for one in shapes().values():
         for place, location in one.where.items():
             for quant in ["", *location.files, *location.repos]:
-                repo, file = files._choose(one, place, quant)
+                repo, file = _choose(one, place, quant)
                 hub.check_names(repo, file or None)
                 assert not file or file.endswith(".gguf")
 

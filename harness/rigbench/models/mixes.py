@@ -5,7 +5,7 @@ rows that are no multiple of 256 fall back to 32-wide blocks. The rules are thos
 `tensor_type_fallback` in llama.cpp's src/llama-quant.cpp (without an importance matrix); a test has llama.cpp quantise
 a file and compares every tensor's type.
 
-    python -c "from rigbench.models.quants import tensor_bytes; print(tensor_bytes((4096, 14336), 'Q4_K'))"
+    python -c "from rigbench.models.mixes import tensor_bytes; print(tensor_bytes((4096, 14336), 'Q4_K'))"
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from rigbench.errors import InputError
-from rigbench.models.catalog import Shape, nearest
+from rigbench.models.names import QUANTS
+from rigbench.models.shapes import Shape
 from rigbench.models.tensors import Tensor
 
 
@@ -66,71 +66,8 @@ BLOCKS = {
     "Q2_0": Block(42, 64, 18),
 }
 
-# fmt: off  (tables read as tables)
-FILE_TYPES = {
-    "F32": 0,
-    "F16": 1,
-    "Q4_0": 2,
-    "Q4_1": 3,
-    "Q8_0": 7,
-    "Q5_0": 8,
-    "Q5_1": 9,
-    "Q2_K": 10,
-    "Q3_K_S": 11,
-    "Q3_K_M": 12,
-    "Q3_K_L": 13,
-    "Q4_K_S": 14,
-    "Q4_K_M": 15,
-    "Q5_K_S": 16,
-    "Q5_K_M": 17,
-    "Q6_K": 18,
-    "IQ2_XXS": 19,
-    "IQ2_XS": 20,
-    "Q2_K_S": 21,
-    "IQ3_XS": 22,
-    "IQ3_XXS": 23,
-    "IQ1_S": 24,
-    "IQ4_NL": 25,
-    "IQ3_S": 26,
-    "IQ3_M": 27,
-    "IQ2_S": 28,
-    "IQ2_M": 29,
-    "IQ4_XS": 30,
-    "IQ1_M": 31,
-    "BF16": 32,
-    "TQ1_0": 36,
-    "TQ2_0": 37,
-    "MXFP4": 38,
-    "NVFP4": 39,
-    "Q1_0": 40,
-    "Q2_0": 41,
-}
-"""`general.file_type` of each quantisation (llama.h, enum llama_ftype)."""
-
-BASE_TYPES = {
-    "F32": "F32",
-    "F16": "F16",
-    "BF16": "BF16",
-    "Q8_0": "Q8_0",
-    "Q6_K": "Q6_K",
-    "Q5_K_M": "Q5_K",
-    "Q5_K_S": "Q5_K",
-    "Q5_0": "Q5_0",
-    "Q5_1": "Q5_1",
-    "Q4_K_M": "Q4_K",
-    "Q4_K_S": "Q4_K",
-    "Q4_0": "Q4_0",
-    "Q4_1": "Q4_1",
-    "IQ4_XS": "IQ4_XS",
-    "IQ4_NL": "IQ4_NL",
-    "MXFP4": "MXFP4",
-    "Q3_K_L": "Q3_K",
-    "Q3_K_M": "Q3_K",
-    "Q3_K_S": "Q3_K",
-    "Q2_K": "Q2_K",
-}
-# fmt: on
-"""The quantisations whose mix is known here, and the type that most of their tensors have."""
+MIXES = tuple(quant.name for quant in QUANTS.values() if quant.mix == quant.name)
+"""The quantisations whose tensors' types are known here."""
 
 _FALLBACK = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
 _UNQUANTISED = re.compile(
@@ -144,17 +81,10 @@ def tensor_bytes(dims: tuple[int, ...], kind: str) -> int:
     return math.prod(dims) // block.elements * block.size_bytes
 
 
-def known_quant(quant: str) -> str:
-    """The quantisation's name as it is written here (upper and lower case alike). Raises InputError with the nearest."""
-    if quant.upper() in BASE_TYPES:
-        return quant.upper()
-    raise InputError(f"No quantisation {quant!r} among {', '.join(BASE_TYPES)}{nearest(quant.upper(), BASE_TYPES)}")
-
-
 def tensor_types(shape: Shape, listed: Iterable[Tensor], quant: str) -> list[str]:
-    """The type of each tensor, in order, as `llama-quantize` chooses it for `quant` (a name of BASE_TYPES)."""
+    """The type of each tensor, in order, as `llama-quantize` chooses it for `quant` (one of MIXES)."""
     listed = list(listed)
-    base = BASE_TYPES[quant]
+    base = "_".join(quant.split("_")[:2])  # Q4_K_M is mostly Q4_K
     plain = base in ("F32", "F16", "BF16")
     values = [tensor.name for tensor in listed if _is_attention_value(tensor.name)]
     order_of_value = {name: index for index, name in enumerate(sorted(values, key=_layer))}

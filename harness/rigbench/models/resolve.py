@@ -1,19 +1,13 @@
 """From what a person writes to a model that can be opened: its facts, and the file or folder where it is.
 
-    PATH                     a .gguf file, the first part of a split one, or a folder with config.json and safetensors
-    synthetic:SHAPE:QUANT    random weights of a catalogued shape, made when first used (synthetic:llama-1.5b:Q4_K_M)
-    hf:OWNER/REPO/FILE.gguf  one file from a hub; hf:OWNER/REPO a folder of safetensors
-    ID or ID:QUANT           a model of the catalogue, from the repository that it names (qwen3-30b-a3b:Q4_K_M)
-    remote:NAME              whatever a server calls NAME: of its size nothing is known, so nothing is predicted
+The forms of a name are those of models/names.py. A backend that needs no file (format `shape`) gets the facts of `synthetic:`
+and catalogued models without any being made.
 
-A backend that needs no file (format `shape`) gets the facts of `synthetic:` and catalogue models without any being made.
-
-    python -c "from rigbench.models.files import resolve; print(resolve('synthetic:tiny:Q8_0', formats=('gguf',)))"
+    python -c "from rigbench.models.resolve import resolve; print(resolve('synthetic:tiny:Q8_0', formats=('gguf',)))"
 """
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,27 +15,28 @@ from pathlib import Path
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress, hub
-from rigbench.models.catalog import Location, Shape, nearest, shapes
-from rigbench.models.catalog import shape as catalogued
-from rigbench.models.folder_layout import QUANTS
-from rigbench.models.folders import facts_from_safetensors
-from rigbench.models.footprint import facts_from_gguf, facts_from_shape
-from rigbench.models.gguf import parts_of
+from rigbench.models.footprint import catalogued_facts, facts_from_gguf, facts_from_shape
+from rigbench.models.formats.folders import facts_from_safetensors
+from rigbench.models.formats.gguf import parts_of
 from rigbench.models.hashes import sha256_of
-from rigbench.models.quants import BASE_TYPES, known_quant
-from rigbench.models.synthetic import ensure_synthetic, synthetic_folder, synthetic_path
-from rigbench.models.synthetic_folder import (
+from rigbench.models.mixes import MIXES
+from rigbench.models.names import ModelName, model_name, nearest, one_of, quantisation
+from rigbench.models.shapes import Location, Shape, shapes
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.folder import (
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     synthetic_folder_path,
 )
+from rigbench.models.synthetic.folder_layout import FOLDER_QUANTS
+from rigbench.models.synthetic.gguf import ensure_synthetic, synthetic_folder, synthetic_path
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
 from rigbench_backends.base import ModelFile
 
 FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""
-MADE_IN = {"gguf": tuple(BASE_TYPES), **QUANTS}
+MADE_IN = {"gguf": MIXES, **FOLDER_QUANTS}
 """In which quantisations synthetic models are made, by the format."""
 FOLDER_FORMATS = ("mlx", "safetensors")
 _PLAIN = ("BF16", "F16", "F32")
@@ -85,29 +80,40 @@ def resolve(
     With `fetch=False` nothing is downloaded or made, and what is not here is an error. Raises InputError (no such model, not a
     model, not a format of this backend) or UnavailableError (cannot be made, cannot be fetched), in one sentence.
     """
-    kind, _, rest = spec.partition(":")
-    if not spec.strip():
-        raise InputError(
-            "The model's name is empty; name a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf or a catalogue id."
-        )
-    if kind == "synthetic":
-        return _synthetic(rest, spec, formats, progress, fetch)
-    if kind == "remote":
-        return _remote(rest, spec, formats)
-    if kind == "hf":
-        return _opened(_from_hub(rest, spec, progress, fetch), formats)
-    if _is_path(spec):
+    name = model_name(spec)
+    if name.kind == "synthetic":
+        return _synthetic(name, formats, progress, fetch)
+    if name.kind == "remote":
+        if "remote" not in formats:
+            raise InputError(f"{spec}: this backend opens {' and '.join(formats)}, not a model behind a server.")
+        return ResolvedModel(None, ModelFile(name.name, None, "remote"))
+    if name.kind == "hf":
+        return _opened(_from_hub(name.name, name.file, spec, progress, fetch), formats)
+    if name.kind == "path":
         return _opened(Path(spec).expanduser(), formats)
-    return _from_catalogue(spec, formats, progress, fetch)
+    return _from_catalogue(name, formats, progress, fetch)
 
 
-def _is_path(spec: str) -> bool:
-    return "/" in spec or os.sep in spec or spec.endswith(".gguf") or spec.startswith((".", "~")) or Path(spec).is_dir()
+def facts_of(spec: str, quant: str) -> ModelFacts:
+    """Facts to predict with: a file's or folder's own, or a catalogued shape's in its quantisation, else in `quant`.
+
+    Raises InputError for what is neither.
+    """
+    name = model_name(spec)
+    if name.kind == "path":
+        return _read(Path(spec).expanduser())
+    if name.kind in ("hf", "remote"):
+        raise InputError(f"{spec}: only what is here or catalogued can be predicted; name a file or a catalogue id.")
+    return catalogued_facts(name.name, name.quant or quant)
+
+
+def _read(path: Path) -> ModelFacts:
+    return facts_from_safetensors(path) if path.is_dir() else facts_from_gguf(path)
 
 
 def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
     """A file or folder, by what is in it."""
-    facts = facts_from_safetensors(path) if path.is_dir() else facts_from_gguf(path)
+    facts = _read(path)
     if path.is_file():
         path = parts_of(path)[0]
     openable = {facts.format}
@@ -141,16 +147,8 @@ def _from_facts(facts: ModelFacts) -> ResolvedModel:
     return ResolvedModel(facts, _model_file(facts, None))
 
 
-def _remote(name: str, spec: str, formats: tuple[str, ...]) -> ResolvedModel:
-    if not name:
-        raise InputError(f"{spec!r} names no model; write remote:NAME as the server calls it.")
-    if "remote" not in formats:
-        raise InputError(f"{spec}: this backend opens {' and '.join(formats)}, not a model behind a server.")
-    return ResolvedModel(None, ModelFile(name, None, "remote"))
-
-
-def _synthetic(rest: str, spec: str, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
-    shape_id, _, quant = rest.partition(":")
+def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
+    spec, shape_id, quant = name.text, name.name, name.quant
     if not shape_id or not quant:
         raise InputError(f"{spec!r} names no shape and quantisation; write for example synthetic:llama-1.5b:Q4_K_M.")
     shape = catalogued(shape_id)
@@ -158,12 +156,12 @@ def _synthetic(rest: str, spec: str, formats: tuple[str, ...], progress: Progres
     opened = [one for one in formats if one not in FREE_FORMATS]
     if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
         if opened == ["gguf"]:
-            known_quant(quant)
-        made = dict.fromkeys(name for one in opened for name in MADE_IN.get(one, ()))
+            one_of(quant, MIXES)
+        made = dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ()))
         raise InputError(
             f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
         )
-    in_folder = place in QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
+    in_folder = place in FOLDER_QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
     if set(formats) & set(FREE_FORMATS):
         return _from_facts((facts_of_synthetic_folder if in_folder else facts_from_shape)(shape, quant))
     path = (synthetic_folder_path if in_folder else synthetic_path)(shape.id, quant)
@@ -177,23 +175,16 @@ def _is_made_in(place: str, quant: str) -> bool:
     return quant.upper() in map(str.upper, MADE_IN.get(place, ()))
 
 
-def _from_hub(rest: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
-    parts = rest.split("/", 2)
-    if len(parts) < 2 or not all(parts):
-        raise InputError(f"{spec!r} is not hf:OWNER/REPO/FILE.gguf (or hf:OWNER/REPO for a folder of safetensors).")
-    repo = "/".join(parts[:2])
-    if len(parts) == 2:
-        hub.check_names(repo)
-        if not fetch and hub.find_folder(repo) is None:
-            raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
-        return hub.download_folder(repo, progress)
-    if not parts[2].endswith(".gguf"):
-        raise InputError(f"{spec!r} does not name a .gguf file.")
-    names = [str(Path(parts[2]).with_name(name)) for name in _part_names(Path(parts[2]).name)]
-    if not fetch and any(hub.find_file(repo, name) is None for name in names):
+def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
+    """`file` of a repository with all its parts (the path of the first), or the folder of the repository."""
+    names = [str(Path(file).with_name(name)) for name in _part_names(Path(file).name)] if file else []
+    hub.check_names(repo, file or None)
+    if not fetch and (any(hub.find_file(repo, name) is None for name in names) or not (file or hub.find_folder(repo))):
         raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
-    files = [hub.download_file(repo, name, progress) for name in names]
-    return files[0]
+    if not file:
+        return hub.download_folder(repo, progress)
+    paths = [hub.download_file(repo, name, progress) for name in names]
+    return paths[0]
 
 
 def _part_names(name: str) -> list[str]:
@@ -204,8 +195,8 @@ def _part_names(name: str) -> list[str]:
     return [f"{found[1]}-{index:05d}-of-{found[2]}.gguf" for index in range(1, count + 1)]
 
 
-def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
-    model_id, _, quant = spec.partition(":")
+def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
+    spec, model_id, quant = name.text, name.name, name.quant
     known = shapes()
     if model_id.lower() not in known:
         raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}")
@@ -222,7 +213,7 @@ def _from_catalogue(spec: str, formats: tuple[str, ...], progress: Progress | No
             repo, file = _choose(shape, place, quant)
             if set(formats) & set(FREE_FORMATS):
                 return _from_facts(_facts_to_come(shape, place, quant))
-            return _opened(_from_hub(f"{repo}/{file}" if file else repo, spec, progress, fetch), formats)
+            return _opened(_from_hub(repo, file, spec, progress, fetch), formats)
     raise InputError(
         f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
         f", or synthetic:{shape.id}:{quant or suggested}."
@@ -241,7 +232,7 @@ def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
     if place in FOLDER_FORMATS:
         with suppress(InputError, UnavailableError):  # of a family or kind of which rigbench writes no folders
             return facts_of_synthetic_folder(shape, quant)
-    alike = {"4bit": "Q4_0", "8bit": "Q8_0"}.get(quant.lower(), quant)
+    alike = quantisation(quant).mix
     return replace(facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
 
 
@@ -271,9 +262,9 @@ def local_models() -> list[LocalModel]:
         found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(file), "gguf", file.stat().st_size))
     for config in synthetic_folder().glob("*/config.json"):
         shape_id, _, quant = config.parent.name.rpartition("-")
-        if quant in QUANTS["mlx"]:
+        if quant in FOLDER_QUANTS["mlx"]:
             size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
-            kind = "safetensors" if quant in QUANTS["safetensors"] else "mlx"
+            kind = "safetensors" if quant in FOLDER_QUANTS["safetensors"] else "mlx"
             found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(config.parent), kind, size))
     own = cache_dir() / "models" / "hub"
     for file in own.glob("*/*/**/*.gguf"):

@@ -4,7 +4,7 @@ The same shapes, gains and random buffer as synthetic.py, laid out as folder_lay
 folder is known from a half one by its size and its header. What MLX packs is value = scale x code + bias: the codes are
 random bits, the scales of random sign, the biases what makes a group's mean zero.
 
-    python -c "from rigbench.models.synthetic_folder import ensure_synthetic_folder as make; print(make('tiny', '4bit'))"
+    python -c "from rigbench.models.synthetic.folder import ensure_synthetic_folder as make; print(make('tiny', '4bit'))"
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from typing import Any
 
 from rigbench.errors import UnavailableError
 from rigbench.models import Progress
-from rigbench.models.catalog import Shape
-from rigbench.models.catalog import shape as catalogued
-from rigbench.models.folder_layout import FolderPlan, PlannedTensor, known_folder_quant, plan_folder
-from rigbench.models.folders import Row, facts_from_rows
-from rigbench.models.synthetic import block_buffer, check_room, pieces, random_buffer, synthetic_folder
+from rigbench.models.formats.folders import Row, facts_from_rows
+from rigbench.models.names import one_of
+from rigbench.models.shapes import Shape
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.folder_layout import FOLDER_QUANTS, FolderPlan, PlannedTensor, plan_folder
+from rigbench.models.synthetic.gguf import block_buffer, check_room, pieces, random_buffer, synthetic_folder
 from rigbench.records import ModelFacts
 
 
 def synthetic_folder_path(shape_id: str, quant: str) -> Path:
     """Where the folder is kept. Raises InputError for an unknown shape or quantisation."""
-    return synthetic_folder() / f"{catalogued(shape_id).id}-{known_folder_quant(quant)}"
+    return synthetic_folder() / f"{catalogued(shape_id).id}-{one_of(quant, FOLDER_QUANTS['mlx'])}"
 
 
 def ensure_synthetic_folder(shape_id: str, quant: str, progress: Progress | None = None) -> Path:
@@ -39,7 +40,7 @@ def ensure_synthetic_folder(shape_id: str, quant: str, progress: Progress | None
     too small or the folder cannot be written. Two processes at once write it once.
     """
     path = synthetic_folder_path(shape_id, quant)
-    write_synthetic_folder(catalogued(shape_id), known_folder_quant(quant), path, progress)
+    write_synthetic_folder(catalogued(shape_id), one_of(quant, FOLDER_QUANTS["mlx"]), path, progress)
     return path
 
 
@@ -64,7 +65,7 @@ def facts_of_synthetic_folder(shape: Shape, quant: str) -> ModelFacts:
     planned = plan_folder(shape, quant)
     rows = [Row(one.name, one.kind, math.prod(one.dims), one.size_bytes) for one in planned.tensors]
     return facts_from_rows(
-        Path(f"{shape.id}-{known_folder_quant(quant)}"),
+        Path(f"{shape.id}-{one_of(quant, FOLDER_QUANTS['mlx'])}"),
         planned.config,
         rows,
         planned.weights_bytes,

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import shape
 from rigbench.models.footprint import facts_from_shape
-from rigbench.models.layout import plan
-from rigbench.models.quants import BASE_TYPES, BLOCKS, FILE_TYPES, known_quant, tensor_bytes
+from rigbench.models.mixes import BLOCKS, MIXES, tensor_bytes
+from rigbench.models.names import QUANTS, one_of
+from rigbench.models.shapes import shape
+from rigbench.models.synthetic.layout import plan
 
 
 def test_block_sizes_are_those_of_the_gguf_package() -> None:
@@ -53,10 +54,10 @@ def test_types_are_those_that_llama_cpp_chooses(model_id: str, llama: Any, tmp_p
     with source.open("wb") as file:
         file.write(layout.header)
         file.truncate(layout.file_bytes)
-    for quant in sorted(set(BASE_TYPES) - {"F32", "F16"}):
+    for quant in sorted(set(MIXES) - {"F32", "F16"}):
         llama.log.clear()
         wanted = llama.api.llama_model_quantize_default_params()
-        wanted.ftype, wanted.nthread, wanted.dry_run = FILE_TYPES[quant], 1, True
+        wanted.ftype, wanted.nthread, wanted.dry_run = QUANTS[quant].file_type, 1, True
         assert (
             llama.api.llama_model_quantize(str(source).encode(), str(tmp_path / "none").encode(), ctypes.byref(wanted))
             == 0
@@ -94,6 +95,6 @@ def test_files_have_the_published_size(model_id: str, quant: str, published_gib:
 
 
 def test_names_of_quantisations() -> None:
-    assert known_quant("q4_k_m") == "Q4_K_M"
+    assert one_of("q4_k_m", MIXES) == "Q4_K_M"
     with pytest.raises(InputError, match=r"No quantisation 'Q4_KM' among .*; did you mean Q4_K_M"):
-        known_quant("Q4_KM")
+        one_of("Q4_KM", MIXES)
