@@ -16,7 +16,19 @@ ROOT = Path(__file__).resolve().parent.parent
 HARNESS = "harness/rigbench"
 BACKENDS = "backends/rigbench_backends"
 GROUND = ("records", "workloads", "errors", "units", "clock", "paths")
-ROOMS = ("worker", "telemetry", "models", "analysis", "predict", "suites", "documents", "run", "report", "cli")
+ROOMS = (
+    "worker",
+    "telemetry",
+    "ceilings",
+    "models",
+    "analysis",
+    "predict",
+    "suites",
+    "documents",
+    "run",
+    "report",
+    "cli",
+)
 LEVEL = {**dict.fromkeys(GROUND, 0), **{room: level for level, room in enumerate(ROOMS, start=1)}}
 WORKER_NEEDS = {"records", "workloads", "errors", "units", "clock", "worker"}
 ENGINES = {

@@ -17,9 +17,9 @@ def command(as_json: bool = JSON) -> None:
     from rigbench.run import engines
     from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
+    from rigbench.telemetry import open_sources
     from rigbench.telemetry.adapters import adapters
-    from rigbench.telemetry.facts import source_states
-    from rigbench.telemetry.source import SourceOptions, open_sources
+    from rigbench.telemetry.base import SourceOptions, source_states
 
     machine = this_machine()
     memory = engines.device_bandwidth("cpu", (), (), say=say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -12,6 +13,7 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
+from rigbench import ceilings
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import resolve as models
 from rigbench.predict import hardware
@@ -23,7 +25,8 @@ from rigbench.telemetry.adapters import Adapter, adapters
 from rigbench_backends.base import Backend, ModelFile, Probe
 
 PROBE_LIMIT_S = 120
-MEASURABLE = ("cpu", "cuda", "metal")
+NOT_MEASURABLE = ("remote", "rpc")
+"""Devices whose memory is another machine's."""
 DEFAULT_MODELS = {
     "gguf": "synthetic:llama-1.5b:Q4_K_M",
     "shape": "synthetic:llama-1.5b:Q4_K_M",
@@ -130,29 +133,22 @@ def public_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
     return {name: "<private>" if name in private else value for name, value in options.items()}
 
 
-def measured_bandwidth(device: str, *, again: bool = False, say: Say = lambda _: None) -> Bandwidth:
-    """The bandwidth of `device` (cpu, cuda, metal) as measured on this machine, once; `again` measures anew."""
-    from rigbench.telemetry import bandwidth
-
-    if device not in MEASURABLE:
-        raise InputError(f"--device {device!r}: choose one of {', '.join(MEASURABLE)}")
-
-    def measure() -> Bandwidth:
-        say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
-        return bandwidth.measure(device)
-
-    return bandwidth.cached(device, measure, refresh=again)
-
-
 def device_bandwidth(
-    device: str, device_names: Sequence[str], gpus: Sequence[dict[str, Any]], say: Say = lambda _: None
+    device: str,
+    device_names: Sequence[str],
+    gpus: Sequence[dict[str, Any]],
+    say: Say = lambda _: None,
+    python: str = sys.executable,
 ) -> Bandwidth | None:
-    """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`."""
+    """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`.
+
+    `python` is the engine's interpreter, through which devices are measured that only its engine knows.
+    """
     if device == "sim":
         return None
     reason = f"rigbench cannot measure the bandwidth of {device}"
-    if device in MEASURABLE:
-        found = measured_bandwidth(device, say=say)
+    if device not in NOT_MEASURABLE:
+        found = ceilings.kept(device, python, say=say)
         if found.read_bytes_per_s is not None or device == "cpu":
             return found
         reason = found.reason or reason
@@ -223,7 +219,7 @@ def _engine(
         )
     device = found.device or "cpu"
     names = [text.partition(": ")[2] or text for text in found.devices]
-    if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
+    if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
     formats = found.model_formats or backend.model_formats

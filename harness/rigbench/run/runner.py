@@ -35,7 +35,7 @@ from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
 from rigbench.suites.suite import Suite
-from rigbench.telemetry.source import Source
+from rigbench.telemetry.base import Source
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 
 Report = Callable[[str, dict[str, Any]], None]

@@ -4,28 +4,30 @@ torch.
 Every thread folds 16-byte words of device memory into one number, four loads in flight; the launch is timed by events
 on the device. Copying from device to device is measured beside it, but is no ceiling (67 % of peak on an H200).
 
-    rate = bytes read / time between the events, the median over launches of the best launch shape
+    rate = bytes read / time between the events, the best launch of the best launch shape
 
-    python -c "from rigbench.telemetry.bandwidth_cuda import measure_cuda; print(measure_cuda(0))"
+    python -c "from rigbench.ceilings import cuda; print(cuda.measure(0))"
 """
 
 from __future__ import annotations
 
 import ctypes
-import statistics
 import sys
 from collections.abc import Callable
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import Any
 
+from rigbench.ceilings.figure import figure
 from rigbench.records import Bandwidth
 
 GIB = 1 << 30
 THREADS = 512
 BLOCKS_PER_SM = (2, 4, 8, 16)
 LAUNCHES = 12
-MULTIPROCESSOR_COUNT = 16
-"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT"""
+MULTIPROCESSOR_COUNT, ECC_ENABLED = 16, 32
+"""CU_DEVICE_ATTRIBUTE_..."""
+MOST_BYTES = 8 * GIB
+"""Of 128 MB of cache in front of the memory, at most 2 % of the bytes can come."""
 
 READ_KERNEL = b"""
 .version 6.0
@@ -117,23 +119,46 @@ class Driver:
             raise CudaError(f"{name}: {(text.value or str(code).encode()).decode()}")
 
 
-def measure_cuda(index: int = 0, driver: Driver | None = None) -> Bandwidth:
-    """Read and copy bandwidth of GPU `index` (as CUDA counts) in bytes per second, or None with the reason. Takes
-    about 1 s."""
-    device = f"cuda:{index}"
+def identity(index: int = 0, driver: Driver | None = None) -> tuple[object, ...] | None:
+    """What tells GPU `index` from any other, and one state of it from another: UUID, bytes of memory, error correction.
+
+    None without a driver or such a GPU."""
     try:
-        return _measure(driver or Driver(), index, device)
+        driver = driver or Driver()
+        handle, _ = _opened(driver, index)
+        uuid, total, ecc = ctypes.create_string_buffer(16), c_size_t(), c_int()
+        name = "cuDeviceGetUuid_v2" if hasattr(driver.functions, "cuDeviceGetUuid_v2") else "cuDeviceGetUuid"
+        driver.call(name, uuid, handle)
+        driver.call("cuDeviceTotalMem_v2", byref(total), handle)
+        driver.call("cuDeviceGetAttribute", byref(ecc), c_int(ECC_ENABLED), handle)
+    except CudaError:
+        return None
+    return uuid.raw, total.value, ecc.value
+
+
+def measure(index: int = 0, driver: Driver | None = None) -> Bandwidth:
+    """Read and copy bandwidth of GPU `index` (as CUDA counts) in bytes per second, the best launches.
+
+    None with the reason where that fails. Takes some seconds at most."""
+    try:
+        return _measure(driver or Driver(), index)
     except CudaError as error:
-        return Bandwidth(device, None, reason=str(error))
+        return Bandwidth("cuda", None, reason=str(error))
 
 
-def _measure(driver: Driver, index: int, device: str) -> Bandwidth:
+def _opened(driver: Driver, index: int) -> tuple[c_int, str]:
+    """The GPU's handle and name."""
+    handle, name = c_int(), ctypes.create_string_buffer(128)
+    driver.call("cuInit", c_uint(0))
+    driver.call("cuDeviceGet", byref(handle), c_int(index))
+    driver.call("cuDeviceGetName", name, c_int(len(name)), handle)
+    return handle, name.value.decode()
+
+
+def _measure(driver: Driver, index: int) -> Bandwidth:
     call = driver.call
-    call("cuInit", c_uint(0))
-    handle, context = c_int(), c_void_p()
-    call("cuDeviceGet", byref(handle), c_int(index))
-    name = ctypes.create_string_buffer(128)
-    call("cuDeviceGetName", name, c_int(len(name)), handle)
+    handle, name = _opened(driver, index)
+    context = c_void_p()
     processors = c_int()
     call("cuDeviceGetAttribute", byref(processors), c_int(MULTIPROCESSOR_COUNT), handle)
     call("cuDevicePrimaryCtxRetain", byref(context), handle)
@@ -143,32 +168,29 @@ def _measure(driver: Driver, index: int, device: str) -> Bandwidth:
         free, total = c_size_t(), c_size_t()
         call("cuMemGetInfo_v2", byref(free), byref(total))
         shapes = [processors.value * blocks for blocks in BLOCKS_PER_SM]
-        size = min(2 * GIB, free.value // 4) // 256 * 256
+        size = min(MOST_BYTES, free.value // 4) // 256 * 256
         call("cuMemAlloc_v2", byref(data), c_size_t(size + 256))
         call("cuMemsetD32_v2", data, c_uint(0x5A5A5A5B), c_size_t(size // 4))
         samples = {blocks: _reads(call, data, size, blocks) for blocks in shapes}
-        best = max(samples, key=lambda blocks: statistics.median(samples[blocks]))
+        best = max(samples, key=lambda blocks: max(samples[blocks]))
         copies = _copies(call, data, size // 2 // 256 * 256)
     finally:
         if data.value:
             driver.functions.cuMemFree_v2(data)
         driver.functions.cuDevicePrimaryCtxRelease_v2(handle)
-    said = (
+    remark = (
         None
         if size >= GIB
         else f"only {size / 1e6:.0f} MB read, a quarter of the free memory; part may come from cache"
     )
-    return Bandwidth(
-        device,
-        statistics.median(samples[best]),
-        statistics.median(copies),
-        source=f"read kernel over {size / 1e6:.0f} MB of {name.value.decode()}; copy counts bytes read and written",
-        reason=said,
-        detail={
-            "read_best_bytes_per_s": max(samples[best]),
-            "read_median_bytes_per_s_by_blocks": {str(n): statistics.median(rates) for n, rates in samples.items()},
-            "array_bytes": size,
-        },
+    return figure(
+        "cuda",
+        samples[best],
+        copies,
+        source=f"read kernel over {size / 1e6:.0f} MB of {name}",
+        array_bytes=size,
+        reason=remark,
+        read_best_bytes_per_s_by_blocks={str(n): max(rates) for n, rates in samples.items()},
     )
 
 

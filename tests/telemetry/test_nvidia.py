@@ -7,12 +7,14 @@ import types
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import pynvml
 import pytest
 
-from rigbench.telemetry import energy, host, nvml, nvml_library
+from rigbench.telemetry import energy, host, nvidia
+from rigbench.telemetry.base import Missing, Source, SourceOptions
+from rigbench.telemetry.nvidia import NvmlSource
 from rigbench.telemetry.sampler import Sampler
-from rigbench.telemetry.source import Missing, Source
 
 
 @dataclass
@@ -117,7 +119,7 @@ def read(source: Source, device: str = "gpu0") -> dict[str, float | Missing]:
 
 
 def test_readings_in_si_units() -> None:
-    source = nvml.open_source(fake_module([FakeGpu()]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu()]), setting="0")
     assert source.probe().version == "580.126.09"
     values = read(source)
     assert values["power"] == pytest.approx(431.25)
@@ -136,7 +138,7 @@ def test_readings_in_si_units() -> None:
 
 def test_power_without_the_field_is_the_mean_of_a_second_and_says_so() -> None:
     gpu = FakeGpu(fields={74: (0, 0)})
-    source = nvml.open_source(fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
     power = next(metric for metric in source.metrics if metric.name == "power")
     assert (power.api, power.status, power.reason) == (
         "nvmlDeviceGetPowerUsage",
@@ -148,7 +150,7 @@ def test_power_without_the_field_is_the_mean_of_a_second_and_says_so() -> None:
 
 def test_every_field_has_its_own_return_code() -> None:
     gpu = FakeGpu()
-    source = nvml.open_source(fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
     gpu.fields[269] = (pynvml.NVML_ERROR_NOT_SUPPORTED, 12345)
     values = read(source)
     assert values["power"] == pytest.approx(431.25)
@@ -157,7 +159,7 @@ def test_every_field_has_its_own_return_code() -> None:
 
 def test_old_cards_without_energy_and_throttle_counters() -> None:
     gpu = FakeGpu(fields={186: (0, 100_000)}, unsupported={"nvmlDeviceGetTotalEnergyConsumption"}, temperature_v=False)
-    source = nvml.open_source(fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
     by_name = {metric.name: metric for metric in source.metrics}
     assert (by_name["energy"].status, by_name["energy"].reason) == ("unavailable", "this GPU or driver does not tell")
     values = read(source)
@@ -168,7 +170,7 @@ def test_old_cards_without_energy_and_throttle_counters() -> None:
 
 def test_gpu_lost_in_the_middle() -> None:
     gpus = [FakeGpu(), FakeGpu("GPU-bbbb-2222")]
-    source = nvml.open_source(fake_module(gpus), setting="0,1")
+    source = NvmlSource.open(SourceOptions(), fake_module(gpus), setting="0,1")
     gpus[1].lost = True
     assert read(source)["power"] == pytest.approx(431.25)
     lost = read(source, "gpu1")
@@ -195,17 +197,17 @@ def test_gpu_lost_in_the_middle() -> None:
     ],
 )
 def test_no_driver_is_a_reason(code: int, reason: str, status: str) -> None:
-    source = nvml.open_source(fake_module([], init_error=code))
+    source = NvmlSource.open(SourceOptions(), fake_module([], init_error=code))
     assert not source.probe().usable
     (metric,) = source.metrics
     assert (metric.reason, metric.status) == (reason, status)
 
 
 def test_no_gpu_and_hidden_gpus() -> None:
-    assert nvml.open_source(fake_module([]), setting="0").probe().reason == (
+    assert NvmlSource.open(SourceOptions(), fake_module([]), setting="0").probe().reason == (
         "no NVIDIA GPU that CUDA_VISIBLE_DEVICES lets be seen"
     )
-    assert not nvml.open_source(fake_module([FakeGpu()]), setting="-1").probe().usable
+    assert not NvmlSource.open(SourceOptions(), fake_module([FakeGpu()]), setting="-1").probe().usable
 
 
 @pytest.mark.parametrize(
@@ -224,13 +226,13 @@ def test_no_gpu_and_hidden_gpus() -> None:
 )
 def test_visible_devices_by_index_and_uuid(setting: str | None, seen: list[str]) -> None:
     gpus = [("a", "GPU-aa11"), ("b", "GPU-bb22"), ("c", "GPU-cc33")]
-    assert nvml_library.visible(gpus, setting) == seen
+    assert nvidia.visible(gpus, setting) == seen
 
 
 def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = FakeGpu(processes=[(100, 5_000_000_000), (101, 1_000_000_000), (200, 300_000_000)])
-    source = nvml.open_source(fake_module([gpu]), setting="0")
-    monkeypatch.setattr(host, "process_exists", lambda pid: True)
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
+    monkeypatch.setattr(psutil, "pid_exists", lambda pid: True)
     monkeypatch.setattr(host, "tree_pids", lambda pid: (100, 101))
     assert read(source)["memory_used_process"] == Missing("no worker is running")
     source.watch(100)
@@ -242,8 +244,8 @@ def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_process_ids_of_another_namespace_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = nvml.open_source(fake_module([FakeGpu(processes=[(100, 5)])]), setting="0")
-    monkeypatch.setattr(host, "process_exists", lambda pid: False)
+    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(processes=[(100, 5)])]), setting="0")
+    monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)
     found = read(source)["memory_used_foreign"]
     assert isinstance(found, Missing) and "container" in found.reason
 
@@ -251,7 +253,7 @@ def test_process_ids_of_another_namespace_are_missing(monkeypatch: pytest.Monkey
 def test_through_the_sampler_to_joules() -> None:
     # 431.25 W for 20 s is 8625 J; the counter gained 8000 J: both and their ratio are kept.
     gpu = FakeGpu()
-    source = nvml.open_source(fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
     now = [0]
     sampler = Sampler(
         [source],
@@ -272,14 +274,14 @@ def test_through_the_sampler_to_joules() -> None:
 
 def test_close_shuts_the_library() -> None:
     module = fake_module([FakeGpu()])
-    source = nvml.open_source(module, setting="0")
+    source = NvmlSource.open(SourceOptions(), module, setting="0")
     source.close()
     assert module.shut == 1
 
 
 def test_facts_for_the_fingerprint_hold_no_uuid() -> None:
-    gpus, drivers = nvml_library.facts(fake_module([FakeGpu()]), setting="0")
-    assert drivers == {"nvidia": "580.126.09", "cuda": "13.1"}
+    gpus = NvmlSource.gpus(fake_module([FakeGpu()]), setting="0")
+    assert NvmlSource.drivers(fake_module([FakeGpu()])) == {"nvidia": "580.126.09", "cuda": "13.1"}
     (found,) = gpus
     assert found["name"] == "NVIDIA GeForce RTX 5090"
     assert found["memory_bytes"] == 34_190_917_632 and found["memory_reserved_bytes"] == 600_000_000
@@ -290,10 +292,13 @@ def test_facts_for_the_fingerprint_hold_no_uuid() -> None:
 
 
 def test_facts_of_a_machine_without_a_driver() -> None:
-    assert nvml_library.facts(fake_module([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)) == ((), {})
+    module = fake_module([], init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    assert (NvmlSource.gpus(module), NvmlSource.drivers(module)) == ((), {})
+    lost = fake_module([FakeGpu(lost=True)])
+    assert (NvmlSource.gpus(lost), lost.shut) == ((), 1)
 
 
 def test_a_package_in_the_place_of_nvidia_ml_py(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pynvml", types.ModuleType("pynvml"))
-    probe = nvml.open_source().probe()
+    probe = NvmlSource.open(SourceOptions()).probe()
     assert probe.reason is not None and "hides nvidia-ml-py" in probe.reason
