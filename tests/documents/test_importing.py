@@ -8,7 +8,8 @@ import pytest
 
 from rigbench.analysis.compare import compare
 from rigbench.analysis.samples import samples
-from rigbench.documents import export, importing, store
+from rigbench.documents import store
+from rigbench.documents.exchange import export, importing
 from rigbench.documents.validate import validate_bytes
 from rigbench.errors import InputError
 

@@ -42,8 +42,8 @@ def test_a_document_of_schema_version_1_still_loads_and_holds() -> None:
     document = store.read(V1)
     assert document.schema_version == SCHEMA_VERSION
     assert document.cases[1].case.workload == Generation("short", "tokens", 32, 48)
-    assert document.cases[0].requests[0].unit_us == tuple(
-        json.loads(V1.read_text())["cases"][0]["requests"][0]["token_us"]
+    assert document.cases[1].requests[0].unit_us == tuple(
+        json.loads(V1.read_text())["cases"][1]["requests"][0]["token_us"]
     )
     assert [result.error is None for result in document.cases].count(True) == 2
     report = validate(V1)

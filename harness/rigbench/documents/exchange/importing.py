@@ -26,9 +26,9 @@ from typing import Any
 from rigbench import __version__
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
-from rigbench.documents.export import DEVICES
-from rigbench.documents.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
-from rigbench.documents.foreign import Entry, entries, last_part
+from rigbench.documents.exchange.export import DEVICES
+from rigbench.documents.exchange.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
+from rigbench.documents.exchange.foreign import Entry, entries, last_part
 from rigbench.errors import InputError
 from rigbench.paths import slug
 from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord

@@ -26,9 +26,9 @@ from rigbench import __version__
 from rigbench.analysis.summary import summary
 from rigbench.documents import bounds, store
 from rigbench.documents.bounds import MAX_FAULTS, Fault
-from rigbench.documents.checks import name_faults, plan_faults, record_faults, shape_faults
-from rigbench.documents.physics import physics_faults
 from rigbench.documents.schema import schema_faults
+from rigbench.documents.validate.checks import name_faults, plan_faults, record_faults, shape_faults
+from rigbench.documents.validate.physics import physics_faults
 from rigbench.errors import InputError
 from rigbench.records import SCHEMA_VERSION, RunDocument
 from rigbench.suites.suite import Suite, load_suite, parse_suite, suite_files, suite_record
