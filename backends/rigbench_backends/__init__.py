@@ -30,9 +30,9 @@ def registry() -> dict[str, str]:
 
 def load(name: str) -> Backend:
     """The backend called `name`. KeyError with the known names if there is none."""
-    known = registry()
-    if name not in known:
-        raise KeyError(f"no backend {name!r}; there are {', '.join(sorted(known))}")
-    module, _, attribute = known[name].partition(":")
+    place = BUILT_IN.get(name) or registry().get(name)
+    if place is None:
+        raise KeyError(f"no backend {name!r}; there are {', '.join(sorted(registry()))}")
+    module, _, attribute = place.partition(":")
     backend: Backend = getattr(import_module(module), attribute)
     return backend

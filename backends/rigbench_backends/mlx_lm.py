@@ -352,7 +352,7 @@ class MlxBackend(Backend):
         )
 
     def platform(self, info: EngineInfo) -> str:
-        return "cpu" if info.device == "cpu" else "mlx"
+        return "mlx"
 
 
 BACKEND = MlxBackend()

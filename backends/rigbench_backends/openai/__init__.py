@@ -34,7 +34,7 @@ class HttpBackend(Backend):
 
     def platform(self, info: EngineInfo) -> str:
         server = SERVERS.get(info.engine)
-        return info.device if server is None or info.device == "cpu" else server.platform or info.device
+        return (server.platform if server else None) or info.device
 
 
 BACKEND = HttpBackend()

@@ -50,7 +50,7 @@ class VllmBackend(Backend):
         )
 
     def platform(self, info: EngineInfo) -> str:
-        return "cpu" if info.device == "cpu" else "vllm"
+        return "vllm"
 
 
 BACKEND = VllmBackend()
