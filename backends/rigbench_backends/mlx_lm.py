@@ -184,6 +184,11 @@ class MlxSession(Session):
             vocab_size=config.get("vocab_size"),
             context_limit=config.get("max_position_embeddings"),
             kv_bits=8.0 * max(widths, default=2),
+            resolved={
+                "prefill_step_size": self._options.prefill_step_size,
+                "prefill_batch_size": self._options.prefill_batch_size,
+                "cache": sorted({type(cache).__name__ for cache in self._cache}),
+            },
             detail=detail,
         )
 
