@@ -27,14 +27,7 @@ from rigbench_backends.base import Backend, ModelFile, Probe
 PROBE_LIMIT_S = 120
 NOT_MEASURABLE = ("remote", "rpc")
 """Devices whose memory is another machine's."""
-DEFAULT_MODELS = {
-    "gguf": "synthetic:llama-1.5b:Q4_K_M",
-    "shape": "synthetic:llama-1.5b:Q4_K_M",
-    "mlx": "synthetic:llama-1.5b:4bit",
-    "safetensors": "synthetic:llama-1.5b:BF16",
-}
-"""By the first format that a backend opens."""
-DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model=DEFAULT_MODELS["gguf"])
+DEFAULT_BACKEND = "llama_cpp"
 Say = Callable[[str], None]
 
 
@@ -43,7 +36,8 @@ def chosen_engines(
 ) -> list[EnginePart]:
     """The suite's engines with what the command line replaces. Another backend drops the options made for the first one."""
     chosen = []
-    for part in suite.engine or [DEFAULT_ENGINE]:
+    default = EnginePart(backend=DEFAULT_BACKEND, model=default_model(DEFAULT_BACKEND))
+    for part in suite.engine or [default]:
         same = backend is None or backend == part.backend
         changed = EnginePart(
             backend=backend or part.backend,
@@ -58,10 +52,15 @@ def chosen_engines(
 
 def default_model(backend: str) -> str:
     """What `--backend` runs without `--model`. InputError where only the user can know."""
-    formats = rigbench_backends.load(backend).model_formats if backend in rigbench_backends.registry() else ("gguf",)
-    if formats[0] not in DEFAULT_MODELS:
+    known = (
+        backend if backend in rigbench_backends.registry() else DEFAULT_BACKEND
+    )  # what is wrong is told when it is resolved
+    engine = rigbench_backends.load(known)
+    if engine.default_model is None and "remote" in engine.model_formats:
         raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
-    return DEFAULT_MODELS[formats[0]]
+    if engine.default_model is None:
+        raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
+    return engine.default_model
 
 
 def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:

