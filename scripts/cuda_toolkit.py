@@ -173,7 +173,7 @@ def choose(
         for host in hosts:
             if nvcc.accepts(host):
                 return toolchain(system, cards, nvcc, host, host == hosts[0], cores)
-    return no_host(system, compile_here, hosts, manager)
+    return no_host(system, compile_here[0], hosts, manager)
 
 
 def toolchain(system: str, cards: Cards, nvcc: Nvcc, host: HostCompiler, usual: bool, cores: int) -> Toolchain:
@@ -290,7 +290,8 @@ def no_toolkit(system: str, cards: Cards, nvccs: Sequence[Nvcc], wheels: bool) -
         how = f"with Visual Studio's C++ tools installed first, winget install Nvidia.CUDA{version}"
     else:
         how = f"install the CUDA toolkit {wanted} from NVIDIA (developer.nvidia.com/cuda-toolkit-archive)"
-    return f"{what} needs the CUDA toolkit {wanted}{have}: {newer_driver}{how}, and run this again."
+    verb = "need" if len(set(cards.names)) > 1 else "needs"
+    return f"{what} {verb} the CUDA toolkit {wanted}{have}: {newer_driver}{how}, and run this again."
 
 
 def no_headers(cards: Cards, nvcc: Nvcc, glibc: Release | None) -> str:
@@ -299,17 +300,18 @@ def no_headers(cards: Cards, nvcc: Nvcc, glibc: Release | None) -> str:
     old_card = any(capability and number(capability) < (7, 5) for capability in cards.capabilities)
     if old_card:
         fix = "build for Vulkan with RIGBENCH_LLAMA_BUILD=vulkan, or in a container of Ubuntu 24.04"
+    elif cards.driver_cuda is not None and cards.driver_cuda[0] >= 13:
+        fix = "install the CUDA toolkit 13.2 or newer from NVIDIA (developer.nvidia.com/cuda-toolkit-archive)"
     else:
         fix = "update the NVIDIA driver to 580 or newer (CUDA 13 then comes from PyPI by itself)"
     return (
-        f"{nvcc.name} does not compile with glibc {dotted(glibc)} of this system, {dotted(nvcc.glibc)} is the newest that it "
-        f"takes: {fix}, and run this again."
+        f"{nvcc.name} does not compile with glibc {dotted(glibc)}, {dotted(nvcc.glibc)} is the newest that it takes: "
+        f"{fix}, and run this again."
     )
 
 
-def no_host(system: str, nvccs: Sequence[Nvcc], hosts: Sequence[HostCompiler], manager: str | None) -> str:
-    """The toolkits that fit take none of the C++ compilers that are here."""
-    nvcc = nvccs[0]
+def no_host(system: str, nvcc: Nvcc, hosts: Sequence[HostCompiler], manager: str | None) -> str:
+    """The toolkit that fits takes none of the C++ compilers that are here."""
     if system == "Windows":
         there = "and there is none here" if not hosts else "and a newer one is here"
         return (
@@ -317,8 +319,7 @@ def no_host(system: str, nvccs: Sequence[Nvcc], hosts: Sequence[HostCompiler], m
             'Microsoft.VisualStudio.2022.BuildTools --override "--passive --add Microsoft.VisualStudio.Workload.VCTools '
             '--includeRecommended", then install CUDA again, and run this again.'
         )
-    newest = max((nvcc.gcc for nvcc in nvccs if nvcc.gcc is not None), default=13)
-    install = COMPILER_PACKAGES.get(manager or "", "install g++-{0}").format(newest)
+    install = COMPILER_PACKAGES.get(manager or "", "install g++-{0}").format(nvcc.gcc or 13)
     if not hosts:
         return f"{nvcc.name} needs a C++ compiler, and there is none here: {install}, and run this again."
     names = {"gcc": "GCC", "clang": "Clang"}
