@@ -179,29 +179,33 @@ def choose(
 def toolchain(system: str, cards: Cards, nvcc: Nvcc, host: HostCompiler, usual: bool, cores: int) -> Toolchain:
     """The build's settings for a toolkit and a host compiler that fit; `usual` where the compiler is the one taken anyhow."""
     environment = {"CUDACXX": nvcc.path}
-    # ggml looks for the toolkit before CUDACXX counts, and would take the libraries and headers of the nvcc on PATH.
     root = WHEEL_FOLDER if nvcc.package else Path(nvcc.path).parent.parent.as_posix()
+    # ggml looks for the toolkit before CUDACXX counts, and would take the libraries and headers of the nvcc on PATH.
     arguments = ["-DGGML_CUDA=ON", f"-DCUDAToolkit_ROOT={root}", *architectures(cards)]
     if system == "Windows":
         if not usual:  # CMake takes the newest Visual Studio by itself
             environment["CMAKE_GENERATOR"] = visual_studio(host.version)
     else:
+        libraries = f"{root}/lib" if nvcc.package else f"{root}/lib64"
         environment["CUDAHOSTCXX"] = host.path
+        # llama-cpp-python's libraries look for others beside themselves alone, and CUDA's folder may not be known to the loader.
+        arguments.append(f"-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,{libraries}")
         if cards.libcuda:
             arguments.append(f"-DCUDA_cuda_driver_LIBRARY={cards.libcuda}")
         else:  # no library of the driver to link with; costs only memory pools that grow in place
             arguments.append("-DGGML_CUDA_NO_VMM=ON")
-    if nvcc.package:
-        # CMake looks for libcudart.so, and the wheels hold libcudart.so.13 alone; nvcc.profile says lib64, and the folder is lib.
-        libraries = f"{WHEEL_FOLDER}/lib"
-        environment["LIBRARY_PATH"] = libraries
-        for variable, name in (
-            ("CUDA_CUDART", "cudart"),
-            ("CUDA_cudart_LIBRARY", "cudart"),
-            ("CUDA_cublas_LIBRARY", "cublas"),
-            ("CUDA_cublasLt_LIBRARY", "cublasLt"),
-        ):
-            arguments.append(f"-D{variable}={libraries}/lib{name}.so.13")
+        if nvcc.package:
+            # CMake looks for libcudart.so, and the wheels hold libcudart.so.13 alone; nvcc.profile says lib64, the folder is lib.
+            environment["LIBRARY_PATH"] = libraries
+            arguments += [
+                f"-D{variable}={libraries}/lib{name}.so.13"
+                for variable, name in (
+                    ("CUDA_CUDART", "cudart"),
+                    ("CUDA_cudart_LIBRARY", "cudart"),
+                    ("CUDA_cublas_LIBRARY", "cublas"),
+                    ("CUDA_cublasLt_LIBRARY", "cublasLt"),
+                )
+            ]
     known = sorted(set(filter(None, cards.capabilities)), key=number)
     target = f"compute capability {' and '.join(known)}" if known else "the GPUs that the driver names"
     return Toolchain(
