@@ -189,7 +189,7 @@ def toolchain(system: str, cards: Cards, nvcc: Nvcc, host: HostCompiler, usual: 
         libraries = f"{root}/lib" if nvcc.package else f"{root}/lib64"
         environment["CUDAHOSTCXX"] = host.path
         # llama-cpp-python's libraries look for others beside themselves alone, and CUDA's folder may not be known to the loader.
-        arguments.append(f"-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,{libraries}")
+        arguments.append(f'-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,"{libraries}"')
         if cards.libcuda:
             arguments.append(f"-DCUDA_cuda_driver_LIBRARY={cards.libcuda}")
         else:  # no library of the driver to link with; costs only memory pools that grow in place

@@ -314,7 +314,7 @@ def test_settings_of_the_system_toolkit(cuda: ModuleType) -> None:
         "-DGGML_CUDA=ON",
         "-DCUDAToolkit_ROOT=/usr/local/cuda-13.0",
         "-DCMAKE_CUDA_ARCHITECTURES=89-real;120-real",
-        "-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,/usr/local/cuda-13.0/lib64",
+        '-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,"/usr/local/cuda-13.0/lib64"',
         "-DCUDA_cuda_driver_LIBRARY=/usr/lib/libcuda.so.1",
     )
     assert toolchain.reason.startswith(
@@ -336,7 +336,7 @@ def test_settings_of_the_wheels(cuda: ModuleType) -> None:
         "-DGGML_CUDA=ON",
         f"-DCUDAToolkit_ROOT={folder}",
         "-DCMAKE_CUDA_ARCHITECTURES=89-real",
-        f"-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,{folder}/lib",
+        f'-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,"{folder}/lib"',
         "-DGGML_CUDA_NO_VMM=ON",
         f"-DCUDA_CUDART={folder}/lib/libcudart.so.13",
         f"-DCUDA_cudart_LIBRARY={folder}/lib/libcudart.so.13",
