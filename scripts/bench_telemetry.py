@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import Any
 
 from rigbench.clock import now_ns
-from rigbench.models.synthetic import ensure_synthetic
+from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.records import Case
 from rigbench.run.processes import WorkerProcess, find_python
 from rigbench.telemetry import open_sources

@@ -24,8 +24,8 @@ ROOMS = (
     "analysis",
     "predict",
     "suites",
-    "run",
     "documents",
+    "run",
     "report",
     "cli",
 )
@@ -35,7 +35,7 @@ ENGINES = {
     "llama_cpp": {"llama_cpp", "numpy"},
     "mlx_lm": {"mlx", "mlx_lm", "numpy"},
     "vllm": {"vllm", "torch"},
-    "openai_api": {"aiohttp"},
+    "openai": {"httptools"},
 }
 STANDARD = sys.stdlib_module_names
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape, shape
 from rigbench.models.kv import Cache, Metadata, cache_from_metadata, cache_from_shape
-from rigbench.models.synthetic import write_synthetic
+from rigbench.models.shapes import Shape, shape
+from rigbench.models.synthetic.gguf import write_synthetic
 
 
 @pytest.mark.parametrize(

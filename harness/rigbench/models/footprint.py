@@ -22,16 +22,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
-from rigbench.models.gguf import parts_of, read_gguf
+from rigbench.models.formats.gguf import parts_of, read_gguf
 from rigbench.models.kv import Metadata, cache_from_metadata, cache_from_shape
-from rigbench.models.layout import plan
-from rigbench.models.quants import FILE_TYPES, known_quant
-from rigbench.models.tensors import is_looked_up, is_routed
+from rigbench.models.mixes import MIXES, tensor_bytes, tensor_types
+from rigbench.models.names import QUANTS, one_of, quantisation
+from rigbench.models.shapes import Shape, shapes
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.layout import plan
+from rigbench.models.tensors import is_looked_up, is_routed, tensors
 from rigbench.records import ModelFacts
 
 
@@ -86,12 +90,13 @@ def facts_from_gguf(path: str | Path) -> ModelFacts:
         raise InputError(f"{first.path.name}: {used} experts used of {experts} is impossible.")
     weights = sum_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers)
     cache = cache_from_metadata(meta)
-    file_type = {number: name for name, number in FILE_TYPES.items()}.get(first.metadata.get("general.file_type", -1))
+    file_type = first.metadata.get("general.file_type", -1)
+    named = next((quant.name for quant in QUANTS.values() if quant.file_type == file_type), None)
     return ModelFacts(
         name=re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", first.path.name),
         format="gguf",
         architecture=str(meta.architecture),
-        quantization=file_type or _most_bytes((row.kind, row.size_bytes) for row in rows),
+        quantization=named or _most_bytes((row.kind, row.size_bytes) for row in rows),
         file_bytes=sum(part.file_bytes for part in parts),
         parameters=weights.parameters,
         active_parameters=active_parameters(weights, experts, used),
@@ -119,7 +124,7 @@ def _most_bytes(pairs: Iterable[tuple[str, int]]) -> str:
 
 def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
     """Facts of the file that `ensure_synthetic(shape.id, quant)` writes, to the byte, without writing it. Raises InputError."""
-    quant = known_quant(quant)
+    quant = one_of(quant, MIXES)
     layout = plan(shape, quant)
     weights = sum_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in layout.tensors), shape.layers)
     cache = cache_from_shape(shape)
@@ -146,7 +151,59 @@ def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
     )
 
 
-def expert_share(experts: int, experts_used: int, users: int) -> float:
+@cache
+def _unscaled(model_id: str, quant: str) -> ModelFacts:
+    shape = shapes()[model_id]
+    listed = tensors(shape)
+    kinds = tensor_types(shape, listed, quant)
+    sizes = [tensor_bytes(tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
+    rows = [(tensor.name, math.prod(tensor.dims), size) for tensor, size in zip(listed, sizes, strict=True)]
+    weights = sum_weights(rows, shape.layers)
+    kv = cache_from_shape(shape)
+    return ModelFacts(
+        name=model_id,
+        format="shape",
+        architecture=shape.architecture,
+        quantization=quant,
+        file_bytes=sum(sizes),
+        parameters=weights.parameters,
+        active_parameters=active_parameters(weights, shape.experts, shape.experts_used),
+        dense_bytes=weights.dense_bytes,
+        expert_bytes=weights.routed_bytes,
+        experts=shape.experts,
+        experts_used=shape.experts_used,
+        layers=shape.layers,
+        kv_bytes_per_token=kv.per_token,
+        kv_window_bytes_per_token=kv.window_per_token,
+        kv_window_tokens=kv.window_tokens,
+        context_limit=shape.context,
+        vocab_size=shape.vocab,
+        embedding_length=shape.hidden,
+    )
+
+
+def catalogued_facts(model_id: str, quant: str) -> ModelFacts:
+    """Facts of a catalogued model in a quantisation as people write it. Raises InputError for either that is not known."""
+    found = quantisation(quant)
+    facts = replace(_unscaled(catalogued(model_id).id, found.mix), quantization=quant)
+    if found.bits == QUANTS[found.mix].bits:
+        return facts
+    return to_size(facts, facts.parameters * found.bits / 8, found.mix)
+
+
+def to_size(facts: ModelFacts, size_bytes: float, mix: str) -> ModelFacts:
+    """Scaled to a stated size of the file; where the experts' type is certain (MXFP4), they keep their bytes."""
+    fixed = facts.expert_bytes if mix == "MXFP4" and size_bytes > facts.file_bytes else 0
+    scale = (size_bytes - fixed) / (facts.file_bytes - fixed)
+    return replace(
+        facts,
+        file_bytes=round(size_bytes),
+        dense_bytes=round(facts.dense_bytes * scale),
+        expert_bytes=fixed or round(facts.expert_bytes * scale),
+    )
+
+
+def expert_share(experts: int, experts_used: int, users: float) -> float:
     """Share of the routed experts that one step of `users` tokens reads: 1 - (1 - k/E)^N; exactly k/E for one user."""
     if experts == 0:
         return 0.0
@@ -154,10 +211,10 @@ def expert_share(experts: int, experts_used: int, users: int) -> float:
     return share if users == 1 else 1.0 - (1.0 - share) ** users
 
 
-def weight_bytes(facts: ModelFacts, users: int) -> float:
+def weight_bytes(facts: ModelFacts, users: float) -> float:
     """Bytes of weights that one decode step of `users` sequences reads (for experts: on average)."""
     if users < 1:
-        raise InputError(f"{users} users are impossible; name at least 1.")
+        raise InputError(f"{users:g} users are impossible; name at least 1.")
     return facts.dense_bytes + facts.expert_bytes * expert_share(facts.experts, facts.experts_used, users)
 
 

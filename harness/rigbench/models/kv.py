@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
+from rigbench.models.shapes import Shape
 from rigbench.models.tensors import kv_shape
 
 _BYTES = 2

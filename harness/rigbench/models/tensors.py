@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rigbench.models.catalog import Shape
+from rigbench.models.shapes import Shape
 
 
 class Tensor(NamedTuple):

@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import Hardware, hardware, match, normalize
-from rigbench.predict.named import named_facts
+from rigbench.models.footprint import catalogued_facts, to_size
+from rigbench.models.names import quantisation
+from rigbench.models.shapes import find_shape
+from rigbench.predict.hardware import Hardware, hardware, match, normalize
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts
 
@@ -176,6 +178,56 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     )
     wanted = "output" if kind == "aggregate" else "user"
     return CaseRow(facts, setup, wanted, float(rate[1]) if rate else None, tuple(notes))
+
+
+def named_facts(
+    name: str,
+    quant: str,
+    *,
+    parameters: float | None = None,
+    active: float | None = None,
+    size_bytes: float | None = None,
+) -> ModelFacts:
+    """Facts of a model that is only named: from its catalogued shape, scaled to the stated parameters and size.
+
+    Raises InputError for what is neither known nor stated.
+    """
+    if size_bytes is not None and not (math.isfinite(size_bytes) and size_bytes > 0):
+        raise InputError(f"a model size of {size_bytes:g} bytes is impossible")
+    for count in (parameters, active):
+        if count is not None and not (math.isfinite(count) and count > 0):
+            raise InputError(f"{count:g} parameters are impossible")
+    shape, exact = find_shape(name, parameters, active)
+    if size_bytes is not None:
+        try:
+            mix = quantisation(quant).mix
+        except InputError:
+            mix = "Q4_0"
+        facts = catalogued_facts(shape.id, mix)
+    else:
+        facts, mix = catalogued_facts(shape.id, quant), ""
+    facts = replace(facts, name=name, quantization=quant)
+    if not exact and parameters is not None:
+        facts = _resized(facts, parameters / facts.parameters, (active or parameters) / facts.active_parameters)
+    return facts if size_bytes is None else to_size(facts, size_bytes, mix)
+
+
+def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
+    """Another number of parameters in the same layers: what a token reads grows by `active`, the rest with the file."""
+    used = facts.expert_bytes * facts.experts_used / facts.experts if facts.experts else 0.0
+    dense = facts.dense_bytes * active
+    rest = facts.file_bytes - facts.dense_bytes - facts.expert_bytes
+    expert = max(facts.file_bytes * total - dense - rest, 0.0) if facts.experts else 0.0
+    share = min(1.0, used * active / expert) if expert else 0.0
+    return replace(
+        facts,
+        file_bytes=round(facts.file_bytes * total),
+        parameters=round(facts.parameters * total),
+        active_parameters=round(facts.active_parameters * active),
+        dense_bytes=round(dense),
+        expert_bytes=round(expert),
+        experts_used=max(1, round(facts.experts * share)) if expert else facts.experts_used,
+    )
 
 
 def find_device(row: Mapping[str, str]) -> Hardware | None:
