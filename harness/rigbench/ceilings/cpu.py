@@ -34,7 +34,7 @@ from rigbench.telemetry import host
 
 GIB = 1 << 30
 FILL_CHUNK = 1 << 17
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 8 << 20
 Array = np.ndarray[Any, np.dtype[np.int64]]
 Kernel = Callable[[Array], object]
 
@@ -90,7 +90,7 @@ def filled(size: int, pool: ThreadPoolExecutor, threads: int) -> Array:
 
 
 def chunks(array: Array) -> list[Array]:
-    """`array` in pieces of 4 MiB: large against the cost of a call, small against what one core reads in a sample."""
+    """`array` in pieces of 8 MiB: large against the cost of a call, small against what one core reads in a sample."""
     return np.array_split(array, max(1, array.nbytes // CHUNK_BYTES))
 
 
