@@ -126,6 +126,7 @@ def prepare(
             note.update(wanted)
 
     def install_engine(build: engine_build.Build) -> None:
+        engine_build.fetch_tools(pip, build, venv / "setup-engine-tools.log", run, environment)
         wheel = engine_build.kept_wheel(build.key)
         if wheel is None:
             log = venv / f"setup-engine-{build.kind}-{build.level}.log"
