@@ -71,7 +71,7 @@ def pace_errors(records: list[RequestRecord], sent: dict[str, list[int]]) -> lis
     errors = []
     for record in records:
         stamps = sent[f"prompt {record.user}"]
-        errors.append((stamps[-1] - stamps[0]) / 1e3 / (record.token_us[-1] - record.token_us[0]) - 1)
+        errors.append((stamps[-1] - stamps[0]) / 1e3 / (record.unit_us[-1] - record.unit_us[0]) - 1)
     return errors
 
 
@@ -113,7 +113,7 @@ def main() -> None:
         with paced_server(asked.tps) as base_url:
             records, cpu_s, doubts = ours(base_url, asked.streams, asked.tokens)
             sent = sent_ns(base_url)
-        count = sum(len(record.token_us) for record in records)
+        count = sum(len(record.unit_us) for record in records)
         errors = [abs(error) for error in pace_errors(records, sent)]
         kept = statistics.median((len(s) - 1) / (s[-1] - s[0]) * 1e9 for name, s in sent.items() if "prompt" in name)
         costs.append(cpu_s / count * 1e6)

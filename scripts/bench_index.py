@@ -49,7 +49,7 @@ def varied(content: dict[str, Any], number: int) -> dict[str, Any]:
     for result in made["cases"]:
         stretch = luck.gauss(1.05, 0.02)
         for record in result["requests"]:
-            record["token_us"] = [round(stretch * stamp) for stamp in record["token_us"]]
+            record["unit_us"] = [round(stretch * stamp) for stamp in record["unit_us"]]
     made["id"] = store.content_id(made)
     return made
 

@@ -33,6 +33,7 @@ from rigbench.run.processes import WorkerProcess, find_python
 from rigbench.telemetry.replay import open_source
 from rigbench.telemetry.sampler import Sampler
 from rigbench.telemetry.source import Source, SourceOptions, open_sources
+from rigbench.workloads import Generation
 
 SHAPE, QUANT = "llama-160m", "Q4_0"
 SLICE_S, SWITCHING_S, LEAD_S = 1.2, 0.2, 3.0
@@ -122,7 +123,9 @@ class Switching(threading.Thread):
 
 def decode_for(seconds: float) -> dict[str, Any]:
     """The worker's command: one user, one request after the other for so long."""
-    case = Case("bench", "bench", "llama_cpp", SHAPE, "bench", "tokens", 16, TOKENS, 1, 1, 0, 1, duration_s=seconds)
+    case = Case(
+        "bench", "bench", "llama_cpp", SHAPE, Generation("bench", "tokens", 16, TOKENS), 1, 1, 0, 1, duration_s=seconds
+    )
     warmup = {"max_rounds": 0, "output_tokens": 1, "prompt_tokens": 1, "tolerance": 0.03}
     return {"do": "case", "case": asdict(case), "text": None, "warmup": warmup}
 
@@ -133,7 +136,7 @@ def slice_rate(found: dict[str, Any], each: Slice) -> float | None:
     gaps = [
         later - earlier
         for request in found["requests"]
-        for earlier, later in pairwise(request["token_us"])
+        for earlier, later in pairwise(request["unit_us"])
         if start <= earlier and later <= end
     ]
     return len(gaps) / (sum(gaps) * 1e-6) if gaps else None

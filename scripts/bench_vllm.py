@@ -141,7 +141,7 @@ def rigbench_tps(worker: WorkerProcess, setup: Setup, users: int, turns: int) ->
     """The same quantity from rigbench's raw records."""
     result = measured(worker, users=users, prompt=setup.prompt, output=setup.output, turns=turns, warm=False)
     start = min(request.submit_us for request in result.requests)
-    end = max(request.token_us[-1] for request in result.requests)
+    end = max(request.unit_us[-1] for request in result.requests)
     return users * turns * setup.output / (end - start) * 1e6
 
 

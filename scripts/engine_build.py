@@ -297,25 +297,21 @@ class Plan:
         return [build.key for build in self.builds]
 
 
-def plan(version: str) -> Plan:
-    """What this machine gets of llama-cpp-python `version`. Raises SetupError."""
+def plan(version: str, kind: str | None = None) -> Plan:
+    """What this machine gets of llama-cpp-python `version`: for `kind`, else as RIGBENCH_LLAMA_BUILD says. Raises SetupError."""
     import cuda_toolkit
+    import vulkan_sdk
 
     sys.path.insert(0, str(SCRIPTS.parent / "harness"))
     from rigbench.telemetry.adapters import adapters
-
-    def vulkan() -> Toolchain | str:
-        import vulkan_sdk
-
-        return vulkan_sdk.here()
 
     system = platform.system()
     if system == "Darwin" and (
         problem := rosetta_problem(platform.machine(), answer(["sysctl", "-n", "sysctl.proc_translated"]))
     ):
         raise SetupError(problem)
-    wanted = os.environ.get("RIGBENCH_LLAMA_BUILD") or None
-    choice = choose_build(system, wanted, adapters(), cuda_toolkit.here, vulkan, hip_here)
+    wanted = kind or os.environ.get("RIGBENCH_LLAMA_BUILD") or None
+    choice = choose_build(system, wanted, adapters(), cuda_toolkit.here, vulkan_sdk.here, hip_here)
     tools = choice.toolchain.environment if choice.toolchain else {}
     # A Mac without Apple's tools has a c++ that opens a window when it is asked; and no Mac has AMX of this kind.
     compiler = Compiler() if system == "Darwin" else compiler_here({**os.environ, **tools})

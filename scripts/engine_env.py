@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An environment of its own for an engine that does not share one: `.venv-mlx`, `.venv-vllm`. Standard library only.
+"""An environment of its own for an engine that does not share one: `.venv-mlx`, `.venv-vllm`, `.venv-vulkan` (llama.cpp's).
 
     python scripts/engine_env.py mlx vllm        (prints the interpreters; then: rigbench run ... --python .venv-vllm/bin/python)
 
@@ -17,7 +17,7 @@ import engine_build
 import python_check
 from toolchain import SetupError
 
-ENGINES = ("mlx", "vllm")
+ENGINES = ("mlx", "vllm", "vulkan")
 FOLDER = engine_build.SCRIPTS / "engines"
 
 
@@ -42,6 +42,8 @@ def prepare(engine):
     import cuda_toolkit
     import setup_env
 
+    if engine == "vulkan":
+        return setup_env.program(setup_env.prepare("llama-cpp", name=".venv-vulkan", kind="vulkan"), "python")
     calls = steps(engine, kind_here(platform.system(), cuda_toolkit.nvidia_gpus()))
     venv = setup_env.CHECKOUT / f".venv-{engine}"
     key = hashlib.sha256(repr((calls, sys.version_info[:2], str(venv))).encode()).hexdigest()

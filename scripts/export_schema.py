@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write results/schema-v1.json anew from the dataclasses of harness/rigbench/records.py. A test fails when it is stale.
+"""Write results/schema-vN.json anew from the dataclasses of harness/rigbench/records.py. A test fails when it is stale.
 
 .venv/bin/python scripts/export_schema.py
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT / "harness"), str(ROOT / "backends")]
 
 from rigbench.documents.store import json_schema  # noqa: E402
 from rigbench.records import SCHEMA_VERSION  # noqa: E402

@@ -90,20 +90,23 @@ def changing(venv: Path) -> Iterator[None]:
 
 def prepare(
     *extras: str,
+    name: str = ".venv",
+    kind: str | None = None,
     checkout: Path = CHECKOUT,
     run: Callable[..., None] | None = None,
     prove: Callable[[Path, str], engine_build.Proof] = engine_build.prove,
 ) -> Path:
-    """Bring `.venv` to hold rigbench with at least `extras`, and return the environment's folder.
+    """Bring the environment `name` to hold rigbench with at least `extras`, and return its folder.
 
+    `kind` is what llama.cpp is built for (engine_build.KINDS); None leaves it to RIGBENCH_LLAMA_BUILD, and that to what is here.
     `run` starts a command (see `run_logged`), `prove` lets an installed llama.cpp compute. Raises SetupError with one sentence.
     """
     run = run or functools.partial(run_logged, checkout)
-    venv = checkout / ".venv"
+    venv = checkout / name
     note = read_note(venv)
     wanted = {"packages": packages_key(checkout), "extras": sorted({*extras, *note.get("extras", ())})}
     version = pinned_version((checkout / "constraints.txt").read_text(encoding="utf-8"), engine_build.PACKAGE)
-    engine = engine_build.plan(version) if ENGINE_EXTRA in extras else None
+    engine = engine_build.plan(version, kind) if ENGINE_EXTRA in extras else None
     if engine is not None and note.get("engine") == engine.keys:
         unused = engine.choice.reason if engine.choice.unused_gpu else note.get("unused_gpu")
         if unused:
@@ -140,9 +143,8 @@ def prepare(
         make_venv(venv, run)
     if engine is not None:
         if note.pop("engine", None):
-            write_note(
-                venv, note
-            )  # the engine that is noted is about to be replaced, perhaps by one that does not compute
+            # What is noted is about to be replaced, perhaps by an engine that does not compute.
+            write_note(venv, note)
         unused = engine_build.settle(engine, install_engine, lambda build: prove(python, build.kind), say)
         note |= {"engine": engine.keys, "unused_gpu": unused}
     install_packages()

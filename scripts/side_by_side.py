@@ -30,6 +30,7 @@ from llama_tools import Flags, fail
 from rigbench.analysis.metrics import CaseMetrics, case_metrics
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate
+from rigbench.workloads import Generation
 
 LIMIT_S = 900
 
@@ -202,10 +203,7 @@ def measured(
         group="case",
         backend="any",
         model="model",
-        workload="tokens",
-        workload_kind="tokens",
-        prompt_tokens=prompt,
-        output_tokens=output,
+        workload=Generation("tokens", "tokens", prompt, output),
         concurrency=users,
         requests_per_user=turns,
         repetition=0,
@@ -215,7 +213,7 @@ def measured(
     with _going(worker.pid):
         answer = _ask(worker, {"do": "case", "case": asdict(case), "text": None, "warmup": warmup})
     records = TypeAdapter(tuple[RequestRecord, ...]).validate_python(answer["requests"])
-    short = [record for record in records if record.error or len(record.token_us) != output]
+    short = [record for record in records if record.error or len(record.unit_us) != output]
     if short:
         fail(f"rigbench's worker did not write {output} tokens for each request: {short[0].error or 'fewer came'}")
     return CaseResult(case, order=0, started_s=0.0, requests=records)

@@ -66,20 +66,21 @@ class Request:
     text: str | None = None
 
 
-class TokenEvent(NamedTuple):
-    """One or more tokens of one request. `tokens` > 1 only where an engine hands over several at once, 0 for an end without one.
+class Event(NamedTuple):
+    """One or more units of one request: tokens of text. `units` > 1 only where an engine hands over several at once, 0 for an end
+    without one.
 
-    A server may tell only at the end how long the prompt was to it (`prompt_tokens`), and how many tokens each event of the
-    request had (`chunk_tokens`, for all its events with tokens, in order; 0 where it had none after all).
+    A server may tell only at the end how long the prompt was to it (`prompt_tokens`), and how many units each event of the
+    request had (`chunk_units`, for all its events with units, in order; 0 where it had none after all).
     """
 
     request_id: int
-    tokens: int = 1
+    units: int = 1
     finished: bool = False
     cached_tokens: int | None = None
     error: str | None = None
     prompt_tokens: int | None = None
-    chunk_tokens: tuple[int, ...] | None = None
+    chunk_units: tuple[int, ...] | None = None
 
 
 class Step(NamedTuple):
@@ -91,7 +92,7 @@ class Step(NamedTuple):
     """
 
     time_ns: int
-    events: Sequence[TokenEvent]
+    events: Sequence[Event]
     ended: bool = False
     token_ids: Sequence[int] = ()
 
@@ -125,6 +126,9 @@ class EngineInfo:
     fixed_length: bool = True
     place: str = "worker"
     simulated_bandwidth_bytes_per_s: float | None = None
+    resolved: dict[str, Any] = field(default_factory=dict)
+    """What the engine made of its options and defaults, under its own names: threads, batch, flash attention, layers on the device,
+    types of the cache. A default that changed is the commonest cause of a "regression"."""
     detail: dict[str, Any] = field(default_factory=dict)
 
 

@@ -32,11 +32,11 @@ from rigbench_backends.base import (
     EngineError,
     EngineInfo,
     EngineMemory,
+    Event,
     ModelFile,
     Probe,
     Request,
     Step,
-    TokenEvent,
     telling_line,
 )
 
@@ -276,7 +276,7 @@ class MlxSession:
         if self._group.size() > 1 and (ended or uids != self._uids):
             self._follow_rank_0()
         self._uids = uids
-        events = [TokenEvent(self._running[uid], 1, end) for uid, end in zip(uids, ends, strict=True)]
+        events = [Event(self._running[uid], 1, end) for uid, end in zip(uids, ends, strict=True)]
         if ended:
             for uid, end in zip(uids, ends, strict=True):
                 if end:

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
-from rigbench_backends.base import TokenEvent
+from rigbench_backends.base import Event
 from rigbench_backends.openai_chunks import Chunks
 from rigbench_backends.openai_stream import EventStream, Reply
 
@@ -53,7 +53,7 @@ class Flight:
         self.token_limit = token_limit
         self.stream = EventStream()
         self.reply = Reply()
-        self.one = (TokenEvent(request_id),)
+        self.one = (Event(request_id),)
         self.over = False
         self.last_ns = time.perf_counter_ns()
         self.chunks: Chunks | None = None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, ModelFile, Request, Step, TokenEvent
+from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Step
 from rigbench_backends.openai_api import Api
 from rigbench_backends.openai_client import Arrival, Doubts, Flight, allow_connections
 from rigbench_backends.openai_cut import measured_cut
@@ -265,15 +265,15 @@ class HttpSession:
         if not ended and not reply.done and reply.error is None:
             if brought == [1]:
                 return Step(stamp, flight.one)
-            return Step(stamp, [TokenEvent(flight.id, tokens) for tokens in brought]) if brought else None
+            return Step(stamp, [Event(flight.id, tokens) for tokens in brought]) if brought else None
         if reply.error is None and reply.finish_reason is None:  # after that word, how the connection ends is no matter
             reply.error = error
         reply.finish()
-        events = [TokenEvent(flight.id, tokens) for tokens in brought]
+        events = [Event(flight.id, tokens) for tokens in brought]
         events.append(self._last_event(flight))
         return Step(stamp, events, ended=True)
 
-    def _last_event(self, flight: Flight) -> TokenEvent:
+    def _last_event(self, flight: Flight) -> Event:
         reply = flight.reply
         error = self._api.clean(reply.error) if reply.error else None
         self._failures = self._failures + 1 if error and not reply.tokens else 0
@@ -281,7 +281,7 @@ class HttpSession:
         if self._failures >= FUTILE_FAILURES:
             raise EngineError("decode", f"{self._failures} requests in a row failed: {error}")
         counts = reply.true_counts()
-        return TokenEvent(flight.id, 0, True, reply.cached_tokens, error, reply.prompt_tokens, counts)
+        return Event(flight.id, 0, True, reply.cached_tokens, error, reply.prompt_tokens, counts)
 
     def _land(self, flight: Flight) -> None:
         """The flight is over. A sound answer's connection is kept for the next request; any other is closed."""

@@ -26,11 +26,11 @@ from rigbench_backends.base import (
     EngineError,
     EngineInfo,
     EngineMemory,
+    Event,
     ModelFile,
     Probe,
     Request,
     Step,
-    TokenEvent,
     telling_line,
 )
 
@@ -156,7 +156,7 @@ class SimSession:
             one.context += count
             digest = hashlib.blake2b(f"{one.request.id}/{one.owed}".encode(), digest_size=1).digest()
             ids.append(digest[0])
-            events.append(TokenEvent(one.request.id, count, one.owed == 0))
+            events.append(Event(one.request.id, count, one.owed == 0))
         self._running = [one for one in self._running if one.owed]
         return Step(self._now, events, any(event.finished for event in events), ids)
 

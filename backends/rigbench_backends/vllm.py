@@ -35,11 +35,11 @@ from rigbench_backends.base import (
     EngineError,
     EngineInfo,
     EngineMemory,
+    Event,
     ModelFile,
     Probe,
     Request,
     Step,
-    TokenEvent,
     telling_line,
 )
 from rigbench_backends.process import output_end, output_lines
@@ -316,9 +316,9 @@ class VllmSession:
                     ended = True
                     del running[output.request_id]
                     wrong = None if completion.finish_reason == "length" else f"ended by {completion.finish_reason}"
-                    events.append(TokenEvent(request_id, len(new), True, output.num_cached_tokens, wrong))
+                    events.append(Event(request_id, len(new), True, output.num_cached_tokens, wrong))
                 else:
-                    events.append(TokenEvent(request_id, len(new)))
+                    events.append(Event(request_id, len(new)))
                 ids.extend(new)
             if events:
                 return Step(now, events, ended, ids)

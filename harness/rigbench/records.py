@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rigbench.workloads import Workload
 from rigbench_backends.base import EngineInfo, EngineMemory
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,14 @@ class Flag:
 class Case:
     """What is asked for: one backend, model, workload and concurrency level, in one repetition.
 
-    `group` (the id without its repetition) is what a table shows as one row. `workload_kind` is `tokens` (seeded random token
-    ids of the exact length) or `text` (a standardized prompt cut to the exact length).
+    `group` (the id without its repetition) is what a table shows as one row.
     """
 
     id: str
     group: str
     backend: str
     model: str
-    workload: str
-    workload_kind: str
-    prompt_tokens: int
-    output_tokens: int
+    workload: Workload
     concurrency: int
     requests_per_user: int
     repetition: int
@@ -66,15 +63,17 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request as it happened. `token_us[i]` is when the i-th chunk of output existed; `chunk_tokens` is None where every
-    chunk is one token (then the gaps are `itl`), else the tokens in each. `submit_us` and `token_us` count from the case's t0."""
+    """One request as it happened. `unit_us[i]` is when the i-th chunk of output existed; `chunk_units` is None where every
+    chunk is one unit of the workload (of tokens the gaps are then `itl`), else the units in each. `end_us` is when the request was
+    over, where that is later than its last unit. Times count from the case's t0."""
 
     user: int
     index: int
     prompt_tokens: int
     submit_us: int
-    token_us: tuple[int, ...]
-    chunk_tokens: tuple[int, ...] | None = None
+    unit_us: tuple[int, ...]
+    chunk_units: tuple[int, ...] | None = None
+    end_us: int | None = None
     cached_tokens: int | None = None
     error: str | None = None
 

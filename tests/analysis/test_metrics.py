@@ -7,6 +7,7 @@ import pytest
 from rigbench.analysis.metrics import CaseMetrics, Window, case_metrics, noise_flag, request_metrics, steady_window
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.worker import drive
+from rigbench.workloads import Generation
 from rigbench_backends.base import ModelFile
 from rigbench_backends.sim import SimOptions, SimSession
 
@@ -14,11 +15,11 @@ WEIGHTS, KV, BANDWIDTH, PREFILL = 2_000_000_000, 100_000, 100e9, 4000.0
 
 
 def record(submit: int, tokens: list[int], **rest: object) -> RequestRecord:
-    return RequestRecord(user=0, index=0, prompt_tokens=100, submit_us=submit, token_us=tuple(tokens), **rest)
+    return RequestRecord(user=0, index=0, prompt_tokens=100, submit_us=submit, unit_us=tuple(tokens), **rest)
 
 
 def result(users: int, records: list[RequestRecord], output: int = 5) -> CaseResult:
-    case = Case("g/r0", "g", "sim", "m", "w", "tokens", 100, output, users, 1, 0, 1)
+    case = Case("g/r0", "g", "sim", "m", Generation("w", "tokens", 100, output), users, 1, 0, 1)
     return CaseResult(case, 0, 0.0, requests=tuple(records))
 
 
@@ -34,7 +35,7 @@ def test_one_request_by_hand() -> None:
 
 def test_the_tokens_of_the_first_chunk_took_no_time_after_it() -> None:
     # 3 tokens at once, then 2, then 2: the four later tokens took 0.4 s.
-    m = request_metrics(record(0, [100_000, 300_000, 500_000], chunk_tokens=(3, 2, 2)))
+    m = request_metrics(record(0, [100_000, 300_000, 500_000], chunk_units=(3, 2, 2)))
     assert m.tpot_s == pytest.approx(0.1)
     assert m.output_tokens == 7
 

@@ -18,6 +18,7 @@ from rigbench.records import (
     Series,
     SuiteRecord,
 )
+from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
 MACHINE = Machine("box", "A CPU", 2, 4, 10**9, (), "Linux", "6", "x86_64", "3.11")
@@ -31,7 +32,7 @@ def power(start_us: int, end_us: int, watts: float, idle_watts: float = 20.0) ->
 
 
 def result(repetition: int, step_us: int, watts: float, idle: bool) -> CaseResult:
-    case = Case(f"g/r{repetition}", "g", "b", "m", "w", "tokens", 100, 600, 1, 1, repetition, 1)
+    case = Case(f"g/r{repetition}", "g", "b", "m", Generation("w", "tokens", 100, 600), 1, 1, repetition, 1)
     stamps = tuple(100_000 + step_us * k for k in range(600))
     phases = [PhaseMark("measure", 0, stamps[-1])]
     if idle:

@@ -62,5 +62,5 @@ def test_layers_on_an_rpc_server_are_measured(server: str) -> None:
     assert session.info.device_names[0].startswith("RPC"), "an address would be told"
     session.prepare(2, 64)
     _, records, _ = drive.drive(session, drive.Load(2, 1, 8, drive.token_prompts(session.info.vocab_size, 20, "rpc")))
-    assert [len(record.token_us) for record in records] == [8, 8]
+    assert [len(record.unit_us) for record in records] == [8, 8]
     session.close()

@@ -127,7 +127,7 @@ def one_record(streaming: Answer, **options: Any) -> RequestRecord:
 def test_a_sound_stream_is_recorded_with_what_the_server_counted() -> None:
     record = one_record(sound)
     assert record.error is None
-    assert (len(record.token_us), record.chunk_tokens, record.prompt_tokens) == (4, None, 40)
+    assert (len(record.unit_us), record.chunk_units, record.prompt_tokens) == (4, None, 40)
 
 
 @pytest.mark.parametrize("framing", ["chunked", "chunked late head", "cut to pieces", "until close", "length"])
@@ -162,7 +162,7 @@ def test_every_framing_of_the_body_gives_the_same_record(framing: str) -> None:
         for _ in range(2):  # the second finds the connection as the first left it
             record = drive.drive(session, load())[1][0]
             assert record.error is None
-            assert (len(record.token_us), record.chunk_tokens, record.prompt_tokens) == (4, None, 40)
+            assert (len(record.unit_us), record.chunk_units, record.prompt_tokens) == (4, None, 40)
     assert all("accept-encoding: identity" in head.lower() for _, _, head in seen)
 
 
@@ -206,7 +206,7 @@ def part(*pieces: bytes, then: str = "close") -> Answer:
 def test_a_fault_is_a_failed_request_with_its_reason(streaming: Answer, why: str, tokens: int | None) -> None:
     record = one_record(streaming)
     assert record.error is not None and why in record.error
-    assert tokens is None or len(record.token_us) == tokens
+    assert tokens is None or len(record.unit_us) == tokens
 
 
 def test_a_connection_that_the_server_closed_without_a_word_costs_no_request() -> None:
@@ -247,7 +247,7 @@ def test_a_silent_server_is_given_up_after_the_idle_limit_and_the_session_lives_
 def test_an_answer_that_said_why_it_finished_needs_no_done(end: bytes) -> None:
     last = framed(token(finish_reason=None)) + framed(LAST.partition(b"data: [DONE]")[0])
     record = one_record(part(HEAD, framed(token()) * 3, last, end))
-    assert (record.error, len(record.token_us), record.prompt_tokens) == (None, 4, 40)
+    assert (record.error, len(record.unit_us), record.prompt_tokens) == (None, 4, 40)
 
 
 def test_one_failed_request_leaves_the_others_sound_and_the_session_alive() -> None:
@@ -427,7 +427,7 @@ def paced(users: int, tps: float, tokens: int) -> list[list[tuple[int, int]]]:
         t0, records, _ = drive.drive(session, load(users=users, tokens=tokens))
         sent = sent_ns(base_url)
     return [
-        list(zip(sent[f"{r.user}/{r.index}"], (t0 + 1000 * time_us for time_us in r.token_us), strict=True))
+        list(zip(sent[f"{r.user}/{r.index}"], (t0 + 1000 * time_us for time_us in r.unit_us), strict=True))
         for r in records
     ]
 

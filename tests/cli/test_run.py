@@ -130,7 +130,7 @@ def test_show_recomputes_and_never_reads_the_summary(suite: Callable[..., Path],
     path.write_text(json.dumps(document))
     assert rigbench("show", path, "--json", cwd=tmp_path).stdout == before
     for record in document["cases"][0]["requests"]:
-        record["token_us"] = [2 * stamp for stamp in record["token_us"]]
+        record["unit_us"] = [2 * stamp for stamp in record["unit_us"]]
     path.write_text(json.dumps(document))
     assert rigbench("show", path, "--json", cwd=tmp_path).stdout != before
 
@@ -149,7 +149,8 @@ def test_a_failing_case_is_a_row_and_the_run_goes_on(
     fault: str, kind: str, measured: int, suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     options = f'options = {{ fault = "{fault}", fault_users = 2 }}\n'
-    done = rigbench("run", suite(options, case_time_limit_s="1.5"), cwd=tmp_path)
+    done = rigbench("run", suite(options, case_time_limit_s="1.5"), cwd=tmp_path, expect=0 if measured else 3)
+    assert ("2 of 4 cases failed" if measured else "nothing was measured") in done.stderr
     assert (
         fault != "load" or done.stderr.count("loading ") == 1
     )  # which may take minutes: it is not tried for each case

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rigbench.analysis.samples import samples
-from rigbench.documents import export, store
+from rigbench.documents import store
+from rigbench.documents.exchange import export
 from rigbench.records import RunDocument
 
 HERE = Path(__file__).parent

@@ -8,7 +8,8 @@ import pytest
 
 from rigbench.analysis.compare import compare
 from rigbench.analysis.samples import samples
-from rigbench.documents import export, importing, store
+from rigbench.documents import store
+from rigbench.documents.exchange import export, importing
 from rigbench.documents.validate import validate_bytes
 from rigbench.errors import InputError
 
@@ -141,7 +142,7 @@ def test_numbers_that_no_json_should_have(tmp_path: Path) -> None:
         importing.read(written(tmp_path, vllm))
     vllm |= {"request_rate": 2.5, "max_concurrency": None}
     (document,) = importing.read(written(tmp_path, vllm)).documents
-    assert document.cases[0].case.workload == "serve-16-24-2.5-per-s"
+    assert document.cases[0].case.workload.name == "serve-16-24-2.5-per-s"
 
 
 def test_names_are_harmless(tmp_path: Path) -> None:

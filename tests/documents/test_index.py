@@ -129,7 +129,7 @@ def hostile(name: str) -> bytes:
     if name == "newer":
         content["schema_version"] = 99
     if name == "columns that do not fit":
-        content["cases"][1]["requests"][0]["chunk_tokens"] = [1]
+        content["cases"][1]["requests"][0]["chunk_units"] = [1]
     if name == "long name":
         case["group"] = "x" * 2_000_000
     if name == "bytes":

@@ -19,11 +19,12 @@ from rigbench.records import (
     RunDocument,
     SuiteRecord,
 )
+from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
 
 def document() -> RunDocument:
-    case = Case("sim/m/w/c1/r0", "sim/m/w/c1", "sim", "m", "w", "tokens", 10, 5, 1, 1, 0, 1)
+    case = Case("sim/m/w/c1/r0", "sim/m/w/c1", "sim", "m", Generation("w", "tokens", 10, 5), 1, 1, 0, 1)
     record = RequestRecord(0, 0, 10, 0, (1000, 2000, 3000, 4000, 5000))
     return store.with_id(
         RunDocument(
@@ -57,7 +58,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
 
 def test_lists_of_plain_values_are_on_one_line_and_strings_are_not_touched() -> None:
     text = store.dumps(store.to_content(document()))
-    assert '"token_us": [1000, 2000, 3000, 4000, 5000]' in text
+    assert '"unit_us": [1000, 2000, 3000, 4000, 5000]' in text
     assert json.loads(text) == store.to_content(document())
 
 
@@ -105,10 +106,10 @@ def test_what_is_no_document_is_said_so(text: str, message: str, tmp_path: Path)
 
 def test_a_wrong_value_is_named_by_its_place(tmp_path: Path) -> None:
     content = store.to_content(document())
-    content["cases"][0]["requests"][0]["token_us"][2] = "soon"
+    content["cases"][0]["requests"][0]["unit_us"][2] = "soon"
     path = tmp_path / "x.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValidationFailed, match=r"\$\.cases\[0\]\.requests\[0\]\.token_us\[2\]"):
+    with pytest.raises(ValidationFailed, match=r"\$\.cases\[0\]\.requests\[0\]\.unit_us\[2\]"):
         store.read(path)
 
 

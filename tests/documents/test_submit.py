@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rigbench.documents import importing, store, submit
+from rigbench.documents import store, submit
+from rigbench.documents.exchange import importing
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 
 HERE = Path(__file__).parent

@@ -12,6 +12,8 @@ import pytest
 
 from rigbench.documents import bounds, store
 from rigbench.documents.validate import Report, validate, validate_bytes
+from rigbench.records import SCHEMA_VERSION
+from rigbench.workloads import Generation
 
 V1 = Path(__file__).parent / "v1.json"
 """Made by the real program, llama.cpp on a CPU: one workload in two repetitions, and one that does not fit."""
@@ -20,7 +22,8 @@ Content = dict[str, Any]
 
 @pytest.fixture
 def content() -> Content:
-    made: Content = json.loads(V1.read_text())
+    """The same in the present version."""
+    made: Content = store.migrated(json.loads(V1.read_text()))
     return made
 
 
@@ -37,7 +40,11 @@ def paths(report: Report) -> list[str]:
 
 def test_a_document_of_schema_version_1_still_loads_and_holds() -> None:
     document = store.read(V1)
-    assert document.schema_version == 1
+    assert document.schema_version == SCHEMA_VERSION
+    assert document.cases[1].case.workload == Generation("short", "tokens", 32, 48)
+    assert document.cases[1].requests[0].unit_us == tuple(
+        json.loads(V1.read_text())["cases"][1]["requests"][0]["token_us"]
+    )
     assert [result.error is None for result in document.cases].count(True) == 2
     report = validate(V1)
     assert report.faults == ()
@@ -51,7 +58,7 @@ def test_an_id_that_is_not_of_the_content_is_the_only_fault_of_a_changed_annotat
 
 
 def stamps(content: Content, case: int = 0) -> list[int]:
-    found: list[int] = content["cases"][measured(content)[case]]["requests"][0]["token_us"]
+    found: list[int] = content["cases"][measured(content)[case]]["requests"][0]["unit_us"]
     return found
 
 
@@ -107,8 +114,8 @@ def speed_up(content: Content) -> None:
     """Ten times as fast, with everything derived made again: only physics can tell."""
     for place in measured(content):
         for record in content["cases"][place]["requests"]:
-            first = record["token_us"][0]
-            record["token_us"] = [first + (stamp - first) // 40 for stamp in record["token_us"]]
+            first = record["unit_us"][0]
+            record["unit_us"] = [first + (stamp - first) // 40 for stamp in record["unit_us"]]
     rederive(content)
 
 
@@ -172,7 +179,7 @@ def no_suite(content: Content) -> None:
 
 def shorter_prompts(content: Content) -> None:
     for result in content["cases"]:
-        result["case"]["prompt_tokens"] = 8
+        result["case"]["workload"]["prompt_tokens"] = 8
 
 
 def path_as_name(content: Content) -> None:
@@ -242,7 +249,7 @@ def endless_request(content: Content) -> None:
 def hide_flag(content: Content) -> None:
     """The readings show that it swapped."""
     result = content["cases"][measured(content)[0]]
-    end = result["requests"][0]["token_us"][-1]
+    end = result["requests"][0]["unit_us"][-1]
     series = {"name": "swap_used", "unit": "B", "source": "host", "api": "x", "scope": "host", "method": "sampled"}
     series |= {"status": "ok", "reason": None, "device": None, "time_us": [0, end], "values": [0, 10**9]}
     result["readings"] = [series]
@@ -253,8 +260,8 @@ def counter_disagrees(content: Content) -> None:
     place = measured(content)[0]
     result = content["cases"][place]
     for record in result["requests"]:
-        record["token_us"] = [
-            100_000 + 12_000_000 * at // (len(record["token_us"]) - 1) for at in range(len(record["token_us"]))
+        record["unit_us"] = [
+            100_000 + 12_000_000 * at // (len(record["unit_us"]) - 1) for at in range(len(record["unit_us"]))
         ]
     times = list(range(0, 13_000_000, 100_000))
     shared = {"source": "nvml", "api": "x", "scope": "board", "status": "ok", "reason": None, "device": "gpu0"}
@@ -284,7 +291,7 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (drop_failure, "$.cases"),
     (hide_failure, "$.cases[0]"),
     (drop_repetition, "$.cases"),
-    (reverse_time, "$.cases[1].requests[0].token_us[1]"),
+    (reverse_time, "$.cases[1].requests[0].unit_us[1]"),
     (swap_cases, "$.cases[2].started_s"),
     (outlast_the_run, "$.cases[2].requests"),
     (speed_up, "$.cases[1].requests"),
@@ -293,12 +300,12 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (shrink_model, "$.models[0].dense_bytes"),
     (drop_bandwidth, "$.bandwidth"),
     (raise_ceiling, "$.predictions[0].ceiling_user_tps"),
-    (lose_tokens, "$.cases[1].requests[0].token_us"),
+    (lose_tokens, "$.cases[1].requests[0].unit_us"),
     (lose_request, "$.cases[1].requests"),
     (other_suite_content, "$.suite.content.load.repetitions"),
     (other_suite_name, "$.suite.name"),
     (no_suite, "$.suite.content.workload"),
-    (shorter_prompts, "$.cases[0].case.prompt_tokens"),
+    (shorter_prompts, "$.cases[0].case.workload.prompt_tokens"),
     (path_as_name, "$.machine.id"),
     (script_as_name, "$.machine.cpu"),
     (image_as_name, "$.models[0].name"),
@@ -306,15 +313,15 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (long_text, "$.machine.os"),
     (home_folder, "$.engines[0].detail.file"),
     (unknown_key, "$.cases[0].case.priority"),
-    (float_for_int, "$.cases[1].requests[0].token_us[3]"),
+    (float_for_int, "$.cases[1].requests[0].unit_us[3]"),
     (text_for_number, "$.duration_s"),
-    (a_million_nulls, "$.cases[1].requests[0].token_us[0]"),
+    (a_million_nulls, "$.cases[1].requests[0].unit_us[0]"),
     (missing_key, "$.cases[0].case.seed"),
     (huge, "$.duration_s"),
-    (huge_int, "$.cases[1].requests[0].token_us[47]"),
+    (huge_int, "$.cases[1].requests[0].unit_us[47]"),
     (newer_version, "$.schema_version"),
     (no_such_engine, "$.cases[1].engine"),
-    (endless_request, "$.cases[1].requests[0].token_us"),
+    (endless_request, "$.cases[1].requests[0].unit_us"),
     (hide_flag, "$.cases[1].flags"),
     (counter_disagrees, "$.cases[1].readings"),
 ]

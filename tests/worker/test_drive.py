@@ -26,7 +26,7 @@ def load(users: int = 1, requests: int = 1, tokens: int = 10, prompt: int = 50, 
 def test_every_user_sends_every_request_and_gets_the_exact_length() -> None:
     _, records, _ = drive.drive(session(), load(users=3, requests=2, tokens=7))
     assert sorted((r.user, r.index) for r in records) == [(u, i) for u in range(3) for i in range(2)]
-    assert {len(r.token_us) for r in records} == {7}
+    assert {len(r.unit_us) for r in records} == {7}
     assert {r.prompt_tokens for r in records} == {50}
 
 
@@ -35,7 +35,7 @@ def test_users_start_together_and_each_sends_its_next_as_its_last_ends() -> None
     by = {(r.user, r.index): r for r in records}
     assert {by[user, 0].submit_us for user in range(4)} == {0}
     for user in range(4):
-        assert by[user, 1].submit_us == by[user, 0].token_us[-1]
+        assert by[user, 1].submit_us == by[user, 0].unit_us[-1]
 
 
 def test_a_duration_replaces_the_number_of_requests() -> None:
@@ -76,8 +76,8 @@ def test_the_hash_of_what_was_sent_follows_the_prompts() -> None:
 
 def test_chunks_of_several_tokens_are_recorded_as_such() -> None:
     _, records, _ = drive.drive(session(tokens_per_chunk=4), load(tokens=10))
-    assert records[0].chunk_tokens == (1, 4, 4, 1)
-    assert len(records[0].token_us) == 4
+    assert records[0].chunk_units == (1, 4, 4, 1)
+    assert len(records[0].unit_us) == 4
 
 
 class Wire(SimSession):
@@ -91,7 +91,7 @@ class Wire(SimSession):
 
     def step(self) -> Step:
         moved = super().step()
-        told = [e._replace(prompt_tokens=44, chunk_tokens=(2, 0, 1)) if e.finished else e for e in moved.events]
+        told = [e._replace(prompt_tokens=44, chunk_units=(2, 0, 1)) if e.finished else e for e in moved.events]
         return moved._replace(events=told)
 
 
@@ -102,7 +102,7 @@ def test_a_text_prompt_is_sent_as_text_and_the_servers_counts_are_what_is_record
     _, records, sha = drive.drive(wire, drive.Load(1, 1, 3, cut))
     assert wire.texts == [cut(0, 0).text]
     assert len(cut(0, 0).text) == 200 and cut(0, 0).text != cut(0, 1).text
-    assert (records[0].prompt_tokens, records[0].chunk_tokens, len(records[0].token_us)) == (44, (2, 1), 2)
+    assert (records[0].prompt_tokens, records[0].chunk_units, len(records[0].unit_us)) == (44, (2, 1), 2)
     assert sha == hashlib.sha256(cut(0, 0).text.encode()).hexdigest()
 
 

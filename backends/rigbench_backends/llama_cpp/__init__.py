@@ -34,11 +34,11 @@ from rigbench_backends.base import (
     EngineError,
     EngineInfo,
     EngineMemory,
+    Event,
     ModelFile,
     Probe,
     Request,
     Step,
-    TokenEvent,
 )
 from rigbench_backends.llama_cpp.trouble import diagnose
 from rigbench_backends.process import STDERR, output_end, output_lines
@@ -488,7 +488,7 @@ class LlamaCppSession:
                 self._position[row] = len(sequence.prompt) + sequence.request.output_tokens - sequence.owed - 1
                 self._output[row] = 1
             self._rows_are_current = True
-            self._same_events = [TokenEvent(sequence.request.id) for sequence in self._decoding]
+            self._same_events = [Event(sequence.request.id) for sequence in self._decoding]
             self._steps_to_an_end = min((sequence.owed for sequence in self._decoding), default=0)
         finishing = []
         room = self._options.n_batch
@@ -559,7 +559,7 @@ class LlamaCppSession:
         for row, sequence in enumerate((*self._decoding, *finishing)):
             # The batch was unchanged for `_steps_since_change` steps, this one included; a new sequence is in this one alone.
             sequence.owed -= self._steps_since_change if row < len(self._decoding) else 1
-            events.append(TokenEvent(sequence.request.id, 1, sequence.owed == 0))
+            events.append(Event(sequence.request.id, 1, sequence.owed == 0))
             if sequence.owed == 0:
                 self._llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
                 heapq.heappush(self._free_ids, sequence.id)

@@ -141,16 +141,16 @@ class CaseMetrics:
 
 def request_metrics(record: RequestRecord) -> RequestMetrics:
     """The request's own numbers; a request that failed in the middle has no tpot and no latency."""
-    tokens = sum(record.chunk_tokens) if record.chunk_tokens else len(record.token_us)
-    if not record.token_us:
+    tokens = sum(record.chunk_units) if record.chunk_units else len(record.unit_us)
+    if not record.unit_us:
         return RequestMetrics(None, None, None, None, 0, ())
-    first, last = record.token_us[0], record.token_us[-1]
+    first, last = record.unit_us[0], record.unit_us[-1]
     ttft = (first - record.submit_us) / 1e6
-    gaps = tuple((b - a) / 1e6 for a, b in zip(record.token_us, record.token_us[1:], strict=False))
+    gaps = tuple((b - a) / 1e6 for a, b in zip(record.unit_us, record.unit_us[1:], strict=False))
     if record.error is not None:
         return RequestMetrics(ttft, None, None, None, tokens, gaps)
     # Tokens of the first chunk all existed at `first`: only the later ones took the time from first to last.
-    later = tokens - (record.chunk_tokens[0] if record.chunk_tokens else 1)
+    later = tokens - (record.chunk_units[0] if record.chunk_units else 1)
     spread = (last - first) / 1e6
     tpot = spread / later if later > 0 and spread > 0 else None
     return RequestMetrics(ttft, tpot, (last - record.submit_us) / 1e6, 1 / tpot if tpot else None, tokens, gaps)
@@ -160,10 +160,10 @@ def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None
     """The stretch in which all N users are served; None if N requests never decoded at once."""
     edges: list[tuple[int, int, int]] = []
     for record in records:
-        if record.token_us:
+        if record.unit_us:
             # At one instant ends come before beginnings, so that a request's successor is not counted beside it.
-            edges.append((record.token_us[0], 1, 1))
-            edges.append((record.token_us[-1], 0, -1))
+            edges.append((record.unit_us[0], 1, 1))
+            edges.append((record.unit_us[-1], 0, -1))
     start, decoding = None, 0
     for time_us, _, change in sorted(edges):
         decoding += change
@@ -172,7 +172,7 @@ def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None
             break
     if start is None:
         return None
-    flights = [(r.submit_us, 1, 1) for r in records] + [(r.token_us[-1], 0, -1) for r in records if r.token_us]
+    flights = [(r.submit_us, 1, 1) for r in records] + [(r.unit_us[-1], 0, -1) for r in records if r.unit_us]
     end, in_flight = None, 0
     for time_us, _, change in sorted(flights):
         if change < 0 and in_flight == users:
@@ -182,8 +182,8 @@ def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None
         return None
     tokens = 0
     for record in records:
-        counts = record.chunk_tokens or (1,) * len(record.token_us)
-        tokens += sum(n for stamp, n in zip(record.token_us, counts, strict=True) if start < stamp <= end)
+        counts = record.chunk_units or (1,) * len(record.unit_us)
+        tokens += sum(n for stamp, n in zip(record.unit_us, counts, strict=True) if start < stamp <= end)
     return Window(start, end, tokens)
 
 
@@ -221,7 +221,7 @@ def case_metrics(result: CaseResult) -> CaseMetrics:
     if result.requests and output is None:
         flags.append(Flag("short_window", reasons["output_tps"]))
     flags += _length_flags(result, each)
-    multiple = any(record.chunk_tokens for record in result.requests)
+    multiple = any(record.chunk_units for record in result.requests)
     gaps = [gap for m in each for gap in m.gaps_s]
     return CaseMetrics(
         user_tps=stats.median([m.decode_tps for m in each if m.decode_tps is not None]),
@@ -247,7 +247,7 @@ def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
 def _length_flags(result: CaseResult, each: Sequence[RequestMetrics]) -> list[Flag]:
     """What the requests themselves say against the case."""
     flags = []
-    wanted = result.case.output_tokens
+    wanted = result.case.workload.output_tokens
     other = [m.output_tokens for m in each if m.output_tokens != wanted]
     if other:
         flags.append(Flag("variable_length", f"{len(other)} of {len(each)} requests did not put out {wanted} tokens"))

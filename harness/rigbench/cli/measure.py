@@ -304,8 +304,8 @@ def _print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
             console.print(job.heading, style="bold")
             groups: dict[str, int] = {}
             for case in job.cases:
-                tokens = f"{case.prompt_tokens} prompt + {case.output_tokens} output tokens"
-                line = f"{case.workload}: {tokens}, {case.concurrency} user{'s' * (case.concurrency > 1)}"
+                tokens = case.workload.words
+                line = f"{case.workload.name}: {tokens}, {case.concurrency} user{'s' * (case.concurrency > 1)}"
                 groups[line] = groups.get(line, 0) + 1
             for line, repetitions in groups.items():
                 console.print(f"  {line}, {repetitions} repetition{'s' * (repetitions > 1)}", soft_wrap=True)

@@ -64,7 +64,7 @@ class Reporter:
             self._show(f"measuring idle power ({what['seconds']:g} s)", line=True)
         elif event == "case":
             case = what["case"]
-            self._case = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
+            self._case = f"{case.workload.name} x{case.concurrency} #{case.repetition + 1}"
         elif event == "phase":
             doing = PHASES.get(what["name"], f"warm-up {what['round'] + 1}")
             self._show(f"[{self._done + 1}/{self._total}] {self._case}: {doing}{self._left()}")
@@ -89,7 +89,7 @@ class Reporter:
         from rigbench.analysis.metrics import case_metrics
 
         case = result.case
-        name = f"{case.workload} x{case.concurrency} #{case.repetition + 1}"
+        name = f"{case.workload.name} x{case.concurrency} #{case.repetition + 1}"
         if result.error is not None:
             return f"{name}: {result.error}"
         metrics = case_metrics(result)

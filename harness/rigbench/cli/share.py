@@ -83,7 +83,7 @@ def query(
     if as_csv:
         import csv
 
-        from rigbench.documents.export import csv_cell
+        from rigbench.documents.exchange.export import csv_cell
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(map(csv_cell, answer.columns))
@@ -111,8 +111,8 @@ def export(
 ) -> None:
     """Write results in a form that other tools take."""
     from rigbench.cli.trust import files_of
-    from rigbench.documents import export as forms
     from rigbench.documents import store
+    from rigbench.documents.exchange import export as forms
 
     if form not in forms.FORMATS:
         raise InputError(f"--format {form!r}: choose of {', '.join(forms.FORMATS)}")
@@ -141,7 +141,8 @@ def import_(
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the documents."),
 ) -> None:
     """Take another tool's figures as documents that can be compared, marked as imported."""
-    from rigbench.documents import importing, store
+    from rigbench.documents import store
+    from rigbench.documents.exchange import importing
 
     found = importing.read(file, machine)
     for line in found.left_out:
@@ -195,7 +196,7 @@ def submit(
 
 def _description(parcel: Parcel) -> str:
     """The text of the commit and the pull request: what ran on what, and the table."""
-    from rigbench.documents import export as forms
+    from rigbench.documents.exchange import export as forms
 
     return forms.markdown([parcel.document]) + f"\nid {parcel.document.id}\n"
 

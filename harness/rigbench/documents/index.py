@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rigbench import __version__
 from rigbench.analysis.samples import Sample
-from rigbench.documents import bounds, store
+from rigbench.documents import bounds, find, store
 from rigbench.documents.rows import COLUMNS, SAMPLE_COLUMNS, document_rows
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.records import SCHEMA_VERSION, RunDocument
@@ -134,17 +134,9 @@ def check(database: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
-    """Each JSON file below `folder` by its relative path. No link is followed, and nothing hidden is looked at."""
-    for root, folders, _ in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        with os.scandir(root) as entries:
-            for entry in entries:
-                name = entry.name
-                if not name.endswith(".json") or name.startswith((".", "schema-v")):
-                    continue
-                if entry.is_file(follow_symlinks=False):
-                    stat = entry.stat(follow_symlinks=False)
-                    yield Path(entry.path).relative_to(folder).as_posix(), (stat.st_size, stat.st_mtime_ns)
+    """Each result below `folder` by its relative path."""
+    for path, state in find.below(folder):
+        yield path.relative_to(folder).as_posix(), (state.st_size, state.st_mtime_ns)
 
 
 def _stamps(path: Path) -> tuple[dict[str, Stamp], str | None]:

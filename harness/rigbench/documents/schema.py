@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rigbench.documents.bounds import Fault, member
 
@@ -35,6 +35,10 @@ def schema_faults(path: str, value: Any, hint: Any) -> Iterator[Fault]:
         return
     for kind in kinds:
         origin = get_origin(kind) or kind
+        if origin is Literal:
+            if value not in get_args(kind):
+                yield Fault(path, f"is {value!r:.40}; one of {', '.join(map(str, get_args(kind)))} belongs here")
+            return
         if isinstance(value, dict) and is_dataclass(kind) and isinstance(kind, type):
             yield from _object_faults(path, value, kind)
             return

@@ -2,6 +2,8 @@
 
 Format history
   1  first version (rigbench 0.1)
+  2  a case holds its workload as an object; `unit_us` and `chunk_units` for `token_us` and `chunk_tokens`; `end_us`;
+     an engine's `resolved`; a failure's `phase` and `fix`
 
 `results/<machine>/<utc>-<suite>-<short id>.json`. The id is the SHA-256 of the canonical content (keys sorted, no spaces, no `id`).
 """
@@ -113,6 +115,7 @@ def parse(content: Any, where: str) -> RunDocument:
         raise ValidationFailed(
             f"{where}: schema version {version} is newer than this rigbench knows ({SCHEMA_VERSION}); upgrade"
         )
+    content = migrated(content)
     try:
         return _adapter().validate_python(content)
     except ValidationError as error:
@@ -120,7 +123,43 @@ def parse(content: Any, where: str) -> RunDocument:
         raise ValidationFailed(f"{where}: {fault or error}") from error
 
 
+WORKLOAD_V1 = {
+    "workload": "name",
+    "workload_kind": "kind",
+    "prompt_tokens": "prompt_tokens",
+    "output_tokens": "output_tokens",
+}
+RECORD_V1 = {"token_us": "unit_us", "chunk_tokens": "chunk_units"}
+
+
+def migrated(content: dict[str, Any]) -> dict[str, Any]:
+    """The content in the form of the present version. What does not have the form of its own version stays as it is, for the
+    check of the form to name."""
+    if content.get("schema_version") != 1 or not isinstance(content.get("cases"), list):
+        return content
+    return {**content, "schema_version": 2, "cases": [_result_from_v1(result) for result in content["cases"]]}
+
+
+def _result_from_v1(result: Any) -> Any:
+    if not isinstance(result, dict):
+        return result
+    changed = dict(result)
+    case = result.get("case")
+    if isinstance(case, dict) and WORKLOAD_V1.keys() <= case.keys():
+        rest = {name: value for name, value in case.items() if name not in WORKLOAD_V1}
+        changed["case"] = {**rest, "workload": {new: case[old] for old, new in WORKLOAD_V1.items()}}
+    for part in ("requests", "warmup"):
+        if isinstance(result.get(part), list):
+            changed[part] = [
+                {RECORD_V1.get(name, name): value for name, value in record.items()}
+                if isinstance(record, dict)
+                else record
+                for record in result[part]
+            ]
+    return changed
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the present version, as `results/schema-v1.json` holds it."""
+    """The JSON Schema of the present version, as `results/schema-v2.json` holds it."""
     schema = _adapter().json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rigbench result document", **schema}

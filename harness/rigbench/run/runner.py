@@ -202,9 +202,9 @@ class _JobRun:
     def _measure(self, worker: WorkerProcess, case: Case) -> CaseResult:
         run = self._run
         text = None
-        if case.workload_kind == "text":
-            workload = next(part for part in run.suite.workload if part.name == case.workload)
-            text = prompt_text(prompt_name(case.prompt_tokens, workload.prompt))
+        if case.workload.kind == "text":
+            workload = next(part for part in run.suite.workload if part.name == case.workload.name)
+            text = prompt_text(prompt_name(case.workload.prompt_tokens, workload.prompt))
         settle_start = now_ns()
         settle_flags = self._meters.before_case(worker.pid)
         settled = now_ns()
@@ -365,7 +365,7 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
         bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
         asked: dict[str, Any] = {
             "users": case.concurrency,
-            "context_tokens": case.prompt_tokens + case.output_tokens / 2,
+            "context_tokens": case.workload.mean_context_tokens,
             "kv_bits": info.kv_bits,
             "group": case.group,
         }

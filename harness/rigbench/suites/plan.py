@@ -17,6 +17,7 @@ from rigbench.models.footprint import kv_bytes, weight_bytes
 from rigbench.records import Case, ModelFacts
 from rigbench.suites.prompts import prompt_name
 from rigbench.suites.suite import Suite, WorkloadPart
+from rigbench.workloads import Generation
 
 ASSUMED_EFFICIENCY = 0.6
 ASSUMED_PREFILL_GAIN = {"cpu": 6.0}
@@ -167,10 +168,7 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
         group=group,
         backend=engine.backend,
         model=engine.model.name,
-        workload=workload.name,
-        workload_kind=workload.kind,
-        prompt_tokens=workload.prompt_tokens,
-        output_tokens=workload.output_tokens,
+        workload=Generation(workload.name, workload.kind, workload.prompt_tokens, workload.output_tokens),
         concurrency=users,
         requests_per_user=suite.load.requests_per_user,
         repetition=repetition,
@@ -184,12 +182,9 @@ def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | No
     if engine.unusable is not None:
         return engine.unusable
     facts = engine.model.facts
-    context = case.prompt_tokens + case.output_tokens
+    context = case.workload.context_tokens
     if facts is not None and facts.context_limit and context > facts.context_limit:
-        return (
-            f"{case.prompt_tokens} prompt + {case.output_tokens} output tokens are more than the context of "
-            f"{facts.context_limit} tokens that {facts.name} has"
-        )
+        return f"{case.workload.words} are more than the context of {facts.context_limit} tokens that {facts.name} has"
     limit = engine.memory_limit_bytes
     if limit is not None and needed_bytes is not None and needed_bytes > limit:
         return f"{case.concurrency} users need about {needed_bytes / 1e9:.1f} GB; this machine has {limit / 1e9:.1f} GB"
@@ -197,7 +192,7 @@ def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | No
 
 
 def _memory_bytes(facts: ModelFacts, case: Case) -> float:
-    context = case.prompt_tokens + case.output_tokens
+    context = case.workload.context_tokens
     return facts.file_bytes + case.concurrency * kv_bytes(facts, context) + ASSUMED_COMPUTE_BYTES
 
 
@@ -220,8 +215,8 @@ def _seconds(suite: Suite, engine: Engine, case: Case) -> float | None:
     warm = suite.warmup
     rounds = min(4, warm.max_rounds)
     warmup = rounds * one_round(
-        min(case.prompt_tokens, warm.prompt_tokens), min(case.output_tokens, warm.output_tokens)
+        min(case.workload.prompt_tokens, warm.prompt_tokens), min(case.workload.output_tokens, warm.output_tokens)
     )
     if case.duration_s is not None:
         return warmup + case.duration_s
-    return warmup + case.requests_per_user * one_round(case.prompt_tokens, case.output_tokens)
+    return warmup + case.requests_per_user * one_round(case.workload.prompt_tokens, case.workload.output_tokens)

@@ -55,6 +55,7 @@ from rigbench import __version__  # noqa: E402
 from rigbench.clock import now_ns  # noqa: E402
 from rigbench.records import Case, RequestRecord  # noqa: E402
 from rigbench.worker import drive  # noqa: E402
+from rigbench.workloads import workload  # noqa: E402
 from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, WireSession  # noqa: E402
 
 Message = dict[str, Any]
@@ -94,23 +95,25 @@ class Worker:
         session = self._session
         if session is None:
             raise EngineError("protocol", "a case came before a model was opened")
-        case = Case(**command["case"])
+        case = Case(**{**command["case"], "workload": workload(command["case"]["workload"])})
         warmup = command["warmup"]
         make = self._prompt_maker(session, case, command.get("text"))
         self._phase("prepare")
-        session.prepare(case.concurrency, case.prompt_tokens + case.output_tokens)
+        session.prepare(case.concurrency, case.workload.context_tokens)
 
         clock_shift = now_ns() - session.clock()  # 0 but for the simulator, whose clock is virtual
         phases = []
         rounds = []
         tpots: list[float] = []
         warmup_start = session.clock()
-        short = min(case.output_tokens, warmup["output_tokens"])
+        short = min(case.workload.output_tokens, warmup["output_tokens"])
         for round_index in range(warmup["max_rounds"]):
             first = not self._has_stepped
             self._phase("first_step" if first else "warmup", round_index)
             seed = f"warmup{round_index}"
-            load = drive.Load(case.concurrency, 1, short, make(seed, min(case.prompt_tokens, warmup["prompt_tokens"])))
+            load = drive.Load(
+                case.concurrency, 1, short, make(seed, min(case.workload.prompt_tokens, warmup["prompt_tokens"]))
+            )
             start, records, _ = drive.drive(session, load, partial(self._first_step_done, first))
             _must_not_all_fail(records)
             rounds.append((start, records))
@@ -127,8 +130,8 @@ class Worker:
         load = drive.Load(
             users=case.concurrency,
             requests_per_user=case.requests_per_user,
-            output_tokens=case.output_tokens,
-            prompt=make("measure", case.prompt_tokens),
+            output_tokens=case.workload.output_tokens,
+            prompt=make("measure", case.workload.prompt_tokens),
             duration_ns=None if case.duration_s is None else round(case.duration_s * 1e9),
         )
         wire = session if isinstance(session, WireSession) else None
@@ -168,10 +171,10 @@ class Worker:
 
     def _prompt_maker(self, session: Session, case: Case, text: str | None) -> Any:
         def make(purpose: str, length: int) -> Any:
-            seed = f"{case.seed}/{case.workload}/{case.repetition}/{purpose}"
-            if case.workload_kind == "text" and isinstance(session, WireSession) and not session.info.accepts_token_ids:
+            seed = f"{case.seed}/{case.workload.name}/{case.repetition}/{purpose}"
+            if case.workload.kind == "text" and isinstance(session, WireSession) and not session.info.accepts_token_ids:
                 return drive.cut_prompts(session.cut, text or "", length, seed)
-            if case.workload_kind == "text":
+            if case.workload.kind == "text":
                 return drive.text_prompts(session.encode, text or "", length, seed)
             if not session.info.vocab_size or not session.info.accepts_token_ids:
                 raise EngineError("options", f"{session.info.engine} takes no token ids: use a workload of kind `text`")
@@ -193,7 +196,8 @@ def _must_not_all_fail(records: list[RequestRecord]) -> None:
 def _shifted(record: Any, shift_us: int) -> Message:
     return {
         "submit_us": record.submit_us + shift_us,
-        "token_us": [stamp + shift_us for stamp in record.token_us],
+        "unit_us": [stamp + shift_us for stamp in record.unit_us],
+        "end_us": None if record.end_us is None else record.end_us + shift_us,
     }
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rigbench.records import RequestRecord
-from rigbench_backends.base import EngineError, Request, Session, Step, TokenEvent
+from rigbench_backends.base import EngineError, Event, Request, Session, Step
 
 PREFIX_TOKENS = 16
 """How much of each prompt is unique to its request: longer than any engine's cache block minus a hit's use."""
@@ -174,33 +174,38 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
     start = flights[0].submitted_ns
     stamps: list[list[int]] = [[] for _ in flights]
     chunks: list[list[int]] = [[] for _ in flights]
-    ends: list[TokenEvent | None] = [None] * len(flights)
+    ends: list[Event | None] = [None] * len(flights)
+    end_us: list[int | None] = [None] * len(flights)
     for step in log:
         stamp = (step.time_ns - start) // 1000
         for event in step.events:
-            if event.tokens:
+            if event.units:
                 stamps[event.request_id].append(stamp)
-                chunks[event.request_id].append(event.tokens)
+                chunks[event.request_id].append(event.units)
             if event.finished:
                 ends[event.request_id] = event
-    return [_record(start, *of_one) for of_one in zip(flights, stamps, chunks, ends, strict=True)]
+                end_us[event.request_id] = stamp
+    return [_record(start, *of_one) for of_one in zip(flights, stamps, chunks, ends, end_us, strict=True)]
 
 
-def _record(start: int, flight: _Flight, times: list[int], counts: list[int], end: TokenEvent | None) -> RequestRecord:
+def _record(
+    start: int, flight: _Flight, times: list[int], counts: list[int], end: Event | None, end_us: int | None
+) -> RequestRecord:
     """One request. What its end tells of prompt and chunks is truer than what was asked for and what each chunk seemed to be."""
     prompt_tokens = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
     if end is not None:
         prompt_tokens = end.prompt_tokens or prompt_tokens
-        if end.chunk_tokens is not None:
-            kept = [(time, count) for time, count in zip(times, end.chunk_tokens, strict=True) if count]
+        if end.chunk_units is not None:
+            kept = [(time, count) for time, count in zip(times, end.chunk_units, strict=True) if count]
             times, counts = [time for time, _ in kept], [count for _, count in kept]
     return RequestRecord(
         user=flight.user,
         index=flight.turn,
         prompt_tokens=prompt_tokens,
         submit_us=(flight.submitted_ns - start) // 1000,
-        token_us=tuple(times),
-        chunk_tokens=None if all(count == 1 for count in counts) else tuple(counts),
+        unit_us=tuple(times),
+        chunk_units=None if all(count == 1 for count in counts) else tuple(counts),
+        end_us=end_us if end_us is not None and times and end_us > times[-1] else None,
         cached_tokens=end.cached_tokens if end else None,
         error=end.error if end else None,
     )
@@ -217,9 +222,9 @@ def round_tpot_us(records: list[RequestRecord]) -> float | None:
     """Median microseconds per output token over the requests of a warm-up round; None if none decoded two tokens."""
     values = []
     for record in records:
-        tokens = sum(record.chunk_tokens) if record.chunk_tokens else len(record.token_us)
-        if tokens > 1 and record.token_us:
-            values.append((record.token_us[-1] - record.token_us[0]) / (tokens - 1))
+        tokens = sum(record.chunk_units) if record.chunk_units else len(record.unit_us)
+        if tokens > 1 and record.unit_us:
+            values.append((record.unit_us[-1] - record.unit_us[0]) / (tokens - 1))
     return statistics.median(values) if values else None
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from itertools import pairwise
 
 from rigbench.analysis.metrics import steady_window
@@ -37,18 +38,25 @@ def shape_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(
                 f"{path}.engine", f"there is no engine {result.engine}; the document has {len(document.engines)}"
             )
-        for name in ("prompt_tokens", "output_tokens", "concurrency", "requests_per_user"):
-            if not 1 <= getattr(result.case, name) <= 10**9:
-                yield Fault(f"{path}.case.{name}", f"{getattr(result.case, name)} is impossible")
+        case = result.case
+        sizes = {"concurrency": case.concurrency, "requests_per_user": case.requests_per_user}
+        sizes |= {
+            f"workload.{each.name}": value
+            for each in fields(case.workload)
+            if isinstance(value := getattr(case.workload, each.name), int)
+        }
+        for name, value in sizes.items():
+            if not 1 <= value <= 10**9:
+                yield Fault(f"{path}.case.{name}", f"{value} is impossible")
         for kind in ("warmup", "requests"):
             for number, record in enumerate(getattr(result, kind)):
-                chunks = record.chunk_tokens
-                if len(record.token_us) > 2 * result.case.output_tokens + 16:
-                    told = f"{len(record.token_us)} times of tokens; {result.case.output_tokens} are asked for"
-                    yield Fault(f"{path}.{kind}[{number}].token_us", told)
-                if chunks is not None and (len(chunks) != len(record.token_us) or min(chunks, default=1) < 1):
+                chunks = record.chunk_units
+                if len(record.unit_us) > 2 * case.workload.units + 16:
+                    told = f"{len(record.unit_us)} times of {case.workload.unit}s; {case.workload.units} are asked for"
+                    yield Fault(f"{path}.{kind}[{number}].unit_us", told)
+                if chunks is not None and (len(chunks) != len(record.unit_us) or min(chunks, default=1) < 1):
                     yield Fault(
-                        f"{path}.{kind}[{number}].chunk_tokens", "must have one count of at least 1 for each time"
+                        f"{path}.{kind}[{number}].chunk_units", "must have one count of at least 1 for each time"
                     )
         names = Counter(mark.name for mark in result.phases)
         for name, count in names.items():
@@ -86,7 +94,7 @@ def record_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(
                 f"{path}.started_s", f"{result.started_s} s is before the end of the case before it ({end_s:.3f} s)"
             )
-        stamps = [record.token_us[-1] for record in result.requests if record.token_us]
+        stamps = [record.unit_us[-1] for record in result.requests if record.unit_us]
         end_s = result.started_s + max(stamps, default=0) * 1e-6
         if not virtual and end_s > document.duration_s + SLACK_S:
             yield Fault(f"{path}.requests", f"the last token came at {end_s:.3f} s of a run of {document.duration_s} s")
@@ -104,9 +112,9 @@ def _time_faults(result: CaseResult, path: str) -> Iterator[Fault]:
     for kind, records in (("warmup", result.warmup), ("requests", result.requests)):
         for number, record in enumerate(records):
             here = f"{path}.{kind}[{number}]"
-            for at, (earlier, later) in enumerate(pairwise((record.submit_us, *record.token_us))):
+            for at, (earlier, later) in enumerate(pairwise((record.submit_us, *record.unit_us))):
                 if later < earlier:
-                    yield Fault(f"{here}.token_us[{at}]", f"{later} us is before {earlier} us: times go forwards")
+                    yield Fault(f"{here}.unit_us[{at}]", f"{later} us is before {earlier} us: times go forwards")
                     break
     if result.requests and min(record.submit_us for record in result.requests) != 0:
         yield Fault(f"{path}.requests", "times count from the first submission, which is not at 0")
@@ -114,7 +122,7 @@ def _time_faults(result: CaseResult, path: str) -> Iterator[Fault]:
         if mark.end_us < mark.start_us:
             yield Fault(f"{path}.phases[{number}].end_us", f"{mark.name} ends before it begins")
     measure = next((mark for mark in result.phases if mark.name == "measure"), None)
-    last = max((record.token_us[-1] for record in result.requests if record.token_us), default=None)
+    last = max((record.unit_us[-1] for record in result.requests if record.unit_us), default=None)
     if measure is not None and last is not None and not (measure.start_us <= 0 and last <= measure.end_us + 1):
         yield Fault(
             f"{path}.phases", f"tokens lie outside the phase `measure` ({measure.start_us} to {measure.end_us} us)"
@@ -132,17 +140,19 @@ def _count_faults(result: CaseResult, path: str, document: RunDocument) -> Itera
     by_user: dict[int, list[RequestRecord]] = {}
     for number, record in enumerate(result.requests):
         by_user.setdefault(record.user, []).append(record)
-        tokens = sum(record.chunk_tokens) if record.chunk_tokens else len(record.token_us)
+        tokens = sum(record.chunk_units) if record.chunk_units else len(record.unit_us)
         here = f"{path}.requests[{number}]"
         if engine is None or record.error is not None:
             continue
-        if engine.fixed_length and tokens != case.output_tokens:
+        if engine.fixed_length and tokens != case.workload.output_tokens:
             yield Fault(
-                f"{here}.token_us",
-                f"{tokens} tokens; {case.output_tokens} are asked for, and this engine keeps lengths",
+                f"{here}.unit_us",
+                f"{tokens} tokens; {case.workload.output_tokens} are asked for, and this engine keeps lengths",
             )
-        if engine.accepts_token_ids and record.prompt_tokens != case.prompt_tokens:
-            yield Fault(f"{here}.prompt_tokens", f"is {record.prompt_tokens}; the case sends {case.prompt_tokens}")
+        if engine.accepts_token_ids and record.prompt_tokens != case.workload.prompt_tokens:
+            yield Fault(
+                f"{here}.prompt_tokens", f"is {record.prompt_tokens}; the case sends {case.workload.prompt_tokens}"
+            )
     if engine is None:
         yield Fault(f"{path}.engine", "requests were measured, but by no engine")
     if sorted(by_user) != list(range(case.concurrency)):
@@ -155,7 +165,7 @@ def _count_faults(result: CaseResult, path: str, document: RunDocument) -> Itera
                 f"{path}.requests", f"{len(records)} requests of user {user}; {case.requests_per_user} are asked for"
             )
         for before, after in pairwise(records):
-            if before.token_us and after.submit_us < before.token_us[-1]:
+            if before.unit_us and after.submit_us < before.unit_us[-1]:
                 yield Fault(
                     f"{path}.requests", f"user {user} sent request {after.index} before the end of the one before it"
                 )
@@ -189,7 +199,7 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
     engines: dict[str, dict[tuple[str, int, int], CaseResult]] = {}
     for place, result in enumerate(document.cases):
         case, path = result.case, f"$.cases[{place}].case"
-        label = case.group.removesuffix(f"/{case.workload}/c{case.concurrency}")
+        label = case.group.removesuffix(f"/{case.workload.name}/c{case.concurrency}")
         if label == case.group or not re.match(
             re.escape(f"{case.backend}/{case.model}") + r"(\+.*)?$", label, re.DOTALL
         ):
@@ -197,24 +207,19 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
         if case.id != f"{case.group}/r{case.repetition}" or case.id in seen:
             yield Fault(f"{path}.id", "is there twice" if case.id in seen else "is not made of group and repetition")
         seen.add(case.id)
-        workload = planned.get((case.workload, case.concurrency))
+        workload = planned.get((case.workload.name, case.concurrency))
         if workload is None or not 0 <= case.repetition < suite.load.repetitions:
             yield Fault(
-                f"{path}.id", f"the suite has no {case.workload} x{case.concurrency}, repetition {case.repetition}"
+                f"{path}.id", f"the suite has no {case.workload.name} x{case.concurrency}, repetition {case.repetition}"
             )
             continue
-        wanted = {
-            "workload_kind": workload.kind,
-            "prompt_tokens": workload.prompt_tokens,
-            "output_tokens": workload.output_tokens,
-            "requests_per_user": suite.load.requests_per_user,
-            "duration_s": suite.load.duration_s,
-            "seed": suite.load.seed,
-        }
-        for name, value in wanted.items():
-            if getattr(case, name) != value:
-                yield Fault(f"{path}.{name}", f"is {getattr(case, name)}; the suite says {value}")
-        engines.setdefault(label, {})[case.workload, case.concurrency, case.repetition] = result
+        for name in ("requests_per_user", "duration_s", "seed"):
+            if (stated := getattr(case, name)) != (value := getattr(suite.load, name)):
+                yield Fault(f"{path}.{name}", f"is {stated}; the suite says {value}")
+        for field in fields(case.workload):
+            if (stated := getattr(case.workload, field.name)) != (value := getattr(workload, field.name)):
+                yield Fault(f"{path}.workload.{field.name}", f"is {stated}; the suite says {value}")
+        engines.setdefault(label, {})[case.workload.name, case.concurrency, case.repetition] = result
     if not document.complete:
         return
     for label, found in engines.items():
@@ -238,7 +243,9 @@ def name_faults(document: RunDocument) -> Iterator[Fault]:
         named.append((f"$.models[{place}].name", model.name))
     for place, result in enumerate(document.cases):
         case: Case = result.case
-        named += [(f"$.cases[{place}].case.{name}", getattr(case, name)) for name in ("backend", "model", "workload")]
+        path = f"$.cases[{place}].case"
+        named += [(f"{path}.backend", case.backend), (f"{path}.model", case.model)]
+        named.append((f"{path}.workload.name", case.workload.name))
     for path, name in _once(named):
         if not name or len(name) > 200 or re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^[A-Za-z]:[\\/]|\\", name):
             yield Fault(path, f"{name[:60]!r} is no name but a path")

@@ -26,12 +26,13 @@ from typing import Any
 from rigbench import __version__
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
-from rigbench.documents.export import DEVICES
-from rigbench.documents.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
-from rigbench.documents.foreign import Entry, entries, last_part
+from rigbench.documents.exchange.export import DEVICES
+from rigbench.documents.exchange.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
+from rigbench.documents.exchange.foreign import Entry, entries, last_part
 from rigbench.errors import InputError
 from rigbench.paths import slug
 from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord
+from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
 UNKNOWN = "unknown"
@@ -192,10 +193,7 @@ def _case(
         group=group,
         backend=backend,
         model=model,
-        workload=workload,
-        workload_kind="tokens",
-        prompt_tokens=prompt,
-        output_tokens=output,
+        workload=Generation(workload, "tokens", prompt, output),
         concurrency=users,
         requests_per_user=max(1, requests // users),
         repetition=0,
@@ -220,7 +218,7 @@ def _machine(name: str, cpu: str, gpu: str) -> Machine:
 
 
 def _document(figures: _Figures, source_sha256: str) -> RunDocument:
-    workloads = sorted({result.case.workload for result in figures.cases.values()})
+    workloads = sorted({result.case.workload.name for result in figures.cases.values()})
     content = {"imported_from": figures.tool, "workloads": workloads}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     imported: dict[str, Any] = {"from": figures.tool, "source_sha256": source_sha256, "metrics": figures.metrics}

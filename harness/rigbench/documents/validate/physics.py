@@ -148,7 +148,7 @@ def _prediction_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(f"{path}.group", f"no case is called {prediction.group[:80]!r}")
             continue
         case, engine = result.case, document.engines[result.engine]
-        context = case.prompt_tokens + case.output_tokens / 2
+        context = case.workload.mean_context_tokens
         moved = predictors.step_bytes(models[case.model], case.concurrency, context, engine.kv_bits)
         if prediction.bytes_per_step is not None and not math.isclose(prediction.bytes_per_step, moved, rel_tol=1e-6):
             yield Fault(f"{path}.bytes_per_step", f"is {prediction.bytes_per_step}; a step of this model reads {moved}")
@@ -179,7 +179,7 @@ def _ceiling_faults(document: RunDocument) -> Iterator[Fault]:
         limit = _most(document, engine)
         if reached is None or limit is None:
             continue
-        least = weight_bytes(model, 1) + kv_bytes(model, result.case.prompt_tokens, engine.kv_bits)
+        least = weight_bytes(model, 1) + kv_bytes(model, result.case.workload.prompt_tokens, engine.kv_bits)
         devices = max(1, len(document.machine.gpus)) if engine.device not in ("cpu", "sim") else 1
         ceiling = devices * limit / least
         if reached > ceiling:

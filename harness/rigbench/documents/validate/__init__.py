@@ -26,9 +26,9 @@ from rigbench import __version__
 from rigbench.analysis.summary import summary
 from rigbench.documents import bounds, store
 from rigbench.documents.bounds import MAX_FAULTS, Fault
-from rigbench.documents.checks import name_faults, plan_faults, record_faults, shape_faults
-from rigbench.documents.physics import physics_faults
 from rigbench.documents.schema import schema_faults
+from rigbench.documents.validate.checks import name_faults, plan_faults, record_faults, shape_faults
+from rigbench.documents.validate.physics import physics_faults
 from rigbench.errors import InputError
 from rigbench.records import SCHEMA_VERSION, RunDocument
 from rigbench.suites.suite import Suite, load_suite, parse_suite, suite_files, suite_record
@@ -112,7 +112,7 @@ def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[
     except (ArithmeticError, ValueError, LookupError, InputError) as error:
         yield Fault("$.summary", f"cannot be computed from these records: {error}")
         return
-    older = document.rigbench_version != __version__
+    older = document.rigbench_version != __version__ or content["schema_version"] != SCHEMA_VERSION
     yield from differing("$.summary", content.get("summary", []), again, may_lack=older)
 
 
@@ -123,7 +123,7 @@ def _schema_faults(content: Any) -> Iterator[Fault]:
     elif not 1 <= content["schema_version"] <= SCHEMA_VERSION:
         yield Fault("$.schema_version", f"is {content['schema_version']}; this rigbench knows 1 to {SCHEMA_VERSION}")
     else:
-        yield from schema_faults("$", content, RunDocument)
+        yield from schema_faults("$", store.migrated(content), RunDocument)
 
 
 def _suite(document: RunDocument, notes: list[str]) -> tuple[Suite | None, list[Fault]]:

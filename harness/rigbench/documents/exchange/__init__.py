@@ -1,0 +1,1 @@
+"""Results in other tools' formats: read (importing, foreign) and written (export)."""
