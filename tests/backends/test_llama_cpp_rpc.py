@@ -12,7 +12,7 @@ import rigbench_backends
 from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
 from rigbench_backends.base import ModelFile
-from rigbench_backends.openai_start import free_port
+from rigbench_backends.process import free_port
 
 SERVER = """
 import ctypes, sys

@@ -29,9 +29,11 @@ def test_a_synthetic_model_is_made_and_described(cache: Path) -> None:
     found = resolve("synthetic:tiny:Q8_0", formats=GGUF)
     facts = facts_from_shape(shape("tiny"), "Q8_0")
     assert found.file.path == str(ensure_synthetic("tiny", "Q8_0"))
-    assert (found.file.format, found.file.context_limit) == ("gguf", 2048)
-    assert found.file.dense_bytes == facts.dense_bytes
-    assert found.file.kv_bytes_per_token == 2048
+    read = found.file.step_bytes
+    assert read is not None
+    assert (found.file.format, read.context_limit) == ("gguf", 2048)
+    assert read.dense_bytes == facts.dense_bytes
+    assert read.kv_bytes_per_token == 2048
     assert found.facts.synthetic and found.facts.sha256_of == "file"
     assert found.facts.dense_bytes == facts.dense_bytes
 

@@ -51,6 +51,9 @@ def test_every_entry_has_source_status_and_sane_figures() -> None:
     ("reported", "memory_gib", "cores", "expected"),
     [
         ("NVIDIA GeForce RTX 4090", 24, None, "rtx-4090"),
+        ("AMD Radeon RX 7900 XTX (RADV NAVI31)", 24, None, "rx-7900-xtx"),
+        ("Intel(R) Arc(tm) B580 Graphics (BMG G21)", 12, None, "arc-b580"),
+        ("NVIDIA GeForce RTX 3090 (NVK GA102)", 24, None, "rtx-3090"),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 16, None, "rtx-4090-laptop"),
         ("NVIDIA GeForce RTX 3080", 10, None, "rtx-3080-10gb"),
         ("NVIDIA GeForce RTX 3080", 12, None, "rtx-3080-12gb"),

@@ -9,9 +9,10 @@ import json
 import pytest
 
 from rigbench.telemetry import apple, darwin, energy
+from rigbench.telemetry.apple import AppleSource
+from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.darwin import Channel, Footprint
 from rigbench.telemetry.sampler import Sampler
-from rigbench.telemetry.source import Missing, Source
 
 S = 1_000_000_000
 
@@ -86,7 +87,7 @@ class Time:
 
 def source_of(mac: FakeMac, time: Time | None = None) -> Source:
     time = time or Time()
-    return apple.open_source(lambda: mac, lambda: time.now_ns, lambda: time.busy_s)
+    return AppleSource.open(SourceOptions(), lambda: mac, lambda: time.now_ns, lambda: time.busy_s)
 
 
 def read(source: Source) -> dict[str, float | Missing]:
@@ -202,7 +203,7 @@ def test_another_system_has_no_such_libraries() -> None:
     def missing() -> FakeMac:
         raise OSError("/usr/lib/libIOReport.dylib: cannot open shared object file")
 
-    probe = apple.open_source(missing).probe()
+    probe = AppleSource.open(SourceOptions(), missing).probe()
     assert not probe.usable and probe.reason == "macOS' own interfaces cannot be loaded (OSError)"
 
 
@@ -232,7 +233,7 @@ def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
             }
         ]
     }
-    (found,) = apple.gpus(json.dumps(profile))
+    (found,) = AppleSource.gpus(json.dumps(profile))
     assert found == {
         "name": "Apple M3 Ultra",
         "vendor": "Apple",
@@ -241,4 +242,4 @@ def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
         "wired_limit_bytes": None,
         "metal": "spdisplays_metal4",
     }
-    assert apple.gpus("not json") == ()
+    assert AppleSource.gpus("not json") == ()

@@ -7,21 +7,18 @@ from dataclasses import asdict
 
 import typer
 
+from rigbench.cli.options import JSON
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    group = typer.Typer(help="List, make and fetch models.", no_args_is_help=True, rich_markup_mode=None)
-    group.command("list")(list_models)
-    group.command("make")(make)
-    group.command("fetch")(fetch)
-    app.add_typer(group, name="models")
+group = typer.Typer(help="List, make and fetch models.", no_args_is_help=True, rich_markup_mode=None)
+FORMAT = typer.Option("", "--format", help="gguf, mlx or safetensors: for engines that open these.")
 
 
+@group.command("list")
 def list_models(
     shapes: bool = typer.Option(
         False, "--shapes", help="The catalogue: every shape that can be predicted, most can be made."
     ),
-    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """List the models at hand, or the catalogued shapes."""
     from rigbench import units
@@ -49,9 +46,7 @@ def list_models(
         typer.echo("no models yet; `rigbench models make llama-160m Q4_0` makes one without any download")
 
 
-FORMAT = typer.Option("", "--format", help="gguf, mlx or safetensors: for engines that open these.")
-
-
+@group.command("make")
 def make(
     shape: str = typer.Argument(help="A catalogued shape (rigbench models list --shapes)."),
     quant: str = typer.Argument("Q4_K_M", help="F16, Q8_0, Q4_0, Q4_K_M ...; for MLX BF16, F16, 4bit or 8bit."),
@@ -61,6 +56,7 @@ def make(
     _resolve(f"synthetic:{shape}:{quant}", format)
 
 
+@group.command("fetch")
 def fetch(
     spec: str = typer.Argument(help="A catalogued name (qwen3-30b-a3b:Q4_K_M) or hf:REPOSITORY/FILE.gguf."),
     format: str = FORMAT,

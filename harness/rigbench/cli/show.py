@@ -1,4 +1,4 @@
-"""`rigbench show RESULT` and `rigbench metrics`."""
+"""`rigbench show`: the rows of a result."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from pathlib import Path
 import typer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(show)
-    app.command()(metrics)
-
-
-def show(
+def command(
     result: Path = typer.Argument(help="A result document."),
     as_json: bool = typer.Option(False, "--json", help="Rows as JSON, numbers in SI units."),
 ) -> None:
@@ -42,22 +36,3 @@ def show(
     if not document.complete:
         console.print("This run was ended early: cases are missing.", style="yellow")
     table.print_rows(console, found)
-
-
-def metrics(as_json: bool = typer.Option(False, "--json", help="As JSON.")) -> None:
-    """Print each metric's name, formula and unit."""
-    from rigbench.analysis.metrics import METRICS
-
-    if as_json:
-        typer.echo(json.dumps([asdict(metric) for metric in METRICS], indent=1))
-        return
-    from rich.table import Table
-
-    from rigbench.report.table import output_console
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("of a", "name", "unit", "formula"):
-        table.add_column(title, no_wrap=title != "formula")
-    for metric in METRICS:
-        table.add_row(metric.of, metric.name, metric.unit, metric.formula)
-    output_console().print(table)

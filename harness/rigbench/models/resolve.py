@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from rigbench.errors import InputError, UnavailableError
@@ -33,7 +33,7 @@ from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, s
 from rigbench.models.synthetic.weights import synthetic_folder
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
-from rigbench_backends.base import ModelFile
+from rigbench_backends.base import ModelFile, StepBytes
 
 FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""
@@ -129,19 +129,8 @@ def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
 
 
 def _model_file(facts: ModelFacts, path: str | None) -> ModelFile:
-    return ModelFile(
-        name=facts.name,
-        path=path,
-        format=facts.format if path else "shape",
-        dense_bytes=facts.dense_bytes,
-        expert_bytes=facts.expert_bytes,
-        experts=facts.experts,
-        experts_used=facts.experts_used,
-        kv_bytes_per_token=facts.kv_bytes_per_token,
-        kv_window_bytes_per_token=facts.kv_window_bytes_per_token,
-        kv_window_tokens=facts.kv_window_tokens,
-        context_limit=facts.context_limit,
-    )
+    read = StepBytes(**{field.name: getattr(facts, field.name) for field in fields(StepBytes)})
+    return ModelFile(facts.name, path, facts.format if path else "shape", read)
 
 
 def _from_facts(facts: ModelFacts) -> ResolvedModel:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rigbench.analysis.summary import rows as summary_rows
 from rigbench.errors import InputError
 from rigbench.predict.hardware import Hardware, match
-from rigbench.predict.roofline import Constants, Setup, platform_of, step_seconds
+from rigbench.predict.roofline import Constants, Setup, engine_platform, step_seconds
 from rigbench.records import Machine, ModelFacts, RunDocument
 
 STREAM_SPREAD, LAYER_SPREAD, NOISE = 0.10, 0.40, 0.05
@@ -86,7 +86,7 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
         device = device_of(document.machine, info.device)
         setup = Setup(
             bandwidth_bytes_per_s=bandwidth.read_bytes_per_s,
-            platform="cpu" if info.device == "cpu" else platform_of(f"{row.backend} {info.device}", device),
+            platform="cpu" if info.device == "cpu" else engine_platform(row.backend, info, device),
             hardware=device,
             users=row.concurrency,
             context_tokens=row.prompt_tokens + row.output_tokens / 2,

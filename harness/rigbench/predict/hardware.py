@@ -126,7 +126,9 @@ def find(name: str) -> Hardware:
 
 
 _MAKERS = "nvidia|amd|intel|geforce|corporation|graphics|tesla|quadro|instinct|radeon|generation|edition|gpu"
-_NOISE = re.compile(rf"\((?:r|tm|c)\)|®|™|\b(?:{_MAKERS})\b", re.IGNORECASE)
+_DRIVERS = r"RADV|ANV|NVK|LLVMPIPE|BMG|DG2|ACM|MTL|ARL|LNL|PTL|RPL|ADL|TGL"
+"""What Mesa puts behind a name in parentheses: the driver, or the chip's code name."""
+_NOISE = re.compile(rf"\((?:r|tm|c)\)|®|™|\((?:{_DRIVERS})\b[^)]*\)\s*$|\b(?:{_MAKERS})\b", re.IGNORECASE)
 
 
 def normalize(name: str) -> str:

@@ -187,6 +187,7 @@ def roofline(
     *,
     backend: str = "",
     device_kind: str = "",
+    platform: str | None = None,
     device: Hardware | None = None,
     users: int = 1,
     context_tokens: float = 0,
@@ -199,9 +200,10 @@ def roofline(
     known: Constants | None = None,
     group: str = "",
 ) -> Prediction:
-    """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the platform, `device` its cores and kind
-    of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on this machine.
-    `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the impossible."""
+    """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the `platform` where it is not given, `device`
+    its cores and kind of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on
+    this machine. `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the
+    impossible."""
     check(facts, bandwidth_bytes_per_s, users, context_tokens, devices)
     moved = step_bytes(facts, users, context_tokens, kv_bits)
     inputs = _inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits)
@@ -224,12 +226,12 @@ def roofline(
     reason = None
     if bandwidth_bytes_per_s is None:
         reason = NO_BANDWIDTH
-    elif device_kind == "cpu" and (engine := backend.lower().partition("_")[0]) in GPU_ENGINES:
+    elif device_kind == "cpu" and (engine := platform or backend.lower().partition("_")[0]) in GPU_ENGINES:
         reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
     else:
         setup = Setup(
             bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-            platform="cpu" if device_kind == "cpu" else platform_of(f"{backend} {device_kind}", device),
+            platform="cpu" if device_kind == "cpu" else platform or platform_of(f"{backend} {device_kind}", device),
             hardware=device,
             users=users,
             context_tokens=context_tokens,

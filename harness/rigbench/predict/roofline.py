@@ -30,12 +30,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import rigbench_backends
 from rigbench.errors import InputError
 from rigbench.models.footprint import kv_bytes, weight_bytes
 from rigbench.models.names import unpacking
 from rigbench.paths import configs_dir
 from rigbench.predict.hardware import Hardware, hardware
 from rigbench.records import ModelFacts
+from rigbench_backends.base import EngineInfo
 
 PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
 Constants = Mapping[str, float]
@@ -100,6 +102,16 @@ def platform_of(backend: str, device: Hardware | None = None) -> str:
             f"the backend {backend!r} names no platform: write for example llama.cpp-cuda, llama.cpp-metal, mlx or vllm"
         )
     return {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan"}.get(device.vendor, "cpu")
+
+
+def engine_platform(backend: str, info: EngineInfo, device: Hardware | None = None) -> str:
+    """The platform that the backend declares for an engine that ran; by its name where the backend is not installed here, or its
+    server does not say what it runs on."""
+    if backend in rigbench_backends.registry():
+        platform = rigbench_backends.load(backend).platform(info)
+        if platform in PLATFORMS:
+            return platform
+    return platform_of(f"{backend} {info.device}", device)
 
 
 _VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd"}
