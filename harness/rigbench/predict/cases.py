@@ -296,7 +296,8 @@ def software_year(row: Mapping[str, str]) -> float | None:
     version, date = row.get("backend_version", ""), row.get("date", "")
     build = re.fullmatch(r"\s*b(\d{4,6})\b.*", version)
     if build:
-        return float(np.interp(int(build[1]), *zip(*_BUILDS, strict=True)))
+        builds, years = zip(*_BUILDS, strict=True)
+        return float(np.interp(int(build[1]), builds, years))
     found = _years(version) or _years(date)
     return sum(found) / len(found) if found else None
 
