@@ -116,11 +116,11 @@ def _mix_facts(model_id: str, mix: str) -> ModelFacts:
 
 def catalogued_facts(model_id: str, quant: str) -> ModelFacts:
     """Facts of a catalogued model in a quantisation as people write it. Raises InputError for either that is not known."""
-    found = quantisation(quant)
-    facts = replace(_mix_facts(catalogued(model_id).id, found.mix), quantization=quant)
-    if found.bits == QUANTS[found.mix].bits:
+    kind = quantisation(quant)
+    facts = replace(_mix_facts(catalogued(model_id).id, kind.mix), quantization=quant)
+    if kind.bits == QUANTS[kind.mix].bits:
         return facts
-    return to_size(facts, facts.parameters * found.bits / 8, found.mix)
+    return to_size(facts, facts.parameters * kind.bits / 8, kind.mix)
 
 
 def to_size(facts: ModelFacts, size_bytes: float, mix: str) -> ModelFacts:

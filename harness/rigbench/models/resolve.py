@@ -8,7 +8,6 @@ and catalogued models without any being made.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress, hub
 from rigbench.models.footprint import catalogued_facts
 from rigbench.models.formats.folders import facts_from_safetensors
-from rigbench.models.formats.gguf import facts_from_gguf, parts_of
+from rigbench.models.formats.gguf import facts_from_gguf, part_names, parts_of
 from rigbench.models.hashes import sha256_of
 from rigbench.models.mixes import MIXES
 from rigbench.models.names import ModelName, model_name, nearest, one_of, quantisation
@@ -167,7 +166,7 @@ def _is_made_in(place: str, quant: str) -> bool:
 
 def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
     """`file` of a repository with all its parts (the path of the first), or the folder of the repository."""
-    names = [str(Path(file).with_name(name)) for name in _part_names(Path(file).name)] if file else []
+    names = [str(Path(file).with_name(name)) for name in part_names(Path(file).name)] if file else []
     hub.check_names(repo, file or None)
     if not fetch and (any(hub.find_file(repo, name) is None for name in names) or not (file or hub.find_folder(repo))):
         raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
@@ -175,14 +174,6 @@ def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch:
         return hub.download_folder(repo, progress)
     paths = [hub.download_file(repo, name, progress) for name in names]
     return paths[0]
-
-
-def _part_names(name: str) -> list[str]:
-    found = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})\.gguf", name)
-    if found is None:
-        return [name]
-    count = min(int(found[2]), 999)
-    return [f"{found[1]}-{index:05d}-of-{found[2]}.gguf" for index in range(1, count + 1)]
 
 
 def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:

@@ -15,7 +15,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+
+import numpy as np
 
 from rigbench.errors import InputError
 from rigbench.models.footprint import catalogued_facts, to_size
@@ -38,6 +39,7 @@ _BUILDS = (
     (6000, 2025.6),
     (7000, 2025.85),
     (8000, 2026.1),
+    (108_000, 2051.1),
 )
 """llama.cpp's build numbers and when they were made; about 4,000 a year since."""
 
@@ -294,7 +296,8 @@ def software_year(row: Mapping[str, str]) -> float | None:
     version, date = row.get("backend_version", ""), row.get("date", "")
     build = re.fullmatch(r"\s*b(\d{4,6})\b.*", version)
     if build:
-        return _build_year(int(build[1]))
+        builds, years = zip(*_BUILDS, strict=True)
+        return float(np.interp(int(build[1]), builds, years))
     found = _years(version) or _years(date)
     return sum(found) / len(found) if found else None
 
@@ -305,12 +308,3 @@ def _years(text: str) -> list[float]:
     if named:
         return [int(named[2]) + (_MONTHS.index(named[1]) + 0.5) / 12]
     return found
-
-
-def _build_year(build: int) -> float:
-    if build <= _BUILDS[0][0]:
-        return _BUILDS[0][1]
-    for (low, first), (high, last) in pairwise(_BUILDS):
-        if build <= high:
-            return first + (last - first) * (build - low) / (high - low)
-    return _BUILDS[-1][1] + (build - _BUILDS[-1][0]) / 4000

@@ -8,7 +8,6 @@ A decode step reads every active weight once, so the bandwidth of the device bou
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
+from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
 
 GIB = 2**30
@@ -104,15 +104,6 @@ def hardware() -> tuple[Hardware, ...]:
     return load_hardware(configs_dir() / "hardware")
 
 
-def nearest(name: str, known: list[str], count: int = 3) -> list[str]:
-    """The names of `known` that a person who typed `name` most likely meant, best first."""
-    wanted = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    inside = [k for k in known if wanted and wanted in k]
-    return (inside + [k for k in difflib.get_close_matches(wanted, known, n=count, cutoff=0.5) if k not in inside])[
-        :count
-    ]
-
-
 def find(name: str) -> Hardware:
     """The device with this id or alias (any case). Raises InputError with the nearest names."""
     wanted = name.strip().lower()
@@ -120,9 +111,9 @@ def find(name: str) -> Hardware:
         if wanted == device.id or wanted in device.aliases:
             return device
     known = [n for d in hardware() for n in (d.id, *d.aliases)]
-    close = nearest(wanted, known)
-    mend = f"did you mean {', '.join(close)}?" if close else "`rigbench predict --list-hardware` lists what is known"
-    raise InputError(f"no hardware named {name!r} in the catalogue: {mend}")
+    close = nearest(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
+    hint = "; `rigbench predict --list-hardware` lists what is known" if close == "." else close.rstrip(".")
+    raise InputError(f"no hardware named {name!r} in the catalogue{hint}")
 
 
 _MAKERS = "nvidia|amd|intel|geforce|corporation|graphics|tesla|quadro|instinct|radeon|generation|edition|gpu"

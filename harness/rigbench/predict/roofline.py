@@ -23,6 +23,7 @@ by scripts/fit_predictor.py; a constant belongs to a platform, a family or a kin
 from __future__ import annotations
 
 import math
+import statistics
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,11 +143,9 @@ def _cycles_of_bandwidth(vendor: str) -> tuple[float, float]:
         for device in hardware()
         if device.gpu_cores and device.clock_hz and (device.vendor == vendor or (not vendor and device.vendor != "cpu"))
     ]
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
-    slope = min(1.0, max(0.0, slope))
-    return mean_y - slope * mean_x, slope
+    x, y = zip(*points, strict=True)
+    slope = min(1.0, max(0.0, statistics.linear_regression(x, y).slope))
+    return statistics.fmean(y) - slope * statistics.fmean(x), slope
 
 
 def _computes(setup: Setup) -> Hardware | None:

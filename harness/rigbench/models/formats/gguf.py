@@ -33,6 +33,7 @@ _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TYPE_NAMES = {block.number: name for name, block in BLOCKS.items()}
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_MAX_PARTS = 999
 
 
 class TensorInfo(NamedTuple):
@@ -188,19 +189,23 @@ def _tensor(cursor: _Cursor) -> TensorInfo:
     return TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
 
 
+def part_names(name: str) -> list[str]:
+    """The names of all files of a model split as `NAME-00001-of-00003.gguf`, or of the file alone."""
+    part = _PART.search(name)
+    if part is None or not 1 <= int(part[1]) <= int(part[2]) <= _MAX_PARTS:
+        return [name]
+    return [f"{name[: part.start()]}-{index:05d}-of-{part[2]}.gguf" for index in range(1, int(part[2]) + 1)]
+
+
 def parts_of(path: str | Path) -> list[Path]:
-    """All files of a model split as `NAME-00001-of-00003.gguf`, or the file itself. Raises InputError for a missing part."""
+    """All files of a model that may be split. Raises InputError for a missing part."""
     path = Path(path)
-    found = _PART.search(path.name)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        return [path]
-    stem, count = path.name[: found.start()], int(found[2])
-    parts = []
-    for index in range(1, count + 1):
-        part = path.with_name(f"{stem}-{index:05d}-of-{count:05d}.gguf")
-        if not part.is_file():
-            raise InputError(f"{path.name} is one of {count} parts, and {part.name} is not beside it; get all parts.")
-        parts.append(part)
+    parts = [path.with_name(name) for name in part_names(path.name)]
+    missing = next((part for part in parts if not part.is_file()), None)
+    if len(parts) > 1 and missing is not None:
+        raise InputError(
+            f"{path.name} is one of {len(parts)} parts, and {missing.name} is not beside it; get all parts."
+        )
     return parts
 
 
