@@ -121,8 +121,8 @@ def find(name: str) -> Hardware:
             return device
     known = [n for d in hardware() for n in (d.id, *d.aliases)]
     close = nearest(wanted, known)
-    mend = f"did you mean {', '.join(close)}?" if close else "`rigbench predict --list-hardware` lists what is known"
-    raise InputError(f"no hardware named {name!r} in the catalogue: {mend}")
+    hint = f"did you mean {', '.join(close)}?" if close else "`rigbench predict --list-hardware` lists what is known"
+    raise InputError(f"no hardware named {name!r} in the catalogue: {hint}")
 
 
 _MAKERS = "nvidia|amd|intel|geforce|corporation|graphics|tesla|quadro|instinct|radeon|generation|edition|gpu"
