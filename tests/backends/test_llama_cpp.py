@@ -151,7 +151,7 @@ def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pyte
 
 
 def test_weights_are_the_sum_of_the_files_tensors(session: LlamaCppSession) -> None:
-    from rigbench.models.footprint import facts_from_gguf
+    from rigbench.models.formats.gguf import facts_from_gguf
 
     facts = facts_from_gguf(ensure_synthetic("tiny", "F16"))
     assert session.info.parameters == facts.parameters

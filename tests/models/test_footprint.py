@@ -6,18 +6,10 @@ from pathlib import Path
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import (
-    catalogued_facts,
-    decode_bytes,
-    expert_share,
-    facts_from_gguf,
-    facts_from_shape,
-    kv_bytes,
-    weight_bytes,
-)
-from rigbench.models.formats.gguf import header_bytes, value_bytes
+from rigbench.models.footprint import catalogued_facts, decode_bytes, expert_share, kv_bytes, weight_bytes
+from rigbench.models.formats.gguf import facts_from_gguf, header_bytes, value_bytes
 from rigbench.models.shapes import shape
-from rigbench.models.synthetic.gguf import write_synthetic
+from rigbench.models.synthetic.gguf import facts_from_shape, write_synthetic
 
 
 @pytest.mark.parametrize("model_id", ["tiny", "tiny-moe"])

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import facts_from_shape
 from rigbench.models.mixes import BLOCKS, MIXES, tensor_bytes
 from rigbench.models.names import QUANTS, one_of
 from rigbench.models.shapes import shape
-from rigbench.models.synthetic.layout import plan
+from rigbench.models.synthetic.gguf import facts_from_shape, plan
 
 
 def test_block_sizes_are_those_of_the_gguf_package() -> None:

@@ -8,10 +8,9 @@ import pytest
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import hub
-from rigbench.models.footprint import facts_from_shape
 from rigbench.models.resolve import _choose, local_models, resolve
 from rigbench.models.shapes import shape, shapes
-from rigbench.models.synthetic.gguf import ensure_synthetic, write_synthetic
+from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, write_synthetic
 
 GGUF = ("gguf",)
 

@@ -7,8 +7,8 @@ import pytest
 
 from rigbench.errors import InputError
 from rigbench.models.names import nearest
-from rigbench.models.shapes import find_shape, parameters, shape, shape_from_table, shapes, shapes_from_files
-from rigbench.models.tensors import tensors
+from rigbench.models.shapes import find_shape, shape, shape_from_table, shapes, shapes_from_files
+from rigbench.models.tensors import parameters, tensors
 
 SMALL: dict[str, Any] = {
     **{"id": "x", "name": "X", "architecture": "llama", "parameters": 1e6, "layers": 2, "hidden": 64},

@@ -16,15 +16,15 @@ from rigbench.errors import InputError, UnavailableError
 from rigbench.models.formats.folders import facts_from_safetensors
 from rigbench.models.resolve import local_models, resolve
 from rigbench.models.shapes import Shape, shape
-from rigbench.models.shapes import parameters as counted
 from rigbench.models.synthetic import folder as synthetic_folder
 from rigbench.models.synthetic.folder import (
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     is_whole_folder,
+    plan_folder,
     write_synthetic_folder,
 )
-from rigbench.models.synthetic.folder_layout import plan_folder
+from rigbench.models.tensors import parameters as counted
 
 QUANTS = ("BF16", "F16", "4bit", "8bit")
 NUMPY = {"BF16": "<u2", "F16": "<f2", "U32": "<u4"}

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import ctypes
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from rigbench.telemetry import apple, darwin, energy
+from rigbench.telemetry import apple, darwin, energy, host
 from rigbench.telemetry.apple import AppleSource
 from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.darwin import Channel, Footprint
@@ -193,7 +194,7 @@ def test_an_smc_that_fails_in_the_middle_is_missing() -> None:
 def test_footprint_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(FakeMac([[], m3_max(1, 1)]))
     assert read(source)["footprint"] == Missing("no worker is running")
-    monkeypatch.setattr("rigbench.telemetry.host.tree_pids", lambda pid: (pid, pid + 1))
+    monkeypatch.setattr(host.Tree, "processes", lambda tree: [SimpleNamespace(pid=100), SimpleNamespace(pid=101)])
     source.watch(100)
     values = read(source)
     assert (values["footprint"], values["footprint_lifetime_max"]) == (4e9, 6e9)

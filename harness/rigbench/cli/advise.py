@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from rigbench import units
-from rigbench.cli.options import CONTEXT, JSON, QUANT, USERS, facts_of, say_json
+from rigbench.cli.options import CONTEXT, JSON, QUANT, USERS, say_json
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Which machine of the catalogue runs these models for these users, with the reason in a sentence each."""
+    from rigbench.models.resolve import facts_of
     from rigbench.predict.advise import advise as ask
     from rigbench.predict.hardware import GIB
 

@@ -22,16 +22,17 @@ def list_models(
 ) -> None:
     """List the models at hand, or the catalogued shapes."""
     from rigbench import units
-    from rigbench.models import shapes as catalogue
     from rigbench.models.resolve import local_models
+    from rigbench.models.shapes import shapes as catalogue
+    from rigbench.models.tensors import parameters
 
     if shapes:
-        known = catalogue.shapes()
+        known = catalogue()
         if as_json:
             typer.echo(json.dumps({name: asdict(shape) for name, shape in known.items()}, indent=1))
             return
         for name, shape in known.items():
-            total, active = catalogue.parameters(shape)
+            total, active = parameters(shape)
             experts = f", {active / 1e9:.3g} B active" if active != total else ""
             typer.echo(f"{name:32} {total / 1e9:8.3g} B{experts}")
         return

@@ -15,7 +15,6 @@ from rigbench.errors import InputError, RigbenchError
 if TYPE_CHECKING:
     from rigbench.analysis.samples import Sample
     from rigbench.predict.hardware import Hardware
-    from rigbench.records import ModelFacts
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -148,18 +147,6 @@ def devices_of(name: str) -> tuple[Hardware, int]:
         except InputError:
             pass  # the name itself may end so; the message is then about the whole of it
     return find(name), 1
-
-
-def facts_of(name: str, quant: str) -> ModelFacts:
-    """A GGUF file's own facts, or those of a catalogued model in a quantisation. `ID:QUANT` overrides `quant`."""
-    from rigbench.models.footprint import catalogued_facts
-
-    if name.endswith(".gguf"):
-        from rigbench.models.footprint import facts_from_gguf
-
-        return facts_from_gguf(Path(name))
-    model_id, _, own = name.removeprefix("synthetic:").partition(":")
-    return catalogued_facts(model_id, own or quant)
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, facts_of, say, say_json
+from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, say, say_json
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def predictions(
     calibrate: Path | None,
 ) -> tuple[ModelFacts, Hardware | None, Fit | None, list[Prediction]]:
     """(facts, device or None, fit or None, predictions: roofline first)."""
+    from rigbench.models.resolve import facts_of
     from rigbench.predict import predictors
     from rigbench.predict.fit import fit, with_fit
 

@@ -15,21 +15,22 @@ from pathlib import Path
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress, hub
-from rigbench.models.footprint import catalogued_facts, facts_from_gguf, facts_from_shape
+from rigbench.models.footprint import catalogued_facts
 from rigbench.models.formats.folders import facts_from_safetensors
-from rigbench.models.formats.gguf import parts_of
+from rigbench.models.formats.gguf import facts_from_gguf, parts_of
 from rigbench.models.hashes import sha256_of
 from rigbench.models.mixes import MIXES
 from rigbench.models.names import ModelName, model_name, nearest, one_of, quantisation
 from rigbench.models.shapes import Location, Shape, shapes
 from rigbench.models.shapes import shape as catalogued
 from rigbench.models.synthetic.folder import (
+    FOLDER_QUANTS,
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     synthetic_folder_path,
 )
-from rigbench.models.synthetic.folder_layout import FOLDER_QUANTS
-from rigbench.models.synthetic.gguf import ensure_synthetic, synthetic_folder, synthetic_path
+from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, synthetic_path
+from rigbench.models.synthetic.weights import synthetic_folder
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
 from rigbench_backends.base import ModelFile, StepBytes

@@ -3,7 +3,7 @@
 Every figure is from the model's published configuration. `parameters` is the published total: a test holds the count that
 follows from the shape (harness/rigbench/models/tensors.py) to within 1 % of it, which no wrong layer, width or expert survives.
 
-    python -c "from rigbench.models.shapes import shape, parameters; print(parameters(shape('qwen3-30b-a3b')))"
+    python -c "from rigbench.models.shapes import shape; print(shape('qwen3-30b-a3b'))"
 """
 
 from __future__ import annotations
@@ -215,15 +215,6 @@ def find_shape(name: str, parameters: float | None = None, active: float | None 
     return min(shapes().values(), key=lambda shape: _distance(shape, parameters, active)), False
 
 
-@cache
-def _id__words(model_id: str) -> frozenset[str]:
-    return _words(model_id)
-
-
-def _is_called(model_id: str, words: frozenset[str]) -> bool:
-    return _id__words(model_id) <= words
-
-
 def _near(shape: Shape, parameters: float | None) -> bool:
     return parameters is None or 0.85 < shape.parameters / parameters < 1.18
 
@@ -233,15 +224,3 @@ def _distance(shape: Shape, parameters: float | None, active: float | None) -> f
         return 0.0
     own_active = shape.active_parameters or shape.parameters
     return abs(math.log(shape.parameters / parameters)) + abs(math.log(own_active / (active or parameters)))
-
-
-def parameters(shape: Shape) -> tuple[int, int]:
-    """(total, active): all weights, and those that one token goes through (routed experts count k of E)."""
-    from rigbench.models.tensors import is_routed, tensors  # here: tensors.py needs Shape
-
-    total = routed = 0
-    for tensor in tensors(shape):
-        count = math.prod(tensor.dims)
-        total += count
-        routed += count if is_routed(tensor.name) else 0
-    return total, total - (routed - routed * shape.experts_used // shape.experts if shape.experts else 0)

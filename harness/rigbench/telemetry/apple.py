@@ -66,7 +66,7 @@ class AppleSource(Source):
         busy_s: Callable[[], float],
     ) -> None:
         self._native, self._clock, self._busy_s = native, clock, busy_s
-        self._pid: int | None = None
+        self._tree: host.Tree | None = None
         self._total_j = dict.fromkeys(parts, 0.0)
         self._moved = dict.fromkeys(parts, (clock(), busy_s()))
 
@@ -180,7 +180,7 @@ class AppleSource(Source):
         ]
 
     def watch(self, pid: int | None) -> None:
-        self._pid = pid
+        self._tree = None if pid is None else host.Tree(pid)
 
     def close(self) -> None:
         self._native.close()
@@ -191,9 +191,9 @@ class AppleSource(Source):
                 return self._native.smc_float("PSTR")
             if name == base.THERMAL_PRESSURE.name:
                 return float(self._native.thermal_pressure())
-            if self._pid is None:
-                return Missing("no worker is running")
-            tree = [self._native.footprint(pid) for pid in host.tree_pids(self._pid)]
+            if self._tree is None:
+                return host.NO_WORKER
+            tree = [self._native.footprint(process.pid) for process in self._tree.processes()]
             return float(
                 sum(each.bytes_now if name == base.FOOTPRINT.name else each.bytes_lifetime_max for each in tree)
             )

@@ -36,9 +36,6 @@ RESET_PEAK_RSS = "5"
 or root)."""
 NO_WORKER = Missing("no worker is running")
 NOT_KNOWN = Missing("this system does not tell")
-TREE_EVERY = 4
-"""A tree of processes is listed anew every so many readings: it changes rarely, and listing costs more than reading
-it."""
 
 
 def _metric(quantity: base.Quantity, api: str, scope: str, method: str, device: str | None = None) -> Metric:
@@ -46,7 +43,7 @@ def _metric(quantity: base.Quantity, api: str, scope: str, method: str, device: 
 
 
 class HostSource(Source):
-    """Read twice a second. `own_pid`: the root of the tree whose CPU time is ours, the worker within it."""
+    """Read twice a second. CPU time of this process and of the worker's tree is ours."""
 
     name = "host"
     scope = "host"
@@ -64,12 +61,9 @@ class HostSource(Source):
         _metric(base.CPU_FREQUENCY, "cpufreq scaling_cur_freq", "host", "sampled"),
     )
 
-    def __init__(self, own_pid: int | None = None) -> None:
-        self._own_pid = own_pid or os.getpid()
-        self._pid: int | None = None
-        self._ours: list[psutil.Process] = []
-        self._worker: tuple[int, ...] = ()
-        self._until_listing = 0
+    def __init__(self) -> None:
+        self._own = psutil.Process()
+        self._tree: Tree | None = None
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source:
@@ -88,22 +82,17 @@ class HostSource(Source):
         return Probe(True, devices=(cpu_name(),))
 
     def watch(self, pid: int | None) -> None:
-        self._pid = pid
-        self._until_listing = 0
+        self._tree = None if pid is None else Tree(pid)
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        if self._until_listing == 0:
-            self._until_listing = TREE_EVERY
-            self._ours = _tree(self._own_pid)
-            self._worker = () if self._pid is None else tree_pids(self._pid)
-        self._until_listing -= 1
+        worker = self._tree.processes() if self._tree else []
         swap = psutil.swap_memory()
         # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS).
         swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
-        memory = memory_of(self._worker)
+        memory = memory_of(process.pid for process in worker)
         values: dict[str, float | Missing | None] = {
             base.CPU_BUSY.name: busy_s(),
-            base.CPU_OURS.name: sum(process_cpu_s(process) for process in self._ours),
+            base.CPU_OURS.name: sum(process_cpu_s(process) for process in {self._own, *worker}),
             base.CPU_STEAL.name: getattr(psutil.cpu_times(), "steal", None),
             base.THROTTLED_CPU.name: throttled_s(),
             base.SWAP_USED.name: swap.used,
@@ -156,17 +145,30 @@ def process_cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
+class Tree:
+    """A process and its descendants. They are listed anew at every eighth look: a tree changes rarely, and listing it costs
+    more than reading it, for the parent of every process of the machine is asked for."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._known: list[psutil.Process] = []
+        self._looks = 0
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that lived at the last listing; [] when the first has ended."""
+        if self._looks % 8 == 0:
+            try:
+                root = psutil.Process(self._pid)
+                self._known = [root, *root.children(recursive=True)]
+            except psutil.Error:
+                self._known = []
+        self._looks += 1
+        return self._known
 
 
 def tree_pids(pid: int) -> tuple[int, ...]:
     """`pid` and its descendants now."""
-    return (pid, *(process.pid for process in _tree(pid)[1:]))
+    return (pid, *(process.pid for process in Tree(pid).processes()[1:]))
 
 
 def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:

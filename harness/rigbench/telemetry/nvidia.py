@@ -229,7 +229,7 @@ class NvmlSource(Source):
         if running and not any(psutil.pid_exists(process.pid) for process in running):
             return Missing("the driver tells the process ids of the host, and this is a container")
         if ours and self._pid is None:
-            return Missing("no worker is running")
+            return host.NO_WORKER
         tree = set() if self._pid is None else set(host.tree_pids(self._pid)) | {self._pid}
         return float(sum(process.usedGpuMemory for process in running if (process.pid in tree) == ours))
 

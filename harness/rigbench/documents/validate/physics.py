@@ -18,8 +18,9 @@ from rigbench.analysis.metrics import request_metrics
 from rigbench.analysis.stats import median
 from rigbench.documents.bounds import Fault
 from rigbench.errors import InputError
-from rigbench.models.footprint import facts_from_shape, kv_bytes, weight_bytes
+from rigbench.models.footprint import kv_bytes, weight_bytes
 from rigbench.models.shapes import Shape, shapes
+from rigbench.models.synthetic.gguf import facts_from_shape
 from rigbench.predict import hardware, predictors
 from rigbench.records import ModelFacts, Prediction, RunDocument
 from rigbench_backends.base import EngineInfo

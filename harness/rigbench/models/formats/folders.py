@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.kv import Cache, total_cache
+from rigbench.models.footprint import model_facts, sum_weights
+from rigbench.models.kv import Cache, Settings, state_values, total_cache
 from rigbench.records import ModelFacts
 
 MAX_HEADER_BYTES = 64 << 20
@@ -70,55 +71,49 @@ def facts_from_rows(
 ) -> ModelFacts:
     """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
     text = _text_config(config, folder)
-    layers = _whole(text, "num_hidden_layers", folder)
-    experts = _whole(text, "num_local_experts num_experts n_routed_experts", folder, 0)
-    used = _whole(text, "num_experts_per_tok num_experts_per_token moe_topk top_k_experts", folder, 0) if experts else 0
-    if used > experts:
-        raise InputError(f"{folder.name}/config.json: {used} experts used of {experts} is impossible.")
+    layers = text.layers("num_hidden_layers")
     quantization, bits = _quantization(config, rows)
     own_bits = _own_bits(config)
     tied = not any(_OUTPUT.search(row.name) for row in rows)
-    parameters = routed_parameters = dense_bytes = routed_bytes = 0
-    for row in rows:
-        elements = _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits))
-        parameters += elements
-        if _UNREAD.search(row.name) or ((found := _LAYER.search(row.name)) and int(found[1]) >= layers):
-            continue
-        if _ROUTED.search(row.name):
-            routed_parameters += elements
-            routed_bytes += row.size_bytes
-        elif not _EMBEDDING.search(row.name) or (tied and "per_layer" not in row.name):
-            dense_bytes += row.size_bytes
-    cache = _cache(text, layers, folder)
-    return ModelFacts(
+
+    def part(name: str) -> str:
+        layer = _LAYER.search(name)
+        if _UNREAD.search(name) or (layer and int(layer[1]) >= layers):
+            return "rest"
+        if _ROUTED.search(name):
+            return "routed"
+        return "rest" if _EMBEDDING.search(name) and not (tied and "per_layer" not in name) else "dense"
+
+    return model_facts(
+        sum_weights(
+            (part(row.name), _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes)
+            for row in rows
+        ),
+        _cache(text, layers),
+        *text.experts(
+            "num_local_experts num_experts n_routed_experts",
+            "num_experts_per_tok num_experts_per_token moe_topk top_k_experts",
+            layers,
+        ),
         name=folder.resolve().name,
         format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
         architecture=str(config.get("model_type") or text.get("model_type") or "unknown"),
         quantization=quantization,
         file_bytes=file_bytes,
-        parameters=parameters,
-        active_parameters=parameters - (routed_parameters * (experts - used) // experts if experts else 0),
-        dense_bytes=dense_bytes,
-        expert_bytes=routed_bytes,
-        experts=experts,
-        experts_used=used,
         layers=layers,
-        kv_bytes_per_token=cache.per_token,
-        kv_window_bytes_per_token=cache.window_per_token,
-        kv_window_tokens=cache.window_tokens,
-        context_limit=_whole(text, "max_position_embeddings", folder, 0) or None,
-        vocab_size=_whole(text, "vocab_size", folder, 0) or None,
-        embedding_length=_whole(text, "hidden_size", folder),
+        context_limit=text.number("max_position_embeddings", 0) or None,
+        vocab_size=text.number("vocab_size", 0) or None,
+        embedding_length=text.number("hidden_size"),
         synthetic=config.get("rigbench_synthetic") is True,
     )
 
 
-def _text_config(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _text_config(config: dict[str, Any], folder: Path) -> Settings:
     """The part that describes the language model, where others stand beside it."""
     text = config.get("text_config", config)
     if not isinstance(text, dict):
         raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
-    return text
+    return Settings(text, f"{folder.name}/config.json")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -208,60 +203,44 @@ def _parameters(row: Row, bits: int) -> int:
     return row.elements * 2 if row.name.endswith("_blocks") and row.kind == "U8" else row.elements
 
 
-def _whole(text: dict[str, Any], names: str, folder: Path, default: int | None = None) -> int:
-    """The first of these settings that is there, as a whole number that is not negative."""
-    value = next((text[name] for name in names.split() if text.get(name) is not None), default)
-    if isinstance(value, list) and value:
-        value = max(value, key=lambda item: item if isinstance(item, int) else -1)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
-        raise InputError(
-            f"{folder.name}/config.json: {names.split()[0]} is {'missing' if value is None else repr(value)[:80]}."
-        )
-    return value
-
-
-def _cache(text: dict[str, Any], layers: int, folder: Path) -> Cache:
-    if not 0 < layers <= 4096:
-        raise InputError(f"{folder.name}/config.json: {layers} layers are impossible.")
-    heads = _whole(text, "num_attention_heads", folder)
-    kv_heads = _whole(text, "num_key_value_heads", folder, heads)
-    head_dim = _whole(text, "head_dim", folder, _whole(text, "hidden_size", folder) // max(1, heads))
-    latent = _whole(text, "kv_lora_rank", folder, 0)
-    full_heads = _whole(text, "num_global_key_value_heads", folder, kv_heads)
-    full_dim = _whole(text, "global_head_dim", folder, head_dim)
-    per_layer = latent + _whole(text, "qk_rope_head_dim", folder, 0) if latent else 2 * kv_heads * head_dim
-    per_full_layer = per_layer if latent else 2 * full_heads * full_dim
-    keys = _whole(text, "linear_num_key_heads", folder, 0) * _whole(text, "linear_key_head_dim", folder, 0)
-    value_dim = _whole(text, "linear_value_head_dim", folder, 0)
-    values = _whole(text, "linear_num_value_heads", folder, 0) * value_dim
-    window = 0 if text.get("use_sliding_window") is False else _whole(text, "sliding_window", folder, 0)
+def _cache(text: Settings, layers: int) -> Cache:
+    heads = text.number("num_attention_heads")
+    kv_heads = text.number("num_key_value_heads", heads)
+    head_dim = text.number("head_dim", text.number("hidden_size") // max(1, heads))
+    latent = text.number("kv_lora_rank", 0)
+    values = full_values = latent + text.number("qk_rope_head_dim", 0) if latent else 2 * kv_heads * head_dim
+    window = 0 if text.get("use_sliding_window") is False else text.number("sliding_window", 0)
     kinds = _layer_kinds(text, layers, window)
-    return total_cache(
-        full_values=kinds.count("full_attention") * (per_full_layer if "sliding_attention" in kinds else per_layer),
-        windowed_values=kinds.count("sliding_attention") * per_layer,
-        window=window,
-        states=kinds.count("linear_attention"),
-        conv=_whole(text, "linear_conv_kernel_dim", folder, 4),
-        conv_width=2 * keys + values,
-        state_values=values * _whole(text, "linear_key_head_dim", folder, 0),
+    if "window" in kinds and not latent:
+        full_heads, full_dim = (
+            text.number("num_global_key_value_heads", kv_heads),
+            text.number("global_head_dim", head_dim),
+        )
+        full_values = 2 * full_heads * full_dim
+    key_dim = text.number("linear_key_head_dim", 0)
+    state = state_values(
+        text.number("linear_num_key_heads", 0) * key_dim,
+        text.number("linear_num_value_heads", 0) * text.number("linear_value_head_dim", 0),
+        key_dim,
+        text.number("linear_conv_kernel_dim", 4),
     )
+    each = {"full": full_values, "window": values, "state": state}
+    return total_cache(((kind, each[kind]) for kind in kinds), window)
 
 
-def _layer_kinds(text: dict[str, Any], layers: int, window: int) -> list[str]:
+def _layer_kinds(text: Settings, layers: int, window: int) -> list[str]:
     named = text.get("layer_types")
     if isinstance(named, list) and len(named) >= layers:
-        return [
-            kind if kind in ("sliding_attention", "linear_attention") else "full_attention" for kind in named[:layers]
-        ]
-    if interval := text.get("full_attention_interval") if isinstance(text.get("full_attention_interval"), int) else 0:
-        return ["full_attention" if layer % interval == interval - 1 else "linear_attention" for layer in range(layers)]
+        kinds = {"sliding_attention": "window", "linear_attention": "state"}
+        return [kinds.get(str(kind), "full") for kind in named[:layers]]
+    interval = text.get("full_attention_interval")
+    if isinstance(interval, int) and interval:
+        return ["full" if layer % interval == interval - 1 else "state" for layer in range(layers)]
     if window == 0:
-        return ["full_attention"] * layers
+        return ["full"] * layers
     default = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}.get(
         str(text.get("model_type")), 0
     )
-    every = text.get("sliding_window_pattern", default)
-    every = every if isinstance(every, int) and every > 0 else 0
-    return [
-        "full_attention" if every and layer % every == every - 1 else "sliding_attention" for layer in range(layers)
-    ]
+    every = text.get("sliding_window_pattern")
+    every = default if every is None else every if isinstance(every, int) and every > 0 else 0
+    return ["full" if every and layer % every == every - 1 else "window" for layer in range(layers)]

@@ -11,13 +11,18 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from rigbench.errors import InputError
+from rigbench.models.footprint import gguf_weights, model_facts
+from rigbench.models.kv import cache_from_metadata, gguf_settings
 from rigbench.models.mixes import BLOCKS, tensor_bytes
+from rigbench.models.names import QUANTS
+from rigbench.records import ModelFacts
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32
@@ -197,6 +202,38 @@ def parts_of(path: str | Path) -> list[Path]:
             raise InputError(f"{path.name} is one of {count} parts, and {part.name} is not beside it; get all parts.")
         parts.append(part)
     return parts
+
+
+def facts_from_gguf(path: str | Path) -> ModelFacts:
+    """Facts of a GGUF file, or of all parts of a split one. Reads headers only. Raises InputError in one sentence."""
+    parts = [read_gguf(part) for part in parts_of(path)]
+    first = parts[0]
+    meta = gguf_settings(first.metadata, first.path.name)
+    rows = [tensor for part in parts for tensor in part.tensors]
+    if not rows:
+        raise InputError(f"{first.path.name} holds no tensors; it is a vocabulary, not a model.")
+    layers = meta.layers("block_count")
+    bytes_of: Counter[str] = Counter()
+    for row in rows:
+        bytes_of[row.kind] += row.size_bytes
+    file_type = meta.values.get("general.file_type", -1)
+    return model_facts(
+        gguf_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers),
+        cache_from_metadata(meta),
+        *meta.experts("expert_count", "expert_used_count", layers),
+        name=re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", first.path.name),
+        format="gguf",
+        architecture=meta.architecture,
+        quantization=next(
+            (quant.name for quant in QUANTS.values() if quant.file_type == file_type), bytes_of.most_common(1)[0][0]
+        ),
+        file_bytes=sum(part.file_bytes for part in parts),
+        layers=layers,
+        context_limit=meta.number("context_length", 0) or None,
+        vocab_size=first.lengths.get("tokenizer.ggml.tokens") or meta.number("vocab_size", 0) or None,
+        embedding_length=meta.number("embedding_length"),
+        synthetic=meta.values.get("rigbench.synthetic") is True,
+    )
 
 
 def text_bytes(text: str) -> bytes:

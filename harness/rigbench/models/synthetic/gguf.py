@@ -1,10 +1,9 @@
-"""Models of random weights in any catalogued shape, written at disk speed in constant memory.
+"""Models of random weights as GGUF files, in any catalogued shape, planned to the byte before anything is written.
 
 The speed of a decode step depends on shapes and bytes, not on values, so a 70 B or a mixture of experts can be measured on
-a machine that never downloaded it (power may differ a little: results made so are marked synthetic). A tensor is a run of
-blocks of one type, so one seeded random buffer is laid down again and again at other offsets, with the scale of each
-block set to what keeps activations finite: weights of zero mean and a deviation of gain / sqrt(row), as in a freshly
-initialised network. The same shape, quantisation and version give the same bytes on every machine.
+a machine that never downloaded it (power may differ a little: results made so are marked synthetic). The vocabulary is a
+byte-level BPE that llama.cpp loads as tokenizer `gpt2`, pre-tokenizer `llama-bpe`: the 256 byte symbols, one merge (it wants
+at least one), begin and end of text, and unused tokens up to the shape's vocabulary size.
 
     python -c "from rigbench.models.synthetic.gguf import ensure_synthetic; print(ensure_synthetic('llama-160m', 'Q8_0'))"
 """
@@ -12,75 +11,51 @@ initialised network. The same shape, quantisation and version give the same byte
 from __future__ import annotations
 
 import math
-import os
-import shutil
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
 
-from rigbench.errors import UnavailableError
+from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress
-from rigbench.models.formats.gguf import TensorInfo
-from rigbench.models.mixes import BLOCKS, MIXES
-from rigbench.models.names import one_of
+from rigbench.models.footprint import shape_facts
+from rigbench.models.formats.gguf import ALIGNMENT, TensorInfo, header_bytes, key_bytes, text_bytes, value_bytes
+from rigbench.models.mixes import BLOCKS, MIXES, tensor_bytes, tensor_types
+from rigbench.models.names import QUANTS, one_of
 from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.layout import Layout, plan
-from rigbench.paths import cache_dir
-from rigbench.units import bytes_text
-
-ARCHITECTURES = frozenset(
-    {
-        *(
-            "command-r",
-            "cohere2",
-            "deepseek2",
-            "dots1",
-            "ernie4_5-moe",
-            "exaone4",
-            "gemma2",
-            "gemma3",
-            "gemma3n",
-            "gemma4",
-        ),
-        *(
-            "glm4",
-            "glm4moe",
-            "gpt-oss",
-            "granite",
-            "granitemoe",
-            "hunyuan-moe",
-            "internlm2",
-            "llama",
-            "llama4",
-            "minimax-m2",
-        ),
-        *(
-            "mistral3",
-            "olmo2",
-            "olmoe",
-            "phi3",
-            "qwen2",
-            "qwen3",
-            "qwen35",
-            "qwen35moe",
-            "qwen3moe",
-            "qwen3next",
-            "seed_oss",
-        ),
-        "smollm3",
-    }
+from rigbench.models.synthetic.weights import (
+    WRITTEN_TYPES,
+    block_buffer,
+    is_file_whole,
+    make,
+    pieces,
+    spread,
+    synthetic_folder,
+    write_file,
 )
-"""Those whose synthetic files llama.cpp is known to load and run (tests/models/test_synthetic.py tries each)."""
-_SPARE_BYTES = 64 << 20
-_BUFFER_BYTES = 8 << 20
-_SEED = 20_240_601
+from rigbench.models.tensors import kv_shape, tensors
+from rigbench.records import ModelFacts
 
-
-def synthetic_folder() -> Path:
-    """Where synthetic models are kept."""
-    return cache_dir() / "models" / "synthetic"
+# fmt: off
+ARCHITECTURES = frozenset({
+    "command-r", "cohere2", "deepseek2", "dots1", "ernie4_5-moe", "exaone4", "gemma2", "gemma3", "gemma3n",
+    "gemma4", "glm4", "glm4moe", "gpt-oss", "granite", "granitemoe", "hunyuan-moe", "internlm2", "llama",
+    "llama4", "minimax-m2", "mistral3", "olmo2", "olmoe", "phi3", "qwen2", "qwen3", "qwen35", "qwen35moe",
+    "qwen3moe", "qwen3next", "seed_oss", "smollm3",
+})
+# fmt: on
+"""Those whose synthetic files llama.cpp is known to load and run (a test tries each)."""
+SYNTHETIC_VERSION = 1
+"""Goes into the header: raise it when the contents of synthetic files change, so that old ones are made anew."""
+_SIGMOID_GATING = 2
+_LOGIT_SCALED = ("command-r", "cohere2", "granite", "granitemoe")
+_STRING, _INT32, _ARRAY = 8, 5, 9
+_NORMAL, _CONTROL, _UNUSED = 1, 3, 5
+_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
+MIN_VOCAB, MAX_VOCAB = 256 + 1 + len(_SPECIAL), 1 << 19
+_PADDING_BYTES = 8 + 11
 
 
 def synthetic_path(shape_id: str, quant: str) -> Path:
@@ -108,164 +83,190 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
             f"it writes {', '.join(sorted(ARCHITECTURES))}. Use a real file of it."
         )
     layout = plan(shape, quant)
-    if strange := {tensor.kind for tensor in layout.tensors} - _WRITTEN:
+    if strange := {tensor.kind for tensor in layout.tensors} - WRITTEN_TYPES:
         raise UnavailableError(
             f"Synthetic models are not made in {quant} (it needs {', '.join(sorted(strange))}); take Q4_K_M."
         )
-    from filelock import FileLock  # here: only those who make a model need it
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if not is_whole(path, layout):
-                _write_whole(shape, layout, path, progress)
-    except OSError as error:
-        raise UnavailableError(
-            f"{path.name} could not be written to {path.parent}: {error.strerror or error}."
-        ) from None
+    def write(part: Path) -> None:
+        write_file(part, _content(shape, layout), layout.file_bytes, path.name, progress)
 
-
-def _write_whole(shape: Shape, layout: Layout, path: Path, progress: Progress | None) -> None:
-    check_room(path, layout.file_bytes)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            _write(file, layout, shape.architecture.startswith("gemma"), path.name, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def check_room(path: Path, needed_bytes: int) -> None:
-    """UnavailableError unless the disk has room for `path`, and some to spare."""
-    free = shutil.disk_usage(path.parent).free
-    if free < needed_bytes + _SPARE_BYTES:
-        raise UnavailableError(
-            f"{path.name} needs {bytes_text(needed_bytes)} and {path.parent} has {bytes_text(free)} free; "
-            "make room, or set RIGBENCH_CACHE to a folder on a larger disk."
-        )
+    make(path, layout.file_bytes, lambda: is_whole(path, layout), write)
 
 
 def is_whole(path: Path, layout: Layout) -> bool:
     """Whether the file is there with the size, the metadata and the tensor table that it should have."""
-    try:
-        if path.stat().st_size != layout.file_bytes:
-            return False
-        with path.open("rb") as file:
-            return file.read(len(layout.header)) == layout.header
-    except OSError:
-        return False
+    return is_file_whole(path, layout.header, layout.file_bytes)
 
 
-def _write(file: IO[bytes], layout: Layout, scaled_embedding: bool, name: str, progress: Progress | None) -> None:
-    file.write(layout.header)
-    done = len(layout.header)
+def _content(shape: Shape, layout: Layout) -> Iterator[bytes | memoryview]:
+    """The whole file in pieces of at most the buffer's size, each from another place of the buffer."""
+    scaled_embedding = shape.architecture.startswith("gemma")
+    yield layout.header
     for index, tensor in enumerate(layout.tensors):
-        for piece in _pieces(tensor, index, scaled_embedding):
-            file.write(piece)
-            done += len(piece)
-            if progress:
-                progress(name, done, layout.file_bytes)
-        padding = -tensor.size_bytes % 32
-        file.write(bytes(padding))
-        done += padding
+        view = memoryview(block_buffer(tensor.kind, *spread(tensor.name, tensor.dims, scaled_embedding)))
+        yield from pieces(view, BLOCKS[tensor.kind].size_bytes, tensor.size_bytes, index)
+        yield bytes(-tensor.size_bytes % ALIGNMENT)
 
 
-def _pieces(tensor: TensorInfo, index: int, scaled_embedding: bool) -> Iterator[memoryview]:
-    """The tensor's data in pieces of at most the buffer's size, each from another place of the buffer."""
-    view = memoryview(block_buffer(tensor.kind, *spread(tensor.name, tensor.dims, scaled_embedding)))
-    return pieces(view, BLOCKS[tensor.kind].size_bytes, tensor.size_bytes, index)
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`header` is everything before the first tensor's data; `tensors` have their offsets from the start of the file."""
+
+    header: bytes
+    tensors: tuple[TensorInfo, ...]
+    file_bytes: int
 
 
-def pieces(view: memoryview, block: int, size_bytes: int, index: int) -> Iterator[memoryview]:
-    """`size_bytes` in pieces of `view`, each from another place, a whole number of `block` bytes from its start."""
-    blocks = len(view) // block
-    left, turn = size_bytes, 0
-    while left:
-        start = (index * 7919 + turn * 104_729) % (blocks // 2 + 1) * block
-        piece = view[start : start + left]
-        yield piece
-        left -= len(piece)
-        turn += 1
+def plan(shape: Shape, quant: str) -> Layout:
+    """The file of this shape in this quantisation. Raises InputError for an unknown quantisation."""
+    quant = one_of(quant, MIXES)
+    listed = tensors(shape)
+    kinds = tensor_types(shape, listed, quant)
+    rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
+    header, offsets, file_bytes = header_bytes([*_metadata(shape, quant), *_vocabulary(shape.vocab)], rows)
+    infos = (
+        TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
+        for (name, dims, kind), offset in zip(rows, offsets, strict=True)
+    )
+    return Layout(header, tuple(infos), file_bytes)
 
 
-def spread(name: str, dims: tuple[int, ...], scaled_embedding: bool = False) -> tuple[float, float]:
-    """(mean, standard deviation) of a tensor's values, by its GGUF name and dimensions.
+def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
+    """Facts of the file that `ensure_synthetic(shape.id, quant)` writes, to the byte, without writing it. Raises InputError."""
+    quant = one_of(quant, MIXES)
+    layout = plan(shape, quant)
+    return shape_facts(
+        shape,
+        ((row.name, math.prod(row.dims), row.size_bytes) for row in layout.tensors),
+        name=f"{shape.id}-{quant}",
+        format="gguf",
+        quantization=quant,
+        file_bytes=layout.file_bytes,
+        synthetic=True,
+    )
 
-    The gains (2 for queries, keys and the feed-forward part, 1.5 for values and outputs, a small embedding) make greedy
-    decoding wander over the vocabulary: with gains of 1 it falls into one repeated token, and experts are then not drawn evenly.
-    """
-    row = dims[0]
-    if "attn_q_norm" in name or "attn_k_norm" in name:
-        return 2.0, 0.05
-    if "_norm" in name:
-        return 1.0, 0.05
-    if "rope_freqs" in name:
-        return 1.0, 0.0
-    if name.endswith("ssm_a"):
-        return -0.5, 0.1  # the decay of a recurrent state: if positive, it grows without bound
-    if len(dims) == 1 or name.endswith(".bias"):
-        return 0.0, 0.02
-    if name.startswith("token_embd"):
-        return 0.0, 0.05 if not scaled_embedding else 0.5 / math.sqrt(row)
-    if "attn_v" in name or "attn_output" in name:
-        return 0.0, 1.5 / math.sqrt(row)
-    if "ffn_gate_inp" in name or name == "output.weight":
-        return 0.0, 1.0 / math.sqrt(row)
-    return 0.0, 2.0 / math.sqrt(row)
+
+def _metadata(shape: Shape, quant: str) -> list[bytes]:
+    general: dict[str, bool | int | float | str] = {
+        "general.architecture": shape.architecture,
+        "general.name": "rigbench synthetic",  # not the model's: llama.cpp looks for some families' own tokens by this name
+        "general.file_type": QUANTS[quant].file_type or 0,
+        "general.quantization_version": 2,
+        "rigbench.synthetic": True,
+        "rigbench.synthetic_version": SYNTHETIC_VERSION,
+    }
+    latent = shape.kv_lora_rank > 0
+    own: dict[str, bool | int | float | tuple[int, ...]] = {
+        "vocab_size": shape.vocab,
+        "context_length": shape.context,
+        "embedding_length": shape.hidden,
+        "block_count": shape.layers,
+        "feed_forward_length": shape.ffn,
+        "attention.head_count": shape.heads,
+        "attention.head_count_kv": 1 if latent else shape.kv_heads,
+        "attention.key_length": shape.kv_lora_rank + shape.rope_dim if latent else shape.head_dim,
+        "attention.value_length": shape.kv_lora_rank if latent else shape.head_dim,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "attention.layer_norm_epsilon": 1e-5,
+        "rope.freq_base": shape.rope_base,
+        "rope.dimension_count": shape.rope_dim or shape.head_dim,
+    }
+    if latent:
+        own |= {
+            "attention.kv_lora_rank": shape.kv_lora_rank,
+            "attention.key_length_mla": shape.nope_dim + shape.rope_dim,
+            "attention.value_length_mla": shape.v_dim,
+        }
+        if shape.q_lora_rank:
+            own["attention.q_lora_rank"] = shape.q_lora_rank
+    if shape.window:
+        own["attention.sliding_window"] = shape.window
+        own["attention.sliding_window_pattern"] = tuple(
+            not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers)
+        )
+    if shape.experts:
+        own |= _expert_metadata(shape)
+    if shape.linear_v_heads:
+        own |= {
+            "full_attention_interval": shape.full_every,
+            "ssm.conv_kernel": shape.linear_conv,
+            "ssm.inner_size": shape.linear_v_heads * shape.linear_head_dim,
+            "ssm.state_size": shape.linear_head_dim,
+            "ssm.time_step_rank": shape.linear_v_heads,
+            "ssm.group_count": shape.linear_k_heads,
+        }
+    if shape.full_head_dim:
+        own |= {
+            "attention.key_length": shape.full_head_dim,
+            "attention.value_length": shape.full_head_dim,
+            "attention.key_length_swa": shape.head_dim,
+            "attention.value_length_swa": shape.head_dim,
+            "attention.head_count_kv": tuple(kv_shape(shape, layer)[0] for layer in range(shape.layers)),
+            "rope.dimension_count": shape.full_head_dim,
+            "rope.dimension_count_swa": shape.head_dim,
+            "embedding_length_per_layer_input": shape.per_layer_dim,
+        }
+    if shape.shared_kv_layers:
+        own["attention.shared_kv_layers"] = shape.shared_kv_layers
+    if shape.architecture in _LOGIT_SCALED:
+        own["logit_scale"] = 1.0
+    if shape.architecture in ("qwen35", "qwen35moe"):
+        own["rope.dimension_sections"] = (shape.head_dim // 8, shape.head_dim // 8, shape.head_dim // 8, 0)
+    named = {f"{shape.architecture}.{key}": value for key, value in own.items()}
+    return [value_bytes(key, value) for key, value in {**general, **named}.items()]
+
+
+def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
+    own: dict[str, bool | int | float] = {
+        "expert_count": shape.experts,
+        "expert_used_count": shape.experts_used,
+        "expert_feed_forward_length": shape.expert_ffn,
+        "leading_dense_block_count": shape.dense_layers,
+        "interleave_moe_layer_step": shape.moe_every,
+    }
+    if shape.shared_ffn:
+        own["expert_shared_feed_forward_length"] = shape.shared_ffn
+        own["expert_shared_count"] = max(1, shape.shared_ffn // shape.expert_ffn)
+    if shape.router_bias:
+        own |= {"expert_gating_func": _SIGMOID_GATING, "expert_weights_norm": True, "expert_weights_scale": 1.0}
+    return own
+
+
+def _vocabulary(size: int) -> tuple[bytes, ...]:
+    if not MIN_VOCAB <= size <= MAX_VOCAB:
+        raise InputError(f"A vocabulary of {size} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens.")
+    symbols, padding = [*byte_symbols(), "Ġt"], size - MIN_VOCAB
+    kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * len(symbols), *[_CONTROL] * len(_SPECIAL))
+    texts = b"".join(map(text_bytes, [*symbols, *_SPECIAL])) + _padding()[: padding * _PADDING_BYTES]
+    count = struct.pack("<Q", size)
+    return (
+        value_bytes("tokenizer.ggml.model", "gpt2"),
+        value_bytes("tokenizer.ggml.pre", "llama-bpe"),
+        key_bytes("tokenizer.ggml.tokens", _ARRAY, struct.pack("<I", _STRING) + count + texts),
+        key_bytes(
+            "tokenizer.ggml.token_type",
+            _ARRAY,
+            struct.pack("<I", _INT32) + count + kinds + struct.pack("<i", _UNUSED) * padding,
+        ),
+        key_bytes("tokenizer.ggml.merges", _ARRAY, struct.pack("<IQ", _STRING, 1) + text_bytes("Ġ t")),
+        value_bytes("tokenizer.ggml.bos_token_id", len(symbols)),
+        value_bytes("tokenizer.ggml.eos_token_id", len(symbols) + 1),
+        value_bytes("tokenizer.ggml.add_bos_token", False),
+    )
 
 
 @lru_cache(maxsize=1)
-def random_buffer() -> Any:
-    """8 MiB of seeded random bits: a numpy array of bytes."""
-    import numpy as np
-
-    # raw bits, whose sequence numpy promises to keep for ever, so that a file's SHA-256 is a constant
-    return np.random.PCG64(_SEED).random_raw(_BUFFER_BYTES // 8).view(np.uint8)
+def _padding() -> bytes:
+    """Unused tokens, all of one length, so that a vocabulary's are the first of these: a catalogue is planned in a blink."""
+    return b"".join(b"\x0b\0\0\0\0\0\0\0[PAD%06d]" % index for index in range(MAX_VOCAB))
 
 
-@lru_cache(maxsize=16)
-def block_buffer(kind: str, mean: float, deviation: float) -> Any:
-    """The random buffer as whole blocks of this type with scales set: a numpy array of bytes."""
-    import numpy as np
-
-    raw = random_buffer()
-    if kind == "F32":
-        uniform = raw[: 1 << 20].view(np.uint32).astype(np.float32) / np.float32(2**32) - np.float32(0.5)
-        return (np.float32(mean) + np.float32(deviation * math.sqrt(12)) * uniform).view(np.uint8)
-    if kind in ("F16", "BF16"):
-        # a random sign and mantissa under one exponent: magnitudes from 2^e to 2^(e+1), of deviation 1.53 x 2^e
-        exponent = round(math.log2(deviation / 1.53))
-        mantissa, bias = (10, 15) if kind == "F16" else (7, 127)
-        field = max(1, exponent + bias) << mantissa
-        return ((raw.view(np.uint16) & (0x8000 | ((1 << mantissa) - 1))) | field).astype("<u2").view(np.uint8)
-    size = BLOCKS[kind].size_bytes
-    data = raw[: len(raw) // size * size].reshape(-1, size).copy()
-    if kind == "MXFP4":
-        data[:, 0] = 127 + round(math.log2(deviation / 3.0))
-        return data.reshape(-1)
-    for place, scale in _SCALES[kind]:
-        # the sign of a block's scale stays random: it makes the mean of all weights zero where the codes' mean is not
-        high = data[:, place + 1] & 0x80 if kind != "Q6_K" else np.uint8(0)
-        low_byte, high_byte = np.float16(deviation * scale).tobytes()
-        data[:, place] = low_byte
-        data[:, place + 1] = high_byte | high
-    if len(_SCALES[kind]) == 2:
-        data[:, 3] = (data[:, 3] & 0x7F) | (data[:, 1] & 0x80)
-    return data.reshape(-1)
-
-
-_SCALES = {
-    "Q8_0": ((0, 1 / 73.9),),
-    "Q4_0": ((0, 1 / 4.64),),
-    "Q5_0": ((0, 1 / 9.25),),
-    "Q4_1": ((0, 1 / 4.61), (2, -7.5 / 4.61)),
-    "Q5_1": ((0, 1 / 9.23), (2, -15.5 / 9.23)),
-    "Q4_K": ((0, 1 / 230.0), (2, 7.5 / 230.0)),
-    "Q5_K": ((0, 1 / 465.0), (2, 15.5 / 465.0)),
-    "Q6_K": ((208, 1 / 1366.0),),
-}
-"""Where the 16-bit scales of each block are, and their size for a deviation of 1."""
-_WRITTEN = {*_SCALES, "F32", "F16", "BF16", "MXFP4"}
+def byte_symbols() -> list[str]:
+    """GPT-2's symbol of each byte: itself where it prints, else a character from 256 on, in the order of the bytes."""
+    plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    symbols, extra = [], 0
+    for byte in range(256):
+        symbols.append(chr(byte if byte in plain else 256 + extra))
+        extra += byte not in plain
+    return symbols
