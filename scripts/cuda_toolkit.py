@@ -173,39 +173,44 @@ def choose(
         for host in hosts:
             if nvcc.accepts(host):
                 return toolchain(system, cards, nvcc, host, host == hosts[0], cores)
-    return no_host(system, compile_here, hosts, manager)
+    return no_host(system, compile_here[0], hosts, manager)
 
 
 def toolchain(system: str, cards: Cards, nvcc: Nvcc, host: HostCompiler, usual: bool, cores: int) -> Toolchain:
     """The build's settings for a toolkit and a host compiler that fit; `usual` where the compiler is the one taken anyhow."""
     environment = {"CUDACXX": nvcc.path}
-    # ggml looks for the toolkit before CUDACXX counts, and would take the libraries and headers of the nvcc on PATH.
     root = WHEEL_FOLDER if nvcc.package else Path(nvcc.path).parent.parent.as_posix()
+    # ggml looks for the toolkit before CUDACXX counts, and would take the libraries and headers of the nvcc on PATH.
     arguments = ["-DGGML_CUDA=ON", f"-DCUDAToolkit_ROOT={root}", *architectures(cards)]
     if system == "Windows":
         if not usual:  # CMake takes the newest Visual Studio by itself
             environment["CMAKE_GENERATOR"] = visual_studio(host.version)
     else:
+        libraries = f"{root}/lib" if nvcc.package else f"{root}/lib64"
         environment["CUDAHOSTCXX"] = host.path
+        # llama-cpp-python's libraries look for others beside themselves alone, and CUDA's folder may not be known to the loader.
+        arguments.append(f'-DCMAKE_SHARED_LINKER_FLAGS_RELEASE=-Wl,-rpath,"{libraries}"')
         if cards.libcuda:
             arguments.append(f"-DCUDA_cuda_driver_LIBRARY={cards.libcuda}")
         else:  # no library of the driver to link with; costs only memory pools that grow in place
             arguments.append("-DGGML_CUDA_NO_VMM=ON")
-    if nvcc.package:
-        # CMake looks for libcudart.so, and the wheels hold libcudart.so.13 alone; nvcc.profile says lib64, and the folder is lib.
-        libraries = f"{WHEEL_FOLDER}/lib"
-        environment["LIBRARY_PATH"] = libraries
-        for variable, name in (
-            ("CUDA_CUDART", "cudart"),
-            ("CUDA_cudart_LIBRARY", "cudart"),
-            ("CUDA_cublas_LIBRARY", "cublas"),
-            ("CUDA_cublasLt_LIBRARY", "cublasLt"),
-        ):
-            arguments.append(f"-D{variable}={libraries}/lib{name}.so.13")
+        if nvcc.package:
+            # CMake looks for libcudart.so, and the wheels hold libcudart.so.13 alone; nvcc.profile says lib64, the folder is lib.
+            environment["LIBRARY_PATH"] = libraries
+            arguments += [
+                f"-D{variable}={libraries}/lib{name}.so.13"
+                for variable, name in (
+                    ("CUDA_CUDART", "cudart"),
+                    ("CUDA_cudart_LIBRARY", "cudart"),
+                    ("CUDA_cublas_LIBRARY", "cublas"),
+                    ("CUDA_cublasLt_LIBRARY", "cublasLt"),
+                )
+            ]
     known = sorted(set(filter(None, cards.capabilities)), key=number)
+    fetch = " (600 MB to download, 1.1 GB kept)" if nvcc.package else ""
     target = f"compute capability {' and '.join(known)}" if known else "the GPUs that the driver names"
     return Toolchain(
-        reason=f"{nvcc.name} builds for {target} ({listed(cards.names)}), in about {minutes(cards, cores)} minutes",
+        reason=f"{nvcc.name}{fetch} builds for {target} ({listed(cards.names)}), in about {minutes(cards, cores)} minutes",
         identity=f"{nvcc.package or nvcc.path} {nvcc.release} {host}",
         cmake_args=tuple(arguments),
         environment=environment,
@@ -290,7 +295,8 @@ def no_toolkit(system: str, cards: Cards, nvccs: Sequence[Nvcc], wheels: bool) -
         how = f"with Visual Studio's C++ tools installed first, winget install Nvidia.CUDA{version}"
     else:
         how = f"install the CUDA toolkit {wanted} from NVIDIA (developer.nvidia.com/cuda-toolkit-archive)"
-    return f"{what} needs the CUDA toolkit {wanted}{have}: {newer_driver}{how}, and run this again."
+    verb = "need" if len(set(cards.names)) > 1 else "needs"
+    return f"{what} {verb} the CUDA toolkit {wanted}{have}: {newer_driver}{how}, and run this again."
 
 
 def no_headers(cards: Cards, nvcc: Nvcc, glibc: Release | None) -> str:
@@ -299,17 +305,18 @@ def no_headers(cards: Cards, nvcc: Nvcc, glibc: Release | None) -> str:
     old_card = any(capability and number(capability) < (7, 5) for capability in cards.capabilities)
     if old_card:
         fix = "build for Vulkan with RIGBENCH_LLAMA_BUILD=vulkan, or in a container of Ubuntu 24.04"
+    elif cards.driver_cuda is not None and cards.driver_cuda[0] >= 13:
+        fix = "install the CUDA toolkit 13.2 or newer from NVIDIA (developer.nvidia.com/cuda-toolkit-archive)"
     else:
         fix = "update the NVIDIA driver to 580 or newer (CUDA 13 then comes from PyPI by itself)"
     return (
-        f"{nvcc.name} does not compile with glibc {dotted(glibc)} of this system, {dotted(nvcc.glibc)} is the newest that it "
-        f"takes: {fix}, and run this again."
+        f"{nvcc.name} does not compile with glibc {dotted(glibc)}, {dotted(nvcc.glibc)} is the newest that it takes: "
+        f"{fix}, and run this again."
     )
 
 
-def no_host(system: str, nvccs: Sequence[Nvcc], hosts: Sequence[HostCompiler], manager: str | None) -> str:
-    """The toolkits that fit take none of the C++ compilers that are here."""
-    nvcc = nvccs[0]
+def no_host(system: str, nvcc: Nvcc, hosts: Sequence[HostCompiler], manager: str | None) -> str:
+    """The toolkit that fits takes none of the C++ compilers that are here."""
     if system == "Windows":
         there = "and there is none here" if not hosts else "and a newer one is here"
         return (
@@ -317,8 +324,7 @@ def no_host(system: str, nvccs: Sequence[Nvcc], hosts: Sequence[HostCompiler], m
             'Microsoft.VisualStudio.2022.BuildTools --override "--passive --add Microsoft.VisualStudio.Workload.VCTools '
             '--includeRecommended", then install CUDA again, and run this again.'
         )
-    newest = max((nvcc.gcc for nvcc in nvccs if nvcc.gcc is not None), default=13)
-    install = COMPILER_PACKAGES.get(manager or "", "install g++-{0}").format(newest)
+    install = COMPILER_PACKAGES.get(manager or "", "install g++-{0}").format(nvcc.gcc or 13)
     if not hosts:
         return f"{nvcc.name} needs a C++ compiler, and there is none here: {install}, and run this again."
     names = {"gcc": "GCC", "clang": "Clang"}

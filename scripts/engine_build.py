@@ -127,8 +127,8 @@ def _choice(kind: str, reason: str, toolchain: Toolchain | None = None, required
 
 def _unused(gpu: Any, problem: str) -> Choice:
     name = f"{VENDORS[gpu.vendor]} GPU ({gpu.name})" if gpu else "an NVIDIA GPU"
-    reason = f"llama.cpp is built for the CPU. {name[0].upper()}{name[1:]} is here, but {_plain(problem)}."
-    return Choice("cpu", reason, unused_gpu=True)
+    here = "" if gpu and gpu.name in problem else f"{name[0].upper()}{name[1:]} is here, but "
+    return Choice("cpu", f"llama.cpp is built for the CPU. {here}{_plain(problem)}.", unused_gpu=True)
 
 
 def _plain(sentence: str) -> str:
@@ -302,7 +302,7 @@ def plan(version: str, kind: str | None = None) -> Plan:
     import cuda_toolkit
     import vulkan_sdk
 
-    sys.path.insert(0, str(SCRIPTS.parent / "harness"))
+    sys.path[:0] = [str(SCRIPTS.parent / name) for name in ("harness", "backends")]
     from rigbench.telemetry.adapters import adapters
 
     system = platform.system()
@@ -383,7 +383,7 @@ def build_environment(build: Build, packages: Path) -> dict[str, str]:
         environment["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count() or 1)
     for name, value in (build.toolchain.environment if build.toolchain else {}).items():
         environment[name] = value.replace("{packages}", str(packages))
-    if os.name == "nt" and build.kind == "cuda" and "CMAKE_GENERATOR" not in os.environ:
+    if os.name == "nt" and build.kind == "cuda" and "CMAKE_GENERATOR" not in {**os.environ, **environment}:
         environment |= windows_cuda_generator(bool(shutil.which("cl")), visual_studio_knows_cuda())
     return environment
 
@@ -444,6 +444,20 @@ def keeping_wheel(key: str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def fetch_tools(
+    pip: Sequence[str], build: Build, log: Path, run: Callable[..., None], environment: dict[str, str]
+) -> None:
+    """What the build takes from PyPI: to compile, and its libraries to run. `run` as for `build_wheel`. Raises SetupError."""
+    folder = packages_folder(build)
+    if not build.toolchain or not build.toolchain.packages or folder.exists():
+        return
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    command = [*pip, "install", "--target", str(part), *build.toolchain.packages]
+    run(f"Fetching the compiler for {NAMES[build.kind]}: some minutes", command, log, environment, "Check the network.")
+    part.replace(folder)
+
+
 def build_wheel(
     pip: Sequence[str], version: str, build: Build, log: Path, run: Callable[..., None], environment: dict[str, str]
 ) -> Path:
@@ -451,23 +465,11 @@ def build_wheel(
 
     `run` takes a title, a command, a log, an environment and the advice for a failure (setup_env.run_logged). Raises SetupError.
     """
-    folder = packages_folder(build)
-    if build.toolchain and build.toolchain.packages and not folder.exists():
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        command = [*pip, "install", "--target", str(part), *build.toolchain.packages]
-        run(
-            f"Fetching the compiler for {NAMES[build.kind]}: some minutes",
-            command,
-            log,
-            environment,
-            "Check the network.",
-        )
-        part.replace(folder)
-    title = f"Building llama.cpp {build.name} with {os.cpu_count()} cores: {MINUTES[build.kind]}"
+    time = "" if build.toolchain and "minutes" in build.toolchain.reason else f": {MINUTES[build.kind]}"
+    title = f"Building llama.cpp {build.name} with {os.cpu_count()} cores{time}"
     fix = "If the lines above name no fix, a newer compiler may help (GCC 11, Clang 14)."
     options = ["--verbose", "--no-cache-dir", "--no-deps", "--no-binary", PACKAGE]
-    environment = {**environment, **build_environment(build, folder)}
+    environment = {**environment, **build_environment(build, packages_folder(build))}
     temp = short_temp(tempfile.gettempdir(), long_paths_allowed()) if os.name == "nt" else None
     if temp:
         try:

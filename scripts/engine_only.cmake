@@ -10,3 +10,7 @@ endif()
 if(RIGBENCH_VULKAN_COMPAT)
     include_directories(BEFORE "${CMAKE_CURRENT_LIST_DIR}/vulkan_compat")
 endif()
+if(SPIRV-Headers_DIR)
+    # llama.cpp looks for the package and then includes from it without asking it where its files are.
+    include_directories("${SPIRV-Headers_DIR}/../../../include")
+endif()

@@ -30,8 +30,8 @@ def tell(**line):
 
 def write_model(folder, quant):
     """A GGUF file of one layer. rigbench writes it, as it writes the models that it measures."""
-    from rigbench.models.catalog import Shape
-    from rigbench.models.synthetic import write_synthetic
+    from rigbench.models.shapes import Shape
+    from rigbench.models.synthetic.gguf import write_synthetic
 
     shape = Shape("proof", "proof", "llama", 1e6, 1, 256, 4, 2, 64, 512, 512, 512)
     path = Path(folder) / f"{quant}.gguf"

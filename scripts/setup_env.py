@@ -129,6 +129,7 @@ def prepare(
             note.update(wanted)
 
     def install_engine(build: engine_build.Build) -> None:
+        engine_build.fetch_tools(pip, build, venv / "setup-engine-tools.log", run, environment)
         wheel = engine_build.kept_wheel(build.key)
         if wheel is None:
             log = venv / f"setup-engine-{build.kind}-{build.level}.log"
@@ -142,9 +143,8 @@ def prepare(
         make_venv(venv, run)
     if engine is not None:
         if note.pop("engine", None):
-            write_note(
-                venv, note
-            )  # the engine that is noted is about to be replaced, perhaps by one that does not compute
+            # What is noted is about to be replaced, perhaps by an engine that does not compute.
+            write_note(venv, note)
         unused = engine_build.settle(engine, install_engine, lambda build: prove(python, build.kind), say)
         note |= {"engine": engine.keys, "unused_gpu": unused}
     install_packages()

@@ -236,14 +236,14 @@ def test_probe_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", missing)
     found = MlxBackend().probe()
     assert (found.usable, found.reason) == (False, "mlx-lm is not installed in this interpreter")
-    assert found.mend == install_command()
+    assert found.fix == install_command()
 
 
 @pytest.mark.parametrize(
     ("platform", "words"),
     [("darwin", "pip install 'rigbench[mlx]'"), ("linux", "' mlx-lm"), ("win32", "WSL 2")],
 )
-def test_the_command_that_mends_it(platform: str, words: str) -> None:
+def test_the_command_that_fixes_it(platform: str, words: str) -> None:
     assert words in install_command(platform)
 
 
@@ -403,7 +403,7 @@ print(json.dumps([alone, out]))
 @pytest.mark.skipif(not MLX_PYTHON.exists(), reason="no .venv-mlx: scripts/test --all makes it")
 def test_the_tokens_are_those_that_mlx_lm_generates_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of three lengths, two users, prefill in chunks: padding, masks and waiting change no token."""
-    from rigbench.models.synthetic_folder import ensure_synthetic_folder
+    from rigbench.models.synthetic.folder import ensure_synthetic_folder
 
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
     folder = ensure_synthetic_folder("tiny", "F16")

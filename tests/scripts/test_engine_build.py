@@ -24,10 +24,9 @@ STRIX_HALO = Adapter("amd", "AMD Strix Halo [Radeon 8060S]", True)
 ARC = Adapter("intel", "Intel Arc B580", False)
 UHD = Adapter("intel", "Intel UHD Graphics 770", True)
 NO_NVCC = "nvcc is not here: install the CUDA toolkit, then run this again."
-OLD_DRIVER = (
-    "driver 525 runs CUDA 12.0, and nvcc 13.0 makes code for newer drivers: update the driver, then run this again."
-)
-OLD_CARD = "nvcc 13.0 does not know compute capability 6.1: install CUDA 12.9, then run this again."
+OLD_DRIVER = "NVIDIA GeForce RTX 4090: the NVIDIA driver 470 is too old: update it to 580 or newer, and run this again."
+OLD_CARD = "NVIDIA GeForce RTX 4090 needs the CUDA toolkit 12.9, and here is nvcc 13.0 of this system: install it."
+NEW_GCC = "GCC 15 is the newest that nvcc 13.0 takes, and here is GCC 16: sudo apt install g++-15, and run this again."
 NO_VULKAN = "Vulkan's headers are not: sudo apt install libvulkan-dev glslc, then run this again."
 
 
@@ -74,7 +73,11 @@ NVCC, SDK, HIPCC = "nvcc 13.0 builds for 8.9", "glslc 2024 builds shaders", "hip
         ("Linux", (), NVCC, SDK, "cuda", f"llama.cpp is built for CUDA: {NVCC}."),  # a driver without a PCI bus
         *(
             ("Linux", (RTX,), problem, SDK, "cpu", f"An NVIDIA GPU (NVIDIA GeForce RTX 4090) is here, but {problem}")
-            for problem in (NO_NVCC, OLD_DRIVER, OLD_CARD)
+            for problem in (NO_NVCC, NEW_GCC)
+        ),
+        *(
+            ("Linux", (RTX,), problem, SDK, "cpu", f"llama.cpp is built for the CPU. {problem}")
+            for problem in (OLD_DRIVER, OLD_CARD)  # which name the card themselves
         ),
         ("Linux", (RTX,), None, SDK, "cpu", "(NVIDIA GeForce RTX 4090) is here, but no driver answers (nvidia-smi)"),
         ("Linux", (RADEON,), None, SDK, "vulkan", f"An AMD GPU (Radeon RX 7900 XTX) is here, and {SDK}."),
@@ -98,7 +101,7 @@ def test_choice(
     choice = choose(engine_build, system, None, gpus, cuda, vulkan)
     assert choice.kind == kind and not choice.required
     assert reason.lower() in choice.reason.lower() and choice.reason.endswith(".") and ".." not in choice.reason
-    assert choice.unused_gpu == (kind == "cpu" and "is here, but" in reason)
+    assert choice.unused_gpu == (kind == "cpu" and "built for the CPU:" not in choice.reason)
     assert (choice.toolchain is None) == (kind in ("cpu", "metal"))
 
 
@@ -361,6 +364,7 @@ def test_tools_from_packages_are_fetched_once(
             (Path(command[command.index("--wheel-dir") + 1]) / "a.whl").touch()
 
     for _ in range(2):
+        engine_build.fetch_tools(["pip"], build, tmp_path / "log", run, {})
         engine_build.build_wheel(["pip"], "1.0", build, tmp_path / "log", run, {})
     assert ["--target" in command for command in commands] == [True, False, False]
     assert commands[0][-1] == "cuda-toolkit[nvcc]==13.0"
@@ -378,3 +382,12 @@ def test_a_failed_build_leaves_no_wheel(
     with engine_build.keeping_wheel("k") as folder:
         (folder / "whole.whl").touch()
     assert engine_build.kept_wheel("k") == tmp_path / "wheels/llama_cpp_python-k/whole.whl"
+
+
+def test_a_plan_is_made_before_anything_is_installed() -> None:
+    """In an interpreter with the standard library alone."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(SCRIPTS)!r}]; import engine_build; print(engine_build.plan('1').choice.kind)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip() in ("cpu", "cuda", "vulkan", "metal"), done.stderr

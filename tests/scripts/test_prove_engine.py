@@ -112,7 +112,7 @@ def test_the_models_take_the_way_of_real_ones(tmp_path: Path) -> None:
         import prove_engine
     finally:
         sys.path.remove(str(SCRIPTS))
-    from rigbench.models.gguf import read_gguf
+    from rigbench.models.formats.gguf import read_gguf
 
     kinds = {"F16": "F16", "Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_K_M": "Q4_K"}
     assert prove_engine.PROMPT_TOKENS >= 4 * 16

@@ -324,7 +324,9 @@ def test_the_cpu_follows_a_gpu_that_cannot_be_had(
     assert "above" not in said[0] and ("setup-engine-cuda-native.log" in said[0]) == bool(broken)
     assert said[0].startswith(f"A GPU is here that is not used: llama.cpp for CUDA {why.rstrip('.')}")
 
-    monkeypatch.setattr(build, "plan", lambda version: plan(version, "cuda"))  # by request: no other build will do
+    monkeypatch.setattr(
+        build, "plan", lambda version, kind: plan(version, "cuda")
+    )  # by request: no other build will do
     said = prepared(setup_env, checkout, capsys, Recorder(broken=broken))
     assert said[-1] == "exit 3" and len(said) == 3
     assert ("unset RIGBENCH_LLAMA_BUILD" in said[1]) == (not broken)

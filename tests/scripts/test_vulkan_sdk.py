@@ -40,6 +40,28 @@ def test_debian_12_gets_what_its_headers_lack(vulkan_sdk: ModuleType) -> None:
     assert newer.identity != tools.identity
 
 
+def test_what_the_headers_or_glslc_leave_out_is_said(vulkan_sdk: ModuleType) -> None:
+    parts = vulkan_sdk.Parts(True, True, (1, 4, 309), "/usr/bin/glslc", True)
+    for old in (replace(parts, matrices=False), replace(parts, headers=(1, 3, 254))):
+        assert "too old for cooperative matrices: a newer Vulkan SDK" in vulkan_sdk.choose("Linux", old).reason
+    assert "too old" not in vulkan_sdk.choose("Linux", replace(parts, headers=(1, 3, 255))).reason
+
+
+def test_another_glslc_is_another_build(vulkan_sdk: ModuleType) -> None:
+    parts = vulkan_sdk.Parts(True, True, (1, 4, 309), "/usr/bin/glslc", True, glslc_version="shaderc 2023.2")
+    newer = replace(parts, glslc_version="shaderc 2025.1")
+    assert vulkan_sdk.choose("Linux", parts).identity != vulkan_sdk.choose("Linux", newer).identity
+
+
+def test_windows_takes_all_from_the_sdk(vulkan_sdk: ModuleType) -> None:
+    parts = vulkan_sdk.Parts(True, True, (1, 4, 309), "C:\\VulkanSDK\\1.4.309.0\\Bin\\glslc.exe", True)
+    tools = vulkan_sdk.choose("Windows", parts)
+    assert tools.cmake_args == (
+        "-DGGML_VULKAN=ON",
+        "-DVulkan_GLSLC_EXECUTABLE=C:/VulkanSDK/1.4.309.0/Bin/glslc.exe",
+    )
+
+
 @pytest.mark.parametrize(
     ("lacking", "system", "sentence"),
     [
@@ -53,7 +75,11 @@ def test_debian_12_gets_what_its_headers_lack(vulkan_sdk: ModuleType) -> None:
         ({"headers": None, "manager": "pacman"}, "Linux", "lacks the headers here: sudo pacman -S vulkan-headers"),
         ({"driver": False, "manager": "zypper"}, "Linux", "lacks a driver here: sudo zypper install"),
         ({"loader": False, "manager": None}, "Linux", "lacks the loader here: install Vulkan's loader"),
-        ({"headers": None}, "Windows", "winget install KhronosGroup.VulkanSDK"),
+        (
+            {"headers": None},
+            "Windows",
+            "winget install KhronosGroup.VulkanSDK, open a new terminal, then run this again",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_its_command(
@@ -74,7 +100,12 @@ def test_what_is_here_is_read_from_the_file_system(vulkan_sdk: ModuleType, tmp_p
 
     def parts(**environment: str) -> object:
         programs = {"glslc": "/usr/bin/glslc", "dnf": "/usr/bin/dnf"}
-        return vulkan_sdk.parts_here(programs.get, tmp_path, environment)
+        return vulkan_sdk.parts_here(
+            programs.get,
+            tmp_path,
+            environment,
+            lambda words: "shaderc 2023.2\n" if words[1:] == ["--version"] else None,
+        )
 
     assert parts().headers is None  # the C headers alone
     (headers / "vulkan.hpp").touch()
@@ -91,6 +122,34 @@ def test_what_is_here_is_read_from_the_file_system(vulkan_sdk: ModuleType, tmp_p
     assert not parts(VK_DRIVER_FILES=str(driver)).driver
     driver.write_text("{}")
     assert parts(VK_DRIVER_FILES=str(driver)).driver
+    assert not parts(VK_DRIVER_FILES=str(tmp_path / "none.json")).driver  # the loader then looks nowhere else
+    assert (parts().glslc_version, parts().matrices) == ("shaderc 2023.2", False)
+
+
+def test_a_driver_in_the_home_folder(vulkan_sdk: ModuleType, tmp_path: Path) -> None:
+    driver = tmp_path / "home/me/.local/share/vulkan/icd.d/radeon_icd.json"
+    driver.parent.mkdir(parents=True)
+    driver.write_text("{}")
+    assert vulkan_sdk.drivers(tmp_path, {"HOME": "/home/me"}) == [driver]
+    assert vulkan_sdk.drivers(tmp_path, {"HOME": "/home/you"}) == []
+
+
+def test_the_sdk_goes_before_the_system(vulkan_sdk: ModuleType, tmp_path: Path) -> None:
+    programs = {"glslc": "/usr/bin/glslc", "/sdk/bin/glslc": "/sdk/bin/glslc"}
+    for environment, glslc in (({"VULKAN_SDK": "/sdk"}, "/sdk/bin/glslc"), ({}, "/usr/bin/glslc")):
+        assert vulkan_sdk.parts_here(programs.get, tmp_path, environment, lambda _: "").glslc == glslc
+
+
+def test_glslc_is_asked_about_cooperative_matrices(vulkan_sdk: ModuleType) -> None:
+    import shutil
+
+    glslc = shutil.which("glslc")
+    if glslc is None:
+        pytest.skip("no glslc here")
+    assert vulkan_sdk.compiles(glslc, "#version 460\nvoid main() {}\n", vulkan_sdk.answer)
+    assert not vulkan_sdk.compiles(
+        glslc, "#version 460\n#extension GL_none : require\nvoid main() {}\n", vulkan_sdk.answer
+    )
 
 
 def test_the_types_that_old_headers_lack_compile(tmp_path: Path) -> None:

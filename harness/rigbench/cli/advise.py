@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from rigbench import units
-from rigbench.cli.options import CONTEXT, JSON, QUANT, USERS, facts_of, say_json
+from rigbench.cli.options import CONTEXT, JSON, QUANT, USERS, say_json
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Which machine of the catalogue runs these models for these users, with the reason in a sentence each."""
+    from rigbench.models.resolve import facts_of
     from rigbench.predict.advise import advise as ask
-    from rigbench.predict.catalog import GIB
+    from rigbench.predict.hardware import GIB
 
     for name, given in (("--memory", memory), ("--least", least)):
         if given is not None and not 0 < given < 1e9:

@@ -11,15 +11,15 @@ from rigbench.cli.options import JSON, say
 
 
 def command(as_json: bool = JSON) -> None:
-    """Say what this machine is, which backends work here, and the command that mends those that do not."""
+    """Say what this machine is, which backends work here, and the command that fixes those that do not."""
     import rigbench_backends
-    from rigbench.models import files
+    from rigbench.models.resolve import local_models
     from rigbench.run import engines
     from rigbench.run.processes import find_python
+    from rigbench.telemetry import open_sources
     from rigbench.telemetry.adapters import adapters
-    from rigbench.telemetry.facts import source_states
+    from rigbench.telemetry.base import SourceOptions, source_states
     from rigbench.telemetry.machine import this_machine
-    from rigbench.telemetry.source import SourceOptions, open_sources
 
     machine = this_machine()
     memory = engines.device_bandwidth("cpu", (), (), say=say)
@@ -28,7 +28,7 @@ def command(as_json: bool = JSON) -> None:
     states = source_states(sources)
     for source in sources:
         source.close()
-    models = files.local_models()
+    models = local_models()
     if as_json:
         content = {
             "machine": asdict(machine),
@@ -60,10 +60,10 @@ def command(as_json: bool = JSON) -> None:
             if (sentence := engines.unused_gpu(found, adapters())) is not None:
                 line("", f"! {sentence}")
         else:
-            line("backend", f"{name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
+            line("backend", f"{name}: not usable: {found.reason}" + (f"; fix: {found.fix}" if found.fix else ""))
     for state in states:
         what = f"ready: {', '.join(state.metrics)}" if state.usable else f"not usable: {state.reason}"
-        line("telemetry", f"{state.name}: {what}" + (f"; mend: {state.mend}" if state.mend else ""))
+        line("telemetry", f"{state.name}: {what}" + (f"; fix: {state.fix}" if state.fix else ""))
     for model in models:
         line("model", f"{model.spec} ({units.bytes_text(model.bytes)})")
     if not models:

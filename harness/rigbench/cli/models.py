@@ -22,19 +22,21 @@ def list_models(
 ) -> None:
     """List the models at hand, or the catalogued shapes."""
     from rigbench import units
-    from rigbench.models import catalog, files
+    from rigbench.models.resolve import local_models
+    from rigbench.models.shapes import shapes as catalogue
+    from rigbench.models.tensors import parameters
 
     if shapes:
-        known = catalog.shapes()
+        known = catalogue()
         if as_json:
             typer.echo(json.dumps({name: asdict(shape) for name, shape in known.items()}, indent=1))
             return
         for name, shape in known.items():
-            total, active = catalog.parameters(shape)
+            total, active = parameters(shape)
             experts = f", {active / 1e9:.3g} B active" if active != total else ""
             typer.echo(f"{name:32} {total / 1e9:8.3g} B{experts}")
         return
-    found = files.local_models()
+    found = local_models()
     if as_json:
         typer.echo(json.dumps([asdict(model) for model in found], indent=1))
         return
@@ -66,10 +68,10 @@ def fetch(
 def _resolve(spec: str, format: str) -> None:
     from rigbench.cli.progress import Progress
     from rigbench.errors import InputError
-    from rigbench.models import files
+    from rigbench.models.resolve import FOLDER_FORMATS, resolve
 
-    formats = ("gguf", *files.FOLDER_FORMATS)
+    formats = ("gguf", *FOLDER_FORMATS)
     if format and format not in formats:
         raise InputError(f"--format {format!r}: choose one of {', '.join(formats)}.")
-    model = files.resolve(spec, formats=(format,) if format else formats, progress=Progress())
+    model = resolve(spec, formats=(format,) if format else formats, progress=Progress())
     typer.echo(f"model: {model.file.path}")

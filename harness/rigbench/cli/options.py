@@ -14,8 +14,7 @@ from rigbench.errors import InputError, RigbenchError
 
 if TYPE_CHECKING:
     from rigbench.analysis.samples import Sample
-    from rigbench.predict.catalog import Hardware
-    from rigbench.records import ModelFacts
+    from rigbench.predict.hardware import Hardware
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -139,7 +138,7 @@ def samples_of(files: Sequence[Path]) -> list[Sample]:
 
 def devices_of(name: str) -> tuple[Hardware, int]:
     """A catalogued device and how many of it: 'rtx-5090x2' is two."""
-    from rigbench.predict.catalog import find
+    from rigbench.predict.hardware import find
 
     base, _, count = name.strip().lower().rpartition("x")
     if base and count.isdigit() and 1 <= int(count) <= 64:
@@ -148,15 +147,3 @@ def devices_of(name: str) -> tuple[Hardware, int]:
         except InputError:
             pass  # the name itself may end so; the message is then about the whole of it
     return find(name), 1
-
-
-def facts_of(name: str, quant: str) -> ModelFacts:
-    """A GGUF file's own facts, or those of a catalogued model in a quantisation. `ID:QUANT` overrides `quant`."""
-    from rigbench.predict.named import catalogued_facts
-
-    if name.endswith(".gguf"):
-        from rigbench.models.footprint import facts_from_gguf
-
-        return facts_from_gguf(Path(name))
-    model_id, _, own = name.removeprefix("synthetic:").partition(":")
-    return catalogued_facts(model_id, own or quant)

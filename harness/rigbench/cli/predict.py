@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, facts_of, say, say_json
+from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, say, say_json
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rigbench.predict.catalog import Hardware
     from rigbench.predict.fit import Fit
+    from rigbench.predict.hardware import Hardware
     from rigbench.records import ModelFacts, Prediction
 
 
@@ -44,7 +44,7 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Predict tokens per second, show whether it fits, and say from what."""
-    from rigbench.predict.catalog import hardware as catalogue
+    from rigbench.predict.hardware import hardware as catalogue
     from rigbench.report import prediction
     from rigbench.report.table import output_console
 
@@ -131,6 +131,7 @@ def predictions(
     calibrate: Path | None,
 ) -> tuple[ModelFacts, Hardware | None, Fit | None, list[Prediction]]:
     """(facts, device or None, fit or None, predictions: roofline first)."""
+    from rigbench.models.resolve import facts_of
     from rigbench.predict import predictors
     from rigbench.predict.fit import fit, with_fit
 

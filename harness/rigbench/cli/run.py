@@ -47,7 +47,8 @@ def command(
     from rigbench.report import table
     from rigbench.report.plan import print_plan
     from rigbench.run import journal, processes, runner, start
-    from rigbench.telemetry.source import SourceOptions, open_sources
+    from rigbench.telemetry import open_sources
+    from rigbench.telemetry.base import SourceOptions
 
     processes.interrupt_on_terminate()
     sources = open_sources(

@@ -19,8 +19,9 @@ def command(
 ) -> None:
     """Show live what every sensor says, or why it says nothing: for setting up a wall meter or permissions."""
     from rigbench.report.live import table_of
+    from rigbench.telemetry import open_sources
+    from rigbench.telemetry.base import SourceOptions
     from rigbench.telemetry.sampler import Sampler
-    from rigbench.telemetry.source import SourceOptions, open_sources
 
     sampler = Sampler(
         open_sources(SourceOptions(wall_url=wall_url, wall_preset=wall_meter, wall_path=wall_path, wall_unit=wall_unit))

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from rigbench import units
-from rigbench.models.catalog import shapes
+from rigbench.models.footprint import catalogued_facts
+from rigbench.models.shapes import shapes
 from rigbench.predict import published
-from rigbench.predict.catalog import GIB, Hardware, find, hardware
 from rigbench.predict.fit import Fit, fit, with_fit
-from rigbench.predict.named import catalogued_facts
+from rigbench.predict.hardware import GIB, Hardware, find, hardware
 from rigbench.predict.predictors import active_bytes, roofline
 from rigbench.records import ModelFacts, Prediction
 from rigbench.report.table import make_table

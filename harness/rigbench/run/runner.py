@@ -34,7 +34,7 @@ from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
 from rigbench.suites.suite import Suite
-from rigbench.telemetry.source import Source
+from rigbench.telemetry.base import Source
 from rigbench.text import private_words, scrub
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 

@@ -14,7 +14,8 @@ from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
 from rigbench.errors import InputError
 from rigbench.paths import file_stem
-from rigbench.predict import catalog, predictors
+from rigbench.predict import hardware, predictors
+from rigbench.predict.roofline import engine_platform
 from rigbench.records import (
     SCHEMA_VERSION,
     Bandwidth,
@@ -207,13 +208,15 @@ def _roofline(
 ) -> Prediction:
     found = run.bandwidths.get(info.device)
     memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
-    known = [device for name in info.device_names if (device := catalog.match(name, memory)) is not None]
+    known = [device for name in info.device_names if (device := hardware.match(name, memory)) is not None]
+    device = known[0] if known and info.device != "cpu" else None
     return predictors.roofline(
         facts,
         bandwidth,
         backend=case.backend,
         device_kind=info.device,
-        device=known[0] if known and info.device != "cpu" else None,
+        platform=None if info.device in ("cpu", "sim") else engine_platform(case.backend, info, device),
+        device=device,
         measured=found is not None and found.method == "measured",
         cpu_cores=info.threads,
         **asked,

@@ -13,14 +13,15 @@ from typing import Any
 
 import psutil
 
+from rigbench import telemetry
 from rigbench.paths import slug
 from rigbench.records import Machine
-from rigbench.telemetry import facts, host
+from rigbench.telemetry import host
 
 
 def this_machine() -> Machine:
     """The fingerprint of this machine, with all that the telemetry sources know of it."""
-    return fingerprint(facts.gpus(), facts.drivers(), facts.modes())
+    return fingerprint(telemetry.gpus(), telemetry.drivers(), telemetry.modes())
 
 
 def fingerprint(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rigbench.records import HostMemory, Series
 from rigbench.telemetry import host
+from rigbench.telemetry.base import STATE_PERIOD_S
 from rigbench.telemetry.curves import points
-from rigbench.telemetry.source import STATE_PERIOD_S
 
 
 @dataclass(frozen=True, slots=True)
