@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from rigbench.telemetry import apple, darwin, energy
+from rigbench.analysis import energy
+from rigbench.telemetry import apple, darwin
 from rigbench.telemetry.darwin import Channel, Footprint
 from rigbench.telemetry.sampler import Sampler
 from rigbench.telemetry.source import Missing, Source

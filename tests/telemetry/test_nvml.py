@@ -10,7 +10,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from rigbench.telemetry import energy, host, nvml, nvml_library
+from rigbench.analysis import energy
+from rigbench.telemetry import host, nvml, nvml_library
 from rigbench.telemetry.sampler import Sampler
 from rigbench.telemetry.source import Missing, Source
 

@@ -146,9 +146,9 @@ def run(
         written = store.write(document, folder)
     if not ended:
         path.unlink(missing_ok=True)
-    from rigbench.analysis.summary import rows
+    from rigbench.analysis.table import table as rows_of
 
-    table.print_rows(console, rows(document))
+    table.print_rows(console, rows_of(document))
     failed = [result.error for result in document.cases if result.error and result.error.kind != "skipped"]
     if failed:
         say(f"{len(failed)} of {len(document.cases)} cases failed; the first: {failed[0]}")

@@ -14,7 +14,7 @@ from rigbench.cli.progress import say
 from rigbench.errors import InputError, RegressionFound, RigbenchError, ValidationFailed
 
 if TYPE_CHECKING:
-    from rigbench.analysis.samples import Sample
+    from rigbench.analysis.table import Row
     from rigbench.documents.validate import Report
 
 FAIL_ON = typer.Option(
@@ -88,8 +88,8 @@ def compare(
     from rigbench.analysis import compare as comparing
 
     metrics, verdicts = _metrics(metric), _verdicts(fail_on)
-    base_samples, new_samples = (samples_of(files_of(side)) for side in sides)
-    found = comparing.compare(base_samples, new_samples, metrics)
+    base_rows, new_rows = (rows_of(files_of(side)) for side in sides)
+    found = comparing.compare(base_rows, new_rows, metrics)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:
@@ -124,11 +124,11 @@ def regress(
         raise InputError(f"--plot {plot.name}: give a file that ends in .svg")
     metrics, verdicts = _metrics(metric), _verdicts(fail_on)
     if index is not None:
-        from rigbench.documents.index import read_samples
+        from rigbench.documents.index import read_rows
 
-        found = read_samples(index)
+        found = read_rows(index)
     else:
-        found = samples_of(files_of(results or [Path("results")]))
+        found = rows_of(files_of(results or [Path("results")]))
     histories = regressing.history(found, axis, metrics)
     if since is not None:
         histories = regressing.since(histories, since)
@@ -161,13 +161,12 @@ def _bad_sentence(found: Sequence[str]) -> str:
 
 
 def _metrics(names: Sequence[str]) -> tuple[str, ...]:
-    from rigbench.analysis.compare import DEFAULT_METRICS
-    from rigbench.analysis.samples import METRICS
+    from rigbench.analysis.definitions import comparable, compared
 
     for name in names:
-        if name not in METRICS:
-            raise InputError(f"--metric {name!r}: choose of {', '.join(METRICS)}")
-    return tuple(names) or DEFAULT_METRICS
+        if name not in comparable():
+            raise InputError(f"--metric {name!r}: choose of {', '.join(comparable())}")
+    return tuple(names) or compared()
 
 
 def _verdicts(names: Sequence[str]) -> list[str]:
@@ -198,13 +197,13 @@ def files_of(paths: Sequence[Path], *, may_be_none: bool = False) -> list[Path]:
     return found
 
 
-def samples_of(files: Sequence[Path]) -> list[Sample]:
+def rows_of(files: Sequence[Path]) -> list[Row]:
     """Samples of each document once, whatever the number of its copies. A broken one ends it if it is alone, else is said."""
-    from rigbench.analysis.samples import samples
+    from rigbench.analysis.table import table
     from rigbench.documents import store
 
     seen: set[str] = set()
-    found: list[Sample] = []
+    found: list[Row] = []
     for path in files:
         try:
             document = store.read(path)
@@ -215,7 +214,7 @@ def samples_of(files: Sequence[Path]) -> list[Sample]:
             continue
         if document.id not in seen:
             seen.add(document.id)
-            found += samples(document)
+            found += table(document)
     if not found:
         raise InputError("none of these files holds a measured case")
     return found

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
 from rigbench import __version__
-from rigbench.analysis.summary import summary
+from rigbench.analysis.table import summary
 from rigbench.clock import now_ns
 from rigbench.errors import InputError
 from rigbench.predict import catalog, predictors

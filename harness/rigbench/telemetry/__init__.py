@@ -6,15 +6,15 @@
     idle = sampler.window(start, start, end)                     #   keep these: the baseline of net energy
 
     sampler.watch(worker.pid)                                    # the engine's process tree, from now on
-    settle(lambda: sampler.recent(1.5), settle_s)                # flags.py; waits for a cool machine
+    settle(lambda: hot(sampler.recent(1.5)), settle_s)           # settle.py; waits for a cool machine (analysis/flags.py: hot)
     was_reset = host.reset_peak(worker.pid); sampler.edge()      # a case begins: new peaks, costly readings
     sampler.edge()                                               # again where its phases begin and end
     readings = sampler.window(t0_ns, first_phase_ns, end_ns)     # CaseResult.readings
     memory = host_memory(readings, worker.pid, was_reset)        # memory.py; CaseResult.host_memory
-    found = flags(readings, phases, os.cpu_count())              # flags.py; CaseResult.flags
+    found = reading_flags(readings, phases, os.cpu_count())      # analysis/flags.py; CaseResult.flags
 
     sampler.stop(); telemetry = sampler.report()                 # RunDocument.telemetry
 
-Later, from the document alone: energy.gross_and_net(readings, start_us, end_us, idle), energy.headline,
-energy.per_token.
+Later, from the document alone: analysis/energy.py: gross_and_net(readings, start_us, end_us, idle), headline,
+power_of.
 """

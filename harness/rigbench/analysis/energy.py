@@ -14,11 +14,12 @@ Everything here is pure: Series in, numbers out; `time_us` and the window's edge
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from rigbench.records import PhaseMark, Series
-from rigbench.telemetry.curves import bracket, counted, gap_share, integrated, period_us, points, valid_share
+from rigbench.analysis import stats
+from rigbench.analysis.windows import Window, bracket, counted, gap_share, integrated, period_us, points, valid_share
+from rigbench.records import CaseResult, PhaseMark, Series
 
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
@@ -285,3 +286,57 @@ def total(parts: Sequence[Energy]) -> Energy:
 def _sum(values: Iterable[float | None]) -> float | None:
     known = list(values)
     return None if any(value is None for value in known) else sum(value for value in known if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Energy and power of one case in its steady window, of the widest scope that was measured and holds the engine's device.
+    Joules are per output token, gross and net of idle; None with the reason where no source knows."""
+
+    joules_per_token: float | None = None
+    joules_per_token_net: float | None = None
+    watts_mean: float | None = None
+    watts_peak: float | None = None
+    scope: str | None = None
+    reason: str | None = None
+    phase_joules: dict[str, float | None] = field(default_factory=dict)
+
+
+def power_of(result: CaseResult, window: Window | None, device: str | None, idle: Sequence[Energy] = ()) -> Power:
+    """Energy and power of `result` on the engine's `device`, with `idle` taken off. Phases: loading (in the case that follows it),
+    prefill (until all users decode) and decode (the steady window)."""
+    if window is None or device is None:
+        return Power()
+    marks = [mark for mark in result.phases if mark.name == "load"]
+    marks += [PhaseMark("prefill", 0, window.start_us), PhaseMark("decode", window.start_us, window.end_us)]
+    phases = {name: headline(parts, device) for name, parts in phase_energies(result.readings, marks).items()}
+    joules = {name: whole.joules if whole else None for name, whole in phases.items()}
+    main = headline(gross_and_net(result.readings, window.start_us, window.end_us, idle), device)
+    if main is None or main.joules is None:
+        reason = (main.reason if main else None) or "no source tells the power of this device"
+        return Power(reason=reason, phase_joules=joules)
+    return Power(
+        per_token(main.joules, window.tokens),
+        per_token(main.net_joules, window.tokens),
+        main.watts_mean,
+        main.watts_peak,
+        main.scope,
+        None,
+        joules,
+    )
+
+
+def phase_joules(powers: Sequence[Power]) -> dict[str, float | None]:
+    """The median of each phase over the repetitions that know it."""
+    names = dict.fromkeys(name for power in powers for name in power.phase_joules)
+    each = {name: [power.phase_joules.get(name) for power in powers] for name in names}
+    return {name: stats.median([joules for joules in all_ if joules is not None]) for name, all_ in each.items()}
+
+
+def idle_energies(cases: Sequence[CaseResult], engine: int | None) -> tuple[Energy, ...]:
+    """Of the idle window before this engine was loaded: it stands in the first case that the engine ran."""
+    for result in cases:
+        marks = [mark for mark in result.phases if mark.name == "idle"]
+        if engine is not None and result.engine == engine and marks:
+            return case_energies(result.readings, marks[0].start_us, marks[0].end_us)
+    return ()
