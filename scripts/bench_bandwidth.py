@@ -18,10 +18,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
+from rigbench.ceilings import cpu
 from rigbench.clock import now_ns
-from rigbench.telemetry import bandwidth, host
+from rigbench.telemetry import host
 
 C_SOURCE = r"""
 #define _GNU_SOURCE
@@ -82,18 +81,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12, help="pairs of samples, each of about 0.2 s (default 12)")
     rounds = parser.parse_args().rounds
     cores = host.usable_cores()
-    size, said = bandwidth.array_size(host.available_memory_bytes() // 2, host.last_level_cache_bytes())
+    size, said = cpu.array_size(host.available_memory_bytes() // 2, host.last_level_cache_bytes())
     print(f"{host.cpu_name()}, {cores} cores, {size / 1e6:.0f} MB on each side" + (f" ({said})" if said else ""))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:
         program = compiled(Path(folder))
-        array = bandwidth.filled(size, pool, cores)
-        kernel = bandwidth.READ_KERNELS[bandwidth.read_sweep(array, pool, cores).kernel]
-        parts = np.array_split(array, cores)
+        array = cpu.filled(size, pool, cores)
+        kernel = cpu.READ_KERNELS[cpu.read_sweep(array, pool, cores).kernel]
+        pieces = cpu.chunks(array)
         with subprocess.Popen([program, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdin is not None and child.stdout is not None
 
             def ours(passes: int) -> float:
-                return bandwidth.rate(pool, lambda thread: kernel(parts[thread]), cores, size, passes, now_ns)
+                return cpu.rate(pool, kernel, pieces, cores, size, passes, now_ns)
 
             def theirs(passes: int) -> float:
                 print(cores, passes, file=child.stdin, flush=True)
@@ -112,7 +111,7 @@ def main() -> int:
     print(
         f"ratio of medians {mine / c:.3f}; median of pairwise ratios {statistics.median(a / b for a, b in pairs):.3f}"
     )
-    found = bandwidth.measure_cpu()
+    found = cpu.measure()
     print(f"rigbench bandwidth: {found.read_bytes_per_s or 0:.4g} B/s with {found.threads} threads ({found.source})")
     return 0
 

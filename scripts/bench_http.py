@@ -29,7 +29,7 @@ from rigbench.records import RequestRecord  # noqa: E402
 from rigbench.run.processes import find_python  # noqa: E402
 from rigbench.worker import drive  # noqa: E402
 from rigbench_backends.base import ModelFile  # noqa: E402
-from rigbench_backends.openai_http import BACKEND, HttpOptions  # noqa: E402
+from rigbench_backends.openai import BACKEND, HttpOptions  # noqa: E402
 
 CPU_LIMIT_US = 20.0
 PACE_LIMIT = 0.01
@@ -51,17 +51,17 @@ print("cpu_s", after.ru_utime + after.ru_stime - before.ru_utime - before.ru_sti
 
 
 def ours(base_url: str, streams: int, tokens: int) -> tuple[list[RequestRecord], float, tuple[tuple[str, str], ...]]:
-    """(records, CPU seconds, doubts) of one round by rigbench's own client and loop."""
+    """(records, CPU seconds, flags) of one round by rigbench's own client and loop."""
     session = BACKEND.open(ModelFile("paced", None, "remote"), HttpOptions(base_url=base_url))
     try:
         session.prepare(streams, 100)
         drive.drive(session, drive.Load(streams, 1, 2, lambda user, _: drive.TextPrompt(f"warm-up {user}", 7)))
-        session.doubts()
+        session.flags()
         before = time.process_time()
         _, records, _ = drive.drive(
             session, drive.Load(streams, 1, tokens, lambda user, _: drive.TextPrompt(f"prompt {user}", 7))
         )
-        return records, time.process_time() - before, session.doubts()
+        return records, time.process_time() - before, session.flags()
     finally:
         session.close()
 
@@ -111,7 +111,7 @@ def main() -> None:
     costs, worst = [], []
     for round_index in range(asked.rounds):
         with paced_server(asked.tps) as base_url:
-            records, cpu_s, doubts = ours(base_url, asked.streams, asked.tokens)
+            records, cpu_s, flags = ours(base_url, asked.streams, asked.tokens)
             sent = sent_ns(base_url)
         count = sum(len(record.unit_us) for record in records)
         errors = [abs(error) for error in pace_errors(records, sent)]
@@ -121,7 +121,7 @@ def main() -> None:
         print(
             f"rigbench, round {round_index + 1}: {count} tokens, {costs[-1]:.1f} us of CPU per token; server's pace {kept:.2f}"
             f" tokens/s, streams off by {max(errors):.2%} at most, {statistics.median(errors):.3%} in the median"
-            + "".join(f"; {name}: {evidence}" for name, evidence in doubts),
+            + "".join(f"; {name}: {evidence}" for name, evidence in flags),
             flush=True,
         )
     if asked.vllm:

@@ -97,7 +97,7 @@ def arguments(words: list[str] | None = None) -> Any:
 
 
 def main() -> int:
-    from rigbench.models.files import resolve
+    from rigbench.models.resolve import resolve
 
     given = arguments()
     folder = resolve(given.model, formats=("mlx", "safetensors")).file.path

@@ -27,12 +27,13 @@ from itertools import pairwise
 from typing import Any
 
 from rigbench.clock import now_ns
-from rigbench.models.synthetic import ensure_synthetic
+from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.records import Case
 from rigbench.run.processes import WorkerProcess, find_python
-from rigbench.telemetry.replay import open_source
+from rigbench.telemetry import open_sources
+from rigbench.telemetry.base import Source, SourceOptions
+from rigbench.telemetry.replay import ReplaySource
 from rigbench.telemetry.sampler import Sampler
-from rigbench.telemetry.source import Source, SourceOptions, open_sources
 from rigbench.workloads import Generation
 
 SHAPE, QUANT = "llama-160m", "Q4_0"
@@ -118,7 +119,7 @@ class Switching(threading.Thread):
 
     def _sources(self) -> list[Source]:
         """This machine's sources at their default rates, and the recorded ones."""
-        return [*open_sources(SourceOptions()), *([open_source(self.replay)] if self.replay else [])]
+        return [*open_sources(SourceOptions()), *([ReplaySource.load(self.replay)] if self.replay else [])]
 
 
 def decode_for(seconds: float) -> dict[str, Any]:

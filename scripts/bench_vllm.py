@@ -165,7 +165,7 @@ def arguments(words: list[str] | None = None) -> Any:
 
 def main() -> int:
     given = arguments()
-    from rigbench.models.files import resolve
+    from rigbench.models.resolve import resolve
 
     folder = Path(str(resolve(given.model, formats=("safetensors",)).file.path))
     options = {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An environment of its own for an engine that does not share one: `.venv-mlx`, `.venv-vllm`. Standard library only.
+"""An environment of its own for an engine that does not share one: `.venv-mlx`, `.venv-vllm`, `.venv-vulkan` (llama.cpp's).
 
     python scripts/engine_env.py mlx vllm        (prints the interpreters; then: rigbench run ... --python .venv-vllm/bin/python)
 
@@ -15,8 +15,9 @@ import sys
 
 import engine_build
 import python_check
+from toolchain import SetupError
 
-ENGINES = ("mlx", "vllm")
+ENGINES = ("mlx", "vllm", "vulkan")
 FOLDER = engine_build.SCRIPTS / "engines"
 
 
@@ -30,7 +31,7 @@ def steps(engine, kind):
     pins = FOLDER / f"{engine}-{kind}.txt"
     if not pins.exists():
         other = "measure its server with --server vllm-metal" if engine == "vllm" else "use another engine"
-        raise engine_build.SetupError(f"{engine} is not made for {engine_build.NAMES[kind]}: {other}.")
+        raise SetupError(f"{engine} is not made for {engine_build.NAMES[kind]}: {other}.")
     listed = [line.strip() for line in pins.read_text(encoding="utf-8").splitlines()]
     # Each line is one call: what an engine asks for can be more than it needs, and then its order and --no-deps matter.
     return [line.split() for line in listed if line and not line.startswith("#")]
@@ -38,9 +39,12 @@ def steps(engine, kind):
 
 def prepare(engine):
     """Bring `.venv-ENGINE` to hold the engine, and return its interpreter. Raises SetupError."""
+    import cuda_toolkit
     import setup_env
 
-    calls = steps(engine, kind_here(platform.system(), engine_build.nvidia_gpus()))
+    if engine == "vulkan":
+        return setup_env.program(setup_env.prepare("llama-cpp", name=".venv-vulkan", kind="vulkan"), "python")
+    calls = steps(engine, kind_here(platform.system(), cuda_toolkit.nvidia_gpus()))
     venv = setup_env.CHECKOUT / f".venv-{engine}"
     key = hashlib.sha256(repr((calls, sys.version_info[:2], str(venv))).encode()).hexdigest()
     python = setup_env.program(venv, "python")
@@ -54,7 +58,7 @@ def prepare(engine):
         for number, words in enumerate(calls, 1):
             title = f"Installing {engine} into {venv.name} ({number} of {len(calls)}): some minutes"
             command = [str(python), "-m", "pip", "install", *words]
-            run(title, command, venv / f"setup-{number}.log", None, setup_env.PIP_MEND)
+            run(title, command, venv / f"setup-{number}.log", None, setup_env.PIP_FIX)
     setup_env.write_note(venv, {"packages": key})
     return python
 

@@ -4,10 +4,8 @@
     python scripts/fit_predictor.py --dry-run        # the same without writing
     python scripts/fit_predictor.py --nested         # also choose the priors' spread inside each fold (minutes)
 
-Least squares on the logarithm of predicted over measured time (relative error), robust (pseudo-Huber at 10 %), with a normal
-prior on the logarithm of each constant (configs/predictors/priors.toml): what the data do not tell stays at the prior, and a
-factor of one family moves only as far as its rows insist. Core rows (one user, one device, depth <= 2048, stated size) count in
-full, other decode rows a tenth; rows marked unfit a fifth of that. Only numpy is needed.
+The fit is rigbench.predict.fitting, the priors are configs/predictors/priors.toml. Core rows (one user, one device, depth <= 2048,
+stated size) count in full, other decode rows a tenth; rows marked unfit a fifth of that.
 """
 
 from __future__ import annotations
@@ -24,7 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rigbench.errors import InputError
+from rigbench.predict import fitting
 from rigbench.predict.cases import CaseRow, parse_row, read_rows, settled
+from rigbench.predict.fitting import Model, step_seconds
 from rigbench.predict.predictors import active_bytes, published
 from rigbench.predict.roofline import terms
 from rigbench.records import Prediction
@@ -32,8 +32,6 @@ from rigbench.records import Prediction
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MEASURED = CONFIGS / "reference" / "measured_train.csv"
 PREDICTORS = CONFIGS / "predictors"
-KNEE = 0.1
-NOISE = 0.08
 Array = np.ndarray
 
 
@@ -50,17 +48,6 @@ class Data:
 
     def column(self, name: str) -> Array:
         return np.array([row.get(name, "") for row in self.rows])
-
-
-@dataclass(frozen=True)
-class Model:
-    """The roofline as matrices: part k of row i is base[k][i] * exp(design[k][i] @ x), x the logarithms of the constants."""
-
-    names: list[str]
-    start: Array
-    spread: Array
-    base: dict[str, Array]
-    design: dict[str, Array]
 
 
 def load(path: Path, fixed: dict[str, float]) -> Data:
@@ -119,88 +106,13 @@ def _starts(table: dict[str, dict]) -> dict[str, float]:
 
 
 def build(data: Data, fixed: dict[str, float], table: dict[str, dict]) -> Model:
-    """Matrices from the same list of terms that the prediction reads."""
-    listed = [terms(case.facts, case.setup, fixed) for case in data.cases]
-    names = ["overlap.power", "years.fall"]
-    names += list(dict.fromkeys(name for found in listed for term in found.values() for name in term.names))
-    place = {name: i for i, name in enumerate(names)}
-    kinds = list(dict.fromkeys(kind for found in listed for kind in found))
-    base = {kind: np.zeros(len(listed)) for kind in kinds}
-    design = {kind: np.zeros((len(listed), len(names))) for kind in kinds}
-    for i, found in enumerate(listed):
-        for kind, term in found.items():
-            base[kind][i] = term.base
-            for name in term.names:
-                design[kind][i, place[name]] = -1.0 if term.divide else 1.0
-            design[kind][i, place["years.fall"]] = -term.age
-    start, spread = np.zeros(len(names)), np.zeros(len(names))
-    for name, i in place.items():
-        group, key = name.split(".", 1)
-        belief = table[group].get(key) or table[group]["other"]
-        start[i], spread[i] = np.log(belief["start"]), belief["spread"]
-    return Model(names, start, spread, base, design)
-
-
-def step_seconds(model: Model, x: Array, rows: Array) -> tuple[Array, Array]:
-    """Seconds of a step for each row, and their derivative by x."""
-    part = {k: model.base[k][rows] * np.exp(model.design[k][rows] @ x) for k in model.base}
-    power = np.exp(x[0])
-    log_s, log_c = np.log(part["stream"]), np.log(part["compute"])
-    top = np.maximum(log_s, log_c)
-    e_s, e_c = np.exp(power * (log_s - top)), np.exp(power * (log_c - top))
-    both = np.exp(top) * (e_s + e_c) ** (1 / power)
-    w_s, w_c = e_s / (e_s + e_c), e_c / (e_s + e_c)
-    total = both.copy()
-    slope = (both * w_s)[:, None] * model.design["stream"][rows] + (both * w_c)[:, None] * model.design["compute"][rows]
-    slope[:, 0] += both * (w_s * log_s + w_c * log_c - np.log(both))
-    tiled = (part["matmul"] > 0) & (part["matmul"] < part["users"])
-    for kind in part:
-        if kind in ("stream", "compute"):
-            continue
-        used = (
-            np.where(tiled, 0.0, part[kind])
-            if kind == "users"
-            else np.where(tiled, part[kind], 0.0)
-            if kind == "matmul"
-            else part[kind]
-        )
-        total += used
-        slope += used[:, None] * model.design[kind][rows]
-    return total, slope
+    """The roofline of these rows as matrices."""
+    return fitting.build([terms(case.facts, case.setup, fixed) for case in data.cases], table)
 
 
 def fit(model: Model, data: Data, rows: Array, x: Array | None = None, loosen: float = 1.0) -> Array:
-    """The logarithms of the constants: Levenberg-Marquardt on the robust loss plus the priors (`loosen` times as wide)."""
-    spread = model.spread * loosen
-    x = (model.start if x is None else x).copy()
-    target, weight = data.log_time[rows], data.weight[rows]
-
-    def loss(x: Array) -> float:
-        miss = (np.log(step_seconds(model, x, rows)[0]) - target) / KNEE
-        return float(
-            (weight * 2 * (np.sqrt(1 + miss**2) - 1)).sum() * (KNEE / NOISE) ** 2
-            + (((x - model.start) / spread) ** 2).sum()
-        )
-
-    damping, now = 1e-3, loss(x)
-    for _ in range(80):
-        seconds, slope = step_seconds(model, x, rows)
-        miss = np.log(seconds) - target
-        slope = slope / seconds[:, None]
-        w = weight / np.sqrt(1 + (miss / KNEE) ** 2) / NOISE**2
-        hessian = slope.T @ (w[:, None] * slope) + np.diag(spread**-2)
-        gradient = slope.T @ (w * miss) + (x - model.start) / spread**2
-        before = now
-        while damping < 1e8:
-            new = x - np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-            after = loss(new)
-            if after < now:
-                x, now, damping = new, after, max(damping / 4, 1e-8)
-                break
-            damping *= 4
-        if before - now < 1e-7 * now:
-            break
-    return x
+    """The logarithms of the constants by these rows."""
+    return fitting.fit(model, data.log_time, data.weight, rows, x, loosen)
 
 
 def errors(model: Model, data: Data, x: Array, rows: Array) -> Array:

@@ -26,15 +26,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import engine_build
-from engine_build import SetupError
+from toolchain import SetupError, answer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 ENGINE_EXTRA = "llama-cpp"
-ENGINE_PACKAGE = "llama-cpp-python"
 PIPED_TICK_S = 15.0
 NOTE = "rigbench-setup.json"
 MARK = "rigbench-unfinished"
-PIP_MEND = "Check the network and pip's settings (pip config list), then run this again."
+PIP_FIX = "Check the network and pip's settings (pip config list), then run this again."
 
 
 def say(text: str) -> None:
@@ -89,51 +88,68 @@ def changing(venv: Path) -> Iterator[None]:
     mark.unlink()
 
 
-def prepare(*extras: str, checkout: Path = CHECKOUT, run: Callable[..., None] | None = None) -> Path:
-    """Bring `.venv` to hold rigbench with at least `extras`, and return the environment's folder.
+def prepare(
+    *extras: str,
+    name: str = ".venv",
+    kind: str | None = None,
+    checkout: Path = CHECKOUT,
+    run: Callable[..., None] | None = None,
+    prove: Callable[[Path, str], engine_build.Proof] = engine_build.prove,
+) -> Path:
+    """Bring the environment `name` to hold rigbench with at least `extras`, and return its folder.
 
-    `run` starts a command (see `run_logged`). Raises SetupError with one sentence.
+    `kind` is what llama.cpp is built for (engine_build.KINDS); None leaves it to RIGBENCH_LLAMA_BUILD, and that to what is here.
+    `run` starts a command (see `run_logged`), `prove` lets an installed llama.cpp compute. Raises SetupError with one sentence.
     """
     run = run or functools.partial(run_logged, checkout)
-    venv = checkout / ".venv"
+    venv = checkout / name
     note = read_note(venv)
-    all_extras = sorted({*extras, *note.get("extras", ())})
-    key = packages_key(checkout)
-    version = pinned_version((checkout / "constraints.txt").read_text(encoding="utf-8"), ENGINE_PACKAGE)
-    engine = engine_build.plan(version) if ENGINE_EXTRA in extras else None
-    engine_fits = engine is None or note.get("engine") == engine.key
-    packages_fit = note.get("packages") == key and note.get("extras") == all_extras
-    if engine_fits and packages_fit:
-        return venv
-
-    wheel = None
-    if engine is not None and not engine_fits:
-        say(engine.build.reason)
-        wheel = engine_build.kept_wheel(engine.key)
-        if wheel is None and (problem := engine_build.missing_compiler()):
+    wanted = {"packages": packages_key(checkout), "extras": sorted({*extras, *note.get("extras", ())})}
+    version = pinned_version((checkout / "constraints.txt").read_text(encoding="utf-8"), engine_build.PACKAGE)
+    engine = engine_build.plan(version, kind) if ENGINE_EXTRA in extras else None
+    if engine is not None and note.get("engine") == engine.keys:
+        unused = engine.choice.reason if engine.choice.unused_gpu else note.get("unused_gpu")
+        if unused:
+            say(unused)
+        engine = None
+    if engine is not None:
+        say(engine.choice.reason)
+        made = any(engine_build.kept_wheel(key) for key in engine.keys)
+        if not made and (problem := engine_build.missing_compiler()):
             raise SetupError(problem)
-    pip = [str(program(venv, "python")), "-m", "pip"]
-    if not note:
-        make_venv(venv, run)
-    environment = pip_environment()
-    if engine is not None and not engine_fits:
+    python = program(venv, "python")
+    pip, environment = [str(python), "-m", "pip"], pip_environment()
+
+    def install_packages() -> None:
+        if {**note, **wanted} != note:
+            command = [*pip, "install", "-c", "constraints.txt", "-e", f".[{','.join(wanted['extras'])}]"]
+            with changing(venv):
+                title = "Installing rigbench and the libraries that it uses: about a minute"
+                run(title, command, venv / "setup-packages.log", environment, PIP_FIX)
+            note.update(wanted)
+
+    def install_engine(build: engine_build.Build) -> None:
+        engine_build.fetch_tools(pip, build, venv / "setup-engine-tools.log", run, environment)
+        wheel = engine_build.kept_wheel(build.key)
         if wheel is None:
-            wheel = build_wheel(pip, version, engine, venv, run, environment)
+            log = venv / f"setup-engine-{build.kind}-{build.level}.log"
+            wheel = engine_build.build_wheel(pip, version, build, log, run, environment)
         with changing(venv):
             command = [*pip, "install", "--no-deps", "--force-reinstall", str(wheel)]
-            run(
-                "Installing llama.cpp: a few seconds", command, venv / "setup-engine-install.log", environment, PIP_MEND
-            )
-        note = {**note, "engine": engine.key}
-    if not packages_fit:
-        command = [*pip, "install", "-c", "constraints.txt", "-e", f".[{','.join(all_extras)}]"]
-        with changing(venv):
-            title = "Installing rigbench and the libraries that it uses: about a minute"
-            run(title, command, venv / "setup-packages.log", environment, PIP_MEND)
-        note = {**note, "packages": key, "extras": all_extras}
+            run("Installing llama.cpp: a few seconds", command, venv / "setup-engine-install.log", environment, PIP_FIX)
+        install_packages()  # before the proof, which needs them, and after the engine, which pip would build by itself
+
+    if not note:
+        make_venv(venv, run)
     if engine is not None:
-        check_engine(venv, engine.build)
-    write_note(venv, note)
+        if note.pop("engine", None):
+            # What is noted is about to be replaced, perhaps by an engine that does not compute.
+            write_note(venv, note)
+        unused = engine_build.settle(engine, install_engine, lambda build: prove(python, build.kind), say)
+        note |= {"engine": engine.keys, "unused_gpu": unused}
+    install_packages()
+    if note != read_note(venv):
+        write_note(venv, note)
     return venv
 
 
@@ -141,7 +157,7 @@ def make_venv(venv: Path, run: Callable[..., None]) -> None:
     """An environment with pip: the one that is there if it works, else a new one. Somebody else's is moved aside."""
     ours = (venv / MARK).exists() or (venv / NOTE).exists()
     works = "import pip, sys; sys.exit(sys.version_info < (3, 11))"
-    if not ours and engine_build.answer([str(program(venv, "python")), "-c", works]) is not None:
+    if not ours and answer([str(program(venv, "python")), "-c", works]) is not None:
         return
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         raise SetupError(
@@ -169,53 +185,13 @@ def pip_environment() -> dict[str, str]:
     }
 
 
-def build_wheel(
-    pip: Sequence[str],
-    version: str,
-    engine: engine_build.Plan,
-    venv: Path,
-    run: Callable[..., None],
-    environment: dict[str, str],
-) -> Path:
-    """llama-cpp-python from its source package, into the folder of kept wheels; nothing is left there if it fails."""
-    kind = engine.build.kind
-    title = (
-        f"Building llama.cpp for {engine_build.NAMES[kind]} with {os.cpu_count()} cores: {engine_build.MINUTES[kind]}"
-    )
-    options = ["--verbose", "--no-cache-dir", "--no-deps", "--no-binary", ENGINE_PACKAGE]
-    mend = "If the lines above name no cure, "
-    mend += (
-        "RIGBENCH_LLAMA_BUILD=cpu builds for the CPU."
-        if kind == "cuda"
-        else "a newer compiler may help (GCC 11, Clang 14)."
-    )
-    with engine_build.keeping_wheel(engine.key) as folder:
-        command = [*pip, "wheel", *options, "--wheel-dir", str(folder), f"{ENGINE_PACKAGE}=={version}"]
-        run(title, command, venv / "setup-engine-build.log", {**environment, **engine.environment}, mend)
-    wheel = engine_build.kept_wheel(engine.key)
-    if wheel is None:
-        raise SetupError(f"pip built no wheel of {ENGINE_PACKAGE} {version}; see {venv / 'setup-engine-build.log'}.")
-    return wheel
-
-
-def check_engine(venv: Path, build: engine_build.Build) -> None:
-    """It loads, and it is the build that was asked for."""
-    code = "import llama_cpp, os; print(*os.listdir(os.path.dirname(llama_cpp.__file__) + '/lib'))"
-    done = subprocess.run([program(venv, "python"), "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SetupError(f"llama.cpp was installed but does not load ({last}): remove {venv} and run this again.")
-    if build.kind != "cpu" and f"ggml-{build.kind}" not in done.stdout:
-        raise SetupError(f"llama.cpp was built without {build.kind}: see {venv / 'setup-engine-build.log'}.")
-
-
 def run_logged(
     checkout: Path,
     title: str,
     command: Sequence[str],
     log: Path,
     environment: dict[str, str] | None = None,
-    mend: str = "",
+    fix: str = "",
 ) -> None:
     """Run `command` in the checkout, its output in `log`, and show that it lives. Raises SetupError if it fails."""
     say(title)
@@ -247,7 +223,7 @@ def run_logged(
     if process.returncode != 0:
         for line in last_words(log.read_text(encoding="utf-8", errors="replace")):
             say(f"  | {line}")
-        raise SetupError(f"{title.partition(':')[0]} failed; the lines above are the last of {log}. {mend}".strip())
+        raise SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above. {fix}".strip())
     say(f"  done in {elapsed(started)}")
 
 

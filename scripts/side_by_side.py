@@ -161,7 +161,7 @@ def in_turn(comparisons: Sequence[Comparison], rounds: int) -> list[Outcome]:
 
 def model_path(spec: str) -> Path:
     """The file behind `synthetic:SHAPE:QUANT` (made if need be) or behind a path."""
-    from rigbench.models.synthetic import ensure_synthetic
+    from rigbench.models.synthetic.gguf import ensure_synthetic
 
     kind, _, rest = spec.partition(":")
     if kind == "synthetic":

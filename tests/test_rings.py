@@ -16,14 +16,26 @@ ROOT = Path(__file__).resolve().parent.parent
 HARNESS = "harness/rigbench"
 BACKENDS = "backends/rigbench_backends"
 GROUND = ("records", "workloads", "errors", "units", "clock", "paths")
-ROOMS = ("worker", "telemetry", "models", "analysis", "predict", "suites", "run", "documents", "report", "cli")
+ROOMS = (
+    "worker",
+    "telemetry",
+    "ceilings",
+    "models",
+    "analysis",
+    "predict",
+    "suites",
+    "documents",
+    "run",
+    "report",
+    "cli",
+)
 LEVEL = {**dict.fromkeys(GROUND, 0), **{room: level for level, room in enumerate(ROOMS, start=1)}}
 WORKER_NEEDS = {"records", "workloads", "errors", "units", "clock", "worker"}
 ENGINES = {
     "llama_cpp": {"llama_cpp", "numpy"},
     "mlx_lm": {"mlx", "mlx_lm", "numpy"},
     "vllm": {"vllm", "torch"},
-    "openai_api": {"aiohttp"},
+    "openai": {"httptools"},
 }
 STANDARD = sys.stdlib_module_names
 

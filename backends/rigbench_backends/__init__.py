@@ -1,7 +1,7 @@
-"""The engines that rigbench measures, one file each. `registry()` is the list; a new engine is one line in it.
+"""The engines that rigbench measures, one file or folder each. `registry()` is the list; a new engine is one line in it.
 
 Third parties register theirs by the entry-point group `rigbench.backends` (name = "module:BACKEND").
-Nothing here imports `harness`: a backend runs in whatever interpreter its engine is installed in.
+Nothing here imports `rigbench`: a backend runs in whatever interpreter its engine is installed in.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ BUILT_IN = {
     "llama_cpp": "rigbench_backends.llama_cpp:BACKEND",
     "mlx_lm": "rigbench_backends.mlx_lm:BACKEND",
     "vllm": "rigbench_backends.vllm:BACKEND",
-    "openai_http": "rigbench_backends.openai_http:BACKEND",
+    "openai_http": "rigbench_backends.openai:BACKEND",
 }
 
 
 def registry() -> dict[str, str]:
     """Backend name -> "module:attribute", the built-in ones first. Reads metadata only; imports no engine."""
-    found = dict(BUILT_IN)
+    known = dict(BUILT_IN)
     for entry in entry_points(group="rigbench.backends"):
-        found.setdefault(entry.name, entry.value)
-    return found
+        known.setdefault(entry.name, entry.value)
+    return known
 
 
 def load(name: str) -> Backend:
     """The backend called `name`. KeyError with the known names if there is none."""
-    known = registry()
-    if name not in known:
-        raise KeyError(f"no backend {name!r}; there are {', '.join(sorted(known))}")
-    module, _, attribute = known[name].partition(":")
+    place = BUILT_IN.get(name) or registry().get(name)
+    if place is None:
+        raise KeyError(f"no backend {name!r}; there are {', '.join(sorted(registry()))}")
+    module, _, attribute = place.partition(":")
     backend: Backend = getattr(import_module(module), attribute)
     return backend

@@ -1,5 +1,7 @@
 """The contract between rigbench and an engine: what a backend is asked for, and what it gives. Standard library only.
 
+A backend is one file with a `Backend` and a `Session`, named by an entry point of the group `rigbench.backends`.
+
     session = backend.open(model, options)
     session.prepare(users=4, context_tokens=640)   # room for 4 sequences; not measured
     session.submit(Request(id=0, prompt=(1, 2, 3), output_tokens=128))
@@ -13,11 +15,12 @@ alike, so one single-threaded loop (harness/rigbench/worker/drive.py) measures t
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 PRIVATE = {"private": True}
 """Metadata of an option's field (an address, a path): its value stays out of every document."""
 
@@ -144,18 +147,12 @@ class EngineMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A model as a backend needs it. `path` is a file or folder, or None for a backend that needs no weights (`sim`).
+class StepBytes:
+    """What a decode step reads, in bytes, for a backend that computes with them (`sim`): `dense_bytes` of weights whoever asks, of
+    `expert_bytes` the share of `experts_used` of `experts` per token, and of the cache (16 bit) per user `kv_bytes_per_token` for
+    every token of context, `kv_window_bytes_per_token` for the last `kv_window_tokens`. `context_limit` is the longest."""
 
-    The bytes are what a decode step reads: `dense_bytes` of weights whoever asks, of `expert_bytes` the share of
-    `experts_used` of `experts` per token, and of the cache (16 bit) per user `kv_bytes_per_token` for every token of context,
-    `kv_window_bytes_per_token` for the last `kv_window_tokens`. None where the model's facts are unknown.
-    """
-
-    name: str
-    path: str | None
-    format: str
-    dense_bytes: int | None = None
+    dense_bytes: int
     expert_bytes: int = 0
     experts: int = 0
     experts_used: int = 0
@@ -163,6 +160,17 @@ class ModelFile:
     kv_window_bytes_per_token: int = 0
     kv_window_tokens: int = 0
     context_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model as a backend needs it. `path` is a file or folder, or None for a backend that needs no weights; `step_bytes` is None
+    where the model's facts are unknown."""
+
+    name: str
+    path: str | None
+    format: str
+    step_bytes: StepBytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,75 +196,77 @@ class Probe:
     """How a build of this engine that uses this machine's GPU is had."""
 
 
-class Session(Protocol):
+class Session(ABC):
     """One loaded model. Used from one thread."""
 
     info: EngineInfo
     clock: Callable[[], int]
     """Nanoseconds of the clock that stamps the events: `time.perf_counter_ns`, or the simulator's own virtual time."""
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, without special tokens."""
-        ...
 
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of `text` that is as nearly `tokens` tokens long as the engine lets one know. Never in a window, and asked
+        only of an engine that takes no token ids (`info.accepts_token_ids`). Raises EngineError("context") if it is too short."""
+        raise EngineError("options", f"{self.info.engine} takes token ids")
+
+    @abstractmethod
     def prepare(self, users: int, context_tokens: int) -> None:
         """Make room for `users` sequences of up to `context_tokens` each, with an empty cache. Never called in a window.
 
         Raises EngineError("context" or "memory") if that cannot be had.
         """
-        ...
 
+    @abstractmethod
     def submit(self, request: Request) -> None:
         """Queue a request. Never blocks."""
-        ...
 
+    @abstractmethod
     def step(self) -> Step:
         """Work until at least one request moved, and say which. Without events only when nothing is queued or running."""
-        ...
+
+    def flags(self) -> tuple[tuple[str, str], ...]:
+        """(flag, evidence) of whatever speaks against the figures since this was last asked: `client_bound`."""
+        return ()
 
     def memory(self) -> EngineMemory:
         """The engine's own account."""
-        ...
+        return EngineMemory(self.info.weights_bytes, reason=f"{self.info.engine} gives no account of its memory")
 
+    @abstractmethod
     def close(self) -> None:
         """Free everything, including processes of the engine's own."""
-        ...
 
 
-@runtime_checkable
-class WireSession(Session, Protocol):
-    """A session whose engine is behind a wire. With `info.accepts_token_ids` False its prompts are texts (`Request.text`)."""
-
-    def cut(self, text: str, tokens: int) -> str:
-        """The beginning of `text` that is as nearly `tokens` tokens long as the engine lets one know. Never in a window.
-
-        Raises EngineError("context") if the text is too short.
-        """
-        ...
-
-    def doubts(self) -> tuple[tuple[str, str], ...]:
-        """(flag, evidence) of whatever speaks against the figures since this was last asked: `client_bound`."""
-        ...
-
-
-@runtime_checkable
-class Backend(Protocol):
+class Backend(ABC):
     """An engine. `Options` is a frozen dataclass: exactly what a suite may set in `[engine.options]`."""
 
     name: str
     Options: type
+    workloads: tuple[str, ...] = ("text", "tokens")
+    """Kinds of workload that its sessions run."""
     model_formats: tuple[str, ...]
     """Formats that `open` takes: `gguf`, `mlx`, `safetensors`, `shape` (no file: the catalogued shape is enough), `remote`."""
+    default_model: str | None = None
+    """What runs where no model is named; None where only the user can know."""
+    device_kinds: tuple[str, ...]
+    """What `EngineInfo.device` may be."""
 
+    @abstractmethod
     def open(self, model: ModelFile, options: Any) -> Session:
         """Load `model`. Raises EngineError("load", ...) with one clear sentence."""
-        ...
 
+    @abstractmethod
     def probe(self, options: Any = None) -> Probe:
         """Usable here, with these `Options` (None: the defaults)? Cheap, and never raises."""
-        ...
+
+    def platform(self, info: EngineInfo) -> str:
+        """What the predictor knows such an engine by: `mlx`, `vllm`, or the kind of device that llama.cpp's kernels are for."""
+        return info.device
 
     def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
         """Why a worker failed, from what it printed. `phase`: load, prepare, first_step, warmup, measure. `signal`: the name of
         the one it died by, None where it lives or ended by itself. Asked in the parent, where the engine may not be installed."""
-        ...
+        return Diagnosis(telling_line(lines))

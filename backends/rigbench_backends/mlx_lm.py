@@ -21,14 +21,13 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rigbench_backends.base import (
     IDLE,
-    Diagnosis,
+    Backend,
     EngineError,
     EngineInfo,
     EngineMemory,
@@ -36,8 +35,8 @@ from rigbench_backends.base import (
     ModelFile,
     Probe,
     Request,
+    Session,
     Step,
-    telling_line,
 )
 
 OLDEST_MLX_LM = (0, 32)
@@ -111,7 +110,7 @@ def _engine_error(kind: str, message: str, error: BaseException) -> EngineError:
     return EngineError("memory" if out_of_memory else kind, f"{message}: {said}")
 
 
-class MlxSession:
+class MlxSession(Session):
     """One model in MLX. `prepare` makes a generator for that many users; the weights stay."""
 
     def __init__(self, model: ModelFile, options: MlxOptions) -> None:
@@ -185,6 +184,11 @@ class MlxSession:
             vocab_size=config.get("vocab_size"),
             context_limit=config.get("max_position_embeddings"),
             kv_bits=8.0 * max(widths, default=2),
+            resolved={
+                "prefill_step_size": self._options.prefill_step_size,
+                "prefill_batch_size": self._options.prefill_batch_size,
+                "cache": sorted({type(cache).__name__ for cache in self._cache}),
+            },
             detail=detail,
         )
 
@@ -324,12 +328,14 @@ class MlxSession:
         self._mx.clear_cache()
 
 
-class MlxBackend:
+class MlxBackend(Backend):
     """mlx-lm as a backend."""
 
     name = "mlx_lm"
     Options = MlxOptions
     model_formats = ("mlx", "safetensors")
+    default_model = "synthetic:llama-1.5b:4bit"
+    device_kinds = ("metal", "cuda", "cpu")
 
     def open(self, model: ModelFile, options: MlxOptions) -> MlxSession:
         return MlxSession(model, options)
@@ -350,8 +356,8 @@ class MlxBackend:
             gpu_fix=f"install MLX for it, where it can use it: {install_command()}",
         )
 
-    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
-        return Diagnosis(telling_line(lines))
+    def platform(self, info: EngineInfo) -> str:
+        return "mlx"
 
 
 BACKEND = MlxBackend()

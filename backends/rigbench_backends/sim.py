@@ -17,12 +17,12 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rigbench_backends.base import (
     IDLE,
-    Diagnosis,
+    Backend,
     EngineError,
     EngineInfo,
     EngineMemory,
@@ -30,8 +30,9 @@ from rigbench_backends.base import (
     ModelFile,
     Probe,
     Request,
+    Session,
     Step,
-    telling_line,
+    StepBytes,
 )
 
 VOCABULARY = 256
@@ -72,26 +73,27 @@ class _Running:
         self.owed = request.output_tokens
 
 
-class SimSession:
+class SimSession(Session):
     """Prompts first come, first served; then all running requests decode together, a token each a step."""
 
     def __init__(self, model: ModelFile, options: SimOptions) -> None:
-        if options.weight_bytes is not None:
-            model = replace(model, dense_bytes=options.weight_bytes, expert_bytes=0)
-        if options.kv_bytes_per_token is not None:
-            model = replace(model, kv_bytes_per_token=options.kv_bytes_per_token, kv_window_bytes_per_token=0)
         if options.fault == "crash" and options.fault_at == "load":
             _die(options.fault_signal)
         if options.fault == "load":
             raise EngineError("load", "the simulator was told to fail at loading")
-        if model.dense_bytes is None:
+        reads = model.step_bytes
+        if options.weight_bytes is not None:
+            reads = replace(reads or StepBytes(0), dense_bytes=options.weight_bytes, expert_bytes=0)
+        if reads is None:
             raise EngineError("options", f"the bytes of {model.name} are not known: set options.weight_bytes")
+        if options.kv_bytes_per_token is not None:
+            reads = replace(reads, kv_bytes_per_token=options.kv_bytes_per_token, kv_window_bytes_per_token=0)
         if options.bandwidth_gb_per_s <= 0 or options.prefill_tps <= 0:
             raise EngineError("options", "bandwidth_gb_per_s and prefill_tps must be positive")
         if options.pace not in ("virtual", "real"):
             raise EngineError("options", f"pace = {options.pace!r}: choose virtual or real")
         self._options = options
-        self._model = model
+        self._reads = reads
         self._bandwidth = options.bandwidth_gb_per_s * 1e9
         self._now = time.perf_counter_ns()
         self._waiting: deque[Request] = deque()
@@ -104,10 +106,11 @@ class SimSession:
             engine="sim",
             version="1",
             device="sim",
-            weights_bytes=model.dense_bytes + model.expert_bytes,
+            weights_bytes=reads.dense_bytes + reads.expert_bytes,
             vocab_size=VOCABULARY,
-            context_limit=options.context_limit or model.context_limit,
+            context_limit=options.context_limit or reads.context_limit,
             simulated_bandwidth_bytes_per_s=self._bandwidth,
+            resolved={"weight_bytes": reads.dense_bytes, "kv_bytes_per_token": reads.kv_bytes_per_token},
         )
 
     def encode(self, text: str) -> list[int]:
@@ -161,14 +164,14 @@ class SimSession:
         return Step(self._now, events, any(event.finished for event in events), ids)
 
     def _weight_bytes(self, users: int) -> float:
-        model = self._model
-        idle = (1 - model.experts_used / model.experts) ** users if model.experts else 0.0
-        return (model.dense_bytes or 0) + model.expert_bytes * (1 - idle)
+        reads = self._reads
+        idle = (1 - reads.experts_used / reads.experts) ** users if reads.experts else 0.0
+        return reads.dense_bytes + reads.expert_bytes * (1 - idle)
 
     def _kv_bytes(self, context: int) -> int:
-        model = self._model
-        windowed = model.kv_window_bytes_per_token * min(context, model.kv_window_tokens)
-        return (model.kv_bytes_per_token or 0) * context + windowed
+        reads = self._reads
+        windowed = reads.kv_window_bytes_per_token * min(context, reads.kv_window_tokens)
+        return (reads.kv_bytes_per_token or 0) * context + windowed
 
     def _advance(self, seconds: float) -> None:
         self._now += round(seconds * 1e9)
@@ -204,21 +207,20 @@ def _die(name: str) -> None:
     os.kill(os.getpid(), getattr(signal, name, signal.SIGTERM))
 
 
-class SimBackend:
+class SimBackend(Backend):
     """The simulator as a backend. It takes any model whose bytes are known, and needs no file."""
 
     name = "sim"
     Options = SimOptions
     model_formats = ("shape", "gguf", "mlx", "safetensors")
+    default_model = "synthetic:llama-1.5b:Q4_K_M"
+    device_kinds = ("sim",)
 
     def open(self, model: ModelFile, options: SimOptions) -> SimSession:
         return SimSession(model, options)
 
     def probe(self, options: SimOptions | None = None) -> Probe:
         return Probe(True, "1", "sim", ("a simulated machine",))
-
-    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
-        return Diagnosis(telling_line(lines))
 
 
 BACKEND = SimBackend()

@@ -17,7 +17,7 @@ import pytest
 
 import rigbench_backends
 from environments import engine_python
-from rigbench.models import files
+from rigbench.models.resolve import resolve
 from rigbench.records import Case
 from rigbench.run.processes import WorkerProcess
 from rigbench.workloads import Generation
@@ -94,10 +94,10 @@ class Opened:
 def start(engine: Engine) -> Opened:
     """A worker that has opened the engine."""
     backend = rigbench_backends.load(engine.backend)
-    model = files.resolve(engine.model, formats=backend.model_formats).file
+    model = resolve(engine.model, formats=backend.model_formats).file
     options = dict(engine.options)
     if engine.server is not None:
-        model = files.resolve(engine.model, formats=("mlx", "safetensors")).file
+        model = resolve(engine.model, formats=("mlx", "safetensors")).file
         options["start"] = engine.start.replace("{python}", str(engine_python(engine.server))).split()
     worker = WorkerProcess(str(engine_python(engine.environment)))
     opened = Opened(engine, worker, {}, {})

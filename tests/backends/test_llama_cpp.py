@@ -10,10 +10,10 @@ from rigbench_backends.base import EngineError, ModelFile, Request
 
 pytest.importorskip("llama_cpp")
 
-from rigbench.models.synthetic import ensure_synthetic
+from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
-from rigbench_backends import llama_cpp
-from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads
+from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, ggml
+from rigbench_backends.llama_cpp.session import default_threads
 
 
 def opened(**options: Any) -> LlamaCppSession:
@@ -139,8 +139,8 @@ def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pyte
         made.append(threads)
         return lambda: (free(), freed.append(len(made)))[0]
 
-    real = llama_cpp._attach_threadpool
-    monkeypatch.setattr(llama_cpp, "_attach_threadpool", attach)
+    real = ggml.attach_threadpool
+    monkeypatch.setattr(ggml, "attach_threadpool", attach)
     session = opened(threads=1, threads_batch=2)
     first = batched(session, [(1, 2, 3)], 4, users=1)
     assert batched(session, [(1, 2, 3)], 4, users=1) == first  # the same context again
@@ -151,7 +151,7 @@ def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pyte
 
 
 def test_weights_are_the_sum_of_the_files_tensors(session: LlamaCppSession) -> None:
-    from rigbench.models.footprint import facts_from_gguf
+    from rigbench.models.formats.gguf import facts_from_gguf
 
     facts = facts_from_gguf(ensure_synthetic("tiny", "F16"))
     assert session.info.parameters == facts.parameters

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 import rigbench_backends
-from rigbench.models.synthetic import ensure_synthetic
+from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
 from rigbench_backends.base import ModelFile
-from rigbench_backends.openai_start import free_port
+from rigbench_backends.process import free_port
 
 SERVER = """
 import ctypes, sys

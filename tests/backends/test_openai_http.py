@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shlex
 import socket
+import ssl
 import statistics
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,19 +20,18 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("aiohttp")
+pytest.importorskip("httptools")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from paced_server import paced_server, sent_ns
 
 from rigbench.records import RequestRecord
 from rigbench.worker import drive
-from rigbench_backends import openai_probe
-from rigbench_backends.base import EngineError, ModelFile, WireSession
-from rigbench_backends.openai_client import ArrivalLoop, Doubts
-from rigbench_backends.openai_facts import chosen, facts, recognise
-from rigbench_backends.openai_http import BACKEND, HttpOptions, HttpSession
-from rigbench_backends.openai_servers import SERVERS, address, last_name
+from rigbench_backends.base import EngineError, ModelFile
+from rigbench_backends.openai import BACKEND, HttpOptions, HttpSession
+from rigbench_backends.openai import probe as openai_probe
+from rigbench_backends.openai.connection import ArrivalLoop, Client, Connection, Doubts
+from rigbench_backends.openai.servers import SERVERS, address, chosen, facts, last_name, recognise
 
 MODEL = ModelFile("m", None, "remote")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -57,13 +60,20 @@ def as_json(body: Any, status: str = "200 OK", more: str = "") -> bytes:
 
 
 @contextmanager
-def server(streaming: Answer, models: Any = None) -> Iterator[tuple[str, list[tuple[str, dict[str, Any], str]]]]:
+def server(
+    streaming: Answer, models: Any = None, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[tuple[str, dict[str, Any], str]]]]:
     """A server of raw bytes: `streaming` writes whatever it likes to the socket of a request that wants a stream."""
     listener = socket.create_server(("127.0.0.1", 0))
     seen: list[tuple[str, dict[str, Any], str]] = []
     listed = models if models is not None else {"data": [{"id": "m"}]}
 
     def serve(connection: socket.socket) -> None:
+        if tls is not None:
+            try:
+                connection = tls.wrap_socket(connection, server_side=True)
+            except OSError:  # the client does not trust us
+                return
         with connection, connection.makefile("rb") as reader:
             while line := reader.readline():
                 method, path = line.decode().split()[:2]
@@ -96,7 +106,7 @@ def server(streaming: Answer, models: Any = None) -> Iterator[tuple[str, list[tu
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", seen
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}/v1", seen
     finally:
         listener.shutdown(socket.SHUT_RDWR)  # a close alone would leave the thread that waits in accept listening
         listener.close()
@@ -166,6 +176,75 @@ def test_every_framing_of_the_body_gives_the_same_record(framing: str) -> None:
     assert all("accept-encoding: identity" in head.lower() for _, _, head in seen)
 
 
+@pytest.mark.parametrize("cut", range(1, 96, 5))
+def test_an_answer_cut_anywhere_is_the_same(cut: int) -> None:
+    raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw += b"4\r\nHell\r\n1;x=y\r\no\r\nA\r\n0123\r\n6789\r\n0\r\nTrailer: 1\r\n\r\n"
+    client = Client(address("http://127.0.0.1:1"), None)
+    ours, theirs = socket.socketpair()
+
+    async def answer() -> tuple[int, bytes | None]:
+        _, connection = await client.loop.create_connection(lambda: Connection(client, ("http", "", 1)), sock=ours)
+        asking = asyncio.ensure_future(connection.exchange(b"GET / HTTP/1.1\r\n\r\n", None))
+        for piece in (raw[:cut], raw[cut : 2 * cut], raw[2 * cut :]):
+            theirs.sendall(piece)
+            await asyncio.sleep(0.001)
+        return (await asking).status, (await asking).body
+
+    client._free[("http", "", 1)] = []
+    assert client.loop.wait(answer(), 10) == (200, b"Hello0123\r\n6789")
+    theirs.close()
+    client.close()
+
+
+def test_requests_one_after_another_share_a_connection() -> None:
+    connections = []
+
+    def noting(path: str, body: dict[str, Any], connection: socket.socket) -> None:
+        connections.append(connection.getpeername())
+        sound(path, body, connection)
+
+    with server(noting) as (base_url, _), opened(base_url) as session:
+        assert [record.error for record in drive.drive(session, load(requests=5))[1]] == [None] * 5
+    assert len(connections) == 5 and len(set(connections)) == 1
+
+
+@pytest.mark.parametrize(("status", "method"), [("307 Temporary Redirect", "POST"), ("302 Found", "GET")])
+def test_a_redirect_is_followed_and_the_key_stays_at_home(
+    status: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
+    with server(sound) as (there, seen_there):
+        elsewhere = f"Location: {there.replace('127.0.0.1', 'localhost')}/completions\r\n"
+        with server(refuse(status, {}, elsewhere)) as (here, seen_here), opened(here) as session:
+            record = drive.drive(session, load())[1][0]
+    path, body, head = seen_there[-1]
+    assert path == "/v1/completions" and bool(body) == (method == "POST")
+    assert "sk-verysecret" in seen_here[-1][2] and "sk-verysecret" not in head
+    assert (record.error is None) == (method == "POST")  # what was posted is not asked for by GET
+
+
+def test_a_server_behind_tls_is_measured_where_its_certificate_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj /CN=localhost -addext"
+    try:
+        subprocess.run(
+            [*shlex.split(make), "subjectAltName=IP:127.0.0.1"], cwd=tmp_path, check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no openssl that makes a certificate")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with server(sound, tls=context) as (base_url, _):
+        with pytest.raises(EngineError, match="its TLS certificate does not hold"):
+            BACKEND.open(MODEL, HttpOptions(base_url=base_url))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        with opened(base_url) as session:
+            records = drive.drive(session, load(users=3, requests=2))[1]
+    assert [(record.error, len(record.unit_us)) for record in records] == [(None, 4)] * 6
+
+
 def refuse(status: str, body: Any, more: str = "") -> Answer:
     return lambda _path, _body, connection: connection.sendall(as_json(body, status, more))
 
@@ -193,7 +272,7 @@ def part(*pieces: bytes, then: str = "close") -> Answer:
         (part(HEAD, framed(token())), "the connection broke off", 1),
         (part(OPEN_END, token()), "closed the stream after 1 tokens, before its end", 1),
         (part(HEAD, framed(token()), framed(b'data: {"error": {"message": "boom"}}\n\n')), "broke off: boom", 1),
-        (part(HEAD, b"zz\r\nab\r\n"), "invalid literal", 0),
+        (part(HEAD, b"zz\r\nab\r\n"), "Invalid character in chunk size", 0),
         (part(HEAD, then="for ever"), "streams on past the tokens asked for", None),
         (
             part(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n"),
@@ -303,7 +382,7 @@ def test_nobody_there_is_one_clear_sentence() -> None:
         ({"server": "olama"}, "choose one of ollama, lmstudio"),
         ({"base_url": "http://me:pw@host/v1"}, "no user or key"),
         ({"base_url": "ftp://host"}, "no address of a server"),
-        ({"server": "vllm", "endpoint": "embeddings"}, "choose completions or chat"),
+        ({"server": "vllm", "endpoint": "embeddings"}, "choose one of completions, chat"),
     ],
 )
 def test_impossible_options_are_refused_before_anything_is_asked(options: dict[str, Any], why: str) -> None:
@@ -354,7 +433,6 @@ def test_what_is_sent_is_what_the_server_needs() -> None:
 def test_text_prompts_are_cut_by_the_servers_own_count_before_the_window() -> None:
     text = "".join(f"word{index:04d} " for index in range(500))
     with server(sound) as (base_url, seen), opened(base_url) as session:
-        assert isinstance(session, WireSession)
         prompt = drive.cut_prompts(session.cut, text, 100, "seed")
         first, second = prompt(0, 0), prompt(1, 0)
         assert len(first.text) // 5 == 100  # as that server counts

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from rigbench_backends.openai_chunks import Chunks
-from rigbench_backends.openai_cut import measured_cut
-from rigbench_backends.openai_stream import EventStream, Reply, sentence, spread
+from rigbench_backends.openai.reply import EventStream, Reply, sentence, spread
+from rigbench_backends.openai.session import measured_cut
 
 LLAMA_SERVER = (
     b'data: {"choices":[{"text":"","index":0,"logprobs":null,"finish_reason":null}],"model":"m.gguf",'
@@ -167,25 +166,6 @@ def test_hidden_tokens_are_spread_by_length() -> None:
 )
 def test_the_servers_own_sentence(body: object, said: str) -> None:
     assert sentence(body) == said
-
-
-def test_http_chunks_cut_everywhere() -> None:
-    raw = b"4\r\nHell\r\n1;x=y\r\no\r\nA\r\n0123\r\n6789\r\n0\r\nTrailer: 1\r\n\r\n"
-
-    def body(*parts: bytes) -> tuple[bytes, bool]:
-        chunks = Chunks()
-        return b"".join(chunks.feed(part) for part in parts), chunks.ended
-
-    for first in range(len(raw) + 1):
-        for second in range(first, len(raw) + 1):
-            assert body(raw[:first], raw[first:second], raw[second:]) == (b"Hello0123\r\n6789", True)
-    assert body(raw[:-2]) == (b"Hello0123\r\n6789", False)
-
-
-@pytest.mark.parametrize("raw", [b"xyz\r\nabc\r\n", b"-5\r\n", b"2\r\nabcd\r\n", b"z" * 20_000])
-def test_http_chunks_that_lie(raw: bytes) -> None:
-    with pytest.raises(ValueError):
-        Chunks().feed(raw)
 
 
 def test_a_text_is_cut_to_its_tokens_in_few_questions() -> None:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import pytest
 
 from rigbench_backends import vllm as adapter
-from rigbench_backends import vllm_log
 from rigbench_backends.base import EngineError, ModelFile, Request
 from rigbench_backends.vllm import BACKEND, VllmOptions, VllmSession
+from rigbench_backends.vllm.log import failure_kind, root_cause
 
 
 class FakeEngine:
@@ -166,7 +166,7 @@ def test_what_the_engine_is_and_its_memory(fake_vllm: Any, folder: Path) -> None
     assert (info.device, info.device_names, info.context_limit, info.max_users) == ("cuda", ("GPU 0", "GPU 1"), 100, 4)
     assert info.weights_bytes == 40 * 2 + 7  # the floats in the dtype that they run in, the rest as stored
     assert info.parameters == 47
-    assert info.detail["tensor_parallel_size"] == 2
+    assert info.resolved["tensor_parallel_size"] == 2
     # 10 blocks x 16 tokens x 3 layers x K and V x (2 heads on each of 2 devices) x 16 wide x 2 bytes
     assert session.memory().kv_cache_bytes == 10 * 16 * 3 * 2 * 4 * 16 * 2
     assert "compute" in str(session.memory().reason)
@@ -265,8 +265,8 @@ def test_a_failed_start_names_what_its_process_said(
     ],
 )
 def test_vllms_own_words_become_one_sentence(message: str, reason: str, kind: str) -> None:
-    assert vllm_log.root_cause(ValueError(message), []) == reason
-    assert vllm_log.failure_kind(reason) == kind
+    assert root_cause(ValueError(message), []) == reason
+    assert failure_kind(reason) == kind
 
 
 def test_a_model_that_is_no_folder_of_weights_is_one_clear_error(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_file_that_is_no_model_is_refused_before_anything_runs(
     name: str, content: bytes | None, suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     if content is None:
-        from rigbench.models.synthetic import ensure_synthetic
+        from rigbench.models.synthetic.gguf import ensure_synthetic
 
         whole = ensure_synthetic("tiny", "Q8_0").read_bytes()
         content = whole[: len(whole) // 2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rigbench.models.catalog import Shape, shapes
+from rigbench.models.shapes import Shape, shapes
 
 
 def smaller(shape: Shape) -> Shape:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rigbench.errors import InputError
-from rigbench.models.folders import facts_from_safetensors
 from rigbench.models.footprint import weight_bytes
+from rigbench.models.formats.folders import facts_from_safetensors
 
 CONFIG: dict[str, Any] = {
     **{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},

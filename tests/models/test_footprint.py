@@ -6,17 +6,10 @@ from pathlib import Path
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import shape
-from rigbench.models.footprint import (
-    decode_bytes,
-    expert_share,
-    facts_from_gguf,
-    facts_from_shape,
-    kv_bytes,
-    weight_bytes,
-)
-from rigbench.models.gguf import header_bytes, value_bytes
-from rigbench.models.synthetic import write_synthetic
+from rigbench.models.footprint import catalogued_facts, decode_bytes, expert_share, kv_bytes, weight_bytes
+from rigbench.models.formats.gguf import facts_from_gguf, header_bytes, value_bytes
+from rigbench.models.shapes import shape
+from rigbench.models.synthetic.gguf import facts_from_shape, write_synthetic
 
 
 @pytest.mark.parametrize("model_id", ["tiny", "tiny-moe"])
@@ -124,3 +117,20 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         facts_from_gguf(_file(tmp_path / "x.gguf", {"a.weight": (4,)}, expert_count=8, expert_used_count=10))
     with pytest.raises(InputError, match="No quantisation 'Q9'"):
         facts_from_shape(shape("tiny"), "Q9")
+
+
+def test_hand_worked_llama_2_7b_q4_0() -> None:
+    # 6.738 B weights in blocks of 32 at 18 bytes; the 32000 x 4096 input table is looked up, the output matrix is Q6_K
+    facts = catalogued_facts("llama-2-7b", "Q4_0")
+    table = 32000 * 4096 * 18 // 32
+    assert facts.file_bytes - facts.dense_bytes == table
+    assert facts.dense_bytes == pytest.approx(6.476e9 * 18 / 32 + 32000 * 4096 * 210 / 256, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("quant", "bits"), [("F16", 16), ("BF16", 16), ("4bit", 4.5), ("AWQ", 4.25), ("IQ2_XXS", 2.38)]
+)
+def test_a_quantisation_without_a_known_mix_has_its_own_bits(quant: str, bits: float) -> None:
+    facts = catalogued_facts("llama-3-8b", quant)
+    assert facts.quantization == quant
+    assert 8 * facts.file_bytes / facts.parameters == pytest.approx(bits, rel=0.001)

@@ -9,11 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import shape
-from rigbench.models.footprint import facts_from_gguf
-from rigbench.models.gguf import key_bytes, parts_of, read_gguf, text_bytes, value_bytes
-from rigbench.models.layout import plan
-from rigbench.models.synthetic import write_synthetic
+from rigbench.models.formats.gguf import facts_from_gguf, key_bytes, parts_of, read_gguf, text_bytes, value_bytes
+from rigbench.models.shapes import shape
+from rigbench.models.synthetic.gguf import plan, write_synthetic
 
 HEAD = b"GGUF" + struct.pack("<I", 3)
 

@@ -8,10 +8,10 @@ import pytest
 
 from rigbench.errors import InputError
 from rigbench.models import hashes
-from rigbench.models.catalog import shape
-from rigbench.models.gguf import read_gguf
+from rigbench.models.formats.gguf import read_gguf
 from rigbench.models.hashes import sha256_of
-from rigbench.models.synthetic import write_synthetic
+from rigbench.models.shapes import shape
+from rigbench.models.synthetic.gguf import write_synthetic
 
 
 @pytest.fixture

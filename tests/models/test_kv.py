@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape, shape
-from rigbench.models.kv import Cache, Metadata, cache_from_metadata, cache_from_shape
-from rigbench.models.synthetic import write_synthetic
+from rigbench.models.kv import Cache, Settings, cache_from_metadata, cache_from_shape, gguf_settings
+from rigbench.models.shapes import Shape, shape
+from rigbench.models.synthetic.gguf import write_synthetic
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_llama_cpp_sets_aside_as_much(model_id: str, small: Callable[[str], Shap
     assert llama.cache_mib(path, tokens) == pytest.approx(expected / 2**20, abs=0.011)
 
 
-def _meta(**values: Any) -> Metadata:
+def _meta(**values: Any) -> Settings:
     usual = {"block_count": 4, "embedding_length": 64, "attention.head_count": 4, "attention.head_count_kv": 2}
     named = {f"llama.{key}": value for key, value in {**usual, **values}.items() if value is not None}
-    return Metadata({"general.architecture": "llama", **named}, "f.gguf")
+    return gguf_settings({"general.architecture": "llama", **named}, "f.gguf")
 
 
 def test_files_that_say_things_in_other_ways() -> None:
@@ -86,4 +86,4 @@ def test_metadata_that_make_no_sense(values: dict[str, Any], message: str) -> No
 
 def test_a_file_of_no_language_model() -> None:
     with pytest.raises(InputError, match="does not name its architecture"):
-        Metadata({}, "f.gguf")
+        gguf_settings({}, "f.gguf")

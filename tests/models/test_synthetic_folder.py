@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models import synthetic_folder
-from rigbench.models.catalog import Shape, shape
-from rigbench.models.catalog import parameters as counted
-from rigbench.models.files import local_models, resolve
-from rigbench.models.folder_layout import plan_folder
-from rigbench.models.folders import facts_from_safetensors
-from rigbench.models.synthetic_folder import (
+from rigbench.models.formats.folders import facts_from_safetensors
+from rigbench.models.resolve import local_models, resolve
+from rigbench.models.shapes import Shape, shape
+from rigbench.models.synthetic import folder as synthetic_folder
+from rigbench.models.synthetic.folder import (
     ensure_synthetic_folder,
     facts_of_synthetic_folder,
     is_whole_folder,
+    plan_folder,
     write_synthetic_folder,
 )
+from rigbench.models.tensors import parameters as counted
 
 QUANTS = ("BF16", "F16", "4bit", "8bit")
 NUMPY = {"BF16": "<u2", "F16": "<f2", "U32": "<u4"}
@@ -260,7 +260,7 @@ def test_too_little_room_is_said_before_anything_is_written(cache: Path) -> None
 
 
 def test_two_processes_at_once_write_one_whole_folder(cache: Path) -> None:
-    line = "from rigbench.models.synthetic_folder import *; ensure_synthetic_folder('tiny-moe', '8bit')"
+    line = "from rigbench.models.synthetic.folder import *; ensure_synthetic_folder('tiny-moe', '8bit')"
     started = [subprocess.Popen([sys.executable, "-c", line]) for _ in range(2)]
     assert [process.wait(60) for process in started] == [0, 0]
     folder = synthetic_folder.synthetic_folder_path("tiny-moe", "8bit")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rigbench.errors import InputError
+from rigbench.models.footprint import catalogued_facts
 from rigbench.predict.advise import advise
-from rigbench.predict.catalog import GIB, find
-from rigbench.predict.named import catalogued_facts
+from rigbench.predict.hardware import GIB, find
 
 LLAMA_8B = catalogued_facts("llama-3.1-8b", "Q4_K_M")
 LLAMA_70B = catalogued_facts("llama-3.3-70b", "Q4_K_M")

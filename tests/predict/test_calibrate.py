@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rigbench.errors import InputError
+from rigbench.models.footprint import catalogued_facts
 from rigbench.predict.calibrate import MeasuredRow, calibrated, scaled
-from rigbench.predict.catalog import find
-from rigbench.predict.named import catalogued_facts
+from rigbench.predict.hardware import find
 from rigbench.predict.predictors import roofline
 from rigbench.predict.roofline import Setup, constants, step_seconds
 

@@ -9,7 +9,7 @@ import pytest
 
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
-from rigbench.predict.cases import ADDED, mean_context, predict_cases, software_year
+from rigbench.predict.cases import ADDED, mean_context, named_facts, predict_cases, software_year
 from rigbench.predict.roofline import constants
 
 MEASURED = (configs_dir() / "reference" / "measured_train.csv").read_text(encoding="utf-8")
@@ -158,3 +158,27 @@ def test_software_age(version: str, date: str, year: float) -> None:
 
 def test_no_date_is_none() -> None:
     assert software_year({"backend_version": "97d5117", "date": ""}) is None
+
+
+def test_an_unknown_model_gets_the_layers_of_the_nearest_and_its_own_bytes() -> None:
+    facts = named_facts("Nobody-13B", "Q8_0", parameters=13e9, active=13e9, size_bytes=13.8e9)
+    assert facts.file_bytes == 13_800_000_000
+    assert 0.9 * facts.file_bytes < facts.dense_bytes <= facts.file_bytes
+    assert 36 <= facts.layers <= 50
+
+
+def test_the_stated_size_is_the_file_and_experts_keep_their_type() -> None:
+    plain = named_facts("gpt-oss-20b", "MXFP4", size_bytes=12.11e9)
+    wide = named_facts("gpt-oss-20b-F16", "F16 (MXFP4 experts)", size_bytes=13.78e9)
+    assert plain.expert_bytes == pytest.approx(wide.expert_bytes, rel=0.01)
+    assert wide.dense_bytes - plain.dense_bytes == pytest.approx(13.78e9 - 12.11e9, rel=0.45)
+    assert wide.file_bytes == 13_780_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "size", "parameters"),
+    [("", "Q4_0", None, None), ("x", "nonsense", None, 7e9), ("x", "Q4_0", 0.0, 7e9), ("x", "Q4_0", 4e9, -7e9)],
+)
+def test_what_is_neither_known_nor_stated_is_an_error(name, quant, size, parameters) -> None:
+    with pytest.raises(InputError):
+        named_facts(name, quant, parameters=parameters, size_bytes=size)

@@ -8,15 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from rigbench.cli import predict
+from rigbench.cli.main import app
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
-
-app = typer.Typer()
-predict.register(app)
 
 
 def run(*words: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import GIB, find
+from rigbench.models.footprint import catalogued_facts
 from rigbench.predict.fit import compute_bytes, fit, usable_bytes, with_fit
-from rigbench.predict.named import catalogued_facts
+from rigbench.predict.hardware import GIB, find
 from rigbench.predict.predictors import roofline
 
 LLAMA_70B = catalogued_facts("llama-3.3-70b", "Q4_K_M")

@@ -40,7 +40,7 @@ def fitted(script):
 def test_stored_constants_are_what_the_script_fits(fitted) -> None:
     _, model, stored, again = fitted
     for name, old, new in zip(model.names, stored, again, strict=True):
-        assert new == pytest.approx(old, abs=0.02), name
+        assert new == pytest.approx(old, abs=0.001), name
 
 
 def test_matrices_and_prediction_agree_on_every_row(script, fitted) -> None:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import find
-from rigbench.predict.named import catalogued_facts
+from rigbench.models.footprint import catalogued_facts, weight_bytes
+from rigbench.predict.hardware import find
 from rigbench.predict.predictors import active_bytes, ceiling, published, roofline
-from rigbench.predict.roofline import Setup, constants, platform_of, step_seconds, terms, union_bytes
+from rigbench.predict.roofline import Setup, constants, platform_of, step_seconds, terms
 from rigbench.records import ModelFacts
 
 DENSE = ModelFacts(
@@ -52,8 +52,8 @@ def test_no_bandwidth_is_none_with_the_reason() -> None:
 
 
 def test_union_of_experts_by_hand() -> None:
-    assert union_bytes(MOE, 1) == pytest.approx(2e9 + 16e9 * 8 / 128)
-    assert union_bytes(MOE, 2) == pytest.approx(2e9 + 16e9 * (1 - (120 / 128) ** 2))
+    assert weight_bytes(MOE, 1) == pytest.approx(2e9 + 16e9 * 8 / 128)
+    assert weight_bytes(MOE, 2) == pytest.approx(2e9 + 16e9 * (1 - (120 / 128) ** 2))
 
 
 KNOWN = {

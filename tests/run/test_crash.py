@@ -29,7 +29,7 @@ class Options:
 
 def die(by):
     if by == "abort":
-        abort = llama_cpp._ggml("ggml_abort", None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
+        abort = llama_cpp.ggml.ggml("ggml_abort", None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)
         abort(b"ops.cpp", 7, b"GGML_ASSERT(ne0 == 4) failed")
     os.kill(os.getpid(), getattr(signal, by))
 
@@ -39,7 +39,7 @@ class Backend(llama_cpp.LlamaCppBackend):
 
     def open(self, model, options):
         if options.at == "load":
-            llama_cpp._bindings()
+            llama_cpp.ggml.bindings()
             die(options.by)
         session = llama_cpp.LlamaCppSession(model, llama_cpp.LlamaCppOptions())
         step, steps = session.step, iter(range(1, 10**9))

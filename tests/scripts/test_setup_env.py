@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,8 +30,11 @@ def setup_env(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import setup_env
 
     monkeypatch.setattr(setup_env.engine_build, "missing_compiler", lambda: None)
+    no_amx = ("-mno-amx-tile", "-mno-amx-int8")
+    compiler = setup_env.engine_build.Compiler("GCC 14.2.0", 14, True, no_amx)
+    monkeypatch.setattr(setup_env.engine_build, "compiler_here", lambda environment: compiler)
     yield setup_env
-    for name in ("setup_env", "engine_build"):
+    for name in ("setup_env", "engine_build", "toolchain"):
         sys.modules.pop(name, None)
 
 
@@ -44,32 +49,58 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_python(venv: Path, code: int = 0) -> None:
-    """A Python of the environment that answers every question alike."""
+    """A Python of the environment that answers every question alike, and whose llama.cpp ends by the signal in `death`."""
     (venv / "bin").mkdir(parents=True, exist_ok=True)
+    (venv / "llama_cpp").mkdir(exist_ok=True)
     python = venv / "bin/python"
-    python.write_text(f"#!/bin/sh\necho libllama.so libggml-cpu.so\nexit {code}\n")
+    device = '["CPU", "a processor", false]'
+    python.write_text(f"""#!/bin/sh
+cd '{venv}'
+case "$1" in *prove_engine.py)
+    echo '{{"devices": [{device}], "error": "ggml_cuda_init: no CUDA-capable device", "folder": "{venv}/llama_cpp"}}'
+    echo '{{"stage": "Q4_0, 4 users, on the processor"}}'
+    [ -s death ] && kill -"$(cat death)" $$
+    echo '{{"ok": true}}'
+esac
+exit {code}
+""")
     python.chmod(0o755)
 
 
 @dataclass
 class Recorder:
-    """Plays `run_logged`: does what the commands would leave behind, and notes them. `stop_at` is interrupted there."""
+    """Plays `run_logged`: does what the commands would leave behind, and notes them. `stop_at` is interrupted there.
+
+    `deaths`: by which signal the llama.cpp of a level ends. `broken`: kinds that do not compile.
+    """
 
     stop_at: str = ""
+    deaths: dict[str, str] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
     seen: list[str] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
+    environments: list[dict[str, str]] = field(default_factory=list)
 
-    def __call__(self, title: str, command: list[str], log: Path, *_: Any) -> None:
+    def __call__(self, title: str, command: list[str], log: Path, environment: Any = None, *_: Any) -> None:
         step = next(word for word in ("venv", "wheel", "--no-deps", "-e") if word in command)
         step = {"--no-deps": "engine", "-e": "packages"}.get(step, step)
         self.seen.append(step)
         self.commands.append(command)
+        self.environments.append(environment or {})
         if step == self.stop_at:
             raise KeyboardInterrupt
         if step == "venv":
             make_python(Path(command[-1]))
         if step == "wheel":
-            (Path(command[command.index("--wheel-dir") + 1]) / "llama.whl").touch()
+            folder = Path(command[command.index("--wheel-dir") + 1])
+            if any(f"-{kind}-" in folder.name for kind in self.broken):
+                import toolchain
+
+                raise toolchain.SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above.")
+            (folder / "llama.whl").touch()
+        if step == "engine":
+            level = next((name for name in ("no-amx", "portable") if f"-{name}-" in command[-1]), "native")
+            (Path(command[0]).parents[1] / "death").write_text(self.deaths.get(level, ""))
 
 
 def steps(setup_env: ModuleType, checkout: Path, *extras: str, stop_at: str = "") -> list[str]:
@@ -163,14 +194,157 @@ def test_an_environment_of_the_users_own_is_used_or_moved_aside(setup_env: Modul
     assert (aside / "mine").exists()
 
 
-def test_an_engine_that_is_not_what_was_asked_for_is_refused(
-    setup_env: ModuleType, checkout: Path, monkeypatch: pytest.MonkeyPatch
+def prepared(
+    setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str], recorder: Recorder
+) -> list[str]:
+    """What is said while the engine is set up, a SetupError's sentence with its exit code at the end."""
+    capsys.readouterr()
+
+    def main(arguments: list[str]) -> int:
+        setup_env.prepare("llama-cpp", checkout=checkout, run=recorder)
+        return 0
+
+    with pytest.raises(SystemExit) as ended:
+        setup_env.run_script(main)
+    return [*capsys.readouterr().err.splitlines(), f"exit {ended.value.code}"]
+
+
+def levels_built(recorder: Recorder) -> list[str]:
+    names = [command[command.index("--wheel-dir") + 1] for command in recorder.commands if "wheel" in command]
+    return [next((level for level in ("no-amx", "portable") if f"-{level}-" in name), "native") for name in names]
+
+
+@pytest.mark.parametrize("signal_name", ["SEGV", "ILL", "ABRT"])
+def test_a_build_that_crashes_is_followed_by_more_cautious_ones(
+    setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str], signal_name: str
 ) -> None:
-    build = setup_env.engine_build.Build("cuda", (), "")
-    monkeypatch.setattr(setup_env.engine_build, "plan", lambda version: setup_env.engine_build.Plan(build, {}, "k"))
-    with pytest.raises(setup_env.SetupError, match=r"llama\.cpp was built without cuda"):
-        setup_env.prepare("llama-cpp", checkout=checkout, run=Recorder())
+    crash = f"crashes here (SIG{signal_name}, Q4_0, 4 users, on the processor)"
+    first = f"llama.cpp for this processor {crash}: building it without AMX."
+    second = f"llama.cpp without AMX {crash}: building it without native instructions."
+
+    recorder = Recorder(deaths={"native": signal_name})
+    assert prepared(setup_env, checkout, capsys, recorder)[1:] == [first, "exit 0"]
+    assert recorder.seen == ["venv", "wheel", "engine", "packages", "wheel", "engine"]
+    assert levels_built(recorder) == ["native", "no-amx"]
+    flags = [
+        dict(word.split("=", 1) for word in shlex.split(env.get("CMAKE_ARGS", ""))) for env in recorder.environments
+    ]
+    assert "-DCMAKE_C_FLAGS" not in flags[1]
+    assert flags[4]["-DCMAKE_C_FLAGS"] == flags[4]["-DCMAKE_CXX_FLAGS"] == "-mno-amx-tile -mno-amx-int8"
+    built = json.loads((checkout / ".venv/llama_cpp/rigbench-build.json").read_text())
+    assert (built["kind"], built["level"], built["compiler"]) == ("cpu", "no-amx", "GCC 14.2.0")
+    assert "-DCMAKE_CXX_FLAGS=-mno-amx-tile -mno-amx-int8" in built["cmake_args"]
+    assert str(Path.home()) not in json.dumps(built) and str(SCRIPTS) not in json.dumps(built)
+    assert steps(setup_env, checkout, "llama-cpp") == []  # the second start
+
+    shutil.rmtree(checkout / ".venv")  # the outcome is kept beside the wheels too
+    recorder = Recorder(deaths={"native": signal_name})
+    assert prepared(setup_env, checkout, capsys, recorder)[1:] == [first, "exit 0"]
+    assert recorder.seen == ["venv", "engine", "packages"]
+
+    shutil.rmtree(checkout / ".venv")  # a kept wheel is proved again: this machine is another one
+    recorder = Recorder(deaths={"no-amx": signal_name})
+    assert prepared(setup_env, checkout, capsys, recorder)[1:] == [first, second, "exit 0"]
+    assert levels_built(recorder) == ["portable"]
+    assert json.loads((checkout / ".venv/llama_cpp/rigbench-build.json").read_text())["level"] == "portable"
+
+
+def test_a_machine_on_which_no_build_computes_is_told_so(
+    setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder(deaths={"native": "SEGV", "no-amx": "ILL", "portable": "ILL"})
+    said = prepared(setup_env, checkout, capsys, recorder)
+    assert levels_built(recorder) == ["native", "no-amx", "portable"]
+    assert [line.partition(" (")[0] for line in said[1:3]] == [
+        "llama.cpp for this processor crashes here",
+        "llama.cpp without AMX crashes here",
+    ]
+    assert said[3:] == [
+        "llama.cpp cannot be built here: without native instructions it crashes here (SIGILL, Q4_0, 4 users, on the "
+        "processor). Another compiler may help (CC and CXX name one: GCC 13 or Clang 16).",
+        "exit 3",
+    ]
     assert not (checkout / ".venv" / setup_env.NOTE).exists()
+
+
+def test_an_engine_that_was_replaced_is_not_taken_for_the_one_before(
+    setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert steps(setup_env, checkout, "llama-cpp") == ["venv", "wheel", "engine", "packages"]
+    monkeypatch.setenv("CMAKE_ARGS", "-DGGML_BLAS=on")
+    broken = Recorder(deaths={"native": "ILL", "no-amx": "ILL", "portable": "ILL"})
+    assert prepared(setup_env, checkout, capsys, broken)[-1] == "exit 3"
+    monkeypatch.delenv("CMAKE_ARGS")
+    assert steps(setup_env, checkout, "llama-cpp") == ["engine"]  # the first wheel was kept
+    assert steps(setup_env, checkout, "llama-cpp") == []
+
+
+@dataclass(frozen=True)
+class Gpu:
+    vendor: str = "nvidia"
+    name: str = "NVIDIA GeForce RTX 4090"
+    worth_using: bool = True
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (("cuda",), "was not built (Building llama.cpp for CUDA with"),  # nvcc fails
+        ((), "sees no GPU here (ggml_cuda_init: no CUDA-capable device)."),  # it compiles, and the driver refuses
+    ],
+)
+def test_the_cpu_follows_a_gpu_that_cannot_be_had(
+    setup_env: ModuleType,
+    checkout: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: tuple[str, ...],
+    why: str,
+) -> None:
+    build = setup_env.engine_build
+    tools = build.Toolchain("nvcc 13.0 of this system", "nvcc 13.0", ("-DGGML_CUDA=ON",))
+
+    def plan(version: str, wanted: str | None = None) -> Any:
+        choice = build.choose_build("Linux", wanted, [Gpu()], lambda: tools, lambda: "", lambda: "")
+        return build.plan_builds(version, choice, "Linux", build.Compiler())
+
+    monkeypatch.setattr(build, "plan", plan)
+    recorder = Recorder(broken=broken)
+    said = prepared(setup_env, checkout, capsys, recorder)
+    assert said[0] == "llama.cpp is built for CUDA: nvcc 13.0 of this system."
+    assert said[1].startswith(f"llama.cpp for CUDA {why.rstrip('.')}") and said[1].endswith(
+        ": building it for the CPU."
+    )
+    assert said[2:] == ["exit 0"]
+    assert json.loads((checkout / ".venv/llama_cpp/rigbench-build.json").read_text())["kind"] == "cpu"
+
+    again = Recorder(broken=broken)
+    said = prepared(setup_env, checkout, capsys, again)
+    assert again.seen == [] and len(said) == 2
+    assert "above" not in said[0] and ("setup-engine-cuda-native.log" in said[0]) == bool(broken)
+    assert said[0].startswith(f"A GPU is here that is not used: llama.cpp for CUDA {why.rstrip('.')}")
+
+    monkeypatch.setattr(
+        build, "plan", lambda version, kind: plan(version, "cuda")
+    )  # by request: no other build will do
+    said = prepared(setup_env, checkout, capsys, Recorder(broken=broken))
+    assert said[-1] == "exit 3" and len(said) == 3
+    assert ("unset RIGBENCH_LLAMA_BUILD" in said[1]) == (not broken)
+
+
+def test_an_engine_that_does_not_load_is_not_built_otherwise(
+    setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder()
+    failure = setup_env.engine_build.Proof("does not load here (ImportError: no libgomp)", loads=False)
+    with pytest.raises(setup_env.SetupError, match=r"was installed, but does not load here .*: remove \.venv"):
+        setup_env.prepare("llama-cpp", checkout=checkout, run=recorder, prove=lambda python, kind: failure)
+    assert levels_built(recorder) == ["native"]
+
+
+def test_the_command_that_follows_hands_its_exit_code_on() -> None:
+    code = "import setup_env, sys; setup_env.hand_over([sys.executable, '-c', 'raise SystemExit(3)'])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS).returncode == 3
 
 
 def test_no_compiler_is_said_before_anything_is_made(
@@ -192,7 +366,9 @@ def test_a_failed_command_shows_its_last_words(
     setup_env: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = "print('x.cpp:3: error: no such thing'); [print('line', n) for n in range(40)]; raise SystemExit(7)"
-    with pytest.raises(setup_env.SetupError, match=r"^Building it failed; .* Do this\.$"):
+    with pytest.raises(
+        setup_env.SetupError, match=r"^Building it failed, see .*log; its last lines are above\. Do this\.$"
+    ):
         setup_env.run_logged(
             tmp_path, "Building it: 1 minute", [sys.executable, "-c", code], tmp_path / "log", {}, "Do this."
         )

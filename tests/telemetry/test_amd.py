@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rigbench.telemetry import amd
-from rigbench.telemetry.source import Missing
+from rigbench.telemetry.amd import AmdSource
+from rigbench.telemetry.base import Missing, SourceOptions
 
 
 def card(drm: Path, index: int, vendor: str = "0x1002", **files: str) -> Path:
@@ -31,7 +31,7 @@ def test_readings_in_si_units(tmp_path: Path) -> None:
     )
     card(tmp_path, 0, vendor="0x8086")
     (tmp_path / "card1-DP-1").mkdir()
-    source = amd.open_source(tmp_path)
+    source = AmdSource.open(SourceOptions(), tmp_path)
     assert source.probe().devices == ("Radeon RX 7900 XTX",)
     values = dict(zip((metric.name for metric in source.metrics), source.read(source.metrics), strict=True))
     assert values == {"power": 212.0, "temperature": 61.0, "clock": 2.45e9, "memory_used": 8e9}
@@ -40,7 +40,7 @@ def test_readings_in_si_units(tmp_path: Path) -> None:
 
 def test_newer_cards_name_their_power_otherwise(tmp_path: Path) -> None:
     card(tmp_path, 0, power1_input="35500000", device="0x1586")
-    source = amd.open_source(tmp_path)
+    source = AmdSource.open(SourceOptions(), tmp_path)
     (metric,) = source.metrics
     assert metric.api == "hwmon power1_input"
     assert source.read(source.metrics) == [35.5]
@@ -49,16 +49,16 @@ def test_newer_cards_name_their_power_otherwise(tmp_path: Path) -> None:
 
 def test_a_card_that_goes_away_is_missing(tmp_path: Path) -> None:
     hwmon = card(tmp_path, 0, power1_average="100000000")
-    source = amd.open_source(tmp_path)
+    source = AmdSource.open(SourceOptions(), tmp_path)
     (hwmon / "power1_average").unlink()
     (found,) = source.read(source.metrics)
     assert isinstance(found, Missing) and "cannot be read" in found.reason
 
 
 def test_absent(tmp_path: Path) -> None:
-    assert amd.open_source(tmp_path).probe().reason == "no AMD graphics card"
+    assert AmdSource.open(SourceOptions(), tmp_path).probe().reason == "no AMD graphics card"
     card(tmp_path, 0)
-    assert amd.open_source(tmp_path).probe().reason == "the AMD card's driver gives no readings"
+    assert AmdSource.open(SourceOptions(), tmp_path).probe().reason == "the AMD card's driver gives no readings"
 
 
 def test_fingerprint(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_fingerprint(tmp_path: Path) -> None:
         current_link_width="16",
         unique_id="deadbeefcafe",
     )
-    (found,) = amd.gpus(tmp_path)
+    (found,) = AmdSource.gpus(tmp_path)
     assert found == {
         "name": "Radeon Pro W7900",
         "vendor": "AMD",

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import ctypes
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from rigbench.analysis import energy
-from rigbench.telemetry import apple, darwin
+from rigbench.telemetry import apple, darwin, host
+from rigbench.telemetry.apple import AppleSource
+from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.darwin import Channel, Footprint
 from rigbench.telemetry.sampler import Sampler
-from rigbench.telemetry.source import Missing, Source
 
 S = 1_000_000_000
 
@@ -87,7 +89,7 @@ class Time:
 
 def source_of(mac: FakeMac, time: Time | None = None) -> Source:
     time = time or Time()
-    return apple.open_source(lambda: mac, lambda: time.now_ns, lambda: time.busy_s)
+    return AppleSource.open(SourceOptions(), lambda: mac, lambda: time.now_ns, lambda: time.busy_s)
 
 
 def read(source: Source) -> dict[str, float | Missing]:
@@ -193,7 +195,7 @@ def test_an_smc_that_fails_in_the_middle_is_missing() -> None:
 def test_footprint_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(FakeMac([[], m3_max(1, 1)]))
     assert read(source)["footprint"] == Missing("no worker is running")
-    monkeypatch.setattr("rigbench.telemetry.host.tree_pids", lambda pid: (pid, pid + 1))
+    monkeypatch.setattr(host.Tree, "processes", lambda tree: [SimpleNamespace(pid=100), SimpleNamespace(pid=101)])
     source.watch(100)
     values = read(source)
     assert (values["footprint"], values["footprint_lifetime_max"]) == (4e9, 6e9)
@@ -203,7 +205,7 @@ def test_another_system_has_no_such_libraries() -> None:
     def missing() -> FakeMac:
         raise OSError("/usr/lib/libIOReport.dylib: cannot open shared object file")
 
-    probe = apple.open_source(missing).probe()
+    probe = AppleSource.open(SourceOptions(), missing).probe()
     assert not probe.usable and probe.reason == "macOS' own interfaces cannot be loaded (OSError)"
 
 
@@ -233,7 +235,7 @@ def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
             }
         ]
     }
-    (found,) = apple.gpus(json.dumps(profile))
+    (found,) = AppleSource.gpus(json.dumps(profile))
     assert found == {
         "name": "Apple M3 Ultra",
         "vendor": "Apple",
@@ -242,4 +244,4 @@ def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
         "wired_limit_bytes": None,
         "metal": "spdisplays_metal4",
     }
-    assert apple.gpus("not json") == ()
+    assert AppleSource.gpus("not json") == ()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
+from collections import namedtuple
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rigbench.telemetry import host
+from rigbench.telemetry.base import Missing
 
 STATUS = """Name:\tllama (deleted)
 VmPeak:\t 2000000 kB
@@ -23,20 +27,11 @@ Threads:\t4
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a Linux /proc")
 
 
-def make_process(
-    proc: Path, pid: int, parent: int, children: str | None, status: str = STATUS, ticks: int = 100
-) -> None:
+def make_process(proc: Path, pid: int, status: str = STATUS) -> None:
     folder = proc / str(pid)
-    task = folder / "task" / str(pid)
-    task.mkdir(parents=True)
+    folder.mkdir(parents=True)
     folder.joinpath("status").write_text(status)
-    # user and system time are fields 14 and 15; the name holds a blank and a parenthesis, as names may
-    folder.joinpath("stat").write_text(
-        f"{pid} (a b) c) S {parent} 1 1 0 -1 0 0 0 0 0 {ticks} {ticks // 2} 30 20 20 0 1 0\n"
-    )
     folder.joinpath("clear_refs").write_text("")
-    if children is not None:
-        task.joinpath("children").write_text(children)
 
 
 def test_status_bytes() -> None:
@@ -46,69 +41,66 @@ def test_status_bytes() -> None:
     assert "Threads" not in values
 
 
-@pytest.mark.parametrize("lists", [True, False])
-def test_tree_adds_children_and_grandchildren(tmp_path: Path, lists: bool) -> None:
-    make_process(tmp_path, 10, 1, "11 12 " if lists else None)
-    make_process(tmp_path, 11, 10, "13" if lists else None)
-    make_process(tmp_path, 12, 10, "" if lists else None)
-    make_process(tmp_path, 13, 11, "" if lists else None)
-    make_process(tmp_path, 99, 1, "" if lists else None)
-    assert sorted(host.tree_pids(10, tmp_path)) == [10, 11, 12, 13]
-    memory = host.tree_memory(10, tmp_path)
-    assert memory == host.TreeMemory(
-        rss_bytes=4 * 1_200_000 * 1024,
-        anonymous_bytes=4 * 300_000 * 1024,
-        file_backed_bytes=4 * 900_000 * 1024,
-        hwm_bytes=4 * 1_500_000 * 1024,
-        processes=4,
+def test_memory_of_a_tree_is_added_up(tmp_path: Path) -> None:
+    for pid in (10, 11, 12):
+        make_process(tmp_path, pid)
+    assert host.memory_of([10, 11, 12], tmp_path) == host.TreeMemory(
+        rss_bytes=3 * 1_200_000 * 1024,
+        anonymous_bytes=3 * 300_000 * 1024,
+        file_backed_bytes=3 * 900_000 * 1024,
+        hwm_bytes=3 * 1_500_000 * 1024,
+        processes=3,
     )
 
 
 def test_a_zombie_has_no_memory_and_a_dead_process_is_none(tmp_path: Path) -> None:
-    make_process(tmp_path, 10, 1, "11")
-    make_process(tmp_path, 11, 10, "", status="Name:\tdead\nState:\tZ (zombie)\n")
-    memory = host.tree_memory(10, tmp_path)
+    make_process(tmp_path, 10)
+    make_process(tmp_path, 11, status="Name:\tdead\nState:\tZ (zombie)\n")
+    memory = host.memory_of([10, 11], tmp_path)
     assert memory is not None and memory.processes == 1
-    assert host.tree_memory(77, tmp_path) is None
-    assert host.reset_peak(77, tmp_path) is False
+    assert host.tree_memory(2**22 + 1) is None
+    assert host.reset_peak(2**22 + 1) is False
 
 
-def test_reset_writes_5_to_every_process(tmp_path: Path) -> None:
-    make_process(tmp_path, 10, 1, "11")
-    make_process(tmp_path, 11, 10, "")
+def test_reset_writes_5_to_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "tree_pids", lambda pid: (10, 11))
+    make_process(tmp_path, 10)
+    make_process(tmp_path, 11)
     assert host.reset_peak(10, tmp_path) is True
     assert [(tmp_path / pid / "clear_refs").read_text() for pid in ("10", "11")] == ["5", "5"]
-
-
-def test_reset_that_is_refused_is_false(tmp_path: Path) -> None:
-    make_process(tmp_path, 10, 1, "")
     (tmp_path / "10" / "clear_refs").unlink()
     (tmp_path / "10" / "clear_refs").mkdir()  # cannot be written, also not by root
     assert host.reset_peak(10, tmp_path) is False
 
 
-def test_cpu_times_leave_steal_and_guests_out_of_busy() -> None:
-    times = host.cpu_times("cpu  1000 200 300 5000 50 10 40 77 900 0\ncpu0 1 2 3\n", 100)
-    assert times == host.CpuTimes(busy_s=15.5, idle_s=50.5, steal_s=0.77)
-    assert host.cpu_times("cpu  1 1 1 1 1 1 1\n", 100).steal_s is None
+def test_busy_is_without_steal_waiting_and_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux_times = namedtuple("linux_times", "user nice system idle iowait irq softirq steal guest guest_nice")
+    monkeypatch.setattr(psutil, "cpu_times", lambda: linux_times(10, 2, 3, 50, 0.5, 0.1, 0.4, 0.77, 9, 0))
+    assert host.busy_s() == pytest.approx(15.5)
+    windows_times = namedtuple("windows_times", "user system idle interrupt dpc")
+    monkeypatch.setattr(psutil, "cpu_times", lambda: windows_times(10, 3, 50, 1, 1))
+    assert host.busy_s() == 13
 
 
-def test_host_sample(tmp_path: Path) -> None:
-    make_process(tmp_path, 10, 1, "")
-    ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-    (tmp_path / "stat").write_text("cpu  1000 0 0 5000 0 0 0 0 0 0\n")
-    (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nSwapTotal:  2000 kB\nSwapFree:  500 kB\n")
-    (tmp_path / "vmstat").write_text("nr_free_pages 1\npswpin 3\npswpout 5\n")
-    cpufreq = tmp_path / "cpus"
+@pytest.mark.parametrize(("system", "swapped"), [("linux", [3.0, 5.0]), ("darwin", [host.NOT_KNOWN] * 2)])
+def test_only_linux_counts_what_went_to_swap(
+    system: str, swapped: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psutil's figures on macOS count pages read from files, and on Windows they are 0."""
+    swap = types.SimpleNamespace(used=1500, sin=3, sout=5)
+    source = host.HostSource()
+    monkeypatch.setattr(psutil, "swap_memory", lambda: swap)
+    monkeypatch.setattr(sys, "platform", system)
+    values = dict(zip((metric.name for metric in source.metrics), source.read(source.metrics), strict=True))
+    assert values["swap_used"] == 1500 and [values["swap_in"], values["swap_out"]] == swapped
+
+
+def test_mean_frequency(tmp_path: Path) -> None:
+    assert host.mean_frequency_hz(tmp_path) is None
     for cpu, khz in ((0, 3_000_000), (1, 4_000_000)):
-        (cpufreq / f"cpu{cpu}" / "cpufreq").mkdir(parents=True)
-        (cpufreq / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq").write_text(f"{khz}\n")
-    sample = host.host_sample([10], tmp_path, cpufreq)
-    assert sample.tree_cpu_s == 200 / ticks  # own 100 + 50, ended children 30 + 20
-    assert sample.swap_used_bytes == 1500 * 1024
-    page = os.sysconf("SC_PAGE_SIZE")
-    assert (sample.swap_in_bytes, sample.swap_out_bytes) == (3 * page, 5 * page)
-    assert sample.frequency_hz == 3.5e9
+        (tmp_path / f"cpu{cpu}" / "cpufreq").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}" / "cpufreq" / "scaling_cur_freq").write_text(f"{khz}\n")
+    assert host.mean_frequency_hz(tmp_path) == 3.5e9
 
 
 def test_throttled_time_of_intel_packages(tmp_path: Path) -> None:
@@ -119,21 +111,33 @@ def test_throttled_time_of_intel_packages(tmp_path: Path) -> None:
     assert host.throttled_s(tmp_path) == 2.5
 
 
-def test_systems_without_proc_are_read_through_psutil(tmp_path: Path) -> None:
-    none = tmp_path / "no-proc"
-    assert os.getpid() in host.tree_pids(os.getpid(), none)
-    memory = host.tree_memory(os.getpid(), none)
+def test_systems_without_proc_tell_resident_memory_alone(tmp_path: Path) -> None:
+    memory = host.tree_memory(os.getpid(), tmp_path / "no-proc")
     assert memory is not None and memory.rss_bytes > 5e6 and memory.processes >= 1
     assert memory.anonymous_bytes is None and memory.file_backed_bytes is None
-    sample = host.host_sample([os.getpid()], none)
-    assert sample.tree_cpu_s > 0 and sample.cpu.busy_s >= sample.tree_cpu_s / 2
-    assert sample.cpu.steal_s is None and sample.frequency_hz is None
-    assert host.tree_memory(2**22 + 1, none) is None
-    assert host.reset_peak(os.getpid(), none) is False
+    assert host.memory_of([2**22 + 1], tmp_path / "no-proc") is None
+    assert host.reset_peak(os.getpid(), tmp_path / "no-proc") is False
 
 
-def test_no_cpufreq_is_none_not_zero(tmp_path: Path) -> None:
-    assert host.mean_frequency_hz(tmp_path) is None
+def test_a_tree_has_children_and_grandchildren_and_their_time() -> None:
+    burn = "import time; end = time.process_time() + 0.05\nwhile time.process_time() < end: pass"
+    code = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {burn + chr(10) + 'print(1, flush=True); input()'!r}])\n"
+        "child.wait()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdout.readline()
+        mine = host.tree_pids(os.getpid())
+        assert mine[0] == os.getpid() and child.pid in mine
+        (below,) = [pid for pid in host.tree_pids(child.pid) if pid != child.pid]
+        assert below in mine and host.process_cpu_s(psutil.Process(below)) >= 0.05
+        child.stdin.write("\n")
+        child.stdin.close()
+    assert host.tree_pids(child.pid) == (child.pid,)
 
 
 def test_caches_shared_by_cpus_count_once(tmp_path: Path) -> None:
@@ -174,3 +178,17 @@ def test_peak_of_a_real_child_is_seen_and_reset() -> None:
         assert child.pid in host.tree_pids(os.getpid())
         child.stdin.write("\n")
         child.stdin.close()
+
+
+@linux
+def test_this_process_is_read_for_real() -> None:
+    source = host.HostSource()
+    before = dict(zip((m.name for m in source.metrics), source.read(source.metrics), strict=True))
+    assert before["rss"] == Missing("no worker is running")
+    assert isinstance(before["cpu_busy"], float) and isinstance(before["cpu_ours"], float)
+    assert before["cpu_busy"] >= before["cpu_ours"] > 0
+    source.watch(os.getpid())
+    after = dict(zip((m.name for m in source.metrics), source.read(source.metrics), strict=True))
+    total, anonymous, backed = after["rss"], after["rss_anonymous"], after["rss_file_backed"]
+    assert not isinstance(total, Missing) and not isinstance(anonymous, Missing) and not isinstance(backed, Missing)
+    assert total > 5e6 and total == anonymous + backed

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rigbench.telemetry import rapl
-from rigbench.telemetry.source import Missing, Source
+from rigbench.telemetry.base import Missing, Source, SourceOptions
+from rigbench.telemetry.rapl import RaplSource
 
 
 def zone(root: Path, name: str, domain: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -31,7 +31,7 @@ def test_packages_and_their_memory_but_no_parts_of_them(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:1:0", "dram", 0)
     zone(tmp_path, "intel-rapl:2", "psys", 0)
     zone(tmp_path, "intel-rapl-mmio:0", "package-0", 0)
-    source = rapl.open_source(tmp_path)
+    source = RaplSource.open(SourceOptions(), tmp_path)
     assert source.probe().usable
     assert [metric.device for metric in source.metrics] == ["package-0", "dram-0", "package-1", "dram-1"]
     assert {(m.name, m.unit, m.scope, m.method) for m in source.metrics} == {("energy", "J", "package", "counter")}
@@ -39,7 +39,7 @@ def test_packages_and_their_memory_but_no_parts_of_them(tmp_path: Path) -> None:
 
 def test_the_counter_goes_round(tmp_path: Path) -> None:
     counter = zone(tmp_path, "intel-rapl:0", "package-0", 900_000)
-    source = rapl.open_source(tmp_path)
+    source = RaplSource.open(SourceOptions(), tmp_path)
     counter.write_text("990000\n")
     assert read(source) == [pytest.approx(0.09)]
     counter.write_text("240000\n")  # round once: 10,000 to the end, 240,000 more
@@ -50,7 +50,7 @@ def test_the_counter_goes_round(tmp_path: Path) -> None:
 
 def test_a_counter_that_is_set_back_is_missing_once(tmp_path: Path) -> None:
     counter = zone(tmp_path, "intel-rapl:0", "package-0", 500_000)
-    source = rapl.open_source(tmp_path)
+    source = RaplSource.open(SourceOptions(), tmp_path)
     counter.write_text("400000\n")  # as a step forward this would be 900,000 of 1,000,000
     assert read(source) == [Missing("the counter of package-0 went backwards")]
     counter.write_text("450000\n")
@@ -67,7 +67,7 @@ def test_permission_denied_names_the_line_that_mends_it(tmp_path: Path, monkeypa
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    source = rapl.open_source(tmp_path)
+    source = RaplSource.open(SourceOptions(), tmp_path)
     assert not source.probe().usable
     (metric,) = source.metrics
     assert metric.status == "denied"
@@ -76,7 +76,7 @@ def test_permission_denied_names_the_line_that_mends_it(tmp_path: Path, monkeypa
 
 def test_permission_lost_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zone(tmp_path, "intel-rapl:0", "package-0", 1)
-    source = rapl.open_source(tmp_path)
+    source = RaplSource.open(SourceOptions(), tmp_path)
 
     def refuse(self: Path, *args: str, **kwargs: str) -> str:
         raise PermissionError(13, "Permission denied")
@@ -88,7 +88,7 @@ def test_permission_lost_in_the_middle(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_zone_that_vanishes_is_missing(tmp_path: Path) -> None:
     counter = zone(tmp_path, "intel-rapl:0", "package-0", 1)
-    source = rapl.open_source(tmp_path)
+    source = RaplSource.open(SourceOptions(), tmp_path)
     counter.unlink()
     assert read(source) == [Missing("energy_uj of package-0 cannot be read (FileNotFoundError)")]
 
@@ -98,6 +98,6 @@ def test_a_zone_that_vanishes_is_missing(tmp_path: Path) -> None:
 )
 def test_no_powercap(tmp_path: Path, cpuinfo: str, reason: str) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
-    probe = rapl.open_source(tmp_path / "none", tmp_path).probe()
+    probe = RaplSource.open(SourceOptions(), tmp_path / "none", tmp_path).probe()
     assert not probe.usable and probe.reason == reason
     assert (probe.mend is None) == ("virtual" in reason)

@@ -10,8 +10,8 @@ import pytest
 
 from rigbench.errors import InputError
 from rigbench.records import Series
-from rigbench.telemetry import replay
-from rigbench.telemetry.source import Missing
+from rigbench.telemetry.base import Missing
+from rigbench.telemetry.replay import ReplaySource
 
 POWER = Series(
     "power",
@@ -36,7 +36,7 @@ def write(tmp_path: Path, content: object) -> str:
 
 
 def test_readings_come_back_at_their_time(tmp_path: Path) -> None:
-    source = replay.open_source(write(tmp_path, {"readings": [asdict(POWER), asdict(DENIED)]}))
+    source = ReplaySource.load(write(tmp_path, {"readings": [asdict(POWER), asdict(DENIED)]}))
     times = iter([0, 50_000_000, 150_000_000, 200_000_000, 250_000_000])
     source._clock = lambda: next(times)
     power, denied = source.metrics
@@ -57,9 +57,9 @@ def test_readings_come_back_at_their_time(tmp_path: Path) -> None:
 )
 def test_no_recording(tmp_path: Path, content: object) -> None:
     with pytest.raises(InputError, match="is no recording"):
-        replay.open_source(write(tmp_path, content))
+        ReplaySource.load(write(tmp_path, content))
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        replay.open_source(str(tmp_path / "none.json"))
+        ReplaySource.load(str(tmp_path / "none.json"))

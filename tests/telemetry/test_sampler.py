@@ -9,8 +9,8 @@ import pytest
 
 from rigbench.analysis import energy
 from rigbench.records import Series
+from rigbench.telemetry.base import Absent, Metric, Missing, Reading
 from rigbench.telemetry.sampler import Lane, Sampler
-from rigbench.telemetry.source import Absent, Metric, Missing, Reading
 from rigbench_backends.base import Probe
 
 S = 1_000_000_000

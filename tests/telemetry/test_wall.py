@@ -7,12 +7,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
 from rigbench.errors import InputError
 from rigbench.telemetry import wall
-from rigbench.telemetry.source import Missing
+from rigbench.telemetry.base import Missing, Source, SourceOptions
 
 SHELLY = {
     "id": 0,
@@ -66,8 +67,16 @@ def meter() -> Iterator[Meter]:
         server.shutdown()
 
 
+def opened(url: str, **options: Any) -> Source:
+    source = wall.WallSource.open(
+        SourceOptions(wall_url=url, **{f"wall_{name}": value for name, value in options.items()})
+    )
+    assert source is not None
+    return source
+
+
 def test_shelly(meter: Meter) -> None:
-    source = wall.open_source(f"127.0.0.1:{meter.server_port}", "shelly")
+    source = opened(f"127.0.0.1:{meter.server_port}", preset="shelly")
     assert source.probe().usable
     assert [(metric.name, metric.unit, metric.scope) for metric in source.metrics] == [
         ("power", "W", "wall"),
@@ -80,14 +89,14 @@ def test_shelly(meter: Meter) -> None:
 
 def test_tasmota(meter: Meter) -> None:
     meter.answer = TASMOTA
-    source = wall.open_source(meter.url + "/", "tasmota")
+    source = opened(meter.url + "/", preset="tasmota")
     assert source.read(source.metrics) == [84.0]
     assert meter.asked == ["/cm?cmnd=Status%208"]
 
 
 def test_any_meter_by_path_unit_and_scale(meter: Meter) -> None:
     meter.answer = {"meters": [{"power": "123500"}], "other": 1}
-    source = wall.open_source(meter.url + "/status?x=1", path="meters.0.power", unit="mW", scale=2.0)
+    source = opened(meter.url + "/status?x=1", path="meters.0.power", unit="mW", scale=2.0)
     (power,) = source.read(source.metrics)
     assert power == pytest.approx(247.0)
     assert meter.asked == ["/status?x=1"]
@@ -108,7 +117,7 @@ def test_any_meter_by_path_unit_and_scale(meter: Meter) -> None:
 )
 def test_bad_answers_are_missing_with_the_reason(meter: Meter, answer: object, reason: str) -> None:
     meter.answer = answer
-    source = wall.open_source(meter.url)
+    source = opened(meter.url)
     power = source.read(source.metrics)[0]
     assert power == Missing(reason)
     assert not source.probe().usable
@@ -116,7 +125,7 @@ def test_bad_answers_are_missing_with_the_reason(meter: Meter, answer: object, r
 
 def test_a_meter_that_wants_a_password_is_denied(meter: Meter) -> None:
     meter.answer = 401
-    source = wall.open_source(meter.url)
+    source = opened(meter.url)
     assert source.read(source.metrics) == [Missing("the meter answered HTTP 401", "denied")] * 2
 
 
@@ -124,7 +133,7 @@ def test_a_meter_that_dies_in_the_middle() -> None:
     with Meter() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        source = wall.open_source(server.url)
+        source = opened(server.url)
         assert source.read(source.metrics)[0] == 431.5
         server.shutdown()
     found = source.read(source.metrics)
@@ -153,7 +162,7 @@ def test_a_meter_that_breaks_off_is_missing() -> None:
 
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
-        source = wall.open_source(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        source = opened(f"http://127.0.0.1:{listening.getsockname()[1]}")
         power = source.read(source.metrics)[0]
         thread.join(5)
         assert power == Missing("the connection to the meter broke")
@@ -162,7 +171,7 @@ def test_a_meter_that_breaks_off_is_missing() -> None:
 def test_no_proxy_from_the_environment(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
-    source = wall.open_source(meter.url)
+    source = opened(meter.url)
     assert source.read(source.metrics)[0] == 431.5
 
 
@@ -177,4 +186,4 @@ def test_no_proxy_from_the_environment(meter: Meter, monkeypatch: pytest.MonkeyP
 )
 def test_wrong_options(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        wall.open_source(**arguments)  # type: ignore[arg-type]
+        opened(**arguments)

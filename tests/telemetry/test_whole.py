@@ -10,10 +10,10 @@ from dataclasses import asdict
 from rigbench.analysis import energy, flags
 from rigbench.clock import now_ns
 from rigbench.records import PhaseMark
-from rigbench.telemetry import host
+from rigbench.telemetry import host, open_sources
+from rigbench.telemetry.base import SourceOptions
 from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
-from rigbench.telemetry.source import SourceOptions, open_sources
 
 
 def test_one_case_on_this_machine() -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from rigbench.records import RequestRecord
 from rigbench.worker import drive
-from rigbench_backends.base import IDLE, EngineError, ModelFile, Request, Step
+from rigbench_backends.base import IDLE, EngineError, ModelFile, Request, Step, StepBytes
 from rigbench_backends.sim import SimOptions, SimSession
 
-MODEL = ModelFile("m", None, "shape", dense_bytes=1_000_000_000, kv_bytes_per_token=0)
+MODEL = ModelFile("m", None, "shape", StepBytes(1_000_000_000, kv_bytes_per_token=0))
 
 
 def session(**options: object) -> SimSession:

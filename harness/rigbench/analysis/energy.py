@@ -20,34 +20,12 @@ from itertools import pairwise
 from rigbench.analysis import stats
 from rigbench.analysis.windows import Window, bracket, counted, gap_share, integrated, period_us, points, valid_share
 from rigbench.records import CaseResult, PhaseMark, Series
+from rigbench.telemetry import limits
+from rigbench.telemetry.base import Limits
 
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
 MIN_READINGS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a window needs so that a source's energy of it means something: shorter than `min_s` is None, shorter than
-    `good_s` low_confidence; with more than `max_gap_share` of it in gaps (2.5 periods and longer) it is None too."""
-
-    min_s: float = 2.0
-    good_s: float = 10.0
-    max_gap_share: float = 0.1
-    may_rest: bool = False
-    """Whether a counter that stands still means a part that was switched off, not a counter that is broken."""
-
-
-def limits(series: Series) -> Limits:
-    """NVIDIA's sensors look at a part of every 100 ms: good from 10 s on. RAPL counts every millisecond. macOS
-    publishes CPU, DRAM and ANE in batches of 1-2 s. A plug reads once a second and smooths."""
-    if series.source == "wall":
-        return Limits(60.0, 60.0, 0.05)
-    if series.source == "rapl":
-        return Limits(2.0, 2.0)
-    if series.source == "apple" and series.device in ("cpu", "dram", "ane"):
-        return Limits(10.0, 10.0, may_rest=series.device == "ane")
-    return Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +60,7 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     assert main is not None
     seconds = (end_us - start_us) * 1e-6
     found = Energy(main.source, main.scope, main.device, seconds, None)
-    needs = limits(main)
+    needs = limits(main.source, main.device)
     if seconds < needs.min_s:
         return replace(
             found, status="unavailable", reason=f"window of {seconds:.2f} s; {main.source} needs {needs.min_s:g} s"
@@ -129,7 +107,7 @@ def _counter_joules(
     if any(later < earlier for (_, earlier), (_, later) in pairwise(count)):
         return None, "the counter went backwards (driver restarted, or device replaced)"
     gained = counted(count, start_us, end_us)
-    if gained <= 0 and not limits(counter).may_rest:
+    if gained <= 0 and not limits(counter.source, counter.device).may_rest:
         return None, f"the counter stood still for {(end_us - start_us) * 1e-6:.1f} s"
     return gained, None
 

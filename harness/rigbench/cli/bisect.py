@@ -13,33 +13,29 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.progress import say
+from rigbench.cli.options import BACKEND, INTERRUPTED, JSON, OPTION, say
 from rigbench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from rigbench.analysis.table import Row
     from rigbench.run.bisect import Found
 
-INTERRUPTED = 130
 
-
-def bisect(
+def command(
     suite: str = typer.Option(help="The suite to run: a shipped one's name, or a file."),
     good: str = typer.Option(help="The earlier, fast version as pip requirement: llama-cpp-python==0.3.30"),
     bad: str = typer.Option(help="The later, slow one: llama-cpp-python==0.3.36"),
     candidates: str | None = typer.Option(None, help="Versions between, with commas (default: all that pip finds)."),
-    backend: str | None = typer.Option(None, "--backend", "-b", help="Run the suite on this backend."),
+    backend: str | None = BACKEND,
     model: str | None = typer.Option(None, "--model", "-m", help="Run the suite on this model."),
-    option: list[str] = typer.Option(
-        [], "--option", "-O", help="An option of the backend: -O threads=4. May be repeated."
-    ),
+    option: list[str] = OPTION,
     metric: list[str] = typer.Option(["user_tps"], "--metric", help="What may have become worse. May be repeated."),
     runs: int = typer.Option(3, "--runs", min=1, max=100, help="How often the suite runs with each version."),
     more: list[str] = typer.Option([], "--with", help="Another requirement for each environment. May be repeated."),
     pip: list[str] = typer.Option([], "--pip-arg", help="Passed on to pip: --pip-arg=--pre. May be repeated."),
     python: str | None = typer.Option(None, "--python", help="The interpreter to make the environments with."),
     out: Path = typer.Option(Path("bisect"), "-o", "--out", help="Folder for the results; kept, to be taken up again."),
-    as_json: bool = typer.Option(False, "--json", help="As JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Find the first version of an engine that is slower: an environment and the suite for each, halving."""
     from rigbench.analysis.definitions import comparable

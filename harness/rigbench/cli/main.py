@@ -11,8 +11,52 @@ import sys
 import typer
 
 from rigbench import __version__
-from rigbench.cli import machine, measure, models, predict, share, show, trust
+from rigbench.cli import (
+    advise,
+    bandwidth,
+    bisect,
+    compare,
+    cost,
+    doctor,
+    export,
+    import_,
+    index,
+    metrics,
+    models,
+    plan,
+    predict,
+    query,
+    regress,
+    run,
+    show,
+    submit,
+    validate,
+    watch,
+)
 from rigbench.errors import RigbenchError
+
+COMMANDS = (
+    doctor,
+    bandwidth,
+    watch,
+    plan,
+    run,
+    show,
+    metrics,
+    predict,
+    cost,
+    advise,
+    validate,
+    compare,
+    regress,
+    index,
+    query,
+    export,
+    import_,
+    submit,
+    bisect,
+)
+"""In the order in which `--help` lists them; a command is called as its file (import_.py is `import`)."""
 
 app = typer.Typer(
     name="rigbench",
@@ -33,8 +77,9 @@ def _options(
         raise typer.Exit
 
 
-for group in (machine, measure, show, models, predict, trust, share):
-    group.register(app)
+for module in COMMANDS:
+    app.command(module.__name__.rpartition(".")[2].rstrip("_"))(module.command)
+app.add_typer(models.group, name="models")
 
 
 def main() -> None:

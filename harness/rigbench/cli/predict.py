@@ -1,39 +1,25 @@
-"""`rigbench predict`, `cost` and `advise`: what a machine should do, what it costs, and which one to take."""
+"""`rigbench predict`: what a machine should do."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.progress import say
+from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, say, say_json
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rigbench.predict.catalog import Hardware
+    from rigbench.predict.fit import Fit
+    from rigbench.predict.hardware import Hardware
     from rigbench.records import ModelFacts, Prediction
 
-JSON = typer.Option(False, "--json", help="As JSON.")
-HARDWARE = typer.Option(
-    None, "--hardware", "-d", help="A catalogued device, rtx-5090 or 2 of them: rtx-5090x2. Without it: this machine."
-)
-MODEL = typer.Option(None, "--model", "-m", help="A catalogued model (qwen3-30b-a3b, with :QUANT) or a .gguf file.")
-QUANT = typer.Option("Q4_K_M", "--quant", "-q", help="Quantisation of a catalogued model.")
-USERS = typer.Option(1, "--users", "-u", help="Users who decode at once.")
-CONTEXT = typer.Option(4096, "--context", "-c", help="Tokens of context for each user.")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command()(predict)
-    app.command()(cost)
-    app.command()(advise)
-
-
-def predict(
+def command(
     hardware: str | None = HARDWARE,
-    model: str | None = MODEL,
+    model: str | None = KNOWN_MODEL,
     quant: str = QUANT,
     users: int = USERS,
     context: int = CONTEXT,
@@ -58,124 +44,55 @@ def predict(
     as_json: bool = JSON,
 ) -> None:
     """Predict tokens per second, show whether it fits, and say from what."""
-    from rigbench.cli import predict_tables, published_tables
+    from rigbench.predict.hardware import hardware as catalogue
+    from rigbench.report import prediction
+    from rigbench.report.table import output_console
 
+    console = output_console()
     if cases is not None:
         _cases(cases, out)
     elif published:
-        published_tables.cells(as_json)
+        cells = prediction.published_cells()
+        if as_json:
+            say_json([{**asdict(cell), "active_bytes": active, "roofline": roof} for cell, active, roof in cells])
+        else:
+            prediction.print_published(console, cells)
     elif list_hardware:
-        predict_tables.hardware_list(as_json)
+        if as_json:
+            say_json(list(catalogue()))
+        else:
+            prediction.print_hardware(console)
     elif table:
-        predict_tables.grid(hardware, model, quant, users, context, as_json)
+        models, rows = prediction.grid(hardware, model, quant, users, context)
+        if as_json:
+            say_json(
+                [
+                    {
+                        "hardware": device.id,
+                        "model": facts.name,
+                        "fit": fit.answer,
+                        "user_tps": made.user_tps,
+                        "output_tps": made.output_tps,
+                    }
+                    for device, row in rows
+                    for facts, (fit, made) in zip(models, row, strict=True)
+                ]
+            )
+        else:
+            title = f"user t/s by the roofline, {quant}, {users} users, context {context}"
+            prediction.print_grid(console, models, rows, title)
     else:
         if model is None:
             raise InputError(
                 "name a model: --model llama-3.3-70b (or --table, --published, --cases FILE, --list-hardware)"
             )
-        made = _predictions(
+        facts, device, found, predicted = predictions(
             hardware, model, quant, users, context, backend, tensor_parallel, kv_bits, bandwidth, calibrate
         )
-        predict_tables.one(*made, as_json)
-
-
-def cost(
-    active_watts: float | None = typer.Option(
-        None, "--active-watts", help="Watts while it works (else the catalogue's, with --hardware)."
-    ),
-    idle_watts: float = typer.Option(0.0, "--idle-watts", help="Watts while it waits."),
-    hours: float = typer.Option(8.0, "--hours", help="Hours of work a day."),
-    price_kwh: float = typer.Option(0.16, "--price-kwh", help="Price of a kWh."),
-    tokens_per_s: float | None = typer.Option(
-        None, "--tokens-per-s", help="All users together; else predicted from --hardware and --model."
-    ),
-    hardware_price: float | None = typer.Option(None, "--hardware-price", help="What the machine costs."),
-    years: float = typer.Option(3.0, "--years", help="Years over which its price is spread."),
-    api_input: float = typer.Option(0.0, "--api-input", help="Million input tokens a day that an API would take."),
-    api_output: float = typer.Option(0.0, "--api-output", help="Million output tokens a day."),
-    api_input_price: float = typer.Option(2.50, "--api-input-price", help="Price of a million input tokens."),
-    api_output_price: float = typer.Option(10.0, "--api-output-price", help="Price of a million output tokens."),
-    hardware: str | None = HARDWARE,
-    model: str | None = MODEL,
-    quant: str = QUANT,
-    users: int = USERS,
-    context: int = CONTEXT,
-    published: bool = typer.Option(
-        False, "--published", help="The published cost figures beside what their inputs give."
-    ),
-    as_json: bool = JSON,
-) -> None:
-    """Electricity of a year, a million tokens' cost, and when the machine has paid for itself against an API."""
-    from rigbench.cli import predict_tables, published_tables
-    from rigbench.predict import cost as money
-
-    if published:
-        published_tables.costs(as_json)
-        return
-    source = "stated"
-    if active_watts is None:
-        if hardware is None:
-            raise InputError("state --active-watts, or name --hardware to take the catalogue's board power")
-        device, devices = _device(hardware)
-        if device.power_w is None:
-            raise InputError(f"the catalogue has no power of {device.id}; state --active-watts")
-        active_watts, source = (
-            device.power_w * devices,
-            f"board power of {device.id} in the catalogue, without the rest of the machine",
-        )
-    if tokens_per_s is None and hardware is not None and model is not None:
-        prediction = _predictions(hardware, model, quant, users, context, "", False, 16, None, None)[3][0]
-        tokens_per_s = prediction.output_tps
-    api = money.api_cost_per_day(api_input, api_output, api_input_price, api_output_price) * money.DAYS_PER_MONTH
-    found = money.cost(
-        active_w=active_watts,
-        idle_w=idle_watts,
-        hours_per_day=hours,
-        price_per_kwh=price_kwh,
-        tokens_per_s=tokens_per_s,
-        hardware_price=hardware_price,
-        years_of_use=years,
-        api_per_month=api or None,
-    )
-    predict_tables.cost_lines(
-        found,
-        {"active_watts": active_watts, "from": source, "tokens_per_s": tokens_per_s and round(tokens_per_s, 1)},
-        as_json,
-    )
-
-
-def advise(
-    model: list[str] = typer.Option([], "--model", "-m", help="A model it must run; may be repeated."),
-    quant: str = QUANT,
-    users: int = USERS,
-    context: int = CONTEXT,
-    memory: float | None = typer.Option(None, "--memory", help="At most this much memory, GB."),
-    vendor: str | None = typer.Option(None, "--vendor", help="Only nvidia, apple, amd or intel."),
-    least: float | None = typer.Option(None, "--least", help="At least this many tokens per second for each user."),
-    offload: bool = typer.Option(
-        False, "--offload", help="Count machines that keep part of the layers in the host's memory."
-    ),
-    top: int = typer.Option(15, "--top", help="How many machines to show (0: all)."),
-    as_json: bool = JSON,
-) -> None:
-    """Which machine of the catalogue runs these models for these users, with the reason in a sentence each."""
-    from rigbench.cli import predict_tables
-    from rigbench.predict.advise import advise as ask
-    from rigbench.predict.catalog import GIB
-
-    for name, given in (("--memory", memory), ("--least", least)):
-        if given is not None and not 0 < given < 1e9:
-            raise InputError(f"{name} {given:g} is impossible: give a number above 0")
-    found = ask(
-        [_facts(name, quant) for name in model],
-        users=users,
-        context_tokens=context,
-        most_memory_bytes=None if memory is None else round(memory * GIB),
-        vendor=vendor,
-        least_user_tps=least,
-        offload=offload,
-    )
-    predict_tables.advice(found[:top] if top else found, as_json)
+        if as_json:
+            say_json({"model": facts, "hardware": device, "fit": found, "predictions": predicted})
+        else:
+            prediction.print_prediction(console, facts, device, found, predicted)
 
 
 def _cases(cases: Path, out: Path | None) -> None:
@@ -201,32 +118,7 @@ def _cases(cases: Path, out: Path | None) -> None:
     say(f"{rows} rows written to {out}")
 
 
-def _device(name: str) -> tuple[Hardware, int]:
-    """A catalogued device and how many of it: 'rtx-5090x2' is two."""
-    from rigbench.predict.catalog import find
-
-    base, _, count = name.strip().lower().rpartition("x")
-    if base and count.isdigit() and 1 <= int(count) <= 64:
-        try:
-            return find(base), int(count)
-        except InputError:
-            pass  # the name itself may end so; the message is then about the whole of it
-    return find(name), 1
-
-
-def _facts(name: str, quant: str) -> ModelFacts:
-    """A GGUF file's own facts, or those of a catalogued model in a quantisation. `ID:QUANT` overrides `quant`."""
-    from rigbench.predict.named import catalogued_facts
-
-    if name.endswith(".gguf"):
-        from rigbench.models.footprint import facts_from_gguf
-
-        return facts_from_gguf(Path(name))
-    model_id, _, own = name.removeprefix("synthetic:").partition(":")
-    return catalogued_facts(model_id, own or quant)
-
-
-def _predictions(
+def predictions(
     hardware: str | None,
     model: str,
     quant: str,
@@ -237,18 +129,19 @@ def _predictions(
     kv_bits: float,
     bandwidth: float | None,
     calibrate: Path | None,
-) -> tuple[ModelFacts, Any, Any, list[Prediction]]:
+) -> tuple[ModelFacts, Hardware | None, Fit | None, list[Prediction]]:
     """(facts, device or None, fit or None, predictions: roofline first)."""
+    from rigbench.models.resolve import facts_of
     from rigbench.predict import predictors
     from rigbench.predict.fit import fit, with_fit
 
     if kv_bits <= 0 or kv_bits > 32:
         raise InputError(f"{kv_bits:g} bits per cached value is impossible: give 4 to 32")
-    facts = _facts(model, quant)
+    facts = facts_of(model, quant)
     device, devices, kind, measured, cores = None, 1, "", False, None
     rate = None if bandwidth is None else bandwidth * 1e9
     if hardware is not None:
-        device, devices = _device(hardware)
+        device, devices = devices_of(hardware)
     else:
         device, kind, here, cores = _this_machine()
         if rate is None and here is not None:
@@ -301,11 +194,11 @@ def _this_machine() -> tuple[Hardware | None, str, float | None, int | None]:
 
 def _calibrated(path: Path) -> dict[str, float]:
     from rigbench.documents import store
+    from rigbench.documents.find import result_files
     from rigbench.predict.calibrate import calibrated, measured_rows
     from rigbench.predict.roofline import constants
 
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    documents = [store.read(file) for file in files if not file.name.startswith("schema-")]
+    documents = [store.read(file) for file in result_files([path], may_be_none=True)]
     machines = {document.machine.id for document in documents}
     if len(machines) > 1:
         raise InputError(f"{path} holds results of {len(machines)} machines; name the folder of one")

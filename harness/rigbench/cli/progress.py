@@ -11,17 +11,7 @@ from typing import Any
 
 import typer
 
-WALL_URL = typer.Option(None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored.")
-WALL_METER = typer.Option("shelly", "--wall-meter", help="shelly or tasmota.")
-WALL_PATH = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
-WALL_UNIT = typer.Option("W", "--wall-unit", help="The unit of that power: W, mW or kW.")
-
-
 PHASES = {"prepare": "making room", "first_step": "first step", "measure": "measuring"}
-
-
-def say(text: str) -> None:
-    typer.echo(f"rigbench: {text}", err=True)
 
 
 class Progress:

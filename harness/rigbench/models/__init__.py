@@ -1,9 +1,9 @@
-"""Models: what they are (catalog, tensors, quants), what a step reads of them (footprint, kv, folders), where they come
-from (files, hub, synthetic, synthetic_folder) and the format of their files (gguf, layout, folder_layout)."""
+"""Models: how they are named (names), where they are (resolve, hub, synthetic/, hashes), what they are (shapes, tensors, mixes,
+formats/) and what a decode step reads of them (footprint, kv)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being made or fetched, bytes done, bytes in all)."""
+"""Called with (the model being made or fetched, bytes done, bytes in all)."""

@@ -13,7 +13,7 @@ Rules (the same for every source):
 - A recurrent layer reads a state of fixed size (32 bits a value). It is kept as a window of one token: the same whatever
   the context. Where a model has both windows and states, the states are added to the window's bytes at its full length.
 
-    python -c "from rigbench.models.footprint import *; f = facts_from_gguf('model.gguf'); print(decode_bytes(f, 4, 2048))"
+    python -c "from rigbench.models.footprint import *; print(decode_bytes(catalogued_facts('qwen3-8b', 'Q4_K_M'), 4, 2048))"
 """
 
 from __future__ import annotations
@@ -22,131 +22,120 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
-from rigbench.models.gguf import parts_of, read_gguf
-from rigbench.models.kv import Metadata, cache_from_metadata, cache_from_shape
-from rigbench.models.layout import plan
-from rigbench.models.quants import FILE_TYPES, known_quant
-from rigbench.models.tensors import is_looked_up, is_routed
+from rigbench.models.kv import Cache, cache_from_shape
+from rigbench.models.mixes import tensor_bytes, tensor_types
+from rigbench.models.names import QUANTS, quantisation
+from rigbench.models.shapes import Shape
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.tensors import is_looked_up, is_routed, tensors
 from rigbench.records import ModelFacts
 
 
 class Weights(NamedTuple):
-    """Sums over a tensor table. Bytes; `routed` are experts, `dense` what every step reads besides."""
+    """Sums over a table of tensors. Bytes; `routed` are experts, `dense` what every step reads besides."""
 
-    parameters: int
-    routed_parameters: int
-    dense_bytes: int
-    routed_bytes: int
+    parameters: int = 0
+    routed_parameters: int = 0
+    dense_bytes: int = 0
+    routed_bytes: int = 0
 
 
-def sum_weights(rows: Iterable[tuple[str, int, int]], layers: int) -> Weights:
-    """Rows are (name, elements, bytes); tensors of blocks from `layers` on are not read by a plain decode step."""
+def sum_weights(rows: Iterable[tuple[str, int, int]]) -> Weights:
+    """Rows are (`routed`, `dense`, or what a plain decode step does not read: `rest`; elements; bytes)."""
+    elements, sizes = Counter[str](), Counter[str]()
+    for part, count, size_bytes in rows:
+        elements[part] += count
+        sizes[part] += size_bytes
+    return Weights(elements.total(), elements["routed"], sizes["dense"], sizes["routed"])
+
+
+def gguf_weights(rows: Iterable[tuple[str, int, int]], layers: int) -> Weights:
+    """Rows are (name as in GGUF files, elements, bytes); a plain decode step does not read blocks from `layers` on."""
     rows = list(rows)
     tied = all(name != "output.weight" for name, _, _ in rows)
-    parameters = routed_parameters = dense_bytes = routed_bytes = 0
-    for name, elements, size_bytes in rows:
-        parameters += elements
-        if _block(name) >= layers:
-            continue
-        if is_routed(name):
-            routed_parameters += elements
-            routed_bytes += size_bytes
-        elif not is_looked_up(name, tied):
-            dense_bytes += size_bytes
-    return Weights(parameters, routed_parameters, dense_bytes, routed_bytes)
+
+    def part(name: str) -> str:
+        block = re.match(r"blk\.(\d{1,6})\.", name)
+        if block and int(block[1]) >= layers:
+            return "rest"
+        return "routed" if is_routed(name) else "rest" if is_looked_up(name, tied) else "dense"
+
+    return sum_weights((part(name), elements, size_bytes) for name, elements, size_bytes in rows)
 
 
-def _block(name: str) -> int:
-    found = re.match(r"blk\.(\d{1,6})\.", name)
-    return int(found[1]) if found else -1
-
-
-def active_parameters(weights: Weights, experts: int, experts_used: int) -> int:
-    """Parameters that one token goes through."""
+def model_facts(weights: Weights, cache: Cache, experts: int, experts_used: int, **others: Any) -> ModelFacts:
+    """ModelFacts of these sums; `others` are its remaining fields."""
     unused = weights.routed_parameters * (experts - experts_used) // experts if experts else 0
-    return weights.parameters - unused
-
-
-def facts_from_gguf(path: str | Path) -> ModelFacts:
-    """Facts of a GGUF file, or of all parts of a split one. Reads headers only. Raises InputError in one sentence."""
-    parts = [read_gguf(part) for part in parts_of(path)]
-    first = parts[0]
-    meta = Metadata(first.metadata, first.path.name)
-    rows = [tensor for part in parts for tensor in part.tensors]
-    if not rows:
-        raise InputError(f"{first.path.name} holds no tensors; it is a vocabulary, not a model.")
-    layers, experts = meta.layers(), meta.number("expert_count", 0)
-    used = max(meta.per_layer("expert_used_count", layers, 0))
-    if used > experts:
-        raise InputError(f"{first.path.name}: {used} experts used of {experts} is impossible.")
-    weights = sum_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers)
-    cache = cache_from_metadata(meta)
-    file_type = {number: name for name, number in FILE_TYPES.items()}.get(first.metadata.get("general.file_type", -1))
     return ModelFacts(
-        name=re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", first.path.name),
-        format="gguf",
-        architecture=str(meta.architecture),
-        quantization=file_type or _most_bytes((row.kind, row.size_bytes) for row in rows),
-        file_bytes=sum(part.file_bytes for part in parts),
         parameters=weights.parameters,
-        active_parameters=active_parameters(weights, experts, used),
+        active_parameters=weights.parameters - unused,
         dense_bytes=weights.dense_bytes,
         expert_bytes=weights.routed_bytes,
         experts=experts,
-        experts_used=used,
-        layers=layers,
+        experts_used=experts_used,
         kv_bytes_per_token=cache.per_token,
         kv_window_bytes_per_token=cache.window_per_token,
         kv_window_tokens=cache.window_tokens,
-        context_limit=meta.number("context_length", 0) or None,
-        vocab_size=first.lengths.get("tokenizer.ggml.tokens") or meta.number("vocab_size", 0) or None,
-        embedding_length=meta.number("embedding_length"),
-        synthetic=first.metadata.get("rigbench.synthetic") is True,
+        **others,
     )
 
 
-def _most_bytes(pairs: Iterable[tuple[str, int]]) -> str:
-    total: Counter[str] = Counter()
-    for kind, size_bytes in pairs:
-        total[kind] += size_bytes
-    return total.most_common(1)[0][0]
-
-
-def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
-    """Facts of the file that `ensure_synthetic(shape.id, quant)` writes, to the byte, without writing it. Raises InputError."""
-    quant = known_quant(quant)
-    layout = plan(shape, quant)
-    weights = sum_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in layout.tensors), shape.layers)
-    cache = cache_from_shape(shape)
-    return ModelFacts(
-        name=f"{shape.id}-{quant}",
-        format="gguf",
+def shape_facts(shape: Shape, rows: Iterable[tuple[str, int, int]], **others: Any) -> ModelFacts:
+    """Facts of a catalogued shape whose tensors are these rows of `gguf_weights`."""
+    return model_facts(
+        gguf_weights(rows, shape.layers),
+        cache_from_shape(shape),
+        shape.experts,
+        shape.experts_used,
         architecture=shape.architecture,
-        quantization=quant,
-        file_bytes=layout.file_bytes,
-        parameters=weights.parameters,
-        active_parameters=active_parameters(weights, shape.experts, shape.experts_used),
-        dense_bytes=weights.dense_bytes,
-        expert_bytes=weights.routed_bytes,
-        experts=shape.experts,
-        experts_used=shape.experts_used,
         layers=shape.layers,
-        kv_bytes_per_token=cache.per_token,
-        kv_window_bytes_per_token=cache.window_per_token,
-        kv_window_tokens=cache.window_tokens,
         context_limit=shape.context,
         vocab_size=shape.vocab,
         embedding_length=shape.hidden,
-        synthetic=True,
+        **others,
     )
 
 
-def expert_share(experts: int, experts_used: int, users: int) -> float:
+@cache
+def _mix_facts(model_id: str, mix: str) -> ModelFacts:
+    shape = catalogued(model_id)
+    listed = tensors(shape)
+    kinds = tensor_types(shape, listed, mix)
+    rows = [
+        (tensor.name, math.prod(tensor.dims), tensor_bytes(tensor.dims, kind))
+        for tensor, kind in zip(listed, kinds, strict=True)
+    ]
+    file_bytes = sum(size_bytes for _, _, size_bytes in rows)
+    return shape_facts(shape, rows, name=shape.id, format="shape", quantization=mix, file_bytes=file_bytes)
+
+
+def catalogued_facts(model_id: str, quant: str) -> ModelFacts:
+    """Facts of a catalogued model in a quantisation as people write it. Raises InputError for either that is not known."""
+    kind = quantisation(quant)
+    facts = replace(_mix_facts(catalogued(model_id).id, kind.mix), quantization=quant)
+    if kind.bits == QUANTS[kind.mix].bits:
+        return facts
+    return to_size(facts, facts.parameters * kind.bits / 8, kind.mix)
+
+
+def to_size(facts: ModelFacts, size_bytes: float, mix: str) -> ModelFacts:
+    """Scaled to a stated size of the file; where the experts' type is certain (MXFP4), they keep their bytes."""
+    fixed = facts.expert_bytes if mix == "MXFP4" and size_bytes > facts.file_bytes else 0
+    scale = (size_bytes - fixed) / (facts.file_bytes - fixed)
+    return replace(
+        facts,
+        file_bytes=round(size_bytes),
+        dense_bytes=round(facts.dense_bytes * scale),
+        expert_bytes=fixed or round(facts.expert_bytes * scale),
+    )
+
+
+def expert_share(experts: int, experts_used: int, users: float) -> float:
     """Share of the routed experts that one step of `users` tokens reads: 1 - (1 - k/E)^N; exactly k/E for one user."""
     if experts == 0:
         return 0.0
@@ -154,10 +143,10 @@ def expert_share(experts: int, experts_used: int, users: int) -> float:
     return share if users == 1 else 1.0 - (1.0 - share) ** users
 
 
-def weight_bytes(facts: ModelFacts, users: int) -> float:
+def weight_bytes(facts: ModelFacts, users: float) -> float:
     """Bytes of weights that one decode step of `users` sequences reads (for experts: on average)."""
     if users < 1:
-        raise InputError(f"{users} users are impossible; name at least 1.")
+        raise InputError(f"{users:g} users are impossible; name at least 1.")
     return facts.dense_bytes + facts.expert_bytes * expert_share(facts.experts, facts.experts_used, users)
 
 

@@ -15,8 +15,8 @@ import os
 from pathlib import Path
 
 from rigbench.errors import InputError
-from rigbench.models.folders import header_length
-from rigbench.models.gguf import parts_of, read_gguf
+from rigbench.models.formats.folders import header_length
+from rigbench.models.formats.gguf import parts_of, read_gguf
 from rigbench.paths import cache_dir
 
 FULL_UP_TO_BYTES = 256 << 20

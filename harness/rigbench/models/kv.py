@@ -7,11 +7,12 @@ do not say which layers are windowed are those of llama.cpp's src/models/*.cpp (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape
+from rigbench.models.shapes import Shape
 from rigbench.models.tensors import kv_shape
 
 _BYTES = 2
@@ -40,138 +41,140 @@ class Cache(NamedTuple):
     window_tokens: int
 
 
-def total_cache(
-    *,
-    full_values: int,
-    windowed_values: int = 0,
-    window: int = 0,
-    states: int = 0,
-    conv: int = 1,
-    conv_width: int = 0,
-    state_values: int = 0,
-) -> Cache:
-    """Values per token of all full and of all windowed layers; `states` layers that keep (conv - 1) x width + values each."""
-    state = states * _STATE_BYTES * ((conv - 1) * conv_width + state_values)
-    if windowed_values and window:
-        return Cache(_BYTES * full_values, _BYTES * windowed_values + round(state / window), window)
-    return Cache(_BYTES * full_values, state, 1 if state else 0)
+def total_cache(layers: Iterable[tuple[str, int]], window: int = 0) -> Cache:
+    """From (kind, values) of each layer: values a token of `full` and `window` layers, of the whole state of `state` ones."""
+    values: Counter[str] = Counter()
+    for kind, count in layers:
+        values[kind] += count
+    state = _STATE_BYTES * values["state"]
+    if values["window"] and window:
+        return Cache(_BYTES * values["full"], _BYTES * values["window"] + round(state / window), window)
+    return Cache(_BYTES * values["full"], state, 1 if state else 0)
+
+
+def state_values(keys: int, values: int, key_dim: int, conv: int) -> int:
+    """Values of a recurrent layer's state: what its convolution looks back on, and a matrix of each head."""
+    return (conv - 1) * (2 * keys + values) + key_dim * values
 
 
 def cache_from_shape(shape: Shape) -> Cache:
     """The cache of a catalogued shape."""
-    full = windowed = states = 0
-    for layer in range(shape.layers - shape.shared_kv_layers):
-        if shape.is_recurrent(layer):
-            states += 1
-            continue
-        kv_heads, head_dim = kv_shape(shape, layer)
-        values = shape.kv_lora_rank + shape.rope_dim if shape.kv_lora_rank else 2 * kv_heads * head_dim
-        if shape.window and not (shape.full_every and shape.is_full(layer)):
-            windowed += values
-        else:
-            full += values
     keys, values = shape.linear_k_heads * shape.linear_head_dim, shape.linear_v_heads * shape.linear_head_dim
-    return total_cache(
-        full_values=full,
-        windowed_values=windowed,
-        window=shape.window,
-        states=states,
-        conv=shape.linear_conv,
-        conv_width=values + 2 * keys,
-        state_values=shape.linear_head_dim * values,
-    )
+
+    def of(layer: int) -> tuple[str, int]:
+        if shape.is_recurrent(layer):
+            return "state", state_values(keys, values, shape.linear_head_dim, shape.linear_conv)
+        kv_heads, head_dim = kv_shape(shape, layer)
+        windowed = shape.window and not (shape.full_every and shape.is_full(layer))
+        latent = shape.kv_lora_rank
+        return "window" if windowed else "full", latent + shape.rope_dim if latent else 2 * kv_heads * head_dim
+
+    return total_cache(map(of, range(shape.layers - shape.shared_kv_layers)), shape.window)
 
 
-class Metadata:
-    """A GGUF's metadata of one architecture, with every value's type checked, since files come from anywhere."""
+class Settings:
+    """What a model's own file says of it, with every value's type checked, since files come from anywhere.
 
-    def __init__(self, values: Mapping[str, Any], file_name: str) -> None:
-        self.values, self.file_name = values, file_name
-        self.architecture = values.get("general.architecture")
-        if not isinstance(self.architecture, str) or not self.architecture:
-            raise InputError(
-                f"{file_name} does not name its architecture (general.architecture); it is no language model."
-            )
+    `source` is the file's name for messages. A GGUF's keys begin with its `architecture`.
+    """
 
-    def number(self, key: str, default: int | None = None) -> int:
-        """A whole number that is not negative."""
-        value = self.values.get(f"{self.architecture}.{key}", default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InputError(
-                f"{self.file_name}: {self.architecture}.{key} is {'missing' if value is None else repr(value)}."
-            )
+    def __init__(self, values: Mapping[str, Any], source: str, architecture: str = "") -> None:
+        self.values, self.source, self.architecture = values, source, architecture
+        self.prefix = f"{architecture}." if architecture else ""
+
+    def get(self, name: str) -> Any:
+        """The value as the file has it, or None."""
+        return self.values.get(self.prefix + name)
+
+    def number(self, names: str, default: int | None = None) -> int:
+        """The first of these (separated by spaces) that is there, as a whole number that is not negative; of a list the largest."""
+        value = next((self.get(name) for name in names.split() if self.get(name) is not None), default)
+        if isinstance(value, list) and value:
+            value = max(value, key=lambda item: item if isinstance(item, int) else -1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
+            text = "missing" if value is None else repr(value)[:80]
+            raise InputError(f"{self.source}: {self.prefix}{names.split()[0]} is {text}.")
         return value
 
-    def per_layer(self, key: str, layers: int, default: int | None = None) -> list[int]:
-        """The same, of which a file may have one for all layers or one for each."""
-        value = self.values.get(f"{self.architecture}.{key}")
+    def per_layer(self, name: str, layers: int, default: int | None = None) -> list[int]:
+        """Such numbers, of which a file may have one for all layers or one for each."""
+        value = self.get(name)
         if not isinstance(value, tuple):
-            return [self.number(key, default)] * layers
+            return [self.number(name, default)] * layers
         if len(value) < layers or any(not isinstance(item, int) or item < 0 for item in value):
             raise InputError(
-                f"{self.file_name}: {self.architecture}.{key} does not hold one whole number for each of {layers} layers."
+                f"{self.source}: {self.prefix}{name} does not hold one whole number for each of {layers} layers."
             )
         return [int(item) for item in value[:layers]]
 
-    def layers(self) -> int:
+    def layers(self, names: str) -> int:
         """Layers that a plain decode step goes through."""
-        count = self.number("block_count") - self.number("nextn_predict_layers", 0)
+        count = self.number(names) - self.number("nextn_predict_layers", 0)
         if not 0 < count <= _MAX_LAYERS:
-            raise InputError(f"{self.file_name}: {count} layers are impossible.")
+            raise InputError(f"{self.source}: {count} layers are impossible.")
         return count
 
+    def experts(self, names: str, used_names: str, layers: int) -> tuple[int, int]:
+        """(routed experts, those of them that a token goes through)."""
+        experts = self.number(names, 0)
+        used = max(self.per_layer(used_names, layers, 0)) if experts else 0
+        if used > experts:
+            raise InputError(f"{self.source}: {used} experts used of {experts} is impossible.")
+        return experts, used
 
-def cache_from_metadata(meta: Metadata) -> Cache:
+
+def gguf_settings(values: Mapping[str, Any], file_name: str) -> Settings:
+    """A GGUF's metadata. Raises InputError where they name no architecture."""
+    architecture = values.get("general.architecture")
+    if not isinstance(architecture, str) or not architecture:
+        raise InputError(f"{file_name} does not name its architecture (general.architecture); it is no language model.")
+    return Settings(values, file_name, architecture)
+
+
+def cache_from_metadata(meta: Settings) -> Cache:
     """The cache of a GGUF file. Raises InputError where the metadata make no sense."""
-    layers = meta.layers()
+    layers = meta.layers("block_count")
     heads = meta.per_layer("attention.head_count", layers)
     kv_heads = meta.per_layer("attention.head_count_kv", layers, heads[0])
     head_dim = meta.number("embedding_length") // max(1, heads[0])
     key = meta.number("attention.key_length", head_dim)
     value = meta.number("attention.value_length", head_dim)
     latent = meta.number("attention.key_length_mla", 0) > 0
-    windowed_layers, window = _windows(meta, layers)
+    windowed, window = _windows(meta, layers)
     key_swa, value_swa = meta.number("attention.key_length_swa", key), meta.number("attention.value_length_swa", value)
     recurrent = _recurrent_layers(meta, layers, kv_heads)
     inner, size = meta.number("ssm.inner_size", 0), meta.number("ssm.state_size", 0)
-    shared = {35: 15, 30: 10}.get(layers, 0) if meta.architecture == "gemma3n" else 0
-    full = windowed = states = 0
-    for layer in range(layers - min(layers, meta.number("attention.shared_kv_layers", shared))):
+    keys, conv = meta.number("ssm.group_count", 0) * size, max(1, meta.number("ssm.conv_kernel", 1))
+
+    def of(layer: int) -> tuple[str, int]:
         if recurrent[layer]:
-            states += 1
-        elif windowed_layers[layer]:
-            windowed += kv_heads[layer] * (key_swa + value_swa)
-        else:
-            full += kv_heads[layer] * (key if latent else key + value)
-    return total_cache(
-        full_values=full,
-        windowed_values=windowed,
-        window=window,
-        states=states,
-        conv=max(1, meta.number("ssm.conv_kernel", 1)),
-        conv_width=inner + 2 * meta.number("ssm.group_count", 0) * size,
-        state_values=size * inner,
-    )
+            return "state", state_values(keys, inner, size, conv)
+        if windowed[layer]:
+            return "window", kv_heads[layer] * (key_swa + value_swa)
+        return "full", kv_heads[layer] * (key if latent else key + value)
+
+    shared = {35: 15, 30: 10}.get(layers, 0) if meta.architecture == "gemma3n" else 0
+    return total_cache(map(of, range(layers - min(layers, meta.number("attention.shared_kv_layers", shared)))), window)
 
 
-def _windows(meta: Metadata, layers: int) -> tuple[list[bool], int]:
-    window = meta.number("attention.sliding_window", _DEFAULT_WINDOW.get(str(meta.architecture), 0))
-    pattern = meta.values.get(f"{meta.architecture}.attention.sliding_window_pattern")
+def _windows(meta: Settings, layers: int) -> tuple[list[bool], int]:
+    window = meta.number("attention.sliding_window", _DEFAULT_WINDOW.get(meta.architecture, 0))
+    pattern = meta.get("attention.sliding_window_pattern")
     if window == 0:
         return [False] * layers, 0
     if isinstance(pattern, tuple):
         if len(pattern) < layers:
-            raise InputError(f"{meta.file_name}: the sliding window's pattern names {len(pattern)} of {layers} layers.")
+            raise InputError(f"{meta.source}: the sliding window's pattern names {len(pattern)} of {layers} layers.")
         return [bool(item) for item in pattern[:layers]], window
-    every = meta.number("attention.sliding_window_pattern", _EVERY.get(str(meta.architecture), 1))
+    every = meta.number("attention.sliding_window_pattern", _EVERY.get(meta.architecture, 1))
     return [every == 0 or layer % every < every - 1 for layer in range(layers)], window
 
 
-def _recurrent_layers(meta: Metadata, layers: int, kv_heads: list[int]) -> list[bool]:
+def _recurrent_layers(meta: Settings, layers: int, kv_heads: list[int]) -> list[bool]:
     if meta.number("ssm.inner_size", 0) == 0:
         return [False] * layers
     if meta.architecture in _DELTA_NETS:
-        if f"{meta.architecture}.attention.recurrent_layers" in meta.values:
+        if meta.get("attention.recurrent_layers") is not None:
             return [bool(item) for item in meta.per_layer("attention.recurrent_layers", layers)]
         every = max(1, meta.number("full_attention_interval", 4))
         return [(layer + 1) % every != 0 for layer in range(layers)]

@@ -6,11 +6,12 @@ Dimensions are in GGUF's order: the first is the row, which is what a matrix-vec
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rigbench.models.catalog import Shape
+from rigbench.models.shapes import Shape
 
 
 class Tensor(NamedTuple):
@@ -71,6 +72,16 @@ def tensors(shape: Shape) -> list[Tensor]:
     if not shape.tied:
         listed.append(Tensor("output.weight", (shape.hidden, shape.vocab)))
     return listed
+
+
+def parameters(shape: Shape) -> tuple[int, int]:
+    """(total, active): all weights, and those that one token goes through (routed experts count k of E)."""
+    total = routed = 0
+    for tensor in tensors(shape):
+        count = math.prod(tensor.dims)
+        total += count
+        routed += count if is_routed(tensor.name) else 0
+    return total, total - (routed - routed * shape.experts_used // shape.experts if shape.experts else 0)
 
 
 def _norms(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:

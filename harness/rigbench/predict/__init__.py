@@ -1,1 +1,1 @@
-"""What the machine should do: hardware catalogue, predictors, fit, cost, advice. Pure: data in, data out."""
+"""What a machine should do: hardware catalogue, predictors and their fitting, memory fit, cost, advice. Pure: data in, data out."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from rigbench import units
 from rigbench.errors import InputError
-from rigbench.predict.catalog import GIB, Hardware, hardware
 from rigbench.predict.fit import Fit, fit, with_fit
+from rigbench.predict.hardware import GIB, Hardware, hardware
 from rigbench.predict.predictors import roofline
 from rigbench.predict.roofline import Constants
 from rigbench.records import ModelFacts, Prediction

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rigbench.analysis.table import table
 from rigbench.errors import InputError
-from rigbench.predict.catalog import Hardware, match
-from rigbench.predict.roofline import Constants, Setup, platform_of, step_seconds
+from rigbench.predict.hardware import Hardware, match
+from rigbench.predict.roofline import Constants, Setup, engine_platform, step_seconds
 from rigbench.records import Machine, ModelFacts, RunDocument
 
 STREAM_SPREAD, LAYER_SPREAD, NOISE = 0.10, 0.40, 0.05
@@ -40,35 +40,24 @@ def scaled(known: Constants, stream: float, layer: float) -> dict[str, float]:
 
 
 def calibrated(known: Constants, rows: Sequence[MeasuredRow]) -> dict[str, float]:
-    """The constants that fit `rows` best. Raises InputError where there is no row, or none above 0.
+    """The constants that fit `rows` best. Raises InputError where there is no row, or none above 0."""
+    import numpy as np
 
-    Newton's method on two unknowns with numeric slopes of each row's predicted time.
-    """
+    from rigbench.predict.fitting import (
+        robust_fit,  # here: scipy takes a while to load, and `device_of` needs none of it
+    )
+
     usable = [row for row in rows if math.isfinite(row.user_tps) and row.user_tps > 0]
     if not usable:
         raise InputError("there is no measured decode speed of this machine to calibrate with")
-    target = [-math.log(row.user_tps) for row in usable]
 
-    def predicted(stream: float, layer: float) -> list[float]:
-        at = scaled(known, stream, layer)
-        return [math.log(step_seconds(row.facts, row.setup, at)["step"]) for row in usable]
+    def miss(x: Any) -> Any:
+        at = scaled(known, *x)
+        return np.array([math.log(step_seconds(row.facts, row.setup, at)["step"] * row.user_tps) for row in usable])
 
-    stream = layer = 0.0
-    step = 1e-4
-    for _ in range(12):
-        now = predicted(stream, layer)
-        by_stream = [(b - a) / step for a, b in zip(now, predicted(stream + step, layer), strict=True)]
-        by_layer = [(b - a) / step for a, b in zip(now, predicted(stream, layer + step), strict=True)]
-        miss = [a - b for a, b in zip(now, target, strict=True)]
-        pull = [1 / math.sqrt(1 + (m / (2 * NOISE)) ** 2) / NOISE**2 for m in miss]
-        ss = sum(w * a * a for w, a in zip(pull, by_stream, strict=True)) + STREAM_SPREAD**-2
-        ll = sum(w * b * b for w, b in zip(pull, by_layer, strict=True)) + LAYER_SPREAD**-2
-        sl = sum(w * a * b for w, a, b in zip(pull, by_stream, by_layer, strict=True))
-        gs = sum(w * m * a for w, m, a in zip(pull, miss, by_stream, strict=True)) + stream * STREAM_SPREAD**-2
-        gl = sum(w * m * b for w, m, b in zip(pull, miss, by_layer, strict=True)) + layer * LAYER_SPREAD**-2
-        det = ss * ll - sl * sl
-        stream -= max(-0.5, min(0.5, (gs * ll - gl * sl) / det))
-        layer -= max(-0.5, min(0.5, (gl * ss - gs * sl) / det))
+    none = np.zeros(2)
+    spread = np.array([STREAM_SPREAD, LAYER_SPREAD])
+    stream, layer = robust_fit(miss, None, none, none, spread, knee=2 * NOISE, noise=NOISE)
     return {**scaled(known, stream, layer), "calibrated.rows": float(len(usable))}
 
 
@@ -97,7 +86,7 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
         device = device_of(document.machine, info.device)
         setup = Setup(
             bandwidth_bytes_per_s=bandwidth.read_bytes_per_s,
-            platform="cpu" if info.device == "cpu" else platform_of(f"{row.backend} {info.device}", device),
+            platform="cpu" if info.device == "cpu" else engine_platform(row.backend, info, device),
             hardware=device,
             users=row.concurrency,
             context_tokens=row.prompt_tokens + row.output_tokens / 2,

@@ -15,11 +15,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+
+import numpy as np
 
 from rigbench.errors import InputError
-from rigbench.predict.catalog import Hardware, hardware, match, normalize
-from rigbench.predict.named import named_facts
+from rigbench.models.footprint import catalogued_facts, to_size
+from rigbench.models.names import quantisation
+from rigbench.models.shapes import find_shape
+from rigbench.predict.hardware import Hardware, hardware, match, normalize
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts
 
@@ -36,6 +39,7 @@ _BUILDS = (
     (6000, 2025.6),
     (7000, 2025.85),
     (8000, 2026.1),
+    (108_000, 2051.1),
 )
 """llama.cpp's build numbers and when they were made; about 4,000 a year since."""
 
@@ -178,6 +182,56 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     return CaseRow(facts, setup, wanted, float(rate[1]) if rate else None, tuple(notes))
 
 
+def named_facts(
+    name: str,
+    quant: str,
+    *,
+    parameters: float | None = None,
+    active: float | None = None,
+    size_bytes: float | None = None,
+) -> ModelFacts:
+    """Facts of a model that is only named: from its catalogued shape, scaled to the stated parameters and size.
+
+    Raises InputError for what is neither known nor stated.
+    """
+    if size_bytes is not None and not (math.isfinite(size_bytes) and size_bytes > 0):
+        raise InputError(f"a model size of {size_bytes:g} bytes is impossible")
+    for count in (parameters, active):
+        if count is not None and not (math.isfinite(count) and count > 0):
+            raise InputError(f"{count:g} parameters are impossible")
+    shape, exact = find_shape(name, parameters, active)
+    if size_bytes is not None:
+        try:
+            mix = quantisation(quant).mix
+        except InputError:
+            mix = "Q4_0"
+        facts = catalogued_facts(shape.id, mix)
+    else:
+        facts, mix = catalogued_facts(shape.id, quant), ""
+    facts = replace(facts, name=name, quantization=quant)
+    if not exact and parameters is not None:
+        facts = _resized(facts, parameters / facts.parameters, (active or parameters) / facts.active_parameters)
+    return facts if size_bytes is None else to_size(facts, size_bytes, mix)
+
+
+def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
+    """Another number of parameters in the same layers: what a token reads grows by `active`, the rest with the file."""
+    used = facts.expert_bytes * facts.experts_used / facts.experts if facts.experts else 0.0
+    dense = facts.dense_bytes * active
+    rest = facts.file_bytes - facts.dense_bytes - facts.expert_bytes
+    expert = max(facts.file_bytes * total - dense - rest, 0.0) if facts.experts else 0.0
+    share = min(1.0, used * active / expert) if expert else 0.0
+    return replace(
+        facts,
+        file_bytes=round(facts.file_bytes * total),
+        parameters=round(facts.parameters * total),
+        active_parameters=round(facts.active_parameters * active),
+        dense_bytes=round(dense),
+        expert_bytes=round(expert),
+        experts_used=max(1, round(facts.experts * share)) if expert else facts.experts_used,
+    )
+
+
 def find_device(row: Mapping[str, str]) -> Hardware | None:
     """The catalogue's device for the columns `hardware` and `gpu_cores_or_variant`.
 
@@ -242,7 +296,8 @@ def software_year(row: Mapping[str, str]) -> float | None:
     version, date = row.get("backend_version", ""), row.get("date", "")
     build = re.fullmatch(r"\s*b(\d{4,6})\b.*", version)
     if build:
-        return _build_year(int(build[1]))
+        builds, years = zip(*_BUILDS, strict=True)
+        return float(np.interp(int(build[1]), builds, years))
     found = _years(version) or _years(date)
     return sum(found) / len(found) if found else None
 
@@ -253,12 +308,3 @@ def _years(text: str) -> list[float]:
     if named:
         return [int(named[2]) + (_MONTHS.index(named[1]) + 0.5) / 12]
     return found
-
-
-def _build_year(build: int) -> float:
-    if build <= _BUILDS[0][0]:
-        return _BUILDS[0][1]
-    for (low, first), (high, last) in pairwise(_BUILDS):
-        if build <= high:
-            return first + (last - first) * (build - low) / (high - low)
-    return _BUILDS[-1][1] + (build - _BUILDS[-1][0]) / 4000

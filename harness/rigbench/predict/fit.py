@@ -16,7 +16,7 @@ from functools import cache
 from rigbench.errors import InputError
 from rigbench.models.footprint import kv_bytes
 from rigbench.paths import configs_dir
-from rigbench.predict.catalog import GIB, Hardware
+from rigbench.predict.hardware import GIB, Hardware
 from rigbench.records import ModelFacts, Prediction
 
 ANSWERS = ("fits", "tight", "offload", "does not fit")

@@ -16,12 +16,12 @@ import math
 import tomllib
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import TypedDict, Unpack
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.models.footprint import decode_bytes, weight_bytes
 from rigbench.paths import configs_dir
-from rigbench.predict.catalog import Hardware
+from rigbench.predict.hardware import Hardware
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts, Prediction
 
@@ -67,116 +67,73 @@ def check(
 
 def step_bytes(facts: ModelFacts, users: int = 1, context_tokens: float = 0, kv_bits: float = 16) -> int:
     """Bytes that one decode step of `users` sequences reads: weights once, each user's KV cache at its mean context."""
-    return round(weight_bytes(facts, users) + users * kv_bytes(facts, context_tokens, kv_bits))
+    return round(decode_bytes(facts, users, context_tokens, kv_bits))
 
 
-def answer(
-    predictor: str,
-    group: str,
-    *,
-    formula: str,
-    inputs: dict[str, Any],
-    step_s: float | None,
-    users: int,
-    bytes_per_step: int,
-    bandwidth_bytes_per_s: float | None,
-    reason: str | None = None,
-) -> Prediction:
-    """A Prediction from the time of one step of `users` sequences; None, with the reason, where there is no time."""
-    return Prediction(
-        group=group,
-        predictor=predictor,
-        user_tps=None if step_s is None else 1 / step_s,
-        output_tps=None if step_s is None else users / step_s,
-        ceiling_user_tps=None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / bytes_per_step,
-        bytes_per_step=bytes_per_step,
-        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-        formula=formula,
-        inputs=inputs,
-        reason=reason,
-    )
+class Asked(TypedDict, total=False):
+    """For what a prediction is: users at once, their mean context, bits a cached value, and the group of cases that it is for."""
+
+    users: int
+    context_tokens: float
+    kv_bits: float
+    group: str
 
 
-def ceiling(
-    facts: ModelFacts,
-    bandwidth_bytes_per_s: float | None,
-    *,
-    users: int = 1,
-    context_tokens: float = 0,
-    kv_bits: float = 16,
-    group: str = "",
-) -> Prediction:
+def ceiling(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
     """bandwidth / bytes of the step: a measured decode above it means a wrong byte count, catalogue or result."""
-    check(facts, bandwidth_bytes_per_s, users, context_tokens)
-    moved = step_bytes(facts, users, context_tokens, kv_bits)
-    return answer(
-        "ceiling",
-        group,
-        formula="user_tps = bandwidth / bytes(users, context); output_tps = users x user_tps",
-        inputs=_inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits),
-        step_s=None if bandwidth_bytes_per_s is None else moved / bandwidth_bytes_per_s,
-        users=users,
-        bytes_per_step=moved,
-        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
-    )
+    return _prediction("ceiling", facts, bandwidth_bytes_per_s, asked)
 
 
-def published(
-    facts: ModelFacts,
-    bandwidth_bytes_per_s: float | None,
-    *,
-    users: int = 1,
-    context_tokens: float = 0,
-    kv_bits: float = 16,
-    group: str = "",
-) -> Prediction:
-    """The rule of the published tables: bandwidth / file size x 0.65. It knows one user, no context and no experts."""
-    check(facts, bandwidth_bytes_per_s, users, context_tokens)
-    eff = efficiency("published")
-    step_s = None if bandwidth_bytes_per_s is None or users > 1 else facts.file_bytes / (bandwidth_bytes_per_s * eff)
-    reason = (
-        NO_BANDWIDTH
-        if bandwidth_bytes_per_s is None
-        else None
-        if users == 1
-        else "the published rule speaks of one user only"
-    )
-    return answer(
-        "published",
-        group,
-        formula=f"user_tps = bandwidth / file size x {eff:g}",
-        inputs={"bandwidth_bytes_per_s": bandwidth_bytes_per_s, "file_bytes": facts.file_bytes, "efficiency": eff},
-        step_s=step_s,
-        users=users,
-        bytes_per_step=step_bytes(facts, users, context_tokens, kv_bits),
-        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-        reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else reason,
-    )
-
-
-def active_bytes(
-    facts: ModelFacts,
-    bandwidth_bytes_per_s: float | None,
-    *,
-    users: int = 1,
-    context_tokens: float = 0,
-    kv_bits: float = 16,
-    group: str = "",
-) -> Prediction:
+def active_bytes(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
     """The published efficiency on the bytes that one step really reads: only the routed experts of a mixture."""
+    return _prediction("active-bytes", facts, bandwidth_bytes_per_s, asked, efficiency("active-bytes"))
+
+
+def published(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
+    """The rule of the published tables: bandwidth / file size x 0.65. It knows one user, no context and no experts."""
+    share = efficiency("published")
+    made = _prediction("published", facts, bandwidth_bytes_per_s, asked, share)
+    speed = None
+    if bandwidth_bytes_per_s is not None and asked.get("users", 1) == 1:
+        speed = bandwidth_bytes_per_s * share / facts.file_bytes
+    return replace(
+        made,
+        user_tps=speed,
+        output_tps=speed,
+        formula=f"user_tps = bandwidth / file size x {share:g}",
+        inputs={"bandwidth_bytes_per_s": bandwidth_bytes_per_s, "file_bytes": facts.file_bytes, "efficiency": share},
+        reason=made.reason or (None if speed else "the published rule speaks of one user only"),
+    )
+
+
+def _prediction(
+    predictor: str, facts: ModelFacts, bandwidth_bytes_per_s: float | None, asked: Asked, share: float = 1.0
+) -> Prediction:
+    """What reading the step's bytes at this share of the bandwidth gives; None with the reason without a bandwidth."""
+    users, context_tokens = asked.get("users", 1), asked.get("context_tokens", 0)
+    kv_bits = asked.get("kv_bits", 16)
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
-    eff = efficiency("active-bytes")
-    moved = step_bytes(facts, users, context_tokens, kv_bits)
-    return answer(
-        "active-bytes",
-        group,
-        formula=f"user_tps = bandwidth / bytes(users, context) x {eff:g}; output_tps = users x user_tps",
-        inputs={**_inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits), "efficiency": eff},
-        step_s=None if bandwidth_bytes_per_s is None else moved / (bandwidth_bytes_per_s * eff),
-        users=users,
+    moved, weights = step_bytes(facts, users, context_tokens, kv_bits), round(weight_bytes(facts, users))
+    ceiling_tps = None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / moved
+    factor = "" if share == 1 else f" x {share:g}"
+    inputs = {
+        "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
+        "users": users,
+        "context_tokens": context_tokens,
+        "weight_bytes": weights,
+        "kv_bytes": moved - weights,
+        "kv_bits": kv_bits,
+    }
+    return Prediction(
+        group=asked.get("group", ""),
+        predictor=predictor,
+        user_tps=None if ceiling_tps is None else ceiling_tps * share,
+        output_tps=None if ceiling_tps is None else users * ceiling_tps * share,
+        ceiling_user_tps=ceiling_tps,
         bytes_per_step=moved,
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        formula=f"user_tps = bandwidth / bytes(users, context){factor}; output_tps = users x user_tps",
+        inputs=inputs | ({"efficiency": share} if factor else {}),
         reason=NO_BANDWIDTH if bandwidth_bytes_per_s is None else None,
     )
 
@@ -187,92 +144,64 @@ def roofline(
     *,
     backend: str = "",
     device_kind: str = "",
+    platform: str | None = None,
     device: Hardware | None = None,
-    users: int = 1,
-    context_tokens: float = 0,
-    kv_bits: float = 16,
     devices: int = 1,
     tensor_parallel: bool = False,
     measured: bool = False,
     cpu_cores: int | None = None,
     year: float | None = None,
     known: Constants | None = None,
-    group: str = "",
+    **asked: Unpack[Asked],
 ) -> Prediction:
-    """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the platform, `device` its cores and kind
-    of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on this machine.
-    `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the impossible."""
+    """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the `platform` where it is not given, `device`
+    its cores and kind of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on
+    this machine. `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the
+    impossible."""
+    users, context_tokens = asked.get("users", 1), asked.get("context_tokens", 0)
     check(facts, bandwidth_bytes_per_s, users, context_tokens, devices)
-    moved = step_bytes(facts, users, context_tokens, kv_bits)
-    inputs = _inputs(facts, bandwidth_bytes_per_s, users, context_tokens, kv_bits)
+    made = _prediction("roofline", facts, bandwidth_bytes_per_s, asked)
     if device_kind == "sim":
-        return replace(
-            ceiling(
-                facts,
-                bandwidth_bytes_per_s,
-                users=users,
-                context_tokens=context_tokens,
-                kv_bits=kv_bits,
-                group=group,
-            ),
-            predictor="roofline",
-            formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost",
+        return replace(made, formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost")
+    reason = made.reason
+    if bandwidth_bytes_per_s is not None and tensor_parallel:
+        made = replace(
+            made,
+            bandwidth_bytes_per_s=bandwidth_bytes_per_s * devices,
+            ceiling_user_tps=bandwidth_bytes_per_s * devices / (made.bytes_per_step or 1),
         )
-    known = constants() if known is None else known
-    step_s = None
-    share = devices if tensor_parallel else 1
-    reason = None
-    if bandwidth_bytes_per_s is None:
-        reason = NO_BANDWIDTH
-    elif device_kind == "cpu" and (engine := backend.lower().partition("_")[0]) in GPU_ENGINES:
+    if (
+        device_kind == "cpu"
+        and (engine := platform or backend.lower().partition("_")[0]) in GPU_ENGINES
+        and reason is None
+    ):
         reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
-    else:
-        setup = Setup(
-            bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-            platform="cpu" if device_kind == "cpu" else platform_of(f"{backend} {device_kind}", device),
-            hardware=device,
-            users=users,
-            context_tokens=context_tokens,
-            kv_bits=kv_bits,
-            devices=devices,
-            tensor_parallel=tensor_parallel,
-            year=year,
-            engine=backend.lower(),
-            measured=measured,
-            cpu_cores=cpu_cores,
-        )
-        parts = step_seconds(facts, setup, known)
-        step_s = parts.pop("step")
-        inputs |= {
-            "platform": setup.platform,
-            "layers": facts.layers,
-            "devices": devices,
-            "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
-        }
-        if known.get("calibrated.rows"):
-            inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
-    return answer(
-        "roofline",
-        group,
-        formula=ROOFLINE_FORMULA,
-        inputs=inputs,
-        step_s=step_s,
+    if bandwidth_bytes_per_s is None or reason is not None:
+        return replace(made, formula=ROOFLINE_FORMULA, user_tps=None, output_tps=None, reason=reason)
+    known = constants() if known is None else known
+    setup = Setup(
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        platform="cpu" if device_kind == "cpu" else platform or platform_of(f"{backend} {device_kind}", device),
+        hardware=device,
         users=users,
-        bytes_per_step=moved,
-        bandwidth_bytes_per_s=None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s * share,
-        reason=reason,
+        context_tokens=context_tokens,
+        kv_bits=asked.get("kv_bits", 16),
+        devices=devices,
+        tensor_parallel=tensor_parallel,
+        year=year,
+        engine=backend.lower(),
+        measured=measured,
+        cpu_cores=cpu_cores,
     )
-
-
-def _inputs(
-    facts: ModelFacts, bandwidth_bytes_per_s: float | None, users: int, context_tokens: float, kv_bits: float
-) -> dict[str, Any]:
-    weights = round(weight_bytes(facts, users))
-    return {
-        "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
-        "users": users,
-        "context_tokens": context_tokens,
-        "weight_bytes": weights,
-        "kv_bytes": step_bytes(facts, users, context_tokens, kv_bits) - weights,
-        "kv_bits": kv_bits,
+    parts = step_seconds(facts, setup, known)
+    step_s = parts.pop("step")
+    inputs = {
+        **made.inputs,
+        "platform": setup.platform,
+        "layers": facts.layers,
+        "devices": devices,
+        "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
     }
+    if known.get("calibrated.rows"):
+        inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
+    return replace(made, formula=ROOFLINE_FORMULA, user_tps=1 / step_s, output_tps=users / step_s, inputs=inputs)

@@ -23,16 +23,11 @@ MOE_QUANT = "Q4_K_M"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A row of configs/reference/hardware.csv. None where the tables do not say."""
+    """A row of configs/reference/hardware.csv. `memory_gb` is None where the tables do not say."""
 
-    id: str
-    name: str
     memory_gb: float | None
     bandwidth_gbs: float
     devices: int
-    power_w_system: float | None
-    idle_w_system: float | None
-    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +61,14 @@ def _rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _number(text: str) -> float | None:
-    return float(text) if text else None
-
-
 @cache
 def machines() -> dict[str, Machine]:
     """The machines of both tables, by id."""
     return {
         row["id"]: Machine(
-            row["id"],
-            row["name"],
-            _number(row["memory_gb"]),
-            float(row["bandwidth_gbs"]),
-            int(row["devices"]),
-            _number(row["power_w_system"]),
-            _number(row["idle_w_system"]),
-            row["status"],
+            memory_gb=float(row["memory_gb"]) if row["memory_gb"] else None,
+            bandwidth_gbs=float(row["bandwidth_gbs"]),
+            devices=int(row["devices"]),
         )
         for row in _rows("hardware.csv")
     }
@@ -91,7 +77,9 @@ def machines() -> dict[str, Machine]:
 @cache
 def models() -> dict[str, Model]:
     """The models of both tables, by id."""
-    return {r["id"]: Model(r["id"], r["name"], float(r["file_size_gb"]), r["kind"]) for r in _rows("models.csv")}
+    return {
+        row["id"]: Model(row["id"], row["name"], float(row["file_size_gb"]), row["kind"]) for row in _rows("models.csv")
+    }
 
 
 def measurements() -> list[dict[str, str]]:

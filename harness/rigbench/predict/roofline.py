@@ -23,7 +23,7 @@ by scripts/fit_predictor.py; a constant belongs to a platform, a family or a kin
 from __future__ import annotations
 
 import math
-import re
+import statistics
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +31,14 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import rigbench_backends
 from rigbench.errors import InputError
-from rigbench.models.footprint import kv_bytes
+from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.models.names import unpacking
 from rigbench.paths import configs_dir
-from rigbench.predict.catalog import Hardware, hardware
+from rigbench.predict.hardware import Hardware, hardware
 from rigbench.records import ModelFacts
+from rigbench_backends.base import EngineInfo
 
 PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
 Constants = Mapping[str, float]
@@ -102,18 +105,14 @@ def platform_of(backend: str, device: Hardware | None = None) -> str:
     return {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan"}.get(device.vendor, "cpu")
 
 
-def quant_class(quant: str) -> str:
-    """Quantisations that cost alike to unpack: f16, q8, q4 (plain blocks of 32), k (K and I quants), mx (MXFP4)."""
-    text = quant.upper()
-    if "MXFP4" in text or "NVFP4" in text:
-        return "mx"
-    if re.search(r"F16|F32", text):
-        return "f16"
-    if re.search(r"Q8|8.?BIT|FP8|INT8|W8", text):
-        return "q8"
-    if re.search(r"Q[45]_[01]|4.?BIT|AWQ|GPTQ|INT4|W4|FP4|IQ4_NL", text):
-        return "q4"
-    return "k"
+def engine_platform(backend: str, info: EngineInfo, device: Hardware | None = None) -> str:
+    """The platform that the backend declares for an engine that ran; by its name where the backend is not installed here, or its
+    server does not say what it runs on."""
+    if backend in rigbench_backends.registry():
+        platform = rigbench_backends.load(backend).platform(info)
+        if platform in PLATFORMS:
+            return platform
+    return platform_of(f"{backend} {info.device}", device)
 
 
 _VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd"}
@@ -144,11 +143,9 @@ def _cycles_of_bandwidth(vendor: str) -> tuple[float, float]:
         for device in hardware()
         if device.gpu_cores and device.clock_hz and (device.vendor == vendor or (not vendor and device.vendor != "cpu"))
     ]
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
-    slope = min(1.0, max(0.0, slope))
-    return mean_y - slope * mean_x, slope
+    x, y = zip(*points, strict=True)
+    slope = min(1.0, max(0.0, statistics.linear_regression(x, y).slope))
+    return statistics.fmean(y) - slope * statistics.fmean(x), slope
 
 
 def _computes(setup: Setup) -> Hardware | None:
@@ -190,7 +187,7 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
     names = ["layer.base", f"layer.{setup.platform}"]
     if facts.experts:
         names += ["layer.experts", f"layer.experts_{setup.platform}"]
-        if setup.platform == "vulkan" and quant_class(facts.quantization) == "f16":
+        if setup.platform == "vulkan" and unpacking(facts.quantization) == "f16":
             names.append("layer.bf16_experts_on_vulkan")
     if facts.kv_window_tokens == 1:
         names.append("layer.recurrent")
@@ -216,7 +213,7 @@ def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Ter
         if setup.hardware is not None and setup.hardware.fp16_flops
         else 1e3 * cycles_per_s(setup)
     )
-    touched = union_bytes(facts, 1) * facts.parameters / facts.file_bytes
+    touched = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
     return Term((setup.users - 1) * 2 * touched / (peak * share), ("users.vllm",))
 
 
@@ -232,8 +229,8 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     device = _computes(setup)
     family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
-    read = union_bytes(facts, users)
-    once = union_bytes(facts, 1) * facts.parameters / facts.file_bytes / (cycles_per_s(setup) * share * lanes)
+    read = weight_bytes(facts, users)
+    once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes / (cycles_per_s(setup) * share * lanes)
     year = setup.year if setup.year is not None else known["years.today"]
     age = min(max(year, known["years.first"]), known["years.last"]) - known["years.middle"]
     llama_cpp = platform not in ("mlx", "vllm")
@@ -244,7 +241,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
         "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
         "compute": Term(
             once,
-            ("compute.base", f"compute.{platform}", f"compute.{quant_class(facts.quantization)}", f"compute.{family}"),
+            ("compute.base", f"compute.{platform}", f"compute.{unpacking(facts.quantization)}", f"compute.{family}"),
         ),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
@@ -289,11 +286,3 @@ def looking_back(facts: ModelFacts, context_tokens: float, known: Constants) -> 
     if not window:
         return context_tokens
     return (full * context_tokens + window * min(context_tokens, facts.kv_window_tokens)) / (full + window)
-
-
-def union_bytes(facts: ModelFacts, users: float) -> float:
-    """`footprint.weight_bytes`, also for a mean number of users that is not whole."""
-    if not facts.experts:
-        return float(facts.dense_bytes)
-    share = facts.experts_used / facts.experts
-    return facts.dense_bytes + facts.expert_bytes * (1 - math.pow(1 - share, users))

@@ -51,6 +51,21 @@ def output_console() -> Console:
     )
 
 
+def error_console() -> Console:
+    """stderr, for what is not the answer itself."""
+    return Console(stderr=True, markup=False, highlight=False)
+
+
+def make_table(console: Console, columns: Sequence[str], left: int = 1) -> Table:
+    """A table whose first `left` columns are words and the rest figures."""
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, name in enumerate(columns):
+        table.add_column(
+            name, justify="left" if i < left else "right", no_wrap=i >= left or i == 0 or not console.is_terminal
+        )
+    return table
+
+
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
     """One table per engine and model, under it its flags and errors in words; at the end the formulas."""
     tables: dict[str, list[Row]] = {}

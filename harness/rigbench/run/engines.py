@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -12,9 +13,10 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
+from rigbench import ceilings
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models import files
-from rigbench.predict import catalog
+from rigbench.models import resolve as models
+from rigbench.predict import hardware
 from rigbench.records import Bandwidth
 from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
 from rigbench.suites.plan import Engine
@@ -23,15 +25,9 @@ from rigbench.telemetry.adapters import Adapter, adapters
 from rigbench_backends.base import Backend, ModelFile, Probe
 
 PROBE_LIMIT_S = 120
-MEASURABLE = ("cpu", "cuda", "metal")
-DEFAULT_MODELS = {
-    "gguf": "synthetic:llama-1.5b:Q4_K_M",
-    "shape": "synthetic:llama-1.5b:Q4_K_M",
-    "mlx": "synthetic:llama-1.5b:4bit",
-    "safetensors": "synthetic:llama-1.5b:BF16",
-}
-"""By the first format that a backend opens."""
-DEFAULT_ENGINE = EnginePart(backend="llama_cpp", model=DEFAULT_MODELS["gguf"])
+NOT_MEASURABLE = ("remote", "rpc")
+"""Devices whose memory is another machine's."""
+DEFAULT_BACKEND = "llama_cpp"
 Say = Callable[[str], None]
 
 
@@ -40,7 +36,8 @@ def chosen_engines(
 ) -> list[EnginePart]:
     """The suite's engines with what the command line replaces. Another backend drops the options made for the first one."""
     chosen = []
-    for part in suite.engine or [DEFAULT_ENGINE]:
+    default = EnginePart(backend=DEFAULT_BACKEND, model=default_model(DEFAULT_BACKEND))
+    for part in suite.engine or [default]:
         same = backend is None or backend == part.backend
         changed = EnginePart(
             backend=backend or part.backend,
@@ -55,10 +52,15 @@ def chosen_engines(
 
 def default_model(backend: str) -> str:
     """What `--backend` runs without `--model`. InputError where only the user can know."""
-    formats = rigbench_backends.load(backend).model_formats if backend in rigbench_backends.registry() else ("gguf",)
-    if formats[0] not in DEFAULT_MODELS:
+    known = (
+        backend if backend in rigbench_backends.registry() else DEFAULT_BACKEND
+    )  # what is wrong is told when it is resolved
+    engine = rigbench_backends.load(known)
+    if engine.default_model is None and "remote" in engine.model_formats:
         raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
-    return DEFAULT_MODELS[formats[0]]
+    if engine.default_model is None:
+        raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
+    return engine.default_model
 
 
 def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:
@@ -130,35 +132,28 @@ def public_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
     return {name: "<private>" if name in private else value for name, value in options.items()}
 
 
-def measured_bandwidth(device: str, *, again: bool = False, say: Say = lambda _: None) -> Bandwidth:
-    """The bandwidth of `device` (cpu, cuda, metal) as measured on this machine, once; `again` measures anew."""
-    from rigbench.telemetry import bandwidth
-
-    if device not in MEASURABLE:
-        raise InputError(f"--device {device!r}: choose one of {', '.join(MEASURABLE)}")
-
-    def measure() -> Bandwidth:
-        say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
-        return bandwidth.measure(device)
-
-    return bandwidth.cached(device, measure, refresh=again)
-
-
 def device_bandwidth(
-    device: str, device_names: Sequence[str], gpus: Sequence[dict[str, Any]], say: Say = lambda _: None
+    device: str,
+    device_names: Sequence[str],
+    gpus: Sequence[dict[str, Any]],
+    say: Say = lambda _: None,
+    python: str = sys.executable,
 ) -> Bandwidth | None:
-    """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`."""
+    """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`.
+
+    `python` is the engine's interpreter, through which devices are measured that only its engine knows.
+    """
     if device == "sim":
         return None
     reason = f"rigbench cannot measure the bandwidth of {device}"
-    if device in MEASURABLE:
-        found = measured_bandwidth(device, say=say)
+    if device not in NOT_MEASURABLE:
+        found = ceilings.kept(device, python, say=say)
         if found.read_bytes_per_s is not None or device == "cpu":
             return found
         reason = found.reason or reason
     memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
     for name in device_names:
-        known = catalog.match(name, memory)
+        known = hardware.match(name, memory)
         if known is not None:
             return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
     names = ", ".join(device_names) or device
@@ -193,7 +188,7 @@ def resolve(
             engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
         except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
-            nothing = files.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
+            nothing = models.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
             told = public_options(rigbench_backends.load(part.backend), part.options)
             engine = Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error))
         engines.append(engine)
@@ -223,13 +218,13 @@ def _engine(
         )
     device = found.device or "cpu"
     names = [text.partition(": ")[2] or text for text in found.devices]
-    if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say)) is not None:
+    if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
     formats = found.model_formats or backend.model_formats
     if not fetch:
         formats = (*formats, "shape")
-    model = files.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
+    model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
     if device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")

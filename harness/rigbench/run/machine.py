@@ -18,9 +18,10 @@ from typing import Any
 
 import psutil
 
+from rigbench import telemetry
 from rigbench.paths import slug
 from rigbench.records import Machine
-from rigbench.telemetry import facts, host
+from rigbench.telemetry import host
 
 SECRET_MIN_LENGTH = 3
 """Shorter user or host names would be found inside ordinary words."""
@@ -28,7 +29,7 @@ SECRET_MIN_LENGTH = 3
 
 def this_machine() -> Machine:
     """The fingerprint of this machine, with all that the telemetry sources know of it."""
-    return fingerprint(facts.gpus(), facts.drivers(), facts.modes())
+    return fingerprint(telemetry.gpus(), telemetry.drivers(), telemetry.modes())
 
 
 def fingerprint(

@@ -12,10 +12,10 @@ from rigbench.analysis import flags
 from rigbench.clock import now_ns
 from rigbench.records import Flag, HostMemory, PhaseMark, Series
 from rigbench.telemetry import host
+from rigbench.telemetry.base import Source, idle_seconds
 from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
 from rigbench.telemetry.settle import settle
-from rigbench.telemetry.source import Source, idle_seconds
 
 RECENT_S = 1.5
 

@@ -16,23 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
 from rigbench import __version__
-from rigbench.analysis.table import summary
 from rigbench.clock import now_ns
 from rigbench.errors import InputError
-from rigbench.predict import catalog, predictors
 from rigbench.records import (
-    SCHEMA_VERSION,
     Bandwidth,
     Case,
     CaseResult,
     Failure,
     Flag,
     Machine,
-    ModelFacts,
     PhaseMark,
-    Prediction,
     RequestRecord,
-    RunDocument,
 )
 from rigbench.run.journal import Journal
 from rigbench.run.machine import private_words, scrub
@@ -40,8 +34,8 @@ from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
-from rigbench.suites.suite import Suite, suite_record
-from rigbench.telemetry.source import Source
+from rigbench.suites.suite import Suite
+from rigbench.telemetry.base import Source
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 
 Report = Callable[[str, dict[str, Any]], None]
@@ -76,14 +70,19 @@ class Run:
     journal: Journal
     created_utc: str
     created_unix: float
-    report: Report
-    done: dict[str, tuple[CaseResult, EngineInfo | None]]
+    done: dict[str, tuple[CaseResult, EngineInfo | None]] = field(default_factory=dict)
+    report: Report = lambda *_: None
     sources: Sequence[Source] = ()
     telemetry: dict[str, Any] = field(default_factory=dict)
     start_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.start_ns = now_ns() - round((time.time() - self.created_unix) * 1e9)
+
+    @property
+    def total(self) -> int:
+        """The cases of the plan, those that are skipped too."""
+        return self.plan.cases + len(self.plan.skipped)
 
     def seconds_at(self, stamp_ns: int) -> float:
         """Seconds from the run's creation, across resumption too."""
@@ -317,85 +316,6 @@ class _CaseFailed(Exception):
 
 class _CannotStart(_CaseFailed):
     """The model does not load."""
-
-
-def document(run: Run, *, complete: bool) -> RunDocument:
-    """What there is, as a document without its id."""
-    engines: list[EngineInfo] = []
-    cases = []
-    for result, info in run.done.values():
-        if info is not None and info not in engines:
-            engines.append(info)
-        cases.append(replace(result, engine=None if info is None else engines.index(info)))
-    facts: dict[str, ModelFacts] = {}
-    for job in run.plan.jobs:
-        found = job.engine.model.facts
-        if found is None:
-            continue
-        if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
-            facts[found.name] = found
-    made = RunDocument(
-        schema_version=SCHEMA_VERSION,
-        id="",
-        rigbench_version=__version__,
-        created_utc=run.created_utc,
-        duration_s=run.seconds_at(now_ns()),
-        suite=suite_record(run.suite),
-        machine=run.machine,
-        engines=tuple(engines),
-        models=tuple(facts.values()),
-        bandwidth=tuple(run.bandwidths.values()),
-        cases=tuple(sorted(cases, key=lambda case: case.order)),
-        predictions=_predictions(run, facts),
-        complete=complete,
-        telemetry=run.telemetry,
-    )
-    return replace(made, summary=summary(made))
-
-
-def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ...]:
-    """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
-    device that ran it."""
-    made: dict[str, tuple[Prediction, ...]] = {}
-    for result, info in run.done.values():
-        case = result.case
-        if case.group in made or case.model not in facts or info is None:
-            continue
-        found = run.bandwidths.get(info.device)
-        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
-        asked: dict[str, Any] = {
-            "users": case.concurrency,
-            "context_tokens": case.workload.mean_context_tokens,
-            "kv_bits": info.kv_bits,
-            "group": case.group,
-        }
-        try:
-            roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
-        except InputError as error:  # a device of no known kind: the measurement stands without a prediction
-            roofline = replace(
-                predictors.ceiling(facts[case.model], bandwidth, **asked), user_tps=None, output_tps=None
-            )
-            roofline = replace(roofline, predictor="roofline", reason=str(error))
-        made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
-    return tuple(prediction for pair in made.values() for prediction in pair)
-
-
-def _roofline(
-    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: dict[str, Any]
-) -> Prediction:
-    found = run.bandwidths.get(info.device)
-    memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
-    known = [device for name in info.device_names if (device := catalog.match(name, memory)) is not None]
-    return predictors.roofline(
-        facts,
-        bandwidth,
-        backend=case.backend,
-        device_kind=info.device,
-        device=known[0] if known and info.device != "cpu" else None,
-        measured=found is not None and found.method == "measured",
-        cpu_cores=info.threads,
-        **asked,
-    )
 
 
 def results_from_journal(records: list[dict[str, Any]], path: Path) -> dict[str, tuple[CaseResult, EngineInfo | None]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.models.files import ResolvedModel
 from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.models.resolve import ResolvedModel
 from rigbench.records import Case, ModelFacts
 from rigbench.suites.prompts import prompt_name
 from rigbench.suites.suite import Suite, WorkloadPart

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rigbench.telemetry import host
-from rigbench.telemetry.source import POWER_PERIOD_S, STATE_PERIOD_S, Absent, Metric, Missing, Reading, Source
+from rigbench.telemetry import base, host
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
 from rigbench_backends.base import Probe
 
 DRM = Path("/sys/class/drm")
@@ -39,25 +39,57 @@ class File:
             return Missing(f"{self.path.name} cannot be read ({type(error).__name__}); the card may be asleep or gone")
 
 
-class AmdSource:
+class AmdSource(Source):
     """Every AMD card's power, memory, temperature and clocks."""
 
     name = "amd"
+    platforms = ("linux",)
 
     def __init__(self, files: Sequence[File], devices: tuple[str, ...]) -> None:
         self._files = {(file.metric.device, file.metric.name): file for file in files}
         self._devices = devices
         self.metrics = tuple(file.metric for file in files)
 
+    @classmethod
+    def open(cls, options: SourceOptions, drm: Path = DRM) -> Source:
+        files = []
+        names = []
+        for index, folder in enumerate(cards(drm)):
+            files += _files(folder, f"gpu{index}")
+            names.append(_name(folder))
+        if not names:
+            return cls.absent("no AMD graphics card")
+        if not files:
+            return cls.absent("the AMD card's driver gives no readings", "load amdgpu")
+        return cls(files, tuple(names))
+
+    @classmethod
+    def gpus(cls, drm: Path = DRM) -> tuple[dict[str, Any], ...]:
+        """The cards' facts for the fingerprint: name, memory, power limit, PCIe link. None where the driver does not
+        tell."""
+        return tuple(
+            {
+                "name": _name(folder),
+                "vendor": "AMD",
+                "memory_bytes": _number(folder / "mem_info_vram_total"),
+                "power_limit_w": _scaled(_number(_first(folder, "power1_cap")), 1e-6),
+                "power_limit_default_w": _scaled(_number(_first(folder, "power1_cap_default")), 1e-6),
+                "pcie_speed": host.read_text(folder / "current_link_speed").strip() or None,
+                "pcie_width": _number(folder / "current_link_width"),
+            }
+            for folder in cards(drm)
+        )
+
+    @classmethod
+    def drivers(cls, sysfs: Path = host.SYSFS) -> dict[str, str]:
+        version = host.read_text(sysfs / "module" / "amdgpu" / "version").strip()
+        return {"amdgpu": version} if version else {}
+
     def probe(self) -> Probe:
         return Probe(True, devices=self._devices)
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         return [self._files[metric.device, metric.name].read() for metric in metrics]
-
-    def watch(self, pid: int | None) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def cards(drm: Path = DRM) -> list[Path]:
@@ -67,51 +99,17 @@ def cards(drm: Path = DRM) -> list[Path]:
     return [path for path in folders if host.read_text(path / "vendor").strip() == VENDOR]
 
 
-def open_source(drm: Path = DRM) -> Source:
-    """The source, or Absent where there is no AMD card or its driver tells nothing."""
-    files = []
-    names = []
-    for index, folder in enumerate(cards(drm)):
-        files += _files(folder, f"gpu{index}")
-        names.append(_name(folder))
-    if not names:
-        return Absent("amd", "board", Probe(False, reason="no AMD graphics card"))
-    if not files:
-        return Absent(
-            "amd", "board", Probe(False, reason="the AMD card's driver gives no readings", mend="load amdgpu")
-        )
-    return AmdSource(files, tuple(names))
-
-
-def gpus(drm: Path = DRM) -> tuple[dict[str, Any], ...]:
-    """The cards' facts for the fingerprint: name, memory, power limit, PCIe link. None where the driver does not
-    tell."""
-    return tuple(
-        {
-            "name": _name(folder),
-            "vendor": "AMD",
-            "memory_bytes": _number(folder / "mem_info_vram_total"),
-            "power_limit_w": _scaled(_number(_first(folder, "power1_cap")), 1e-6),
-            "power_limit_default_w": _scaled(_number(_first(folder, "power1_cap_default")), 1e-6),
-            "pcie_speed": host.read_text(folder / "current_link_speed").strip() or None,
-            "pcie_width": _number(folder / "current_link_width"),
-        }
-        for folder in cards(drm)
-    )
-
-
 def _files(folder: Path, device: str) -> list[File]:
-    hwmon = "hwmon {}"
     power = _first(folder, "power1_average") or _first(folder, "power1_input")
-    found = [
-        ("power", "W", "sampled", POWER_PERIOD_S, power, 1e-6),
-        ("temperature", "degC", "sampled", STATE_PERIOD_S, _first(folder, "temp1_input"), 1e-3),
-        ("clock", "Hz", "sampled", STATE_PERIOD_S, _first(folder, "freq1_input"), 1.0),
-        ("memory_used", "B", "sampled", STATE_PERIOD_S, _existing(folder / "mem_info_vram_used"), 1.0),
+    readings = [
+        (base.POWER, base.POWER_PERIOD_S, power, 1e-6),
+        (base.TEMPERATURE, base.STATE_PERIOD_S, _first(folder, "temp1_input"), 1e-3),
+        (base.CLOCK, base.STATE_PERIOD_S, _first(folder, "freq1_input"), 1.0),
+        (base.MEMORY_USED, base.STATE_PERIOD_S, next(folder.glob("mem_info_vram_used"), None), 1.0),
     ]
     return [
-        File(Metric(name, unit, hwmon.format(path.name), "board", method, period, device), path, scale)
-        for name, unit, method, period, path, scale in found
+        File(Metric(*quantity, f"hwmon {path.name}", "board", "sampled", period, device), path, scale)
+        for quantity, period, path, scale in readings
         if path is not None
     ]
 
@@ -122,10 +120,6 @@ def _name(folder: Path) -> str:
 
 def _first(folder: Path, name: str) -> Path | None:
     return next(iter(sorted(folder.glob(f"hwmon/hwmon*/{name}"))), None)
-
-
-def _existing(path: Path) -> Path | None:
-    return path if path.exists() else None
 
 
 def _number(path: Path | None) -> int | None:

@@ -2,7 +2,7 @@
 
 IOReport's group "Energy Model" counts joules of CPU, GPU, ANE and DRAM in units that each channel names itself (mJ,
 uJ or nJ). Two traps: an Ultra is two dies, whose channels must be added; and newer macOS publishes CPU, DRAM and ANE
-in batches of 1-2 s, so that short windows see nothing or too much (energy.limits asks for 10 s). The SMC's key PSTR
+in batches of 1-2 s, so that short windows see nothing or too much (see `limits`). The SMC's key PSTR
 is the power of the whole system, the best number short of a wall meter. On-chip figures rank runs of one machine;
 they are not comparable with a board's or a plug's.
 
@@ -13,23 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rigbench.clock import Clock, now_ns
-from rigbench.telemetry import host
+from rigbench.telemetry import base, host
+from rigbench.telemetry.base import Limits, Metric, Missing, Reading, Source, SourceOptions
 from rigbench.telemetry.darwin import Channel, Darwin, Native
-from rigbench.telemetry.source import (
-    POWER_PERIOD_S,
-    SLOW_PERIOD_S,
-    STATE_PERIOD_S,
-    Absent,
-    Metric,
-    Missing,
-    Reading,
-    Source,
-)
 from rigbench_backends.base import Probe
 
 JOULES = {"mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "J": 1.0}
@@ -59,72 +49,154 @@ def part_joules(channels: Sequence[Channel]) -> dict[str, float]:
     return found
 
 
-class AppleSource:
+class AppleSource(Source):
     """This Mac. `busy_s`: core-seconds that its CPUs were busy since boot, to tell a counter at rest from one that is
     stuck."""
 
     name = "apple"
+    scope = "soc"
+    platforms = ("darwin",)
 
     def __init__(
         self,
         native: Native,
         parts: Sequence[str],
-        refused: dict[str, Missing],
+        refused: dict[base.Quantity, Missing],
         clock: Clock,
         busy_s: Callable[[], float],
     ) -> None:
         self._native, self._clock, self._busy_s = native, clock, busy_s
-        self._pid: int | None = None
+        self._tree: host.Tree | None = None
         self._total_j = dict.fromkeys(parts, 0.0)
         self._moved = dict.fromkeys(parts, (clock(), busy_s()))
 
         def metric(
-            name: str, unit: str, api: str, scope: str, method: str, period_s: float, device: str | None = None
+            quantity: base.Quantity, api: str, scope: str, method: str, period_s: float, device: str | None = None
         ) -> Metric:
-            missing = refused.get(name)
+            missing = refused.get(quantity)
             status, reason = ("ok", None) if missing is None else (missing.status, missing.reason)
-            return Metric(name, unit, api, scope, method, period_s, device, status, reason)
+            return Metric(*quantity, api, scope, method, period_s, device, status, reason)
 
         self.metrics = (
             *(
-                metric("energy", "J", "IOReport Energy Model", "soc", "counter", SLOW_PERIOD_S, part)
+                metric(base.ENERGY, "IOReport Energy Model", "soc", "counter", base.SLOW_PERIOD_S, part)
                 for part in parts or ["cpu"]
             ),
-            metric("power", "W", "SMC PSTR", "host", "sampled", POWER_PERIOD_S),
+            metric(base.POWER, "SMC PSTR", "host", "sampled", base.POWER_PERIOD_S),
             metric(
-                "thermal_pressure", "level", "com.apple.system.thermalpressurelevel", "host", "sampled", STATE_PERIOD_S
+                base.THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", base.STATE_PERIOD_S
             ),
-            metric("footprint", "B", "proc_pid_rusage", "process", "sampled", STATE_PERIOD_S),
-            metric("footprint_lifetime_max", "B", "proc_pid_rusage", "process", "sampled", STATE_PERIOD_S),
+            metric(base.FOOTPRINT, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+            metric(base.FOOTPRINT_LIFETIME_MAX, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
         )
+
+    @classmethod
+    def open(
+        cls,
+        options: SourceOptions,
+        make: Callable[[], Native] = Darwin,
+        clock: Clock = now_ns,
+        busy_s: Callable[[], float] | None = None,
+    ) -> Source:
+        """With whatever this Mac grants, or Absent where even the libraries are not there."""
+        try:
+            native = make()
+        except (OSError, AttributeError) as error:
+            return cls.absent(f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
+        refused: dict[base.Quantity, Missing] = {}
+        parts: list[str] = []
+        try:
+            native.energy()  # the first begins the count, the second has every channel's name
+            parts = list(part_joules(native.energy()))
+            if not parts:
+                refused[base.ENERGY] = Missing('IOReport\'s group "Energy Model" has none of the known channels')
+        except OSError as error:
+            refused[base.ENERGY] = refusal(error)
+        for quantity, ask in (
+            (base.POWER, lambda: native.smc_float("PSTR")),
+            (base.THERMAL_PRESSURE, native.thermal_pressure),
+        ):
+            try:
+                ask()
+            except OSError as error:
+                refused[quantity] = refusal(error)
+        return cls(native, parts, refused, clock, busy_s or host.busy_s)
+
+    @classmethod
+    def limits(cls, device: str | None) -> Limits:
+        """Newer macOS publishes CPU, DRAM and ANE in batches of 1-2 s, and switches the ANE off."""
+        return Limits(10.0, 10.0, may_rest=device == "ane") if device in ("cpu", "dram", "ane") else Limits()
+
+    @classmethod
+    def gpus(cls, profile: str | None = None) -> tuple[dict[str, Any], ...]:
+        """The Mac's GPU for the fingerprint: name, cores, the memory it shares and how much of it Metal may hold.
+
+        `profile` is the answer of `system_profiler SPDisplaysDataType -json`, asked for where it is not given.
+        """
+        if profile is None:
+            profile = host.output("system_profiler", "SPDisplaysDataType", "-json")
+        try:
+            displays = json.loads(profile)["SPDisplaysDataType"]
+        except (ValueError, KeyError, TypeError):
+            return ()
+        memory = host.sysctl("hw.memsize")
+        limit_mb = host.sysctl("iogpu.wired_limit_mb")
+        return tuple(
+            {
+                "name": display.get("sppci_model") or display.get("_name"),
+                "vendor": "Apple",
+                "cores": int(cores) if (cores := str(display.get("sppci_cores", ""))).isdigit() else None,
+                "memory_bytes": int(memory) if memory and memory.isdigit() else None,
+                "wired_limit_bytes": int(limit_mb) * 2**20
+                if limit_mb and limit_mb.isdigit() and int(limit_mb)
+                else None,
+                "metal": display.get("spdisplays_mtlgpufamilysupport"),
+            }
+            for display in displays
+            if "sppci_model" in display or "_name" in display
+        )
+
+    @classmethod
+    def drivers(cls) -> dict[str, str]:
+        build = host.sysctl("kern.osversion")
+        return {"macos_build": build} if build else {}
+
+    @classmethod
+    def modes(cls, pmset: str | None = None) -> dict[str, str]:
+        """The lines of `pmset -g` that name a mode: {'lowpowermode': '0', 'powermode': '2'}."""
+        words = [line.split() for line in (host.output("pmset", "-g") if pmset is None else pmset).splitlines()]
+        return {line[0]: line[1] for line in words if len(line) >= 2 and line[0] in ("lowpowermode", "powermode")}
 
     def probe(self) -> Probe:
         parts = tuple(metric.device or metric.name for metric in self.metrics if metric.readable)
         return Probe(bool(parts), devices=parts, reason=None if parts else "macOS tells nothing to this user")
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        if any(metric.name == "energy" for metric in metrics):
+        if any(metric.name == base.ENERGY.name for metric in metrics):
             energy = self._energy()
         return [
-            energy[metric.device or ""] if metric.name == "energy" else self._one(metric.name) for metric in metrics
+            energy[metric.device or ""] if metric.name == base.ENERGY.name else self._one(metric.name)
+            for metric in metrics
         ]
 
     def watch(self, pid: int | None) -> None:
-        self._pid = pid
+        self._tree = None if pid is None else host.Tree(pid)
 
     def close(self) -> None:
         self._native.close()
 
     def _one(self, name: str) -> Reading:
         try:
-            if name == "power":
+            if name == base.POWER.name:
                 return self._native.smc_float("PSTR")
-            if name == "thermal_pressure":
+            if name == base.THERMAL_PRESSURE.name:
                 return float(self._native.thermal_pressure())
-            if self._pid is None:
-                return Missing("no worker is running")
-            tree = [self._native.footprint(pid) for pid in host.tree_pids(self._pid)]
-            return float(sum(each.bytes_now if name == "footprint" else each.bytes_lifetime_max for each in tree))
+            if self._tree is None:
+                return host.NO_WORKER
+            tree = [self._native.footprint(process.pid) for process in self._tree.processes()]
+            return float(
+                sum(each.bytes_now if name == base.FOOTPRINT.name else each.bytes_lifetime_max for each in tree)
+            )
         except OSError as error:
             return refusal(error)
 
@@ -153,64 +225,6 @@ class AppleSource:
 def refusal(error: OSError) -> Missing:
     """What macOS refused, as a reading."""
     return Missing(str(error), "denied" if isinstance(error, PermissionError) else "unavailable")
-
-
-def open_source(
-    make: Callable[[], Native] = Darwin, clock: Clock = now_ns, busy_s: Callable[[], float] | None = None
-) -> Source:
-    """The source with whatever this Mac grants, or Absent where even the libraries are not there."""
-    try:
-        native = make()
-    except (OSError, AttributeError) as error:
-        return Absent(
-            "apple", "soc", Probe(False, reason=f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
-        )
-    refused: dict[str, Missing] = {}
-    parts: list[str] = []
-    try:
-        native.energy()  # the first begins the count, the second has every channel's name
-        parts = list(part_joules(native.energy()))
-        if not parts:
-            refused["energy"] = Missing('IOReport\'s group "Energy Model" has none of the known channels')
-    except OSError as error:
-        refused["energy"] = refusal(error)
-    for name, ask in (("power", lambda: native.smc_float("PSTR")), ("thermal_pressure", native.thermal_pressure)):
-        try:
-            ask()
-        except OSError as error:
-            refused[name] = refusal(error)
-    return AppleSource(native, parts, refused, clock, busy_s or (lambda: host.host_sample(()).cpu.busy_s))
-
-
-def gpus(profile: str | None = None) -> tuple[dict[str, Any], ...]:
-    """The Mac's GPU for the fingerprint: name, cores, the memory it shares and how much of it Metal may hold.
-
-    `profile` is the answer of `system_profiler SPDisplaysDataType -json`, asked for where it is not given.
-    """
-    if profile is None:
-        try:
-            command = ["system_profiler", "SPDisplaysDataType", "-json"]
-            profile = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-        except (OSError, subprocess.SubprocessError):
-            return ()
-    try:
-        displays = json.loads(profile)["SPDisplaysDataType"]
-    except (ValueError, KeyError, TypeError):
-        return ()
-    memory = host.sysctl("hw.memsize")
-    limit_mb = host.sysctl("iogpu.wired_limit_mb")
-    return tuple(
-        {
-            "name": display.get("sppci_model") or display.get("_name"),
-            "vendor": "Apple",
-            "cores": int(cores) if (cores := str(display.get("sppci_cores", ""))).isdigit() else None,
-            "memory_bytes": int(memory) if memory and memory.isdigit() else None,
-            "wired_limit_bytes": int(limit_mb) * 2**20 if limit_mb and limit_mb.isdigit() and int(limit_mb) else None,
-            "metal": display.get("spdisplays_mtlgpufamilysupport"),
-        }
-        for display in displays
-        if "sppci_model" in display or "_name" in display
-    )
 
 
 if __name__ == "__main__":

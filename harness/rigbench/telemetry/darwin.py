@@ -10,7 +10,7 @@ has its argument and result types set; without them ctypes cuts pointers to 32 b
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint32, c_uint64
 from ctypes import c_void_p as p
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,20 +53,6 @@ class Native(Protocol):
     def close(self) -> None: ...
 
 
-class _SmcVersion(Structure):
-    _fields_ = [
-        ("major", c_uint8),
-        ("minor", c_uint8),
-        ("build", c_uint8),
-        ("reserved", c_uint8),
-        ("release", c_uint16),
-    ]
-
-
-class _SmcLimits(Structure):
-    _fields_ = [("version", c_uint16), ("length", c_uint16), ("cpu", c_uint32), ("gpu", c_uint32), ("memory", c_uint32)]
-
-
 class _SmcKeyInfo(Structure):
     _fields_ = [("size", c_uint32), ("type", c_uint32), ("attributes", c_uint8)]
 
@@ -76,8 +62,7 @@ class SmcMessage(Structure):
 
     _fields_ = [
         ("key", c_uint32),
-        ("version", _SmcVersion),
-        ("limits", _SmcLimits),
+        ("version_and_limits", c_uint8 * 24),
         ("info", _SmcKeyInfo),
         ("result", c_uint8),
         ("status", c_uint8),
@@ -87,21 +72,17 @@ class SmcMessage(Structure):
     ]
 
 
-_RUSAGE_V4 = (
-    "user_time system_time pkg_idle_wkups interrupt_wkups pageins wired_size resident_size phys_footprint "
-    "proc_start_abstime proc_exit_abstime child_user_time child_system_time child_pkg_idle_wkups "
-    "child_interrupt_wkups child_pageins child_elapsed_abstime diskio_bytesread diskio_byteswritten "
-    "cpu_time_qos_default cpu_time_qos_maintenance cpu_time_qos_background cpu_time_qos_utility "
-    "cpu_time_qos_legacy cpu_time_qos_user_initiated cpu_time_qos_user_interactive billed_system_time "
-    "serviced_system_time logical_writes lifetime_max_phys_footprint instructions cycles billed_energy "
-    "serviced_energy interval_max_phys_footprint runnable_time"
-)
-
-
 class RusageV4(Structure):
-    """struct rusage_info_v4 of <libproc.h>: a UUID, then 35 64-bit numbers."""
+    """struct rusage_info_v4 of <libproc.h>: a UUID, then 35 64-bit numbers, of which two are wanted."""
 
-    _fields_ = [("uuid", c_uint8 * 16), *((name, c_uint64) for name in _RUSAGE_V4.split())]
+    _fields_ = [
+        ("uuid", c_uint8 * 16),
+        ("before", c_uint64 * 7),
+        ("phys_footprint", c_uint64),
+        ("between", c_uint64 * 20),
+        ("lifetime_max_phys_footprint", c_uint64),
+        ("after", c_uint64 * 6),
+    ]
 
 
 def four_characters(key: str) -> int:

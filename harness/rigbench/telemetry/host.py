@@ -1,15 +1,14 @@
-"""What the host does while an engine runs: memory of its whole process tree, swap, steal, foreign load, frequencies.
+"""The host while an engine runs: memory of its whole process tree, swap, steal, foreign load, frequencies.
 
 Resident memory of a process is anonymous (heap, KV cache, compute buffers) plus file-backed (mmapped weights) plus
-shared; the kernel keeps a high-water mark of the whole (`VmHWM`), which writing 5 to /proc/PID/clear_refs sets back
-to what is resident now. The parts have no high-water mark, so the sampler reads them. CPU time is a counter: foreign
-load is the busy time of all CPUs less that of our own processes; steal is time in which a virtual machine wanted a
-CPU and was not given one.
+shared; Linux keeps a high-water mark of the whole (`VmHWM`), which writing 5 to /proc/PID/clear_refs sets back to what is
+resident now. The parts have no high-water mark, so the sampler reads them. All that psutil has on every system comes from
+it; what it does not know is None, never 0.
+
+CPU times are counters in seconds over all cores: between two readings, (all busy - ours) / time is the number of cores
+that other programs used; steal is time in which a virtual machine wanted a CPU and was not given one.
 
     python -c "from rigbench.telemetry import host; print(host.tree_memory(1))"
-
-Pure functions take the text of a /proc file, thin readers take `proc` (a folder), so that a test can hand in its own.
-Other systems are read through psutil, which does not know file-backed memory there: None, never 0.
 """
 
 from __future__ import annotations
@@ -18,23 +17,99 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
+from rigbench.telemetry import base
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
+from rigbench_backends.base import Probe
+
 PROC = Path("/proc")
+SYSFS = Path("/sys")
 CPU_SYSFS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
 RESET_PEAK_RSS = "5"
 """What /proc/PID/clear_refs takes to set VmHWM back to the present resident size (Linux 4.0 and newer; own processes
 or root)."""
+NO_WORKER = Missing("no worker is running")
+NOT_KNOWN = Missing("this system does not tell")
+
+
+def _metric(quantity: base.Quantity, api: str, scope: str, method: str, device: str | None = None) -> Metric:
+    return Metric(*quantity, api, scope, method, base.STATE_PERIOD_S, device)
+
+
+class HostSource(Source):
+    """Read twice a second. CPU time of this process and of the worker's tree is ours."""
+
+    name = "host"
+    scope = "host"
+    metrics = (
+        _metric(base.RSS, "/proc/PID/status of the process tree", "process", "sampled"),
+        _metric(base.RSS_ANONYMOUS, "/proc/PID/status of the process tree", "process", "sampled"),
+        _metric(base.RSS_FILE_BACKED, "/proc/PID/status of the process tree", "process", "sampled"),
+        _metric(base.CPU_BUSY, "/proc/stat", "host", "counter"),
+        _metric(base.CPU_OURS, "/proc/PID/stat of our own process tree", "host", "counter"),
+        _metric(base.CPU_STEAL, "/proc/stat", "host", "counter"),
+        _metric(base.THROTTLED_CPU, "package_throttle_total_time_ms", "host", "counter", "cpu"),
+        _metric(base.SWAP_USED, "/proc/meminfo", "host", "sampled"),
+        _metric(base.SWAP_IN, "/proc/vmstat", "host", "counter"),
+        _metric(base.SWAP_OUT, "/proc/vmstat", "host", "counter"),
+        _metric(base.CPU_FREQUENCY, "cpufreq scaling_cur_freq", "host", "sampled"),
+    )
+
+    def __init__(self) -> None:
+        self._own = psutil.Process()
+        self._tree: Tree | None = None
+
+    @classmethod
+    def open(cls, options: SourceOptions) -> Source:
+        return cls()
+
+    @classmethod
+    def modes(cls, sysfs: Path = SYSFS) -> dict[str, str]:
+        """cpufreq's governor and the firmware's profile, where Linux has them."""
+        names = {
+            "cpu_governor": sysfs / "devices/system/cpu/cpu0/cpufreq/scaling_governor",
+            "platform_profile": sysfs / "firmware/acpi/platform_profile",
+        }
+        return {name: text for name, path in names.items() if (text := read_text(path).strip())}
+
+    def probe(self) -> Probe:
+        return Probe(True, devices=(cpu_name(),))
+
+    def watch(self, pid: int | None) -> None:
+        self._tree = None if pid is None else Tree(pid)
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        worker = self._tree.processes() if self._tree else []
+        swap = psutil.swap_memory()
+        # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS).
+        swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
+        memory = memory_of(process.pid for process in worker)
+        values: dict[str, float | Missing | None] = {
+            base.CPU_BUSY.name: busy_s(),
+            base.CPU_OURS.name: sum(process_cpu_s(process) for process in {self._own, *worker}),
+            base.CPU_STEAL.name: getattr(psutil.cpu_times(), "steal", None),
+            base.THROTTLED_CPU.name: throttled_s(),
+            base.SWAP_USED.name: swap.used,
+            base.SWAP_IN.name: swap_in,
+            base.SWAP_OUT.name: swap_out,
+            base.CPU_FREQUENCY.name: mean_frequency_hz(),
+            base.RSS.name: memory.rss_bytes if memory else NO_WORKER,
+            base.RSS_ANONYMOUS.name: memory.anonymous_bytes if memory else NO_WORKER,
+            base.RSS_FILE_BACKED.name: memory.file_backed_bytes if memory else NO_WORKER,
+        }
+        return [NOT_KNOWN if (value := values[metric.name]) is None else value for metric in metrics]
 
 
 @dataclass(frozen=True, slots=True)
 class TreeMemory:
-    """Bytes held by a process and all its descendants at one moment. `hwm` is the sum of each process's own
-    high-water mark, so an upper bound of the tree's peak (and its exact peak where one process holds nearly all).
-    None: the system cannot tell."""
+    """Bytes of a process and all its descendants at one moment. `hwm` is the sum of each process's own high-water mark, so
+    an upper bound of the tree's peak (and its exact peak where one process has nearly all). None: the system cannot tell."""
 
     rss_bytes: int
     anonymous_bytes: int | None
@@ -43,131 +118,89 @@ class TreeMemory:
     processes: int
 
 
-@dataclass(frozen=True, slots=True)
-class CpuTimes:
-    """Seconds of CPU time of the whole host since boot. `busy` is without idle, iowait, steal and guests' double
-    count."""
-
-    busy_s: float
-    idle_s: float
-    steal_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class HostSample:
-    """One reading of the host. `tree_cpu_s` is the CPU time of our own processes; counters count from boot or
-    their start."""
-
-    cpu: CpuTimes
-    tree_cpu_s: float
-    swap_used_bytes: int | None
-    swap_in_bytes: int | None
-    swap_out_bytes: int | None
-    frequency_hz: float | None
-    throttled_s: float | None
-
-
 def status_bytes(text: str) -> dict[str, int]:
     """The memory lines of /proc/PID/status in bytes: {'VmHWM': ..., 'VmRSS': ..., 'RssAnon': ..., 'RssFile': ...,
     'RssShmem': ...}."""
-    found = {}
+    lines = {}
     for line in text.splitlines():
         key, _, rest = line.partition(":")
         words = rest.split()
         if key.startswith(("Vm", "Rss")) and len(words) == 2 and words[1] == "kB":
-            found[key] = int(words[0]) * 1024
-    return found
+            lines[key] = int(words[0]) * 1024
+    return lines
 
 
-def cpu_times(text: str, ticks_per_s: int) -> CpuTimes:
-    """The first line of /proc/stat: user nice system idle iowait irq softirq steal guest guest_nice (guests are
-    inside user)."""
-    fields = [int(word) for word in text.split("\n", 1)[0].split()[1:]]
-    user, nice, system, idle, iowait, irq, softirq = fields[:7]
-    steal = fields[7] if len(fields) > 7 else None
-    return CpuTimes(
-        busy_s=(user + nice + system + irq + softirq) / ticks_per_s,
-        idle_s=(idle + iowait) / ticks_per_s,
-        steal_s=None if steal is None else steal / ticks_per_s,
-    )
+def busy_s() -> float:
+    """Seconds of CPU time of all cores since boot, without idle, iowait, steal, and guests (whom user time includes)."""
+    times = psutil.cpu_times()
+    return float(sum(getattr(times, part, 0.0) for part in ("user", "nice", "system", "irq", "softirq")))
 
 
-def process_cpu_s(stat: str, ticks_per_s: int) -> float:
-    """User and system seconds of /proc/PID/stat, its ended children's with them.
-
-    The name in parentheses may itself hold blanks and parentheses.
-    """
-    fields = stat.rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / ticks_per_s
-
-
-def parent_pid(stat: str) -> int:
-    """The parent's id from /proc/PID/stat."""
-    return int(stat.rpartition(")")[2].split()[1])
+def process_cpu_s(process: psutil.Process) -> float:
+    """User and system seconds, on Linux those of its ended children too; 0 once it is gone."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
-def swap_bytes(meminfo: str) -> int | None:
-    """Swap in use from /proc/meminfo; None where there are no such lines."""
-    values = {line.partition(":")[0]: line.split() for line in meminfo.splitlines()}
-    if "SwapTotal" not in values or "SwapFree" not in values:
-        return None
-    return (int(values["SwapTotal"][1]) - int(values["SwapFree"][1])) * 1024
+class Tree:
+    """A process and its descendants. They are listed anew at every eighth look: a tree changes rarely, and listing it costs
+    more than reading it, for the parent of every process of the machine is asked for."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._known: list[psutil.Process] = []
+        self._looks = 0
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that lived at the last listing; [] when the first has ended."""
+        if self._looks % 8 == 0:
+            try:
+                root = psutil.Process(self._pid)
+                self._known = [root, *root.children(recursive=True)]
+            except psutil.Error:
+                self._known = []
+        self._looks += 1
+        return self._known
 
 
-def swap_traffic_pages(vmstat: str) -> tuple[int | None, int | None]:
-    """Pages swapped in and out since boot, from /proc/vmstat."""
-    values = dict(line.split() for line in vmstat.splitlines() if line.startswith(("pswpin ", "pswpout ")))
-    return tuple(int(values[key]) if key in values else None for key in ("pswpin", "pswpout"))  # type: ignore[return-value]
-
-
-def tree_pids(pid: int, proc: Path = PROC) -> tuple[int, ...]:
-    """`pid` and its descendants, () when it is gone. From the kernel's own lists of children where it keeps them,
-    else from every process's parent."""
-    if not proc.is_dir():
-        from rigbench.telemetry import host_psutil
-
-        return host_psutil.tree_pids(pid)
-    if not (proc / str(pid) / "task").is_dir():
-        return ()
-    found, at = [pid], 0
-    while at < len(found):
-        children = _children(found[at], proc)
-        if children is None:
-            return _tree_by_parents(pid, proc)
-        found += [child for child in children if child not in found]
-        at += 1
-    return tuple(found)
-
-
-def process_exists(pid: int) -> bool:
-    """Whether a process of this id is seen from here (a container does not see those of its host)."""
-    import psutil
-
-    return bool(psutil.pid_exists(pid))
+def tree_pids(pid: int) -> tuple[int, ...]:
+    """`pid` and its descendants now."""
+    return (pid, *(process.pid for process in Tree(pid).processes()[1:]))
 
 
 def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:
     """Memory of `pid` and its descendants now; None when the process is gone."""
-    return memory_of(tree_pids(pid, proc), proc)
+    return memory_of(tree_pids(pid), proc)
 
 
 def memory_of(pids: Iterable[int], proc: Path = PROC) -> TreeMemory | None:
-    """Memory of these processes together; None when all are gone."""
-    if not proc.is_dir():
-        from rigbench.telemetry import host_psutil
+    """Memory of these processes together; None when all are gone. Only Linux tells it by kind, and only Linux and Windows
+    keep a peak."""
+    parts = [_process_memory(pid, proc) for pid in pids]
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    rss, *rest = zip(*known, strict=True)
+    anonymous, file_backed, hwm = (None if None in each else sum(filter(None, each)) for each in rest)
+    return TreeMemory(sum(filter(None, rss)), anonymous, file_backed, hwm, len(known))
 
-        return host_psutil.memory_of(pids)
-    rss = anonymous = file_backed = hwm = processes = 0
-    for each in pids:
-        values = status_bytes(read_text(proc / str(each) / "status"))
-        if "VmRSS" not in values:  # it ended between the listing and the reading, or is a zombie
-            continue
-        processes += 1
-        rss += values["VmRSS"]
-        hwm += values.get("VmHWM", values["VmRSS"])
-        anonymous += values.get("RssAnon", 0)
-        file_backed += values.get("RssFile", 0) + values.get("RssShmem", 0)
-    return TreeMemory(rss, anonymous, file_backed, hwm, processes) if processes else None
+
+def _process_memory(pid: int, proc: Path) -> tuple[int | None, ...] | None:
+    """Resident, anonymous, file-backed and peak bytes; None where it ended between the listing and now, or is a zombie."""
+    if not proc.is_dir():
+        try:
+            info = psutil.Process(pid).memory_info()
+        except psutil.Error:
+            return None
+        return info.rss, None, None, getattr(info, "peak_wset", None)
+    values = status_bytes(read_text(proc / str(pid) / "status"))
+    if "VmRSS" not in values:
+        return None
+    shared = values.get("RssFile", 0) + values.get("RssShmem", 0)
+    return values["VmRSS"], values.get("RssAnon", 0), shared, values.get("VmHWM", values["VmRSS"])
 
 
 def reset_peak(pid: int, proc: Path = PROC) -> bool:
@@ -176,34 +209,12 @@ def reset_peak(pid: int, proc: Path = PROC) -> bool:
 
     False where the system does not allow it for every process of the tree: the peak must then come from samples.
     """
-    pids = tree_pids(pid, proc)
     try:
-        for each in pids:
+        for each in tree_pids(pid):
             (proc / str(each) / "clear_refs").write_text(RESET_PEAK_RSS)
     except OSError:
         return False
-    return bool(pids)
-
-
-def host_sample(pids: Iterable[int], proc: Path = PROC, cpu_sysfs: Path = CPU_SYSFS) -> HostSample:
-    """CPU, swap and frequency now; `pids` are the processes that are ours (see tree_pids)."""
-    if not (proc / "stat").is_file():
-        from rigbench.telemetry import host_psutil
-
-        return host_psutil.host_sample(pids)
-    ticks = os.sysconf("SC_CLK_TCK")
-    stats = [read_text(proc / str(each) / "stat") for each in pids]
-    page = os.sysconf("SC_PAGE_SIZE")
-    pages_in, pages_out = swap_traffic_pages(read_text(proc / "vmstat"))
-    return HostSample(
-        cpu=cpu_times(read_text(proc / "stat"), ticks),
-        tree_cpu_s=sum(process_cpu_s(stat, ticks) for stat in stats if stat),
-        swap_used_bytes=swap_bytes(read_text(proc / "meminfo")),
-        swap_in_bytes=None if pages_in is None else pages_in * page,
-        swap_out_bytes=None if pages_out is None else pages_out * page,
-        frequency_hz=mean_frequency_hz(cpu_sysfs),
-        throttled_s=throttled_s(cpu_sysfs),
-    )
+    return True
 
 
 def mean_frequency_hz(cpu_sysfs: Path = CPU_SYSFS) -> float | None:
@@ -239,8 +250,6 @@ def last_level_cache_bytes(cpu_sysfs: Path = CPU_SYSFS) -> int | None:
 
 def available_memory_bytes(cgroup: Path = CGROUP) -> int:
     """Memory that can be had without swapping, within the limit of the container if there is one."""
-    import psutil
-
     free = int(psutil.virtual_memory().available)
     limit, used = (read_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
     return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
@@ -248,8 +257,6 @@ def available_memory_bytes(cgroup: Path = CGROUP) -> int:
 
 def usable_cores() -> int:
     """Physical cores that this process may run on (all logical ones where the physical ones are unknown)."""
-    import psutil
-
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
 
@@ -264,13 +271,17 @@ def cpu_name(proc: Path = PROC) -> str:
     return platform.processor() or platform.machine()
 
 
+def output(*command: str) -> str:
+    """What a command of the system prints; '' where there is none or it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def sysctl(name: str) -> str | None:
     """A value of macOS's sysctl as text; None where there is no such name."""
-    try:
-        answer = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
+    return output("sysctl", "-n", name).strip() or None
 
 
 def read_text(path: Path) -> str:
@@ -280,21 +291,3 @@ def read_text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _children(pid: int, proc: Path) -> list[int] | None:
-    """Children of all threads of `pid`; None where the kernel was built without these lists."""
-    found = []
-    for task in (proc / str(pid) / "task").glob("[0-9]*"):
-        if not (task / "children").is_file() and task.is_dir():
-            return None
-        found += [int(word) for word in read_text(task / "children").split()]
-    return found
-
-
-def _tree_by_parents(pid: int, proc: Path) -> tuple[int, ...]:
-    parents = {int(path.name): read_text(path / "stat") for path in proc.glob("[0-9]*")}
-    found = [pid]
-    for each in found:  # grows while it is walked
-        found += [child for child, stat in parents.items() if stat and parent_pid(stat) == each and child not in found]
-    return tuple(found)

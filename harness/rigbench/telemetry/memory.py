@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rigbench.records import HostMemory, Series
 from rigbench.telemetry import host
-from rigbench.telemetry.source import STATE_PERIOD_S
+from rigbench.telemetry.base import STATE_PERIOD_S
 
 
 def host_memory(

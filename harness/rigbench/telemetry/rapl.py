@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rigbench.telemetry import host
-from rigbench.telemetry.source import POWER_PERIOD_S, Absent, Metric, Missing, Reading, Source
+from rigbench.telemetry.base import ENERGY, POWER_PERIOD_S, Limits, Metric, Missing, Reading, Source, SourceOptions
 from rigbench_backends.base import Probe
 
 POWERCAP = Path("/sys/class/powercap")
@@ -50,56 +50,57 @@ class Domain:
         return self.gained_uj * 1e-6
 
 
-class RaplSource:
+class RaplSource(Source):
     """Packages and memory of this machine, in joules since the source was opened."""
 
     name = "rapl"
+    scope = "package"
+    platforms = ("linux",)
 
     def __init__(self, domains: Sequence[Domain]) -> None:
         self._domains = {domain.name: domain for domain in domains}
         self.metrics = tuple(
-            Metric("energy", "J", "powercap energy_uj", "package", "counter", POWER_PERIOD_S, domain.name)
+            Metric(*ENERGY, "powercap energy_uj", "package", "counter", POWER_PERIOD_S, domain.name)
             for domain in domains
         )
+
+    @classmethod
+    def open(cls, options: SourceOptions, root: Path = POWERCAP, proc: Path = host.PROC) -> Source:
+        zones = sorted(path for path in root.glob("intel-rapl:*") if (path / "energy_uj").exists())
+        if not zones:
+            virtual = "hypervisor" in host.read_text(proc / "cpuinfo")
+            reason = "no powercap; virtual machine" if virtual else "no powercap"
+            return cls.absent(reason, None if virtual else LOAD)
+        domains = []
+        for zone in zones:
+            name = host.read_text(zone / "name").strip()
+            package = zone.name.removeprefix("intel-rapl:").partition(":")[0]
+            if not name.startswith(("package", "dram")):
+                continue
+            try:
+                domains.append(
+                    Domain(
+                        name if "-" in name else f"{name}-{package}",
+                        zone / "energy_uj",
+                        int((zone / "max_energy_range_uj").read_text()) + 1,
+                        int((zone / "energy_uj").read_text()),
+                    )
+                )
+            except PermissionError:
+                return cls.absent("energy_uj may be read by root only", GRANT, "denied")
+            except (OSError, ValueError):
+                continue
+        if not domains:
+            return cls.absent("powercap has no readable package counter")
+        return cls(domains)
+
+    @classmethod
+    def limits(cls, device: str | None) -> Limits:
+        """It counts every millisecond."""
+        return Limits(2.0, 2.0)
 
     def probe(self) -> Probe:
         return Probe(True, devices=tuple(self._domains))
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         return [self._domains[str(metric.device)].read_j() for metric in metrics]
-
-    def watch(self, pid: int | None) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def open_source(root: Path = POWERCAP, proc: Path = host.PROC) -> Source:
-    """The source, or Absent: no powercap, no counter, or one that only root may read."""
-    zones = sorted(path for path in root.glob("intel-rapl:*") if (path / "energy_uj").exists())
-    if not zones:
-        virtual = "hypervisor" in host.read_text(proc / "cpuinfo")
-        reason = "no powercap; virtual machine" if virtual else "no powercap"
-        return Absent("rapl", "package", Probe(False, reason=reason, mend=None if virtual else LOAD))
-    domains = []
-    for zone in zones:
-        name = host.read_text(zone / "name").strip()
-        package = zone.name.removeprefix("intel-rapl:").partition(":")[0]
-        if not name.startswith(("package", "dram")):
-            continue
-        try:
-            domains.append(
-                Domain(
-                    name if "-" in name else f"{name}-{package}",
-                    zone / "energy_uj",
-                    int((zone / "max_energy_range_uj").read_text()) + 1,
-                    int((zone / "energy_uj").read_text()),
-                )
-            )
-        except PermissionError:
-            found = Probe(False, reason="energy_uj may be read by root only", mend=GRANT)
-            return Absent("rapl", "package", found, "denied")
-        except (OSError, ValueError):
-            continue
-    if not domains:
-        return Absent("rapl", "package", Probe(False, reason="powercap has no readable package counter"))
-    return RaplSource(domains)

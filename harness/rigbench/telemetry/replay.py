@@ -19,11 +19,11 @@ from typing import Any
 from rigbench.clock import Clock, now_ns
 from rigbench.errors import InputError
 from rigbench.records import Series
-from rigbench.telemetry.source import Metric, Missing, Reading
+from rigbench.telemetry.base import Metric, Missing, Reading, Source
 from rigbench_backends.base import Probe
 
 
-class ReplaySource:
+class ReplaySource(Source):
     """Plays `recorded` from its first reading on."""
 
     name = "replay"
@@ -51,6 +51,25 @@ class ReplaySource:
             self._series[metric] = series
         self.metrics = tuple(metrics)
 
+    @classmethod
+    def load(cls, path: str) -> ReplaySource:
+        """Raises InputError where the file is missing or holds no readings."""
+        try:
+            content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = content["readings"] if isinstance(content, dict) else content
+            recorded = [
+                Series(**{**each, "time_us": tuple(each["time_us"]), "values": tuple(each["values"])}) for each in found
+            ]
+        except OSError as error:
+            raise InputError(f"the recording {path} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise InputError(
+                f"{path} is no recording: it must hold a JSON list of readings as in a result document"
+            ) from None
+        if not recorded or any(len(each.time_us) != len(each.values) for each in recorded):
+            raise InputError(f"{path} is no recording: it holds no readings, or times and values of unequal number")
+        return cls(recorded)
+
     def probe(self) -> Probe:
         return Probe(True, devices=tuple(sorted({metric.device for metric in self.metrics if metric.device})))
 
@@ -61,10 +80,6 @@ class ReplaySource:
         at_us = self._first_us + (now - self._start_ns) // 1000
         return [_at(self._series[metric], at_us) for metric in metrics]
 
-    def watch(self, pid: int | None) -> None: ...
-
-    def close(self) -> None: ...
-
 
 def _at(series: Series, at_us: int) -> Reading:
     index = bisect_right(series.time_us, at_us) - 1
@@ -74,22 +89,3 @@ def _at(series: Series, at_us: int) -> Reading:
         return Missing("the recording is over")
     value = series.values[index]
     return Missing("the recording has no reading here") if value is None else value
-
-
-def open_source(path: str) -> ReplaySource:
-    """Raises InputError where the file is missing or holds no readings."""
-    try:
-        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        found = content["readings"] if isinstance(content, dict) else content
-        recorded = [
-            Series(**{**each, "time_us": tuple(each["time_us"]), "values": tuple(each["values"])}) for each in found
-        ]
-    except OSError as error:
-        raise InputError(f"the recording {path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(
-            f"{path} is no recording: it must hold a JSON list of readings as in a result document"
-        ) from None
-    if not recorded or any(len(each.time_us) != len(each.values) for each in recorded):
-        raise InputError(f"{path} is no recording: it holds no readings, or times and values of unequal number")
-    return ReplaySource(recorded)

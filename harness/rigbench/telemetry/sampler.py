@@ -20,7 +20,7 @@ from typing import Any
 
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Series
-from rigbench.telemetry.source import Metric, Missing, Reading, Source
+from rigbench.telemetry.base import POWER, Metric, Missing, Reading, Source
 
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
@@ -172,17 +172,17 @@ class Sampler:
 
         A metric that could not be read is there as an empty Series with its status and reason.
         """
-        found = []
+        series = []
         for lane in self.lanes:
-            for metric in lane.source.metrics:
-                if not metric.readable:
-                    found.append(_series(lane.source.name, metric, metric.status, metric.reason))
+            name = lane.source.name
+            unreadable = [metric for metric in lane.source.metrics if not metric.readable]
+            series += [_judged(name, metric, (), t0_ns, start_ns, end_ns) for metric in unreadable]
             for group in lane.groups:
                 readings = _cut(group.readings, start_ns, end_ns)
                 for index, metric in enumerate(group.metrics):
                     cut = [(instant, values[index]) for instant, values in readings]
-                    found.append(_judged(lane.source.name, metric, cut, t0_ns, start_ns, end_ns))
-        return tuple(found)
+                    series.append(_judged(name, metric, cut, t0_ns, start_ns, end_ns))
+        return tuple(series)
 
     def recent(self, seconds: float) -> tuple[Series, ...]:
         """The readings of the last `seconds`, times relative to now."""
@@ -217,7 +217,7 @@ def _instant(reading: tuple[int, tuple[Reading, ...]]) -> int:
 
 def _plausible(metric: Metric, value: Reading) -> Reading:
     """No machine that computes draws 0 W or less: such a reading says that the sensor does not know."""
-    if metric.unit == "W" and not isinstance(value, Missing) and value <= 0:
+    if metric.unit == POWER.unit and not isinstance(value, Missing) and value <= 0:
         return Missing(f"{metric.api} reads {value:g} W, which no running machine draws")
     return value
 
@@ -234,24 +234,20 @@ def _short(value: float) -> float:
     return float(f"{value:.10g}")
 
 
-def _series(source: str, metric: Metric, status: str, reason: str | None) -> Series:
-    return Series(
-        metric.name, metric.unit, source, metric.api, metric.scope, metric.method, status, reason, metric.device
-    )
-
-
 def _judged(
-    source: str, metric: Metric, cut: list[tuple[int, Reading]], t0_ns: int, start_ns: int, end_ns: int
+    source: str, metric: Metric, cut: Sequence[tuple[int, Reading]], t0_ns: int, start_ns: int, end_ns: int
 ) -> Series:
     """One metric's readings with what is to be said of them: unavailable, denied, degraded, or what the source itself
     said."""
     valid = [instant for instant, value in cut if not isinstance(value, Missing)]
     failures = [value for _, value in cut if isinstance(value, Missing)]
     status, reason = metric.status, metric.reason
-    if not valid:
+    if not metric.readable:
+        cut = ()
+    elif not valid:
         last = failures[-1] if failures else Missing("not read in this window")
-        return _series(source, metric, last.status, last.reason)
-    if len(valid) < MIN_VALID * len(cut):
+        cut, status, reason = (), last.status, last.reason
+    elif len(valid) < MIN_VALID * len(cut):
         status = "degraded"
         reason = f"{len(failures)} of {len(cut)} readings failed: {failures[-1].reason}"
     elif metric.period_s is not None:

@@ -19,7 +19,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.telemetry.source import SLOW_PERIOD_S, Metric, Missing, Reading
+from rigbench.telemetry.base import (
+    ENERGY,
+    POWER,
+    SLOW_PERIOD_S,
+    Limits,
+    Metric,
+    Missing,
+    Reading,
+    Source,
+    SourceOptions,
+)
 from rigbench_backends.base import Probe
 
 TIMEOUT_S = 0.9
@@ -46,10 +56,12 @@ PRESETS = {
 """Tasmota's own total is in steps of 1 Wh (3600 J) or coarser: of no use for the energy of a window."""
 
 
-class WallSource:
+class WallSource(Source):
     """One meter."""
 
     name = "wall"
+    scope = "wall"
+    idle_s = 62.0
 
     def __init__(self, url: str, preset: Preset, api: str, timeout_s: float = TIMEOUT_S) -> None:
         self._url = url
@@ -57,9 +69,44 @@ class WallSource:
         self._timeout_s = timeout_s
         # A meter stands in the local network: a proxy from the environment would never reach it.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        self.metrics: tuple[Metric, ...] = (Metric("power", "W", api, "wall", "sampled", SLOW_PERIOD_S),)
+        self.metrics: tuple[Metric, ...] = (Metric(*POWER, api, "wall", "sampled", SLOW_PERIOD_S),)
         if preset.energy is not None:
-            self.metrics += (Metric("energy", "J", api, "wall", "counter", SLOW_PERIOD_S),)
+            self.metrics += (Metric(*ENERGY, api, "wall", "counter", SLOW_PERIOD_S),)
+
+    @classmethod
+    def open(cls, options: SourceOptions) -> Source | None:
+        """The meter at `wall_url`, where one is given. With `wall_path` any meter: the JSON path of its power, in `wall_unit`
+        times `wall_scale`; with a preset the address alone is enough (`192.168.1.20`).
+
+        Raises InputError for what is not an address, a preset or a unit.
+        """
+        url, preset, path = options.wall_url, options.wall_preset, options.wall_path
+        unit, scale = options.wall_unit, options.wall_scale
+        if not url:
+            return None
+        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError("the wall meter's address must be like http://192.168.1.20 or 192.168.1.20")
+        if unit not in WATTS:
+            raise InputError(f"the wall meter's unit {unit!r} is not known; use one of {', '.join(WATTS)}")
+        if path is not None:
+            chosen = Preset("/", path, WATTS[unit] * scale)
+        elif preset in PRESETS:
+            chosen = PRESETS[preset]
+        else:
+            known = ", ".join(PRESETS)
+            raise InputError(
+                f"the wall meter's preset {preset!r} is not known; use one of {known}, or give a JSON path"
+            )
+        whole = urllib.parse.urlunsplit(parts)
+        if path is None and parts.path in ("", "/") and not parts.query:
+            whole = f"{parts.scheme}://{parts.netloc}{chosen.path}"
+        return cls(whole, chosen, "HTTP JSON" if path is not None else f"{preset} HTTP")
+
+    @classmethod
+    def limits(cls, device: str | None) -> Limits:
+        """A plug reads once a second and smooths."""
+        return Limits(60.0, 60.0, 0.05)
 
     def probe(self) -> Probe:
         found = self._fetch()
@@ -72,9 +119,7 @@ class WallSource:
         found = self._fetch()
         if isinstance(found, Missing):
             return [found] * len(metrics)
-        return [self._power(found) if metric.name == "power" else self._energy(found) for metric in metrics]
-
-    def watch(self, pid: int | None) -> None: ...
+        return [self._power(found) if metric.name == POWER.name else self._energy(found) for metric in metrics]
 
     def close(self) -> None:
         self._opener.close()
@@ -126,29 +171,3 @@ def number_at(content: object, path: str) -> Reading:
 
 def _scaled(value: Reading, scale: float) -> Reading:
     return value if isinstance(value, Missing) else value * scale
-
-
-def open_source(
-    url: str, preset: str = "shelly", path: str | None = None, unit: str = "W", scale: float = 1.0
-) -> WallSource:
-    """The meter at `url`. With `path` any meter: the JSON path of its power, in `unit` times `scale`.
-
-    With a preset the address alone is enough (`192.168.1.20`). Raises InputError for an address, preset or unit that
-    is none.
-    """
-    parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError("the wall meter's address must be like http://192.168.1.20 or 192.168.1.20")
-    if unit not in WATTS:
-        raise InputError(f"the wall meter's unit {unit!r} is not known; use one of {', '.join(WATTS)}")
-    if path is not None:
-        chosen = Preset("/", path, WATTS[unit] * scale)
-    elif preset in PRESETS:
-        chosen = PRESETS[preset]
-    else:
-        known = ", ".join(PRESETS)
-        raise InputError(f"the wall meter's preset {preset!r} is not known; use one of {known}, or give a JSON path")
-    whole = urllib.parse.urlunsplit(parts)
-    if path is None and parts.path in ("", "/") and not parts.query:
-        whole = f"{parts.scheme}://{parts.netloc}{chosen.path}"
-    return WallSource(whole, chosen, "HTTP JSON" if path is not None else f"{preset} HTTP")

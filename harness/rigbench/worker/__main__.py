@@ -56,7 +56,7 @@ from rigbench.clock import now_ns  # noqa: E402
 from rigbench.records import Case, RequestRecord  # noqa: E402
 from rigbench.worker import drive  # noqa: E402
 from rigbench.workloads import workload  # noqa: E402
-from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, WireSession  # noqa: E402
+from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, StepBytes  # noqa: E402
 
 Message = dict[str, Any]
 
@@ -77,8 +77,10 @@ class Worker:
     def open(self, command: Message) -> None:
         backend = rigbench_backends.load(command["backend"])
         options = make_options(backend.Options, command["options"])
+        model = command["model"]
+        read = model.get("step_bytes")
         start = now_ns()
-        self._session = backend.open(ModelFile(**command["model"]), options)
+        self._session = backend.open(ModelFile(**{**model, "step_bytes": read and StepBytes(**read)}), options)
         self._send(
             {
                 "event": "opened",
@@ -134,11 +136,9 @@ class Worker:
             prompt=make("measure", case.workload.prompt_tokens),
             duration_ns=None if case.duration_s is None else round(case.duration_s * 1e9),
         )
-        wire = session if isinstance(session, WireSession) else None
-        if wire is not None:
-            wire.doubts()  # those of the warm-up
+        session.flags()  # those of the warm-up
         t0, records, prompts_sha256 = drive.drive(session, load)
-        doubts = wire.doubts() if wire is not None else ()
+        flags = session.flags()
         _must_not_all_fail(records)
         phases.append(("measure", t0, session.clock()))
         self._send(
@@ -156,7 +156,7 @@ class Worker:
                 "warmup_steady": drive.is_steady(tpots, warmup["tolerance"]) if tpots else None,
                 "phases": [(name, (a - t0) // 1000, (b - t0) // 1000) for name, a, b in phases],
                 "memory": asdict(session.memory()),
-                "flags": [{"name": name, "evidence": evidence} for name, evidence in doubts],
+                "flags": [{"name": name, "evidence": evidence} for name, evidence in flags],
             }
         )
 
@@ -172,7 +172,7 @@ class Worker:
     def _prompt_maker(self, session: Session, case: Case, text: str | None) -> Any:
         def make(purpose: str, length: int) -> Any:
             seed = f"{case.seed}/{case.workload.name}/{case.repetition}/{purpose}"
-            if case.workload.kind == "text" and isinstance(session, WireSession) and not session.info.accepts_token_ids:
+            if case.workload.kind == "text" and not session.info.accepts_token_ids:
                 return drive.cut_prompts(session.cut, text or "", length, seed)
             if case.workload.kind == "text":
                 return drive.text_prompts(session.encode, text or "", length, seed)

@@ -18,9 +18,10 @@ from rigbench.analysis.requests import request_metrics
 from rigbench.analysis.stats import median
 from rigbench.documents.bounds import Fault
 from rigbench.errors import InputError
-from rigbench.models.catalog import Shape, shapes
-from rigbench.models.footprint import facts_from_shape, kv_bytes, weight_bytes
-from rigbench.predict import catalog, predictors
+from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.models.shapes import Shape, shapes
+from rigbench.models.synthetic.gguf import facts_from_shape
+from rigbench.predict import hardware, predictors
 from rigbench.records import ModelFacts, Prediction, RunDocument
 from rigbench_backends.base import EngineInfo
 
@@ -51,7 +52,7 @@ def datasheet(document: RunDocument, device: str) -> tuple[str, float] | None:
     elif document.machine.gpus:
         names += [str(gpu.get("name") or "") for gpu in document.machine.gpus]
     memory = next((gpu.get("memory_bytes") for gpu in document.machine.gpus), None)
-    found = [known for name in names if (known := catalog.match(name, memory if isinstance(memory, int) else None))]
+    found = [known for name in names if (known := hardware.match(name, memory if isinstance(memory, int) else None))]
     if not found:
         return None
     fastest = max(found, key=lambda known: known.bandwidth_bytes_per_s)
@@ -60,7 +61,7 @@ def datasheet(document: RunDocument, device: str) -> tuple[str, float] | None:
 
 def fastest_known() -> float:
     """Nothing in the catalogue reads faster."""
-    return max(device.bandwidth_bytes_per_s for device in catalog.hardware())
+    return max(device.bandwidth_bytes_per_s for device in hardware.hardware())
 
 
 def _bandwidth_faults(document: RunDocument) -> Iterator[Fault]:

@@ -1,0 +1,152 @@
+"""llama.cpp's library and what it is built on, ggml, by ctypes: devices, RPC servers, threads that stay, the log.
+
+Apart from the session: nothing here knows of models or requests.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rigbench_backends.base import EngineError
+from rigbench_backends.process import STDERR
+
+INSTALL = "pip install 'rigbench[llama-cpp]'"
+RPC_CONNECT_S = 5.0
+LOG_LEVEL_DEBUG, LOG_LEVEL_CONTINUED = 1, 5
+"""Of ggml.h: none 0, debug 1, info 2, warning 3, error 4, continued 5."""
+DEVICE_KINDS = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm", "vulkan": "vulkan", "rpc": "rpc"}
+"""By how ggml's names of devices begin."""
+
+_log_callback: Any = None
+
+
+class _Log:
+    """llama.cpp's log, written to stderr as it comes: a process that dies by a signal can no longer be asked for it.
+
+    Debug lines, hundreds for each context, are left out with what continues them.
+    """
+
+    def __init__(self) -> None:
+        self._level = LOG_LEVEL_DEBUG
+
+    def __call__(self, level: int, text: bytes, _user: Any) -> None:
+        if level != LOG_LEVEL_CONTINUED:
+            self._level = level
+        if self._level != LOG_LEVEL_DEBUG:
+            os.write(STDERR, text)
+
+
+def bindings() -> Any:
+    """The low-level module, its log as in `_Log`. EngineError("unavailable") where it does not load."""
+    global _log_callback
+    try:
+        from llama_cpp import llama_cpp as lib
+    except ImportError as error:
+        raise EngineError("unavailable", f"llama-cpp-python is not usable here ({error}); {INSTALL}") from error
+    except (OSError, RuntimeError, FileNotFoundError) as error:
+        raise EngineError(
+            "unavailable", f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}"
+        ) from error
+    if _log_callback is None:
+        _log_callback = lib.llama_log_callback(_Log())
+        lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
+        lib.llama_backend_init()
+    return lib
+
+
+def ggml(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml with its prototype. Windows shows of each library its own functions alone, so both are asked."""
+    from llama_cpp import _ctypes_extensions, _ggml
+
+    function = getattr(_ggml.libggml, name, None)
+    if function is None:
+        base = _ctypes_extensions.load_shared_library("ggml-base", _ggml.libggml_base_path)
+        function = getattr(base, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+def devices() -> list[tuple[str, str, bool]]:
+    """(name, description, is a GPU) of each device that this build knows."""
+    device_at = ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    name_of = ggml("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
+    description_of = ggml("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
+    type_of = ggml("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    known = []
+    for index in range(ggml("ggml_backend_dev_count", ctypes.c_size_t)()):
+        device = device_at(index)
+        name = name_of(device).decode()
+        description = description_of(device).decode()
+        if name.startswith("RPC"):
+            description = name  # its description is the server's address, which is nobody's business
+        known.append((name, description.strip(), type_of(device) in (1, 2)))
+    return known
+
+
+def device_kind(devices: list[tuple[str, str, bool]]) -> str:
+    """Where this build computes by default: the first GPU's kind, else `cpu`."""
+    first = next((name.lower() for name, _, is_gpu in devices if is_gpu), None)
+    if first is None:
+        return "cpu"
+    return next((kind for key, kind in DEVICE_KINDS.items() if first.startswith(key)), "gpu")
+
+
+def _registered(backend: str, function: str) -> int | None:
+    """The address of a function that one of ggml's backends offers; None where this build has no such backend or function."""
+    registry = ggml("ggml_backend_reg_by_name", ctypes.c_void_p, ctypes.c_char_p)(backend.encode())
+    find = ggml("ggml_backend_reg_get_proc_address", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+    address: int | None = find(registry, function.encode()) if registry else None
+    return address
+
+
+def add_rpc_servers(servers: tuple[str, ...]) -> None:
+    """What llama-bench's `--rpc` does: register each server's devices."""
+    address = _registered("RPC", "ggml_backend_rpc_add_server")
+    if not address:
+        raise EngineError(
+            "options", f"this llama.cpp has no RPC; rebuild: CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir"
+        )
+    add_server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
+    for server in servers:
+        _assert_answers(server)
+        added = add_server(server.encode())
+        if not added:
+            raise EngineError("options", f"llama.cpp's RPC server at {server} gives no devices")
+        ggml("ggml_backend_register", None, ctypes.c_void_p)(added)
+
+
+def _assert_answers(server: str) -> None:
+    """llama.cpp ends the whole process over an address that it cannot parse or reach."""
+    host, colon, port = server.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise EngineError("options", f"rpc_servers: {server!r} is no host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=RPC_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(
+            "options", f"no llama.cpp RPC server answers at {server} ({error}); start one there with rpc-server"
+        ) from None
+
+
+def attach_threadpool(lib: Any, context: Any, threads: int) -> Callable[[], None]:
+    """Give a context threads that stay, as llama-bench and llama-server do. Returns what frees them, once the context is freed.
+
+    Without them a llama.cpp built without OpenMP, as on a Mac, starts and joins threads at every step, with the model on a GPU
+    too: a token's embedding is looked up on the CPU.
+    """
+    new, free = (_registered("CPU", f"ggml_threadpool_{name}") for name in ("new", "free"))
+    if not new or not free:
+        return lambda: None
+    # ggml fills it and ggml reads it: little more than a flag for each of up to 512 cores.
+    params = ctypes.create_string_buffer(1 << 16)
+    ggml("ggml_threadpool_params_init", None, ctypes.c_char_p, ctypes.c_int)(params, threads)
+    pool = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(new)(params)
+    attach = lib._lib.llama_attach_threadpool  # the bindings leave it out
+    attach.restype, attach.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+    attach(context, pool, None)
+    return partial(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(free), pool)

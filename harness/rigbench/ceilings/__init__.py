@@ -1,0 +1,83 @@
+"""What the hardware could do, measured: the memory bandwidth that bounds decoding. The best sample is the ceiling everywhere; the
+median beside it (`detail`) says how restless the machine is.
+
+    kept("cuda", python)       # as measured in the last 30 days on this very card, else measured now
+    measure("vulkan:1", python)
+
+`python` is the engine's own interpreter: it has mlx, or the build of llama.cpp that knows the device.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+from rigbench.errors import InputError
+from rigbench.records import Bandwidth
+
+
+def measure(device: str, python: str = sys.executable) -> Bandwidth:
+    """The bandwidth of an engine's `device` in bytes per second, under that name, or None with the reason.
+
+    `cuda:1` is the second card. `cpu` and `cuda` need nothing but rigbench, `metal` mlx or llama.cpp, and every other device the
+    llama.cpp that knows it.
+    InputError for what cannot name a device.
+    """
+    kind, index = _parts(device)
+    if kind == "cpu":
+        from rigbench.ceilings import cpu
+
+        return cpu.measure()
+    if kind == "cuda":
+        from rigbench.ceilings import cuda
+
+        return replace(cuda.measure(index), device=device)
+    from rigbench.ceilings import ggml, metal
+
+    if kind == "metal":
+        through_mlx = metal.measure(python)
+        if through_mlx.read_bytes_per_s is not None:
+            return through_mlx
+        found = ggml.measure(device, python)
+        return (
+            found
+            if found.read_bytes_per_s is not None
+            else replace(through_mlx, reason=f"{through_mlx.reason}; {found.reason}")
+        )
+    return ggml.measure(device, python)
+
+
+def identity(device: str, python: str = sys.executable) -> object:
+    """What tells this machine's `device` from any other, so that a figure is kept for it alone. Not to be shown to anybody."""
+    from rigbench.ceilings import cpu, cuda, ggml
+
+    kind, index = _parts(device)
+    if kind == "cuda":
+        return cuda.identity(index)
+    if kind in ("cpu", "metal"):
+        return cpu.identity()
+    fitting = [each for each in ggml.devices(python) if each["kind"] == kind or kind == "gpu"]
+    return [(each["description"], each["memory_bytes"]) for each in fitting]
+
+
+def kept(
+    device: str, python: str = sys.executable, *, again: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Bandwidth:
+    """measure(), at most once in 30 days for the same hardware; `again` measures in any case. `say` hears of a measurement."""
+    from rigbench.ceilings import cache
+
+    def measured() -> Bandwidth:
+        say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
+        return measure(device, python)
+
+    return cache.kept(device, identity(device, python), measured, again=again)
+
+
+def _parts(device: str) -> tuple[str, int]:
+    """'cuda:1' -> ('cuda', 1). A machine has one `cpu` and one `metal`."""
+    match = re.fullmatch(r"([a-z]+)(?::(\d{1,3}))?", device)
+    if match is None or (match[1] in ("cpu", "metal") and match[2]):
+        raise InputError(f"{device!r} does not name a device; use cpu, cuda, cuda:1, metal, vulkan, rocm, sycl ...")
+    return match[1], int(match[2] or 0)

@@ -1,0 +1,36 @@
+"""`rigbench bandwidth`: how fast the memory of this machine is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from rigbench.cli.options import JSON, say
+
+
+def command(
+    device: str = typer.Option(
+        "cpu", "--device", help="cpu, cuda, cuda:1, metal, or what llama.cpp knows: vulkan, rocm ..."
+    ),
+    python: str | None = typer.Option(
+        None, "--python", help="The interpreter that has the engine; this one if left out."
+    ),
+    again: bool = typer.Option(False, "--again", help="Measure anew, in place of the figure that is kept."),
+    as_json: bool = JSON,
+) -> None:
+    """Measure the memory bandwidth of this machine: read (what decoding is bound by) and copy. Kept for later runs."""
+    from rigbench import ceilings, units
+    from rigbench.errors import UnavailableError
+    from rigbench.run.processes import find_python
+
+    found = ceilings.kept(device, find_python(python), again=again, say=say)
+    if found.read_bytes_per_s is None:
+        raise UnavailableError(f"the bandwidth of {device} cannot be measured here: {found.reason}")
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+        return
+    typer.echo(f"read  {units.bandwidth_text(found.read_bytes_per_s)}  ({found.source})")
+    if found.copy_bytes_per_s is not None:
+        typer.echo(f"copy  {units.bandwidth_text(found.copy_bytes_per_s)}  (bytes read + bytes written)")

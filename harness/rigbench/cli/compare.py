@@ -1,0 +1,57 @@
+"""`rigbench compare`: two results case by case."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from rigbench.cli.options import (
+    FAIL_ON,
+    JSON_SI,
+    MARKDOWN,
+    METRIC,
+    bad_sentence,
+    metrics_of,
+    rows_of,
+    verdicts_of,
+)
+from rigbench.errors import InputError, RegressionFound
+
+
+def command(
+    results: list[Path] = typer.Argument(None, help="BASE and NEW: two documents, or two folders of them."),
+    base: list[Path] = typer.Option([], "--base", help="A document or folder of the first side. May be repeated."),
+    new: list[Path] = typer.Option([], "--new", help="A document or folder of the second side. May be repeated."),
+    metric: list[str] = METRIC,
+    fail_on: list[str] = FAIL_ON,
+    as_json: bool = JSON_SI,
+    as_markdown: bool = MARKDOWN,
+) -> None:
+    """Compare two results case by case: faster, slower, same, cannot tell (~), or not comparable and why."""
+    sides = list(base), list(new)
+    given = list(results or [])
+    for side in sides:
+        if not side and given:
+            side.append(given.pop(0))
+    if given or not all(sides):
+        raise InputError("name two results: rigbench compare BASE NEW, or --base FILE ... --new FILE ...")
+    from rigbench.analysis import compare as comparing
+    from rigbench.documents.find import result_files
+
+    metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
+    base_rows, new_rows = (rows_of(result_files(side)) for side in sides)
+    found = comparing.compare(base_rows, new_rows, metrics)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        from rigbench.report import compare_table, table
+
+        if as_markdown:
+            typer.echo(compare_table.markdown(found), nl=False)
+        else:
+            compare_table.print_comparison(table.output_console(), found)
+    if bad := found.bad(verdicts):
+        raise RegressionFound(bad_sentence([f"{cell.group} {cell.metric} {cell.verdict}" for cell in bad]))

@@ -1,0 +1,28 @@
+"""`rigbench import`: another tool's figures as documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from rigbench.cli.options import printable, say
+from rigbench.errors import InputError
+
+
+def command(
+    file: Path = typer.Argument(help="What `llama-bench -o json` or `vllm bench serve --save-result` wrote."),
+    machine: str | None = typer.Option(None, "--machine", help="The machine's name, where the file does not tell."),
+    out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the documents."),
+) -> None:
+    """Take another tool's figures as documents that can be compared, marked as imported."""
+    from rigbench.documents import store
+    from rigbench.documents.exchange import importing
+
+    found = importing.read(file, machine)
+    for line in found.left_out:
+        say(f"left out: {printable(line)}")
+    if not found.documents:
+        raise InputError(f"{file}: nothing in it can be taken")
+    for document in found.documents:
+        typer.echo(f"result: {store.write(document, out)}")

@@ -1,0 +1,44 @@
+"""`rigbench index`: the table of all results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, printable, say
+
+
+def command(
+    folder: Path = typer.Argument(Path("results"), help="The folder that holds the result documents."),
+    out: Path | None = typer.Option(
+        None, "-o", "--out", help="The index file (default: .index.parquet in the folder)."
+    ),
+    processes: int | None = typer.Option(None, "--processes", min=1, help="How many at once (default: one per core)."),
+    as_json: bool = JSON_SI,
+) -> None:
+    """Bring the table of all results up to date: one Parquet file, for query, regress, pandas or DuckDB."""
+    from rigbench.documents import index as indexing
+
+    done = indexing.update(folder, out, processes=processes)
+    if as_json:
+        content = {
+            "index": str(done.path),
+            "documents": done.documents,
+            "rows": done.rows,
+            "read": done.read,
+            "unchanged": done.kept,
+            "gone": done.removed,
+            "left_out": [{"file": file, "reason": reason} for file, reason in done.faults],
+        }
+        typer.echo(json.dumps(content, indent=1))
+        return
+    if done.anew:
+        say(f"read everything anew: {done.anew}")
+    for file, reason in done.faults[:FAULTS_SHOWN]:
+        say(f"left out: {printable(file)}: {printable(reason)}")
+    if len(done.faults) > FAULTS_SHOWN:
+        say(f"left out: {len(done.faults) - FAULTS_SHOWN} more (--json names them all)")
+    changes = f"{done.read} files read, {done.kept} unchanged, {done.removed} gone"
+    typer.echo(f"{done.documents} documents, {done.rows} rows in {done.path} ({changes})")

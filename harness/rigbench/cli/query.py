@@ -1,0 +1,72 @@
+"""`rigbench query`: a question to the table of all results."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rigbench.cli.options import printable
+
+
+def command(
+    sql: str = typer.Argument(help="A SELECT over the table `cases`: a row per document and case group."),
+    index: Path = typer.Option(
+        Path("results/.index.parquet"), "--index", help="The index file that `rigbench index` made."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="As JSON: a list of objects."),
+    as_csv: bool = typer.Option(False, "--csv", help="As CSV."),
+) -> None:
+    """Ask the index a question in SQL (DuckDB's). It is only read, and no other file can be."""
+    from rigbench.documents import query as asking
+
+    answer = asking.ask(index, sql)
+    if as_json:
+        rows = [dict(zip(answer.columns, map(_json_value, row), strict=True)) for row in answer.rows]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if as_csv:
+        import csv
+
+        from rigbench.documents.exchange.export import csv_cell
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(map(csv_cell, answer.columns))
+        writer.writerows([csv_cell(value) for value in row] for row in answer.rows)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from rigbench.report.table import output_console
+
+    console = output_console()
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(answer.columns):
+        numbers = all(isinstance(row[place], int | float | None) for row in answer.rows)
+        table.add_column(Text(printable(name)), justify="right" if numbers else "left", overflow="fold")
+    for row in answer.rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console.print(table)
+
+
+def _json_value(value: Any) -> Any:
+    """A value of SQL as JSON has it: what is no number there (NaN, infinity) is null, what is of no JSON type its text."""
+    if isinstance(value, dict):
+        return {str(key): _json_value(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, bool | int | str | None) else str(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return printable(str(value))

@@ -1,0 +1,52 @@
+"""`rigbench validate`: whether results hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from rigbench.errors import InputError, ValidationFailed
+
+if TYPE_CHECKING:
+    from rigbench.documents.validate import Report
+
+
+def command(
+    files: list[Path] = typer.Argument(help="Result documents, or folders of them."),
+    as_json: bool = typer.Option(False, "--json", help="A list with one entry per file: faults with their JSON paths."),
+) -> None:
+    """Check results: every number again from the raw records, and nothing faster than the memory allows. Exit 5 on a fault."""
+    from rigbench.documents import validate as validating
+    from rigbench.documents.find import result_files
+
+    reports = []
+    for path in result_files(files, may_be_none=True):
+        try:
+            reports.append(validating.validate(path))
+        except OSError as error:
+            raise InputError(f"no result at {path}: {error.strerror}") from error
+    if as_json:
+        typer.echo(json.dumps([{**asdict(report), "valid": report.valid} for report in reports], indent=1))
+    else:
+        if not reports:
+            typer.echo("no result documents")
+        for report in reports:
+            typer.echo(f"{report.file}: {'valid' if report.valid else f'{len(report.faults)} faults'}" + _notes(report))
+            for fault in report.faults:
+                typer.echo(f"  {printable(str(fault))}")
+    wrong = sum(not report.valid for report in reports)
+    if wrong:
+        raise ValidationFailed(f"{wrong} of {len(reports)} files do not hold")
+
+
+def _notes(report: Report) -> str:
+    return f" ({printable('; '.join(report.notes))})" if report.notes else ""
+
+
+def printable(text: str) -> str:
+    """Text of a document, safe on a terminal."""
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

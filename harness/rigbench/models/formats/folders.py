@@ -1,0 +1,246 @@
+"""Facts of a model that is a folder: config.json beside *.safetensors, as Hugging Face and MLX keep them.
+
+Only headers are read: each file begins with 8 bytes that give the length of a JSON table of names, types, shapes and
+places. Rules as in footprint.py, on these names; quantised weights count with their scales and biases. Towers for images
+and sound, and layers for predicting several tokens at once, are in the files but not read by a decode step of text.
+Format: https://huggingface.co/docs/safetensors
+
+    python -c "from rigbench.models.formats.folders import facts_from_safetensors; print(facts_from_safetensors('Qwen3-8B-4bit'))"
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rigbench.errors import InputError
+from rigbench.models.footprint import model_facts, sum_weights
+from rigbench.models.kv import Cache, Settings, state_values, total_cache
+from rigbench.records import ModelFacts
+
+MAX_HEADER_BYTES = 64 << 20
+_BITS = {
+    **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16},
+    **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4},
+}
+_ROUTED = re.compile(r"\.(?:experts|switch_mlp)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|wte|word_embeddings|embed_tokens_per_layer)\.")
+_OUTPUT = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.|^output\.")
+_UNREAD = re.compile(
+    r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|audio_model|multi_modal_projector|embed_vision|embed_audio|mtp)\."
+)
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
+_SCALES = re.compile(
+    r"(?:\.(?:scales|biases|qzeros|g_idx)|_scale|_scales|_scale_inv|\.input_scale|\.weight_zero_point)$"
+)
+
+
+class Row(NamedTuple):
+    """A tensor as a safetensors file's table has it."""
+
+    name: str
+    kind: str
+    elements: int
+    size_bytes: int
+
+
+def facts_from_safetensors(folder: str | Path) -> ModelFacts:
+    """Facts of a model's folder. Raises InputError in one sentence: no config, no weights, cut off, damaged."""
+    folder = Path(folder)
+    config = read_config(folder)
+    _text_config(config, folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
+    rows: list[Row] = []
+    made_for_mlx = False
+    for file in files:
+        more, source = _read_table(file)
+        rows += more
+        made_for_mlx = made_for_mlx or source == "mlx"
+    return facts_from_rows(folder, config, rows, sum(file.stat().st_size for file in files), made_for_mlx)
+
+
+def facts_from_rows(
+    folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool
+) -> ModelFacts:
+    """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
+    text = _text_config(config, folder)
+    layers = text.layers("num_hidden_layers")
+    quantization, bits = _quantization(config, rows)
+    own_bits = _own_bits(config)
+    tied = not any(_OUTPUT.search(row.name) for row in rows)
+
+    def part(name: str) -> str:
+        layer = _LAYER.search(name)
+        if _UNREAD.search(name) or (layer and int(layer[1]) >= layers):
+            return "rest"
+        if _ROUTED.search(name):
+            return "routed"
+        return "rest" if _EMBEDDING.search(name) and not (tied and "per_layer" not in name) else "dense"
+
+    return model_facts(
+        sum_weights(
+            (part(row.name), _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes)
+            for row in rows
+        ),
+        _cache(text, layers),
+        *text.experts(
+            "num_local_experts num_experts n_routed_experts",
+            "num_experts_per_tok num_experts_per_token moe_topk top_k_experts",
+            layers,
+        ),
+        name=folder.resolve().name,
+        format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
+        architecture=str(config.get("model_type") or text.get("model_type") or "unknown"),
+        quantization=quantization,
+        file_bytes=file_bytes,
+        layers=layers,
+        context_limit=text.number("max_position_embeddings", 0) or None,
+        vocab_size=text.number("vocab_size", 0) or None,
+        embedding_length=text.number("hidden_size"),
+        synthetic=config.get("rigbench_synthetic") is True,
+    )
+
+
+def _text_config(config: dict[str, Any], folder: Path) -> Settings:
+    """The part that describes the language model, where others stand beside it."""
+    text = config.get("text_config", config)
+    if not isinstance(text, dict):
+        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
+    return Settings(text, f"{folder.name}/config.json")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model's folder. Raises InputError."""
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.")
+    if not path.is_file():
+        raise InputError(f"{folder} holds no config.json, so it is no safetensors or MLX model.")
+    try:
+        config = json.loads(path.read_bytes()) if path.stat().st_size <= 16 << 20 else None
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{folder.name}/config.json cannot be read: {error}.") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{folder.name}/config.json is not a table of settings.")
+    return config
+
+
+def header_length(file: Path) -> int:
+    """Bytes of a safetensors file before its weights. Raises InputError."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        start = opened.read(8)
+    length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+    if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+        raise InputError(f"{file.name} is cut off or is no safetensors file; download it again.")
+    return 8 + int(length)
+
+
+def _read_table(file: Path) -> tuple[list[Row], str | None]:
+    end, size = header_length(file), file.stat().st_size
+    with file.open("rb") as opened:
+        opened.seek(8)
+        raw = opened.read(end - 8)
+    try:
+        table = json.loads(raw)
+        source = table.pop("__metadata__", {}).get("format")
+        rows = [_row(name, entry, size - end) for name, entry in table.items()]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise InputError(
+            f"{file.name} is cut off or damaged: its table of tensors makes no sense; download it again."
+        ) from None
+    return rows, source if isinstance(source, str) else None
+
+
+def _row(name: str, entry: dict[str, Any], space: int) -> Row:
+    kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    elements = math.prod(shape)
+    if not all(isinstance(one, int) and one >= 0 for one in (*shape, start, end)) or not start <= end <= space:
+        raise ValueError(name)
+    if end - start != elements * _BITS[kind] // 8:
+        raise ValueError(name)
+    return Row(name, kind, elements, end - start)
+
+
+def _quantization(config: dict[str, Any], rows: list[Row]) -> tuple[str, int]:
+    """(name, bits of a packed weight)."""
+    own, other = config.get("quantization"), config.get("quantization_config")
+    table = own if isinstance(own, dict) else other if isinstance(other, dict) else {}
+    bits = next(
+        (value for key in ("bits", "w_bit") if isinstance(value := table.get(key), int) and 1 <= value <= 32), 0
+    )
+    if isinstance(own, dict) and bits:
+        return f"{bits}bit", bits
+    method = table.get("quant_method")
+    if isinstance(method, str):
+        return method.upper()[:32], bits or 4
+    sizes: Counter[str] = Counter()
+    for row in rows:
+        sizes[row.kind] += row.size_bytes
+    return sizes.most_common(1)[0][0] if sizes else "unknown", bits or 4
+
+
+def _own_bits(config: dict[str, Any]) -> dict[str, int]:
+    """Bits of the layers that MLX packed otherwise than the rest (routers, in mixed quantisations embedding and output)."""
+    table = config.get("quantization")
+    named = table.items() if isinstance(table, dict) else ()
+    found = {name: own.get("bits") for name, own in named if isinstance(own, dict)}
+    return {name: bits for name, bits in found.items() if isinstance(bits, int) and 1 <= bits <= 32}
+
+
+def _parameters(row: Row, bits: int) -> int:
+    if _SCALES.search(row.name):
+        return 0
+    if row.kind in ("U32", "I32"):
+        return row.elements * 32 // bits
+    return row.elements * 2 if row.name.endswith("_blocks") and row.kind == "U8" else row.elements
+
+
+def _cache(text: Settings, layers: int) -> Cache:
+    heads = text.number("num_attention_heads")
+    kv_heads = text.number("num_key_value_heads", heads)
+    head_dim = text.number("head_dim", text.number("hidden_size") // max(1, heads))
+    latent = text.number("kv_lora_rank", 0)
+    values = full_values = latent + text.number("qk_rope_head_dim", 0) if latent else 2 * kv_heads * head_dim
+    window = 0 if text.get("use_sliding_window") is False else text.number("sliding_window", 0)
+    kinds = _layer_kinds(text, layers, window)
+    if "window" in kinds and not latent:
+        full_heads, full_dim = (
+            text.number("num_global_key_value_heads", kv_heads),
+            text.number("global_head_dim", head_dim),
+        )
+        full_values = 2 * full_heads * full_dim
+    key_dim = text.number("linear_key_head_dim", 0)
+    state = state_values(
+        text.number("linear_num_key_heads", 0) * key_dim,
+        text.number("linear_num_value_heads", 0) * text.number("linear_value_head_dim", 0),
+        key_dim,
+        text.number("linear_conv_kernel_dim", 4),
+    )
+    each = {"full": full_values, "window": values, "state": state}
+    return total_cache(((kind, each[kind]) for kind in kinds), window)
+
+
+def _layer_kinds(text: Settings, layers: int, window: int) -> list[str]:
+    named = text.get("layer_types")
+    if isinstance(named, list) and len(named) >= layers:
+        kinds = {"sliding_attention": "window", "linear_attention": "state"}
+        return [kinds.get(str(kind), "full") for kind in named[:layers]]
+    interval = text.get("full_attention_interval")
+    if isinstance(interval, int) and interval:
+        return ["full" if layer % interval == interval - 1 else "state" for layer in range(layers)]
+    if window == 0:
+        return ["full"] * layers
+    default = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}.get(
+        str(text.get("model_type")), 0
+    )
+    every = text.get("sliding_window_pattern")
+    every = default if every is None else every if isinstance(every, int) and every > 0 else 0
+    return ["full" if every and layer % every == every - 1 else "window" for layer in range(layers)]

@@ -1,0 +1,280 @@
+"""GGUF files: read the header and the tensor table (never the weights), and write a header.
+
+Every count and length is held against the size of the file before anything is read or kept, so that a cut, damaged or
+hostile file gives one InputError quickly, in little memory. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+    python -c "from rigbench.models.formats.gguf import read_gguf; print(read_gguf('model.gguf').tensors[:3])"
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from rigbench.errors import InputError
+from rigbench.models.footprint import gguf_weights, model_facts
+from rigbench.models.kv import cache_from_metadata, gguf_settings
+from rigbench.models.mixes import BLOCKS, tensor_bytes
+from rigbench.models.names import QUANTS
+from rigbench.records import ModelFacts
+
+MAGIC = b"GGUF"
+ALIGNMENT = 32
+MAX_HEADER_BYTES = 128 << 20
+"""Larger than any vocabulary in use (a 262 k vocabulary with its merges takes 20 MB)."""
+_KEPT_ARRAY = 4096
+_STRING, _ARRAY = 8, 9
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_TYPE_NAMES = {block.number: name for name, block in BLOCKS.items()}
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_MAX_PARTS = 999
+
+
+class TensorInfo(NamedTuple):
+    """One row of the tensor table; `offset` counts from the start of the file."""
+
+    name: str
+    dims: tuple[int, ...]
+    kind: str
+    size_bytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What a file says of itself. Of arrays that are long or hold text only the length is kept (`lengths`)."""
+
+    path: Path
+    metadata: Mapping[str, Any]
+    lengths: Mapping[str, int]
+    tensors: tuple[TensorInfo, ...]
+    table_start: int
+    data_start: int
+    file_bytes: int
+
+
+class _Cursor:
+    """Walks the header; reads the file in large steps, and never past its end or past MAX_HEADER_BYTES."""
+
+    def __init__(self, file: IO[bytes], name: str, size: int) -> None:
+        self.file, self.name, self.size = file, name, size
+        self.buffer, self.at = bytearray(), 0
+
+    def need(self, count: int, what: str) -> int:
+        """Makes `count` more bytes available; gives the place where they start."""
+        start, end = self.at, self.at + count
+        if end > self.size:
+            raise InputError(
+                f"{self.name} is cut off or damaged: {what} runs past the end of the file; download it again."
+            )
+        if end > MAX_HEADER_BYTES:
+            raise InputError(f"{self.name} is damaged: its header is larger than {MAX_HEADER_BYTES >> 20} MiB.")
+        if end > len(self.buffer):
+            self.buffer += self.file.read(max(end - len(self.buffer), 1 << 20))
+            if end > len(self.buffer):
+                raise InputError(f"{self.name} changed while it was read.")
+        self.at = end
+        return start
+
+    def scalar(self, code: str, what: str) -> Any:
+        layout = "<" + code
+        return struct.unpack_from(layout, self.buffer, self.need(struct.calcsize(layout), what))[0]
+
+    def text(self, what: str, limit: int = 1 << 20) -> str:
+        length = self.scalar("Q", what)
+        if length > limit:
+            raise InputError(f"{self.name} is damaged: {what} is {length} bytes long.")
+        start = self.need(length, what)
+        return self.buffer[start : self.at].decode("utf-8", "replace")
+
+    def skip_strings(self, count: int, what: str) -> None:
+        for _ in range(count):
+            self.need(struct.unpack_from("<Q", self.buffer, self.need(8, what))[0], what)
+
+
+def read_gguf(path: str | Path) -> GgufHeader:
+    """Header and tensor table of one file. Raises InputError: no such file, not a GGUF, cut off, damaged."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            return _read(_Cursor(file, path.name, size), path)
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder, not a GGUF file.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _read(cursor: _Cursor, path: Path) -> GgufHeader:
+    if cursor.size < 24 or cursor.buffer[cursor.need(4, "the magic") : 4] != MAGIC:
+        raise InputError(f"{path.name} is not a GGUF file (it does not begin with the letters GGUF).")
+    version = cursor.scalar("I", "the version")
+    if version not in (2, 3):
+        kind = "of a big-endian machine" if version in (2 << 24, 3 << 24) else f"of version {version}"
+        raise InputError(f"{path.name} is a GGUF file {kind}; rigbench reads versions 2 and 3.")
+    tensor_count, key_count = cursor.scalar("Q", "the tensor count"), cursor.scalar("Q", "the key count")
+    if tensor_count * 24 + key_count * 13 > cursor.size:
+        raise InputError(
+            f"{path.name} is cut off or damaged: it announces {tensor_count} tensors and {key_count} keys."
+        )
+    metadata: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
+    for _ in range(key_count):
+        key = cursor.text("a key", 1 << 16)
+        value = _value(cursor, key, lengths)
+        if value is not None:
+            metadata[key] = value
+    table_start = cursor.at
+    rows = [_tensor(cursor) for _ in range(tensor_count)]
+    alignment = metadata.get("general.alignment", ALIGNMENT)
+    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
+        raise InputError(f"{path.name} is damaged: general.alignment is {alignment!r}.")
+    data_start = cursor.at + -cursor.at % alignment
+    tensors = tuple(row._replace(offset=row.offset + data_start) for row in rows)
+    for tensor in tensors:
+        if tensor.offset + tensor.size_bytes > cursor.size:
+            raise InputError(
+                f"{path.name} is cut off: tensor {tensor.name[:80]!r} runs past the end of the file; download it again."
+            )
+    return GgufHeader(path, metadata, lengths, tensors, table_start, data_start, cursor.size)
+
+
+def _value(cursor: _Cursor, key: str, lengths: dict[str, int]) -> Any:
+    what = f"the value of {key[:80]!r}"
+    kind = cursor.scalar("I", what)
+    if kind == _STRING:
+        return cursor.text(what)
+    if kind in _SCALARS:
+        return cursor.scalar(_SCALARS[kind], what)
+    if kind != _ARRAY:
+        raise InputError(f"{cursor.name} is damaged: {what} has the unknown type {kind}.")
+    inner, count = cursor.scalar("I", what), cursor.scalar("Q", what)
+    if inner == _STRING:
+        if count * 8 > cursor.size:
+            raise InputError(f"{cursor.name} is cut off or damaged: {what} announces {count} entries.")
+        cursor.skip_strings(count, what)
+    elif inner in _SCALARS:
+        start = cursor.need(count * struct.calcsize("<" + _SCALARS[inner]), what)
+        if count <= _KEPT_ARRAY:
+            return struct.unpack_from(f"<{count}{_SCALARS[inner]}", cursor.buffer, start)
+    else:
+        raise InputError(f"{cursor.name} is damaged: {what} is a list of the unknown type {inner}.")
+    lengths[key] = count
+    return None
+
+
+def _tensor(cursor: _Cursor) -> TensorInfo:
+    name = cursor.text("a tensor's name", 1 << 10)
+    what = f"tensor {name[:80]!r}"
+    dimensions = cursor.scalar("I", what)
+    if not 0 < dimensions <= 4:
+        raise InputError(f"{cursor.name} is damaged: {what} has {dimensions} dimensions.")
+    dims = tuple(cursor.scalar("Q", what) for _ in range(dimensions))
+    number, offset = cursor.scalar("I", what), cursor.scalar("Q", what)
+    kind = _TYPE_NAMES.get(number)
+    if kind is None:
+        raise InputError(
+            f"{cursor.name}: {what} has the type {number}, which rigbench does not know (damaged, or newer than it)."
+        )
+    if min(dims) == 0 or dims[0] % BLOCKS[kind].elements:
+        raise InputError(f"{cursor.name} is damaged: {what} of type {kind} has the dimensions {dims}.")
+    return TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
+
+
+def part_names(name: str) -> list[str]:
+    """The names of all files of a model split as `NAME-00001-of-00003.gguf`, or of the file alone."""
+    part = _PART.search(name)
+    if part is None or not 1 <= int(part[1]) <= int(part[2]) <= _MAX_PARTS:
+        return [name]
+    return [f"{name[: part.start()]}-{index:05d}-of-{part[2]}.gguf" for index in range(1, int(part[2]) + 1)]
+
+
+def parts_of(path: str | Path) -> list[Path]:
+    """All files of a model that may be split. Raises InputError for a missing part."""
+    path = Path(path)
+    parts = [path.with_name(name) for name in part_names(path.name)]
+    missing = next((part for part in parts if not part.is_file()), None)
+    if len(parts) > 1 and missing is not None:
+        raise InputError(
+            f"{path.name} is one of {len(parts)} parts, and {missing.name} is not beside it; get all parts."
+        )
+    return parts
+
+
+def facts_from_gguf(path: str | Path) -> ModelFacts:
+    """Facts of a GGUF file, or of all parts of a split one. Reads headers only. Raises InputError in one sentence."""
+    parts = [read_gguf(part) for part in parts_of(path)]
+    first = parts[0]
+    meta = gguf_settings(first.metadata, first.path.name)
+    rows = [tensor for part in parts for tensor in part.tensors]
+    if not rows:
+        raise InputError(f"{first.path.name} holds no tensors; it is a vocabulary, not a model.")
+    layers = meta.layers("block_count")
+    bytes_of: Counter[str] = Counter()
+    for row in rows:
+        bytes_of[row.kind] += row.size_bytes
+    file_type = meta.values.get("general.file_type", -1)
+    return model_facts(
+        gguf_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers),
+        cache_from_metadata(meta),
+        *meta.experts("expert_count", "expert_used_count", layers),
+        name=re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", first.path.name),
+        format="gguf",
+        architecture=meta.architecture,
+        quantization=next(
+            (quant.name for quant in QUANTS.values() if quant.file_type == file_type), bytes_of.most_common(1)[0][0]
+        ),
+        file_bytes=sum(part.file_bytes for part in parts),
+        layers=layers,
+        context_limit=meta.number("context_length", 0) or None,
+        vocab_size=first.lengths.get("tokenizer.ggml.tokens") or meta.number("vocab_size", 0) or None,
+        embedding_length=meta.number("embedding_length"),
+        synthetic=meta.values.get("rigbench.synthetic") is True,
+    )
+
+
+def text_bytes(text: str) -> bytes:
+    """A GGUF string."""
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def key_bytes(key: str, kind: int, payload: bytes) -> bytes:
+    """One key with its encoded value."""
+    return text_bytes(key) + struct.pack("<I", kind) + payload
+
+
+def value_bytes(key: str, value: bool | int | float | str | tuple[int, ...] | tuple[bool, ...]) -> bytes:
+    """A key with the value's own type: bool, uint32, float32, string, or a list of bool or int32."""
+    if isinstance(value, bool):
+        return key_bytes(key, 7, struct.pack("<?", value))
+    if isinstance(value, int):
+        return key_bytes(key, 4, struct.pack("<I", value))
+    if isinstance(value, float):
+        return key_bytes(key, 6, struct.pack("<f", value))
+    if isinstance(value, str):
+        return key_bytes(key, _STRING, text_bytes(value))
+    inner, code = (7, "?") if all(isinstance(item, bool) for item in value) else (5, "i")
+    return key_bytes(key, _ARRAY, struct.pack(f"<IQ{len(value)}{code}", inner, len(value), *value))
+
+
+def header_bytes(
+    metadata: Iterable[bytes], tensors: Iterable[tuple[str, tuple[int, ...], str]]
+) -> tuple[bytes, list[int], int]:
+    """(header, offset of each tensor from the start of the file, size of the whole file) for tensors of (name, dims, type)."""
+    keys, table, sizes, place = list(metadata), [], [], 0
+    for name, dims, kind in tensors:
+        table.append(text_bytes(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, BLOCKS[kind].number, place))
+        sizes.append(place)
+        place += math.ceil(tensor_bytes(dims, kind) / ALIGNMENT) * ALIGNMENT
+    head = b"".join([MAGIC, struct.pack("<IQQ", 3, len(table), len(keys)), *keys, *table])
+    head += bytes(-len(head) % ALIGNMENT)
+    return head, [len(head) + offset for offset in sizes], len(head) + place

@@ -1,0 +1,271 @@
+"""From what a person writes to a model that can be opened: its facts, and the file or folder where it is.
+
+The forms of a name are those of models/names.py. A backend that needs no file (format `shape`) gets the facts of `synthetic:`
+and catalogued models without any being made.
+
+    python -c "from rigbench.models.resolve import resolve; print(resolve('synthetic:tiny:Q8_0', formats=('gguf',)))"
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from rigbench.errors import InputError, UnavailableError
+from rigbench.models import Progress, hub
+from rigbench.models.footprint import catalogued_facts
+from rigbench.models.formats.folders import facts_from_safetensors
+from rigbench.models.formats.gguf import facts_from_gguf, part_names, parts_of
+from rigbench.models.hashes import sha256_of
+from rigbench.models.mixes import MIXES
+from rigbench.models.names import ModelName, model_name, nearest, one_of, quantisation
+from rigbench.models.shapes import Location, Shape, shapes
+from rigbench.models.shapes import shape as catalogued
+from rigbench.models.synthetic.folder import (
+    FOLDER_QUANTS,
+    ensure_synthetic_folder,
+    facts_of_synthetic_folder,
+    synthetic_folder_path,
+)
+from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, synthetic_path
+from rigbench.models.synthetic.weights import synthetic_folder
+from rigbench.paths import cache_dir
+from rigbench.records import ModelFacts
+from rigbench_backends.base import ModelFile, StepBytes
+
+FREE_FORMATS = ("shape", "remote")
+"""Formats of backends that read no file: the facts are all there is to resolve."""
+MADE_IN = {"gguf": MIXES, **FOLDER_QUANTS}
+"""In which quantisations synthetic models are made, by the format."""
+FOLDER_FORMATS = ("mlx", "safetensors")
+_PLAIN = ("BF16", "F16", "F32")
+_MLX_ONLY = ("4bit", "8bit")
+_DEFAULT_QUANT = "Q4_K_M"
+_SUGGESTED = {"mlx": "4bit", "safetensors": "BF16"}
+"""What to write in place of the default for backends that open these first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model's facts (None where a server alone knows them), and what a backend is given to open."""
+
+    facts: ModelFacts | None
+    file: ModelFile
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def sha256(self) -> str | None:
+        return self.facts.sha256 if self.facts else None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that is on this machine; `spec` is what to write to use it."""
+
+    spec: str
+    path: str
+    format: str
+    bytes: int
+
+
+def resolve(
+    spec: str, *, formats: tuple[str, ...], progress: Progress | None = None, fetch: bool = True
+) -> ResolvedModel:
+    """The model that `spec` names, for a backend that opens `formats`; made or fetched now if it is not here yet.
+
+    With `fetch=False` nothing is downloaded or made, and what is not here is an error. Raises InputError (no such model, not a
+    model, not a format of this backend) or UnavailableError (cannot be made, cannot be fetched), in one sentence.
+    """
+    name = model_name(spec)
+    if name.kind == "synthetic":
+        return _synthetic(name, formats, progress, fetch)
+    if name.kind == "remote":
+        if "remote" not in formats:
+            raise InputError(f"{spec}: this backend opens {' and '.join(formats)}, not a model behind a server.")
+        return ResolvedModel(None, ModelFile(name.name, None, "remote"))
+    if name.kind == "hf":
+        return _opened(_from_hub(name.name, name.file, spec, progress, fetch), formats)
+    if name.kind == "path":
+        return _opened(Path(spec).expanduser(), formats)
+    return _from_catalogue(name, formats, progress, fetch)
+
+
+def facts_of(spec: str, quant: str) -> ModelFacts:
+    """Facts to predict with: a file's or folder's own, or a catalogued shape's in its quantisation, else in `quant`.
+
+    Raises InputError for what is neither.
+    """
+    name = model_name(spec)
+    if name.kind == "path":
+        return _read(Path(spec).expanduser())
+    if name.kind in ("hf", "remote"):
+        raise InputError(f"{spec}: only what is here or catalogued can be predicted; name a file or a catalogue id.")
+    return catalogued_facts(name.name, name.quant or quant)
+
+
+def _read(path: Path) -> ModelFacts:
+    return facts_from_safetensors(path) if path.is_dir() else facts_from_gguf(path)
+
+
+def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
+    """A file or folder, by what is in it."""
+    facts = _read(path)
+    if path.is_file():
+        path = parts_of(path)[0]
+    openable = {facts.format}
+    if facts.format in FOLDER_FORMATS and facts.quantization in _PLAIN:
+        openable |= set(FOLDER_FORMATS)  # without quantisation, MLX and others read the same files
+    found = bool(openable & set(formats))
+    if not found and not set(formats) & set(FREE_FORMATS):
+        raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
+    digest, of = sha256_of(path)
+    facts = replace(facts, sha256=digest, sha256_of=of)
+    return ResolvedModel(facts, _model_file(facts, str(path.absolute()) if found else None))
+
+
+def _model_file(facts: ModelFacts, path: str | None) -> ModelFile:
+    read = StepBytes(**{field.name: getattr(facts, field.name) for field in fields(StepBytes)})
+    return ModelFile(facts.name, path, facts.format if path else "shape", read)
+
+
+def _from_facts(facts: ModelFacts) -> ResolvedModel:
+    return ResolvedModel(facts, _model_file(facts, None))
+
+
+def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
+    spec, shape_id, quant = name.text, name.name, name.quant
+    if not shape_id or not quant:
+        raise InputError(f"{spec!r} names no shape and quantisation; write for example synthetic:llama-1.5b:Q4_K_M.")
+    shape = catalogued(shape_id)
+    place = next((one for one in formats if one in FREE_FORMATS or _is_made_in(one, quant)), None)
+    opened = [one for one in formats if one not in FREE_FORMATS]
+    if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
+        if opened == ["gguf"]:
+            one_of(quant, MIXES)
+        made = dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ()))
+        raise InputError(
+            f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
+        )
+    in_folder = place in FOLDER_QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
+    if set(formats) & set(FREE_FORMATS):
+        return _from_facts((facts_of_synthetic_folder if in_folder else facts_from_shape)(shape, quant))
+    path = (synthetic_folder_path if in_folder else synthetic_path)(shape.id, quant)
+    if not fetch and not path.exists():
+        command = f"rigbench models make {shape_id} {quant}{f' --format {place}' if in_folder else ''}"
+        raise UnavailableError(f"{spec} has not been made yet; `{command}` makes it.")
+    return _opened((ensure_synthetic_folder if in_folder else ensure_synthetic)(shape.id, quant, progress), formats)
+
+
+def _is_made_in(place: str, quant: str) -> bool:
+    return quant.upper() in map(str.upper, MADE_IN.get(place, ()))
+
+
+def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
+    """`file` of a repository with all its parts (the path of the first), or the folder of the repository."""
+    names = [str(Path(file).with_name(name)) for name in part_names(Path(file).name)] if file else []
+    hub.check_names(repo, file or None)
+    if not fetch and (any(hub.find_file(repo, name) is None for name in names) or not (file or hub.find_folder(repo))):
+        raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
+    if not file:
+        return hub.download_folder(repo, progress)
+    paths = [hub.download_file(repo, name, progress) for name in names]
+    return paths[0]
+
+
+def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
+    spec, model_id, quant = name.text, name.name, name.quant
+    known = shapes()
+    if model_id.lower() not in known:
+        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}")
+    shape = catalogued(model_id)
+    if formats[0] in FREE_FORMATS:
+        return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))
+    suggested = _SUGGESTED.get(formats[0], _DEFAULT_QUANT)
+    if shape.family == "synthetic":
+        raise InputError(
+            f"{model_id} exists only as a synthetic model; write synthetic:{model_id}:{quant or suggested}."
+        )
+    for place in formats:
+        if place in shape.where:
+            repo, file = _choose(shape, place, quant)
+            if set(formats) & set(FREE_FORMATS):
+                return _from_facts(_facts_to_come(shape, place, quant))
+            return _opened(_from_hub(repo, file, spec, progress, fetch), formats)
+    raise InputError(
+        f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
+        f", or synthetic:{shape.id}:{quant or suggested}."
+    )
+
+
+def _usual(location: Location) -> str:
+    """The quantisation to take where none is asked for; empty where there is no choice."""
+    offered = [*location.files, *location.repos]
+    return _DEFAULT_QUANT if _DEFAULT_QUANT in offered else next(iter(offered), "")
+
+
+def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
+    """What a repository's files will tell once they are fetched, from the shape alone."""
+    quant = quant or _usual(shape.where[place]) or _SUGGESTED.get(place, _DEFAULT_QUANT)
+    if place in FOLDER_FORMATS:
+        with suppress(InputError, UnavailableError):  # of a family or kind of which rigbench writes no folders
+            return facts_of_synthetic_folder(shape, quant)
+    alike = quantisation(quant).mix
+    return replace(facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
+
+
+def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:
+    """(repository, file) of a quantisation, or of the usual one where none is asked for; file is empty for whole repositories."""
+    location: Location = shape.where[place]
+    choices = {name.lower(): (location.repo, file) for name, file in location.files.items()}
+    choices |= {name.lower(): (repo, "") for name, repo in location.repos.items()}
+    if not choices:
+        if quant and quant.upper() not in ("BF16", "F16", "MXFP4"):
+            raise InputError(f"{shape.id} has only its own precision in {location.repo}; leave out {quant!r}.")
+        return location.repo, ""
+    quant = quant or _usual(location)
+    if quant.lower() not in choices:
+        names = ", ".join([*location.files, *location.repos])
+        raise InputError(
+            f"The catalogue has {shape.id} for {place} in {names}, not in {quant}; or name hf:OWNER/REPO/FILE.gguf."
+        )
+    return choices[quant.lower()]
+
+
+def local_models() -> list[LocalModel]:
+    """Models that are here: synthetic ones, downloaded ones, and GGUF files in huggingface_hub's cache; by name."""
+    found: list[LocalModel] = []
+    for file in synthetic_folder().glob("*.gguf"):
+        shape_id, _, quant = file.stem.rpartition("-")
+        found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(file), "gguf", file.stat().st_size))
+    for config in synthetic_folder().glob("*/config.json"):
+        shape_id, _, quant = config.parent.name.rpartition("-")
+        if quant in FOLDER_QUANTS["mlx"]:
+            size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
+            kind = "safetensors" if quant in FOLDER_QUANTS["safetensors"] else "mlx"
+            found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(config.parent), kind, size))
+    own = cache_dir() / "models" / "hub"
+    for file in own.glob("*/*/**/*.gguf"):
+        found.append(LocalModel(f"hf:{file.relative_to(own).as_posix()}", str(file), "gguf", file.stat().st_size))
+    for config in own.glob("*/*/config.json"):
+        size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
+        if size:
+            found.append(
+                LocalModel(f"hf:{config.parent.relative_to(own).as_posix()}", str(config.parent), "safetensors", size)
+            )
+    return sorted(found + _shared_cache(), key=lambda model: model.spec)
+
+
+def _shared_cache() -> list[LocalModel]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    found = []
+    for file in Path(HF_HUB_CACHE).glob("models--*--*/snapshots/*/**/*.gguf"):
+        inside = file.relative_to(HF_HUB_CACHE).parts
+        repo = inside[0].removeprefix("models--").replace("--", "/", 1)
+        if file.is_file():
+            found.append(LocalModel(f"hf:{repo}/{'/'.join(inside[3:])}", str(file), "gguf", file.stat().st_size))
+    return found

@@ -1,0 +1,1 @@
+"""Models of random weights: a GGUF file, or a folder of safetensors."""

@@ -1,0 +1,220 @@
+"""What `rigbench predict` shows: one prediction with its terms, the catalogue, the grid, and the published tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from rigbench import units
+from rigbench.models.footprint import catalogued_facts
+from rigbench.models.shapes import shapes
+from rigbench.predict import published
+from rigbench.predict.fit import Fit, fit, with_fit
+from rigbench.predict.hardware import GIB, Hardware, find, hardware
+from rigbench.predict.predictors import active_bytes, roofline
+from rigbench.records import ModelFacts, Prediction
+from rigbench.report.table import make_table
+
+CATALOGUED = {"m3-ultra": "m3-ultra-80", "m4-pro": "m4-pro-20"}
+
+
+def print_prediction(
+    console: Console, facts: ModelFacts, device: Hardware | None, found: Fit | None, predictions: Sequence[Prediction]
+) -> None:
+    """One model on one device: every predictor with its formula and inputs."""
+    where = (
+        f"{device.name}, {units.bandwidth_text(device.bandwidth_bytes_per_s)} ({device.status})"
+        if device
+        else "this machine"
+    )
+    active = "" if not facts.experts else f", {facts.experts_used} of {facts.experts} experts"
+    console.print(Text(f"{facts.name} {facts.quantization} on {where}", style="bold"))
+    console.print(
+        f"{units.bytes_text(facts.file_bytes)} file, {facts.parameters / 1e9:.3g} B parameters"
+        f" ({facts.active_parameters / 1e9:.3g} B active{active}), {facts.layers} layers"
+    )
+    if found is not None:
+        console.print(f"memory: {found.answer}: {found.reason}")
+    table = make_table(console, ("predictor", "user t/s", "all t/s", "bytes a step"))
+    for made in predictions:
+        table.add_row(
+            made.predictor,
+            units.rate_text(made.user_tps),
+            units.rate_text(made.output_tps),
+            units.bytes_text(made.bytes_per_step),
+        )
+    console.print(table)
+    for made in predictions:
+        missing = f" ({made.reason})" if made.user_tps is None else ""
+        console.print(Text(f"{made.predictor}: {made.formula}{missing}", style="dim"), soft_wrap=True)
+    console.print(
+        Text(f"inputs of {predictions[0].predictor}: {json.dumps(predictions[0].inputs)}", style="dim"), soft_wrap=True
+    )
+    if predictions[0].reason and predictions[0].user_tps is not None:
+        console.print(Text(predictions[0].reason, style="yellow"))
+
+
+def print_hardware(console: Console) -> None:
+    """The hardware catalogue."""
+    table = make_table(console, ("id", "name", "status", "memory GB", "GB/s", "FP16 TFLOPS", "W", "cores"), left=3)
+    for device in hardware():
+        table.add_row(
+            device.id,
+            device.name,
+            device.status,
+            ", ".join(f"{size / GIB:.0f}" for size in device.memory_options_bytes),
+            f"{device.bandwidth_bytes_per_s / 1e9:g}",
+            units.MISSING if device.fp16_flops is None else f"{device.fp16_flops / 1e12:g}",
+            units.MISSING if device.power_w is None else f"{device.power_w:g}",
+            units.MISSING if device.gpu_cores is None else str(device.gpu_cores),
+        )
+    console.print(table)
+
+
+def grid(
+    only_hardware: str | None, only_model: str | None, quant: str, users: int, context: int
+) -> tuple[list[ModelFacts], list[tuple[Hardware, list[tuple[Fit, Prediction]]]]]:
+    """(models, devices each with a cell per model): every model on every device, or one model, or one device."""
+    devices = [find(only_hardware)] if only_hardware else [d for d in hardware() if d.status == "shipping"]
+    names = [only_model] if only_model else [name for name, shape in shapes().items() if shape.family != "synthetic"]
+    models = [catalogued_facts(name, quant) for name in names]
+    rows: list[tuple[Hardware, list[tuple[Fit, Prediction]]]] = []
+    for device in devices:
+        cells = []
+        for facts in models:
+            found = fit(facts, device, users=users, context_tokens=context)
+            made = roofline(facts, device.bandwidth_bytes_per_s, device=device, users=users, context_tokens=context / 2)
+            cells.append((found, with_fit(made, found)))
+        rows.append((device, cells))
+    return models, rows
+
+
+def print_grid(
+    console: Console,
+    models: Sequence[ModelFacts],
+    rows: list[tuple[Hardware, list[tuple[Fit, Prediction]]]],
+    title: str,
+) -> None:
+    """user_tps of each cell; '-' where the model does not fit."""
+    console.print(Text(title, style="bold"))
+    mark = {"fits": "", "tight": "!", "offload": "*"}
+    if len(models) == 1 and console.is_terminal:
+        table = make_table(console, ("hardware", models[0].name))
+        for device, ((found, made),) in rows:
+            table.add_row(device.id, units.rate_text(made.user_tps) + mark.get(found.answer, ""))
+        console.print(table)
+        rows = []
+    widest = max(len(facts.name) for facts in models) + 4
+    for block in _blocks(rows, console.width - widest) if console.is_terminal else [rows]:
+        lines = [["model", *(device.id for device, _ in block)]]
+        for i, facts in enumerate(models):
+            shown = (units.rate_text(cells[i][1].user_tps) + mark.get(cells[i][0].answer, "") for _, cells in block)
+            lines.append([facts.name, *shown])
+        if console.is_terminal:
+            table = make_table(console, lines[0])
+            for line in lines[1:]:
+                table.add_row(*line)
+            console.print(table)
+        else:  # too wide for any padding: tabs, as spreadsheets and `cut` read them
+            console.file.write("".join("\t".join(line) + "\n" for line in lines))
+    console.print(Text("- does not fit      ! fits tightly      * layers in the host's memory", style="dim"))
+
+
+def _blocks(rows: list[Any], width: int) -> list[list[Any]]:
+    """The devices in blocks that fit side by side."""
+    blocks: list[list[Any]] = [[]] if rows else []
+    used = 0
+    for row in rows:
+        needed = max(len(row[0].id), 6) + 3
+        if blocks[-1] and used + needed > width:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(row)
+        used += needed
+    return blocks
+
+
+def published_cells() -> list[tuple[published.Cell, float | None, float | None]]:
+    """Both published tables: each cell with the tokens per second of what is really read, and of the roofline."""
+    rows = []
+    for cell in published.cells():
+        machine, model = published.machines()[cell.hardware], published.models()[cell.model]
+        name = cell.hardware.removesuffix("x2") if machine.devices > 1 else cell.hardware
+        device = find(CATALOGUED.get(name, name))
+        facts = catalogued_facts(_model_id(model.id), published.MOE_QUANT)
+        tensor = machine.devices > 1
+        whole = machine.bandwidth_gbs * 1e9
+        fits = cell.computed is not None
+        read = active_bytes(facts, whole)
+        made = roofline(facts, whole / machine.devices, device=device, devices=machine.devices, tensor_parallel=tensor)
+        rows.append((cell, read.user_tps if fits else None, made.user_tps if fits else None))
+    return rows
+
+
+def print_published(console: Console, rows: Sequence[tuple[published.Cell, float | None, float | None]]) -> None:
+    """The cells as printed and computed, the real figures beside them, and why they part."""
+    printed = [cell for cell, _, _ in rows]
+    for source in dict.fromkeys(cell.source for cell in printed):
+        console.print(Text(f"published comparison {source}", style="bold"))
+        columns = ("model", "hardware", "published", "computed", "verdict", "active", "roofline")
+        table = make_table(console, columns, left=2)
+        table.padding = (0, 1, 0, 0)
+        table.columns[1].no_wrap = True
+        for cell, active, roofed in rows:
+            if cell.source == source:
+                computed = units.MISSING if cell.computed is None else f"{cell.computed:.2f}"
+                figures = (units.rate_text(active), units.rate_text(roofed))
+                short = cell.model.removesuffix("-q4_k_m")
+                table.add_row(short, cell.hardware, cell.published, computed, cell.verdict, *figures)
+        console.print(table)
+    footnote = "- does not fit; computed: bandwidth / file size x 0.65; active: the same on the bytes that a step reads"
+    console.print(Text(footnote, style="dim"), soft_wrap=True)
+    for cell in printed:
+        if cell.verdict != "reproduces":
+            console.print(Text(f"! {cell.verdict}: {cell.model} on {cell.hardware}: {cell.note}"), soft_wrap=True)
+    verdicts = [cell.verdict for cell in printed]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+    console.print(f"{len(printed)} cells: {counts}")
+    for line in explanations():
+        console.print(Text(line), soft_wrap=True)
+
+
+def _model_id(name: str) -> str:
+    """'deepseek-r1-671b-q4_k_m' of the tables is 'deepseek-r1' of the catalogue."""
+    return name.removesuffix("-q4_k_m").replace("deepseek-r1-671b", "deepseek-r1")
+
+
+def explanations() -> list[str]:
+    """Where the published rule fails, with the figures that show it."""
+    lines = []
+    for name, model in published.models().items():
+        if model.kind != "moe":
+            continue
+        facts = catalogued_facts(_model_id(name), published.MOE_QUANT)
+        read = active_bytes(facts, 1e12).bytes_per_step or 1
+        lines.append(
+            f"{model.name}: a token goes through {facts.experts_used} of {facts.experts} experts and reads "
+            f"{units.bytes_text(read)} of {model.file_size_gb:g} GB, so the rule, which divides by the file, is "
+            f"{model.file_size_gb * 1e9 / read:.1f} times too low before anything else."
+        )
+    ultra = find("m3-ultra-80")
+    for row in published.measurements():
+        model_id = {"Qwen3 30B-A3B": "qwen3-30b-a3b", "DeepSeek R1 671B Q4": "deepseek-r1"}.get(row["model"])
+        if model_id is None or row["hardware"] not in ("m3-ultra", "m4-ultra (projected)"):
+            continue
+        device = ultra if row["hardware"] == "m3-ultra" else find("m4-ultra")
+        facts = catalogued_facts(model_id, published.MOE_QUANT)
+        made = roofline(
+            facts, device.bandwidth_bytes_per_s, device=device, users=int(row["concurrency"]), context_tokens=256
+        )
+        rule = device.bandwidth_bytes_per_s / facts.file_bytes * 0.65
+        users = f", {row['concurrency']} users" if row["concurrency"] != "1" else ""
+        lines.append(
+            f"{row['model']} on {device.name}{users}: quoted {row['tokens_per_s_per_user']} t/s; the rule says {rule:.1f}, "
+            f"the roofline {units.rate_text(made.user_tps)} ({row['note']})."
+        )
+    return lines

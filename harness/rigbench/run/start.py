@@ -1,0 +1,223 @@
+"""Both ends of a run: what is to be run is settled before its first case, and its document is written after its last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rigbench import __version__
+from rigbench.analysis.table import summary
+from rigbench.clock import now_ns, utc_now
+from rigbench.documents import store
+from rigbench.errors import InputError
+from rigbench.paths import file_stem
+from rigbench.predict import hardware, predictors
+from rigbench.predict.roofline import engine_platform
+from rigbench.records import (
+    SCHEMA_VERSION,
+    Bandwidth,
+    Case,
+    Machine,
+    ModelFacts,
+    Prediction,
+    RunDocument,
+)
+from rigbench.run import engines, journal
+from rigbench.run.machine import this_machine
+from rigbench.run.runner import Run, results_from_journal
+from rigbench.suites.plan import Plan, make_plan
+from rigbench.suites.suite import EnginePart, Suite, load_suite, parse_suite, suite_record
+from rigbench_backends.base import EngineInfo
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+"""Called with what is made or fetched, the bytes so far and the bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a suite comes to on this machine, before anything of it is run."""
+
+    suite: Suite
+    parts: Sequence[EnginePart]
+    plan: Plan
+    machine: Machine
+    bandwidths: dict[str, Bandwidth]
+
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The hash of each model's file by the model's name."""
+        return {job.engine.model.name: job.engine.model.sha256 for job in self.plan.jobs}
+
+
+def prepare(
+    name: str,
+    backend: str | None,
+    model: str | None,
+    python: str | None,
+    options: dict[str, Any],
+    *,
+    fetch: bool,
+    say: Say,
+    progress: Progress | None = None,
+) -> Prepared:
+    """The suite of this name or file, on its own engines or those asked for. Without `fetch`, no model is made or loaded down.
+
+    InputError for what is written wrong; UnavailableError where no engine can be used here.
+    """
+    suite = load_suite(name)
+    parts = engines.chosen_engines(suite, backend, model, python, options)
+    return _prepared(suite, parts, fetch=fetch, say=say, progress=progress)
+
+
+def _prepared(
+    suite: Suite, parts: Sequence[EnginePart], *, fetch: bool, say: Say, progress: Progress | None
+) -> Prepared:
+    machine = this_machine()
+    ready, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=say, progress=progress, fetch=fetch)
+    return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths)
+
+
+def begin(prepared: Prepared, folder: Path) -> Run:
+    """A new run with its journal in `folder`. UnavailableError if nothing can be written there."""
+    suite, machine = prepared.suite, prepared.machine
+    created, created_unix = utc_now(), time.time()
+    path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
+    header = {
+        "created_utc": created,
+        "created_unix": created_unix,
+        "machine": machine.id,
+        "suite": {**suite.model_dump(mode="json"), "engine": []},
+        "engines": [part.model_dump(mode="json") for part in prepared.parts],
+        "models": prepared.models,
+    }
+    opened = journal.create(path, header)
+    return Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix)
+
+
+def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress | None = None) -> Run:
+    """The run of the journal at `path`, with what is done. `name`: the suite that the caller takes it for.
+
+    InputError if suite, machine or a model is another than when it was begun.
+    """
+    content = journal.read(path)
+    for line in content.dropped:
+        say(f"{path.name}: {line}")
+    header = content.header
+    suite = parse_suite(header["suite"], str(path))
+    if name is not None and suite_record(load_suite(name)).sha256 != suite_record(suite).sha256:
+        raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
+    parts = [EnginePart.model_validate(part) for part in header["engines"]]
+    done = results_from_journal(content.cases, path)
+    prepared = _prepared(suite, parts, fetch=True, say=say, progress=progress)
+    machine = prepared.machine
+    if machine.id != header["machine"]:
+        raise InputError(f"{path} was begun on another machine ({header['machine']}); this one is {machine.id}")
+    changed = [key for key, value in header["models"].items() if prepared.models.get(key) != value]
+    if changed:
+        raise InputError(
+            f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again"
+        )
+    opened = journal.reopen(path)
+    created, created_unix = header["created_utc"], header["created_unix"]
+    run = Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix, done)
+    say(f"resuming: {len(done)} of {run.total} cases are done")
+    return run
+
+
+def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path] | None:
+    """The run's document and its file in `folder`; None if no case was finished. The journal of a whole run is removed."""
+    run.report("end", {})
+    run.journal.close()
+    if not run.done:
+        run.journal.path.unlink(missing_ok=True)
+        return None
+    made = store.with_id(document(run, complete=complete))
+    written = store.write(made, folder)
+    if complete:
+        run.journal.path.unlink(missing_ok=True)
+    return made, written
+
+
+def document(run: Run, *, complete: bool) -> RunDocument:
+    """What there is, as a document without its id."""
+    engines: list[EngineInfo] = []
+    cases = []
+    for result, info in run.done.values():
+        if info is not None and info not in engines:
+            engines.append(info)
+        cases.append(replace(result, engine=None if info is None else engines.index(info)))
+    facts: dict[str, ModelFacts] = {}
+    for job in run.plan.jobs:
+        found = job.engine.model.facts
+        if found is None:
+            continue
+        if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
+            facts[found.name] = found
+    made = RunDocument(
+        schema_version=SCHEMA_VERSION,
+        id="",
+        rigbench_version=__version__,
+        created_utc=run.created_utc,
+        duration_s=run.seconds_at(now_ns()),
+        suite=suite_record(run.suite),
+        machine=run.machine,
+        engines=tuple(engines),
+        models=tuple(facts.values()),
+        bandwidth=tuple(run.bandwidths.values()),
+        cases=tuple(sorted(cases, key=lambda case: case.order)),
+        predictions=_predictions(run, facts),
+        complete=complete,
+        telemetry=run.telemetry,
+    )
+    return replace(made, summary=summary(made))
+
+
+def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ...]:
+    """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
+    device that ran it."""
+    made: dict[str, tuple[Prediction, ...]] = {}
+    for result, info in run.done.values():
+        case = result.case
+        if case.group in made or case.model not in facts or info is None:
+            continue
+        found = run.bandwidths.get(info.device)
+        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
+        asked: dict[str, Any] = {
+            "users": case.concurrency,
+            "context_tokens": case.workload.mean_context_tokens,
+            "kv_bits": info.kv_bits,
+            "group": case.group,
+        }
+        try:
+            roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
+        except InputError as error:  # a device of no known kind: the measurement stands without a prediction
+            roofline = replace(
+                predictors.ceiling(facts[case.model], bandwidth, **asked), user_tps=None, output_tps=None
+            )
+            roofline = replace(roofline, predictor="roofline", reason=str(error))
+        made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
+    return tuple(prediction for pair in made.values() for prediction in pair)
+
+
+def _roofline(
+    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: dict[str, Any]
+) -> Prediction:
+    found = run.bandwidths.get(info.device)
+    memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
+    known = [device for name in info.device_names if (device := hardware.match(name, memory)) is not None]
+    device = known[0] if known and info.device != "cpu" else None
+    return predictors.roofline(
+        facts,
+        bandwidth,
+        backend=case.backend,
+        device_kind=info.device,
+        platform=None if info.device in ("cpu", "sim") else engine_platform(case.backend, info, device),
+        device=device,
+        measured=found is not None and found.method == "measured",
+        cpu_cores=info.threads,
+        **asked,
+    )

@@ -1,0 +1,252 @@
+"""The contract of a sensor: what it can tell, how a reading is had, and what is to be known of it before it is trusted.
+
+A source says once what it can tell (`metrics`: quantity, interface, scope, method and how often), and then answers `read`
+for any of them. What it cannot tell is `Missing` with the reason, never 0: several well-known tools print 0 W when they
+do not know. A new sensor is one class in one file: see `Source`, and the registry in `__init__` for how it is found.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from rigbench_backends.base import Probe
+
+POWER_PERIOD_S = 0.1
+"""Sensors refresh about every 100 ms, so reading power faster repeats old values."""
+STATE_PERIOD_S = 0.5
+"""Clocks, temperatures and memory."""
+SLOW_PERIOD_S = 1.0
+"""Wall meters, and macOS' energy channels, which are published in batches."""
+
+
+class Quantity(NamedTuple):
+    """What is read, under the name and in the unit that documents hold."""
+
+    name: str
+    unit: str
+
+
+POWER = Quantity("power", "W")
+ENERGY = Quantity("energy", "J")
+TEMPERATURE = Quantity("temperature", "degC")
+CLOCK = Quantity("clock", "Hz")
+MEMORY_CLOCK = Quantity("memory_clock", "Hz")
+CPU_FREQUENCY = Quantity("cpu_frequency", "Hz")
+
+MEMORY_USED = Quantity("memory_used", "B")
+"""Of a device, by whomever."""
+MEMORY_USED_PROCESS = Quantity("memory_used_process", "B")
+"""By the worker's own process tree."""
+MEMORY_USED_FOREIGN = Quantity("memory_used_foreign", "B")
+"""By everybody else."""
+RSS = Quantity("rss", "B")
+"""Resident memory of the worker's process tree; its anonymous and file-backed parts follow."""
+RSS_ANONYMOUS = Quantity("rss_anonymous", "B")
+RSS_FILE_BACKED = Quantity("rss_file_backed", "B")
+FOOTPRINT = Quantity("footprint", "B")
+"""macOS' account of the worker's process tree: what the system would get back, GPU memory included."""
+FOOTPRINT_LIFETIME_MAX = Quantity("footprint_lifetime_max", "B")
+SWAP_USED = Quantity("swap_used", "B")
+SWAP_IN = Quantity("swap_in", "B")
+SWAP_OUT = Quantity("swap_out", "B")
+
+CPU_BUSY = Quantity("cpu_busy", "s")
+"""Seconds of all cores together since boot, not counting idle, waiting and stolen ones."""
+CPU_OURS = Quantity("cpu_ours", "s")
+CPU_STEAL = Quantity("cpu_steal", "s")
+THROTTLED_CPU = Quantity("throttled_cpu", "s")
+"""Seconds that clocks were lowered: here by the processor for heat; below, of a GPU, by what the name says."""
+THROTTLED_POWER = Quantity("throttled_power", "s")
+THROTTLED_SW_THERMAL = Quantity("throttled_sw_thermal", "s")
+THROTTLED_HW_THERMAL = Quantity("throttled_hw_thermal", "s")
+THROTTLED_HW_BRAKE = Quantity("throttled_hw_brake", "s")
+CLOCKS_EVENT_REASONS = Quantity("clocks_event_reasons", "mask")
+THERMAL_PRESSURE = Quantity("thermal_pressure", "level")
+"""macOS': 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One quantity of one source: `Metric(*POWER, "hwmon power1_average", "board", "sampled", POWER_PERIOD_S, "gpu0")`.
+
+    `period_s` None: costly, read only at the edges of a window. Scope, method and status as in records.Series; a status
+    other than ok comes with a reason, and `unavailable` or `denied` metrics are never read.
+    """
+
+    name: str
+    unit: str
+    api: str
+    scope: str
+    method: str
+    period_s: float | None
+    device: str | None = None
+    status: str = "ok"
+    reason: str | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Whether there is any use in reading it."""
+        return self.status not in ("unavailable", "denied")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A reading that could not be had, and why. `status`: unavailable or denied."""
+
+    reason: str
+    status: str = "unavailable"
+
+
+Reading = float | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a window needs so that a source's energy of it means something: shorter than `min_s` is None, shorter than
+    `good_s` low_confidence; with more than `max_gap_share` of it in gaps (2.5 periods and longer) it is None too.
+
+    `may_rest`: whether a counter that stands still means a part that was switched off, not a counter that is broken.
+    """
+
+    min_s: float = 2.0
+    good_s: float = 10.0
+    max_gap_share: float = 0.1
+    may_rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the user may set. `wall` is a preset's name or a JSON path, `wall_url` the meter's address: it is used and
+    never stored."""
+
+    telemetry: bool = True
+    wall_url: str | None = None
+    wall_preset: str = "shelly"
+    wall_path: str | None = None
+    wall_unit: str = "W"
+    wall_scale: float = 1.0
+    replay: str | None = None
+
+
+class Source:
+    """One kind of sensor, and as an instance where its readings come from. Used by one thread at a time.
+
+    What a sensor must define: `name`, `open`, `probe`, `read`, and `metrics` in its instances.
+    """
+
+    name: ClassVar[str]
+    scope: ClassVar[str] = "board"
+    """Of its power: board, soc, package, host, wall."""
+    platforms: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
+    """Values of sys.platform on which it is looked for."""
+    idle_s: ClassVar[float] = 10.5
+    """How long idle power is measured before a model is loaded."""
+    metrics: tuple[Metric, ...] = ()
+    """What can be read, and what cannot with the reason. Fixed once the source is open."""
+
+    @classmethod
+    def open(cls, options: SourceOptions) -> Source | None:
+        """The source, usable or Absent with its reason; None where nobody asked for it. Nothing is started yet.
+
+        InputError where the options themselves are wrong.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def limits(cls, device: str | None) -> Limits:
+        """What a window needs for the energy of one of its devices."""
+        return Limits()
+
+    @classmethod
+    def gpus(cls) -> tuple[dict[str, Any], ...]:
+        """GPUs that it knows, for the fingerprint: name, vendor, memory_bytes, power limits ...; None where nothing tells.
+        Nothing that says whose they are."""
+        return ()
+
+    @classmethod
+    def drivers(cls) -> dict[str, str]:
+        """Versions of what lies between an engine and a device: {'nvidia': '580.126.09', 'cuda': '13.0'}."""
+        return {}
+
+    @classmethod
+    def modes(cls) -> dict[str, str]:
+        """Power modes that change speed: {'cpu_governor': 'performance'}."""
+        return {}
+
+    @classmethod
+    def here(cls) -> bool:
+        """Whether this system can have it at all."""
+        return sys.platform in cls.platforms
+
+    @classmethod
+    def absent(cls, reason: str, fix: str | None = None, status: str = "unavailable") -> Source:
+        """What `open` answers where the sensor is not usable."""
+        return Absent(cls.name, cls.scope, Probe(False, reason=reason, mend=fix), status)
+
+    def probe(self) -> Probe:
+        """Usable here? If not: why, and what would fix it. Cheap, and never raises."""
+        raise NotImplementedError
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        """One reading for each of `metrics`, in their order. Never raises for what can go wrong with a device."""
+        raise NotImplementedError
+
+    def watch(self, pid: int | None) -> None:
+        """The worker whose process tree the readings `process` are about; None between workers."""
+
+    def close(self) -> None:
+        """Let go of the device. The source is not read any more."""
+
+
+class Absent(Source):
+    """A source that is not usable here: it has one metric, power, that is not there, and the reason."""
+
+    def __init__(self, name: str, scope: str, probe: Probe, status: str = "unavailable") -> None:
+        self.name = name  # type: ignore[misc]  # it stands for any class of sensor
+        self._probe = probe
+        reason = "; ".join(part for part in (probe.reason, probe.mend) if part)
+        self.metrics = (Metric(*POWER, name, scope, "sampled", None, None, status, reason),)
+
+    def probe(self) -> Probe:
+        return self._probe
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        return [Missing(metric.reason or "not usable here") for metric in metrics]
+
+
+def idle_seconds(sources: Sequence[Source]) -> float:
+    """How long to measure idle power before a model is loaded: what the slowest source of power needs, 0 where there
+    is none."""
+    return max(
+        (
+            source.idle_s
+            for source in sources
+            if any(metric.readable and metric.unit in (POWER.unit, ENERGY.unit) for metric in source.metrics)
+        ),
+        default=0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """One source as `doctor` shows it: usable, or why not and what would fix it."""
+
+    name: str
+    usable: bool
+    devices: tuple[str, ...]
+    metrics: tuple[str, ...]
+    reason: str | None = None
+    mend: str | None = None
+
+
+def source_states(sources: Sequence[Source]) -> tuple[SourceState, ...]:
+    """Every source with what it can read. Usable sources may still lack single metrics: those are not in `metrics`."""
+    states = []
+    for source in sources:
+        probe = source.probe()
+        readable = tuple(dict.fromkeys(metric.name for metric in source.metrics if metric.readable))
+        states.append(SourceState(source.name, probe.usable, probe.devices, readable, probe.reason, probe.mend))
+    return tuple(states)

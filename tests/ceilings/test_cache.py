@@ -1,0 +1,76 @@
+"""A figure is kept for the hardware that it was measured on, and for a month."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rigbench import ceilings
+from rigbench.ceilings import cache, cuda
+from rigbench.records import Bandwidth
+
+
+def test_measured_once_and_again_on_request(tmp_path: Path) -> None:
+    path, calls = tmp_path / "sub" / "bandwidth.json", count(1)
+
+    def kept(identity: object, **options: Any) -> Bandwidth:
+        return cache.kept("cpu", identity, lambda: Bandwidth("cpu", next(calls) * 1e9), path=path, **options)
+
+    first = kept("a")
+    assert first.read_bytes_per_s == 1e9 and first.detail["measured_utc"].endswith("Z")
+    assert kept("a") == first
+    assert kept("another card").read_bytes_per_s == 2e9
+    assert kept("a", again=True).read_bytes_per_s == 3e9
+    assert "card" not in path.read_text()
+    assert [place.partition("/")[2] for place in json.loads(path.read_text())] == ["cpu", "cpu"]
+
+
+def test_after_30_days_it_is_measured_again(tmp_path: Path) -> None:
+    path, calls = tmp_path / "bandwidth.json", count(1)
+
+    def kept(utc: str) -> float | None:
+        measure = lambda: Bandwidth("cpu", next(calls) * 1e9)  # noqa: E731
+        return cache.kept("cpu", "a", measure, path=path, now=lambda: utc).read_bytes_per_s
+
+    assert kept("2026-01-01T00:00:00Z") == 1e9
+    assert kept("2026-01-30T23:59:59Z") == 1e9
+    assert kept("2026-01-31T00:00:00Z") == 2e9
+    assert kept("2026-02-01T00:00:00Z") == 2e9
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"PLACE": 3}', '{"PLACE": {"speed": 1}}', '{"PLACE": {"read_bytes_per_s": 1}}']
+)
+def test_a_broken_file_is_measured_anew(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bandwidth.json"
+    cache.kept("cpu", "a", lambda: Bandwidth("cpu", 5e9), path=path)
+    (place,) = json.loads(path.read_text())
+    path.write_text(content.replace("PLACE", place))
+    assert cache.kept("cpu", "a", lambda: Bandwidth("cpu", 6e9), path=path).read_bytes_per_s == 6e9
+
+
+def test_an_entry_that_names_the_device_by_its_index_is_the_device_s(tmp_path: Path) -> None:
+    path = tmp_path / "bandwidth.json"
+    cache.kept("cuda", "a", lambda: Bandwidth("cuda:0", 5e9), path=path)
+    assert cache.kept("cuda", "a", lambda: Bandwidth("cuda", None), path=path).device == "cuda"
+
+
+def test_what_could_not_be_measured_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "bandwidth.json"
+    found = cache.kept("cuda", "a", lambda: Bandwidth("cuda", None, reason="no driver"), path=path)
+    assert found.reason == "no driver" and not path.exists()
+
+
+def test_a_swapped_card_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
+    calls: list[str] = []
+    for card, rate in (("3090", 936e9), ("5090", 1792e9)):
+        monkeypatch.setattr(cuda, "identity", lambda index, card=card: card)
+        monkeypatch.setattr(cuda, "measure", lambda index, rate=rate: Bandwidth("cuda", rate))
+        for _ in range(2):
+            assert ceilings.kept("cuda", say=calls.append).read_bytes_per_s == rate
+    assert len(calls) == 2

@@ -1,0 +1,109 @@
+"""Facts about the measurement that do not depend on how fast this machine is."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from rigbench.ceilings import cpu
+from rigbench.telemetry import host
+
+
+def test_threads_double_up_to_all_cores() -> None:
+    assert cpu.thread_counts(1) == (1,)
+    assert cpu.thread_counts(2) == (1, 2)
+    assert cpu.thread_counts(6) == (1, 2, 4, 6)
+    assert cpu.thread_counts(8) == (1, 2, 4, 8)
+
+
+def test_array_is_1_gib_or_4_caches_and_a_quarter_of_memory_at_most() -> None:
+    assert cpu.array_size(64 << 30, 32 << 20) == (1 << 30, None)
+    assert cpu.array_size(64 << 30, 1 << 30) == (4 << 30, None)
+    size, said = cpu.array_size(2 << 30, 32 << 20)
+    assert size == 512 << 20
+    assert said is not None and "only 537 MB" in said and "cache" not in said
+    size, said = cpu.array_size(256 << 20, 32 << 20)
+    assert size == 64 << 20
+    assert said is not None and "may come from cache" in said
+
+
+def test_every_page_is_touched_with_non_zero_data() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        array = cpu.filled(8 << 20, pool, 3)
+    assert array.nbytes == 8 << 20
+    assert np.all(array != 0)
+    assert len(np.unique(array[::512])) > 1000  # no two pages need be the same page
+
+
+def test_rate_spans_first_start_to_last_end() -> None:
+    # One thread: the clock answers 1 s, then 3 s: 2 passes of 500 bytes in 2 s.
+    times = iter([1_000_000_000, 3_000_000_000])
+    with ThreadPoolExecutor(1) as pool:
+        assert cpu.rate(pool, lambda _: None, [1, 2], 1, 500, 2, lambda: next(times)) == 500.0
+
+
+def test_a_busy_machine_gets_fewer_samples_not_a_longer_wait() -> None:
+    # The first pass takes 1 ms, so 100 passes make a sample of 0.1 s; then every sample takes 3 s on this clock.
+    now = [0]
+
+    def clock() -> int:
+        now[0] += 1_000_000 if now[0] <= 1_000_000 else 1_500_000_000
+        return now[0]
+
+    with ThreadPoolExecutor(1) as pool:
+        found = cpu.Pace(clock).samples(pool, lambda _: None, [1], 1, 1000, 10)
+    assert len(found) == 3
+
+
+def test_a_kernel_that_reads_more_threads_is_found_best() -> None:
+    sweep = cpu.Sweep("or", {1: (10.0, 12.0), 2: (20.0, 19.0), 4: (18.0, 19.5)})
+    assert sweep.best() == (2, 20.0)
+
+
+def test_measure_reports_best_and_median_of_a_small_array() -> None:
+    found = cpu.measure(cores=2, array_bytes=16 << 20, pace=cpu.Pace(sample_s=0.001))
+    assert found.read_bytes_per_s is not None and found.copy_bytes_per_s is not None
+    assert found.read_bytes_per_s >= found.detail["read_median_bytes_per_s"] > 1e8
+    assert set(found.detail["read_best_bytes_per_s_by_threads"]) == {"1", "2"}
+    assert found.detail["array_bytes"] == 16 << 20
+
+
+def test_memory_that_cannot_be_had_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(size: int, pool: ThreadPoolExecutor, threads: int) -> cpu.Array:
+        raise MemoryError
+
+    monkeypatch.setattr(cpu, "filled", refuse)
+    found = cpu.measure()
+    assert found.read_bytes_per_s is None
+    assert found.reason is not None and "could not be had" in found.reason
+
+
+def test_every_piece_is_read_once_in_each_pass_whichever_thread_takes_it() -> None:
+    """A thread that is stuck in its first piece keeps nobody from the rest."""
+    array = np.arange(6 * cpu.CHUNK_BYTES // 8, dtype=np.int64)
+    pieces = cpu.chunks(array)
+    assert [piece.nbytes for piece in pieces] == [cpu.CHUNK_BYTES] * 6
+    seen: list[tuple[int, int]] = []
+    others_done, first, ticks = threading.Event(), threading.Lock(), itertools.count(1)
+
+    def kernel(piece: cpu.Array) -> None:
+        if first.acquire(blocking=False):
+            assert others_done.wait(30)
+        seen.append((int(piece[0]) // len(piece), threading.get_ident()))
+        if len(seen) == 11:
+            others_done.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        cpu.rate(pool, kernel, pieces, 2, array.nbytes, 2, lambda: next(ticks))
+    assert sorted(piece for piece, _ in seen) == sorted([0, 1, 2, 3, 4, 5] * 2)
+
+
+def test_identity_is_stable_and_names_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cpu.identity()
+    assert before == cpu.identity()
+    monkeypatch.setattr(host, "usable_cores", lambda: 10_000)
+    assert cpu.identity() != before

@@ -1,0 +1,174 @@
+"""The measurements of GPUs that are not here, through a driver and an interpreter that the test plays."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_cuda import GIB, FakeCuda
+from rigbench import ceilings
+from rigbench.ceilings import child, cuda, ggml, metal
+from rigbench.ceilings.cuda import LAUNCHES, READ_KERNEL, CudaError, Driver
+from rigbench.errors import InputError
+from rigbench.records import Bandwidth
+
+
+def test_cuda_takes_the_best_launch_and_frees_everything() -> None:
+    library = FakeCuda()
+    found = cuda.measure(0, Driver(library))
+    assert found.device == "cuda" and found.reason is None
+    assert found.read_bytes_per_s == pytest.approx(800e9, rel=1e-5)
+    assert found.copy_bytes_per_s == pytest.approx(600e9, rel=1e-5)
+    assert found.detail["array_bytes"] == 4 * GIB  # a quarter of what is free
+    by_blocks = found.detail["read_best_bytes_per_s_by_blocks"]
+    assert {key: round(rate / 1e9) for key, rate in by_blocks.items()} == {"20": 400, "40": 400, "80": 800, "160": 800}
+    assert library.calls.count("cuLaunchKernel") == 4 * (LAUNCHES + 1)
+    assert library.calls.count("cuModuleUnload") == 4
+    assert library.calls[-2:] == ["cuMemFree_v2", "cuDevicePrimaryCtxRelease_v2"]
+
+
+def test_cuda_with_little_memory_says_so() -> None:
+    found = cuda.measure(0, Driver(FakeCuda(free=GIB)))
+    assert found.read_bytes_per_s is not None
+    assert found.reason is not None and found.reason.startswith("only 268 MB read")
+
+
+@pytest.mark.parametrize(
+    "fail,reason",
+    [
+        ({"cuInit": 100}, "cuInit: CUDA_ERROR_NO_DEVICE"),
+        ({"cuMemAlloc_v2": 2}, "cuMemAlloc_v2: CUDA_ERROR_OUT_OF_MEMORY"),
+    ],
+)
+def test_cuda_failures_are_reasons(fail: dict[str, int], reason: str) -> None:
+    library = FakeCuda(fail=fail)
+    found = cuda.measure(0, Driver(library))
+    assert (found.read_bytes_per_s, found.reason) == (None, reason)
+    assert ("cuDevicePrimaryCtxRelease_v2" in library.calls) == ("cuMemAlloc_v2" in fail)
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    with pytest.raises(CudaError, match="no NVIDIA driver"):
+        Driver()
+    assert cuda.measure().reason == "no NVIDIA driver"
+
+
+def test_kernel_is_text_that_a_driver_takes() -> None:
+    assert b".entry read_words" in READ_KERNEL and READ_KERNEL.isascii()
+    assert READ_KERNEL.count(b"ld.global.nc.v4.u32") == 4
+
+
+def test_a_card_is_known_by_its_uuid_its_memory_and_its_error_correction() -> None:
+    first = cuda.identity(0, Driver(FakeCuda()))
+    assert first == cuda.identity(0, Driver(FakeCuda(free=GIB)))
+    assert first != cuda.identity(0, Driver(FakeCuda(uuid=b"v" * 16)))
+    assert first != cuda.identity(0, Driver(FakeCuda(ecc=1)))
+    assert cuda.identity(0, Driver(FakeCuda(fail={"cuDeviceGet": 100}))) is None
+
+
+def test_the_figure_bears_the_name_of_the_engine_s_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda())
+    assert ceilings.measure("cuda").device == "cuda"
+    assert ceilings.measure("cuda:1").device == "cuda:1"
+
+
+@pytest.mark.parametrize("device", ["", "cpu:1", "cuda:x", "metal:0", "Vulkan", "vulkan:-1", "../x"])
+def test_what_names_no_device_is_an_error(device: str) -> None:
+    with pytest.raises(InputError, match="use cpu, cuda"):
+        ceilings.measure(device)
+
+
+def interpreter(tmp_path: Path, body: str) -> str:
+    """A program that stands in the place of an interpreter with mlx."""
+    path = tmp_path / "python"
+    path.write_text(f"#!{sys.executable}\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a script that can be run")
+def test_metal_through_another_interpreter(tmp_path: Path) -> None:
+    answer = {
+        "metal": True,
+        "device": "Device(gpu, 0)",
+        "bytes": 4 * GIB,
+        "read": [700e9, 720e9, 710e9],
+        "copy": [600e9],
+    }
+    found = metal.measure(interpreter(tmp_path, f"print('warning: x'); print({json.dumps(answer)!r})"))
+    assert (found.read_bytes_per_s, found.copy_bytes_per_s) == (720e9, 600e9)
+    assert found.detail["read_median_bytes_per_s"] == 710e9
+    crashed = metal.measure(interpreter(tmp_path, "raise ValueError('/home/someone')"))
+    assert crashed.reason == "mlx could not measure (ValueError)"
+    missing = metal.measure(interpreter(tmp_path, "import mlx.core"))
+    assert missing.reason == "mlx is not installed in this interpreter; pip install mlx"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a script that can be run")
+def test_metal_without_mlx_is_measured_through_the_engine_s_llama_cpp(tmp_path: Path) -> None:
+    """The interpreter of llama.cpp has no mlx, and is asked for both."""
+    device = {"name": "MTL0", "kind": "metal", "description": "Apple M4", "type": 1, "memory_bytes": 1, "free_bytes": 1}
+    answer = {"devices": [device], "device": "Apple M4", "bytes": GIB, "rates": {"F16": [90e9, 110e9]}, "reasons": []}
+    python = interpreter(
+        tmp_path, f"import sys\nif 'mlx' in sys.argv[2]:\n    import mlx.core\nprint({json.dumps(answer)!r})"
+    )
+    found = ceilings.measure("metal", python)
+    assert (found.device, found.read_bytes_per_s) == ("metal", 110e9)
+    assert found.source == "llama.cpp's F16 matrix times vector over 1074 MB on Apple M4"
+
+
+def test_metal_reasons() -> None:
+    assert metal.measure("/no/such/python").reason == "the interpreter given for mlx does not exist"
+    assert child.answer(sys.executable, "__init__.py", "mlx") == "mlx gave no figures"
+    assert metal.parsed({"metal": True, "read": []}).reason == "mlx gave no figures"
+    cpu = metal.parsed({"metal": False, "device": "Device(cpu, 0)", "bytes": 5, "read": [1.0], "copy": [1.0]})
+    assert (cpu.read_bytes_per_s, cpu.reason) == (None, "mlx runs without Metal here, on Device(cpu, 0)")
+
+
+def test_ggml_takes_the_type_of_weights_that_is_read_fastest() -> None:
+    answer: dict[str, Any] = {
+        "devices": [{"kind": "vulkan"}, {"kind": "vulkan"}, {"kind": "cpu"}],
+        "device": "AMD Radeon RX 7900 XTX (RADV NAVI31)",
+        "bytes": 8 * GIB,
+        "rates": {"F16": [700e9, 720e9, 690e9], "Q8_0": [600e9, 610e9]},
+        "reasons": [],
+    }
+    assert ggml.parsed("vulkan", answer) == Bandwidth(
+        "vulkan",
+        720e9,
+        source="llama.cpp's F16 matrix times vector over 8590 MB on AMD Radeon RX 7900 XTX (RADV NAVI31)",
+        detail={
+            "read_median_bytes_per_s": 700e9,
+            "read_best_bytes_per_s_by_type": {"F16": 720e9, "Q8_0": 610e9},
+            "array_bytes": 8 * GIB,
+        },
+    )
+    assert ggml.parsed("vulkan", {**answer, "rates": {}, "reasons": ["no memory"]}).reason == "no memory"
+    del answer["rates"]
+    assert ggml.parsed("sycl", answer).reason == "this build of llama.cpp has no sycl; it has vulkan, cpu"
+
+
+def test_ggml_on_the_processor_for_real() -> None:
+    """A graph of one matrix of each type, on a device that every build has."""
+    pytest.importorskip("llama_cpp")
+    assert "cpu" in {each["kind"] for each in ggml.devices(sys.executable)}
+    found = ggml.measure("cpu", sys.executable, 1)
+    assert found.reason is None and found.device == "cpu"
+    assert set(found.detail["read_best_bytes_per_s_by_type"]) == {"F16", "Q8_0"}
+    assert found.read_bytes_per_s is not None
+    assert found.read_bytes_per_s >= found.detail["read_median_bytes_per_s"] > 1e7
+    reason = ggml.measure("tpu", sys.executable).reason
+    assert reason is not None and reason.startswith("this build of llama.cpp has no tpu; it has ")
+    assert ggml.measure("vulkan", "/no/such/python").reason == (
+        "the interpreter given for llama-cpp-python does not exist"
+    )
