@@ -302,7 +302,7 @@ def plan(version: str, kind: str | None = None) -> Plan:
     import cuda_toolkit
     import vulkan_sdk
 
-    sys.path.insert(0, str(SCRIPTS.parent / "harness"))
+    sys.path[:0] = [str(SCRIPTS.parent / name) for name in ("harness", "backends")]
     from rigbench.telemetry.adapters import adapters
 
     system = platform.system()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,25 @@ def import_faults(root: Path) -> list[str]:
     return faults
 
 
+def graph(root: Path) -> dict[str, set[str]]:
+    """module -> the modules of ours that it imports, anywhere in it."""
+    modules = {}
+    for base in (HARNESS, BACKENDS):
+        for path in sorted((root / base).rglob("*.py")):
+            parts = path.relative_to((root / base).parent).with_suffix("").parts
+            modules[".".join(parts).removesuffix(".__init__")] = path
+    needs = {}
+    for name, path in modules.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        needs[name] = set()
+        for target, _, _ in imports(ast.parse(path.read_text("utf-8")), package):
+            while target and target not in modules:
+                target = target.rpartition(".")[0]
+            if target and target != name:
+                needs[name].add(target)
+    return needs
+
+
 def speech_faults(root: Path) -> list[str]:
     """One line for each place outside cli/ (and the worker, whose protocol is its stdout) that prints or exits.
 
@@ -133,6 +153,20 @@ def speech_faults(root: Path) -> list[str]:
 
 def test_imports_go_upwards_only() -> None:
     assert import_faults(ROOT) == []
+
+
+def test_no_circle_between_rooms_or_inside_one() -> None:
+    """graphlib raises CycleError, which names the modules of a circle."""
+    assert len(list(TopologicalSorter(graph(ROOT)).static_order())) > 100
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    for name, source in {"a": "from rigbench.x import b", "b": "def f():\n    import rigbench.x.a"}.items():
+        path = tmp_path / HARNESS / "x" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph(tmp_path)).prepare()
 
 
 def test_only_the_command_line_prints_or_exits() -> None:

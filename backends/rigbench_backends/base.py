@@ -177,7 +177,7 @@ class ModelFile:
 class Probe:
     """Whether a backend works in this interpreter, and on which `device` (as in EngineInfo) it would run by default.
 
-    If not usable: why, and the command that mends it.
+    If not usable: why, and the fix.
     """
 
     usable: bool
@@ -185,7 +185,7 @@ class Probe:
     device: str | None = None
     devices: tuple[str, ...] = ()
     reason: str | None = None
-    mend: str | None = None
+    fix: str | None = None
     model_formats: tuple[str, ...] | None = None
     """Where the options decide which formats `open` takes; None: the backend's own."""
     gpus: tuple[str, ...] = ()

@@ -345,7 +345,7 @@ class MlxBackend(Backend):
             mx, version = _modules()
             _, kind, name = _device(mx, options.device if options else None)
         except EngineError as error:
-            return Probe(False, reason=str(error), mend=install_command())
+            return Probe(False, reason=str(error), fix=install_command())
         gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
         return Probe(
             True,

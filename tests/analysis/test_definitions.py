@@ -48,8 +48,8 @@ def test_a_number_that_is_not_finite_is_unknown() -> None:
 
 def test_the_readme_has_the_labels_and_formulas_of_the_registry() -> None:
     """Each line of its table is a metric by its label; every column of `show` is there."""
-    lines = README.split("| name | formula |")[1].split("\n\n")[0].splitlines()[2:]
+    lines = README.split("| column | formula |")[1].split("\n\n")[0].splitlines()[2:]
     listed = [line.split("|")[1].strip() for line in lines]
     labels = {metric.label: metric for metric in METRICS}
     assert set(listed) <= set(labels)
-    assert set(listed) >= {metric.label for metric in METRICS if metric.column is not None}
+    assert set(listed) >= {metric.label for metric in METRICS if metric.priority is not None}

@@ -236,14 +236,14 @@ def test_probe_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", missing)
     found = MlxBackend().probe()
     assert (found.usable, found.reason) == (False, "mlx-lm is not installed in this interpreter")
-    assert found.mend == install_command()
+    assert found.fix == install_command()
 
 
 @pytest.mark.parametrize(
     ("platform", "words"),
     [("darwin", "pip install 'rigbench[mlx]'"), ("linux", "' mlx-lm"), ("win32", "WSL 2")],
 )
-def test_the_command_that_mends_it(platform: str, words: str) -> None:
+def test_the_command_that_fixes_it(platform: str, words: str) -> None:
     assert words in install_command(platform)
 
 

@@ -372,7 +372,7 @@ def test_nobody_there_is_one_clear_sentence() -> None:
     assert caught.value.kind == "load"
     probe = BACKEND.probe(options)
     assert not probe.usable
-    assert probe.mend is not None and "vllm serve" in probe.mend
+    assert probe.fix is not None and "vllm serve" in probe.fix
 
 
 @pytest.mark.parametrize(

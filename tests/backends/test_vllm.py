@@ -289,12 +289,12 @@ def test_the_probe_says_where_it_would_run(fake_vllm: Any) -> None:
     probe = BACKEND.probe(VllmOptions())
     assert not probe.usable
     assert "device" in str(probe.reason)
-    assert "engine_env.py vllm" in str(probe.mend)
+    assert "engine_env.py vllm" in str(probe.fix)
 
 
 def test_the_probe_tells_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert "rigbench[vllm]" in str(BACKEND.probe().mend)
+    assert "rigbench[vllm]" in str(BACKEND.probe().fix)
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert "openai_http" in str(BACKEND.probe().mend)
+    assert "openai_http" in str(BACKEND.probe().fix)

@@ -382,3 +382,12 @@ def test_a_failed_build_leaves_no_wheel(
     with engine_build.keeping_wheel("k") as folder:
         (folder / "whole.whl").touch()
     assert engine_build.kept_wheel("k") == tmp_path / "wheels/llama_cpp_python-k/whole.whl"
+
+
+def test_a_plan_is_made_before_anything_is_installed() -> None:
+    """In an interpreter with the standard library alone."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(SCRIPTS)!r}]; import engine_build; print(engine_build.plan('1').choice.kind)"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip() in ("cpu", "cuda", "vulkan", "metal"), done.stderr

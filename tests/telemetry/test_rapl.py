@@ -57,7 +57,7 @@ def test_a_counter_that_is_set_back_is_missing_once(tmp_path: Path) -> None:
     assert read(source) == [pytest.approx(0.05)]
 
 
-def test_permission_denied_names_the_line_that_mends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_denied_names_the_line_that_fixes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counter = zone(tmp_path, "intel-rapl:0", "package-0", 1)
     real = Path.read_text
 
@@ -100,4 +100,4 @@ def test_no_powercap(tmp_path: Path, cpuinfo: str, reason: str) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     probe = RaplSource.open(SourceOptions(), tmp_path / "none", tmp_path).probe()
     assert not probe.usable and probe.reason == reason
-    assert (probe.mend is None) == ("virtual" in reason)
+    assert (probe.fix is None) == ("virtual" in reason)

@@ -56,8 +56,8 @@ def test_a_recording_stands_in_for_all(tmp_path: Path) -> None:
     assert [source.name for source in open_sources(SourceOptions(replay=str(path)))] == ["replay"]
 
 
-def test_absent_is_one_metric_with_reason_and_mend() -> None:
-    absent = Absent("rapl", "package", Probe(False, reason="root only", mend="sudo chmod"), "denied")
+def test_absent_is_one_metric_with_reason_and_fix() -> None:
+    absent = Absent("rapl", "package", Probe(False, reason="root only", fix="sudo chmod"), "denied")
     (metric,) = absent.metrics
     assert (metric.name, metric.unit, metric.status, metric.reason) == ("power", "W", "denied", "root only; sudo chmod")
     assert not metric.readable

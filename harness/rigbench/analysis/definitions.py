@@ -47,7 +47,7 @@ class Metric:
     """One metric. Either `of_case` or `of_row` computes it: a number, None, or Unknown with the reason.
 
     `kinds`: the kinds of workload that have it, all of them if empty. `join` makes one number of the repetitions'. `text` prints
-    it. `column`: its place in giving way on a narrow terminal, the largest first; 0 always stays, None has no column. From 8 on a
+    it. `priority`: its column's place in giving way on a narrow terminal, the largest first; 0 always stays, None has no column. From 8 on a
     column without any number is left out. `compared`: whether `compare` and `regress` show it unless asked for others.
     """
 
@@ -61,7 +61,7 @@ class Metric:
     kinds: tuple[str, ...] = ()
     join: Callable[[Sequence[float]], float] = statistics.median
     text: Callable[[float | None], str] = units.number_text
-    column: int | None = 11
+    priority: int | None = 11
     compared: bool = True
 
     @property
@@ -180,7 +180,7 @@ METRICS = (
         of_case=lambda one: one.median("decode_tps"),
         kinds=TOKENS,
         text=units.rate_text,
-        column=0,
+        priority=0,
     ),
     Metric(
         "output_tps",
@@ -191,7 +191,7 @@ METRICS = (
         of_case=output_rate,
         kinds=TOKENS,
         text=units.rate_text,
-        column=1,
+        priority=1,
     ),
     Metric(
         "ttft_s",
@@ -202,7 +202,7 @@ METRICS = (
         of_case=lambda one: one.median("ttft_s"),
         kinds=TOKENS,
         text=units.seconds_text,
-        column=2,
+        priority=2,
     ),
     Metric(
         "tpot_s",
@@ -213,7 +213,7 @@ METRICS = (
         of_case=tpot,
         kinds=TOKENS,
         text=units.seconds_text,
-        column=7,
+        priority=7,
         compared=False,
     ),
     Metric(
@@ -225,7 +225,7 @@ METRICS = (
         of_case=lambda one: one.median("latency_s"),
         kinds=TOKENS,
         text=units.seconds_text,
-        column=None,
+        priority=None,
         compared=False,
     ),
     Metric(
@@ -237,7 +237,7 @@ METRICS = (
         of_case=prefill_rate,
         kinds=TOKENS,
         text=units.rate_text,
-        column=5,
+        priority=5,
         compared=False,
     ),
     Metric(
@@ -249,7 +249,7 @@ METRICS = (
         of_case=_rss,
         join=max,
         text=units.bytes_text,
-        column=6,
+        priority=6,
     ),
     Metric(
         "device_memory_peak_bytes",
@@ -260,7 +260,7 @@ METRICS = (
         of_case=_device_memory,
         join=max,
         text=units.bytes_text,
-        column=None,
+        priority=None,
     ),
     Metric(
         "joules_per_token",
@@ -271,7 +271,7 @@ METRICS = (
         of_case=_joules("joules_per_token"),
         kinds=TOKENS,
         text=units.energy_text,
-        column=8,
+        priority=8,
     ),
     Metric(
         "joules_per_token_net",
@@ -282,7 +282,7 @@ METRICS = (
         of_case=_joules("joules_per_token_net"),
         kinds=TOKENS,
         text=units.energy_text,
-        column=None,
+        priority=None,
         compared=False,
     ),
     Metric(
@@ -292,7 +292,7 @@ METRICS = (
         "mean power over the steady window, with its scope (board, package, soc, host, wall)",
         None,
         of_case=_joules("watts_mean"),
-        column=None,
+        priority=None,
     ),
     Metric(
         "watts_peak",
@@ -301,7 +301,7 @@ METRICS = (
         "largest reading of power in the steady window",
         None,
         of_case=_joules("watts_peak"),
-        column=None,
+        priority=None,
     ),
     Metric(
         "ceiling_tps",
@@ -313,7 +313,7 @@ METRICS = (
         of_row=_ceiling,
         kinds=TOKENS,
         text=units.rate_text,
-        column=4,
+        priority=4,
     ),
     Metric(
         "predicted_tps",
@@ -324,7 +324,7 @@ METRICS = (
         of_row=_predicted,
         kinds=TOKENS,
         text=units.rate_text,
-        column=9,
+        priority=9,
     ),
     Metric(
         "published_tps",
@@ -335,7 +335,7 @@ METRICS = (
         of_row=lambda row: row.published.user_tps if row.published else None,
         kinds=TOKENS,
         text=units.rate_text,
-        column=None,
+        priority=None,
     ),
     Metric(
         "measured_over_predicted",
@@ -346,7 +346,7 @@ METRICS = (
         of_row=_over_predicted,
         kinds=TOKENS,
         text=units.ratio_text,
-        column=None,
+        priority=None,
     ),
     Metric(
         "mbu",
@@ -357,7 +357,7 @@ METRICS = (
         of_row=_mbu,
         kinds=TOKENS,
         text=units.ratio_text,
-        column=3,
+        priority=3,
     ),
 )
 

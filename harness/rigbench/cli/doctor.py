@@ -11,7 +11,7 @@ from rigbench.cli.options import JSON, say
 
 
 def command(as_json: bool = JSON) -> None:
-    """Say what this machine is, which backends work here, and the command that mends those that do not."""
+    """Say what this machine is, which backends work here, and the command that fixes those that do not."""
     import rigbench_backends
     from rigbench.models.resolve import local_models
     from rigbench.run import engines
@@ -60,10 +60,10 @@ def command(as_json: bool = JSON) -> None:
             if (sentence := engines.unused_gpu(found, adapters())) is not None:
                 line("", f"! {sentence}")
         else:
-            line("backend", f"{name}: not usable: {found.reason}" + (f"; mend: {found.mend}" if found.mend else ""))
+            line("backend", f"{name}: not usable: {found.reason}" + (f"; fix: {found.fix}" if found.fix else ""))
     for state in states:
         what = f"ready: {', '.join(state.metrics)}" if state.usable else f"not usable: {state.reason}"
-        line("telemetry", f"{state.name}: {what}" + (f"; mend: {state.mend}" if state.mend else ""))
+        line("telemetry", f"{state.name}: {what}" + (f"; fix: {state.fix}" if state.fix else ""))
     for model in models:
         line("model", f"{model.spec} ({units.bytes_text(model.bytes)})")
     if not models:

@@ -106,11 +106,11 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("users", tuple(str(row.concurrency) for row in rows), 0),
     ]
     for metric in registry():
-        if metric.column is None or (metric.kinds and kinds.isdisjoint(metric.kinds)):
+        if metric.priority is None or (metric.kinds and kinds.isdisjoint(metric.kinds)):
             continue
         # An empty column says less than its reason in `show --json`.
-        if metric.column < OPTIONAL or any(row[metric.name] is not None for row in rows):
-            found.append(Column(metric.label, tuple(metric.text(row[metric.name]) for row in rows), metric.column))
+        if metric.priority < OPTIONAL or any(row[metric.name] is not None for row in rows):
+            found.append(Column(metric.label, tuple(metric.text(row[metric.name]) for row in rows), metric.priority))
     flags = (", ".join(row.flags) or ("failed" if row.error else "") for row in rows)
     return [*found, Column("flags", tuple(flags), 10)]
 

@@ -74,26 +74,17 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
         return Probe(
             False,
             reason=f"{gone}{f': {why.cause}' if why.cause else ''}",
-            mend=why.fix or "install its engine into that interpreter again",
+            fix=why.fix or "install its engine into that interpreter again",
         )
     except WorkerLate:
-        return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", mend="install its engine anew")
+        return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", fix="install its engine anew")
     finally:
         worker.kill()
     if answer["event"] == "error":
         return Probe(False, reason=answer["message"])
-    return Probe(
-        answer["usable"],
-        answer["version"],
-        answer["device"],
-        tuple(answer["devices"]),
-        answer["reason"],
-        answer["mend"],
-        tuple(answer["model_formats"]) if answer["model_formats"] else None,
-        tuple(answer["gpus"]),
-        answer["device_error"],
-        answer["gpu_fix"],
-    )
+    values: dict[str, Any] = {field.name: answer[field.name] for field in fields(Probe)}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Probe(**values)
 
 
 def unused_gpu(probe: Probe, shown: Sequence[Adapter]) -> str | None:
@@ -170,7 +161,7 @@ def resolve(
 ) -> tuple[list[Engine], dict[str, Bandwidth]]:
     """Engines ready to plan, and the bandwidth by device. InputError for what is written wrong.
 
-    One that cannot be used here raises UnavailableError with the mend; of several, those are skipped with that reason, if
+    One that cannot be used here raises UnavailableError with the fix; of several, those are skipped with that reason, if
     any is left.
     """
     engines: list[Engine] = []
@@ -214,7 +205,7 @@ def _engine(
     probes[asked] = found
     if not found.usable:
         raise UnavailableError(
-            f"{part.backend} cannot run here: {found.reason}" + (f"; mend: {found.mend}" if found.mend else "")
+            f"{part.backend} cannot run here: {found.reason}" + (f"; fix: {found.fix}" if found.fix else "")
         )
     device = found.device or "cpu"
     names = [text.partition(": ")[2] or text for text in found.devices]

@@ -184,7 +184,7 @@ class Source:
     @classmethod
     def absent(cls, reason: str, fix: str | None = None, status: str = "unavailable") -> Source:
         """What `open` answers where the sensor is not usable."""
-        return Absent(cls.name, cls.scope, Probe(False, reason=reason, mend=fix), status)
+        return Absent(cls.name, cls.scope, Probe(False, reason=reason, fix=fix), status)
 
     def probe(self) -> Probe:
         """Usable here? If not: why, and what would fix it. Cheap, and never raises."""
@@ -207,7 +207,7 @@ class Absent(Source):
     def __init__(self, name: str, scope: str, probe: Probe, status: str = "unavailable") -> None:
         self.name = name  # type: ignore[misc]  # it stands for any class of sensor
         self._probe = probe
-        reason = "; ".join(part for part in (probe.reason, probe.mend) if part)
+        reason = "; ".join(part for part in (probe.reason, probe.fix) if part)
         self.metrics = (Metric(*POWER, name, scope, "sampled", None, None, status, reason),)
 
     def probe(self) -> Probe:
@@ -239,7 +239,7 @@ class SourceState:
     devices: tuple[str, ...]
     metrics: tuple[str, ...]
     reason: str | None = None
-    mend: str | None = None
+    fix: str | None = None
 
 
 def source_states(sources: Sequence[Source]) -> tuple[SourceState, ...]:
@@ -248,5 +248,5 @@ def source_states(sources: Sequence[Source]) -> tuple[SourceState, ...]:
     for source in sources:
         probe = source.probe()
         readable = tuple(dict.fromkeys(metric.name for metric in source.metrics if metric.readable))
-        states.append(SourceState(source.name, probe.usable, probe.devices, readable, probe.reason, probe.mend))
+        states.append(SourceState(source.name, probe.usable, probe.devices, readable, probe.reason, probe.fix))
     return tuple(states)

@@ -281,7 +281,7 @@ def _source_report(lane: Lane) -> dict[str, Any]:
         "version": probe.version,
         "devices": list(probe.devices),
         "reason": probe.reason,
-        "mend": probe.mend,
+        "fix": probe.fix,
         "metrics": len(lane.source.metrics),
         "calls": len(calls),
         "call_p50_s": statistics.median(calls) * 1e-9 if calls else None,

@@ -112,7 +112,7 @@ class WallSource(Source):
         found = self._fetch()
         power = found if isinstance(found, Missing) else self._power(found)
         if isinstance(power, Missing):
-            return Probe(False, reason=power.reason, mend="check the meter's address, preset and JSON path")
+            return Probe(False, reason=power.reason, fix="check the meter's address, preset and JSON path")
         return Probe(True, devices=("wall meter",))
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:

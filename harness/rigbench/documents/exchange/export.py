@@ -100,7 +100,7 @@ def csv_cell(value: Any) -> str:
 def markdown(documents: Sequence[RunDocument]) -> str:
     """A table per document: one line per case group, medians over the repetitions and their number."""
     parts = []
-    metrics = [metric for metric in registry() if metric.column is not None]
+    metrics = [metric for metric in registry() if metric.priority is not None]
     heading = ("model", "engine", "workload", "users", "runs", *(metric.label for metric in metrics), "flags")
     for document in documents:
         machine = document.machine
