@@ -85,8 +85,6 @@ def import_faults(root: Path) -> list[str]:
         package = ".".join(path.relative_to(root).parent.parts[1:])
         for name, line, _ in imports(ast.parse(path.read_text("utf-8")), package):
             target, first = ours(name), name.split(".")[0]
-            if target == "api" and not room:
-                continue  # the package's own names, for type checkers; at run time they are loaded when asked for
             if target and LEVEL.get(target, -1) > LEVEL.get(room, -1):
                 fault(path, line, f"imports {name}, a room below its own")
             if room == "run" and target == "worker":

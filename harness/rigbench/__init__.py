@@ -8,17 +8,14 @@ worker imports use the standard library alone.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rigbench.api import Result, compare, frame, load, measure, predictions
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Result", "__version__", "compare", "frame", "load", "measure", "predictions"]
+API = ("Result", "compare", "frame", "load", "measure", "predictions")
 
 
 def __getattr__(name: str) -> Any:
     """The public API, loaded when it is first asked for."""
-    if name in __all__:
+    if name in API:
         return getattr(import_module("rigbench.api"), name)
     raise AttributeError(f"module 'rigbench' has no attribute {name!r}")
