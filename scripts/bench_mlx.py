@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_tools import fail
-from rigbench.analysis.metrics import case_metrics
+from rigbench.analysis.definitions import case_values
+from rigbench.analysis.requests import Repetition
 from rigbench.run.processes import WorkerProcess
 from side_by_side import Comparison, Held, conclude, in_sittings, measured, opened
 
@@ -70,8 +71,8 @@ def open_pairs(folder: Path, python: str, prompt: int, output: int, levels: list
 
 def rigbench_tps(worker: WorkerProcess, users: int, prompt: int, output: int) -> float:
     """Per user with one user, else in all."""
-    metrics = case_metrics(measured(worker, users=users, prompt=prompt, output=output, warm=False))
-    figure = metrics.user_tps if users == 1 else metrics.output_tps
+    values, _ = case_values(Repetition(measured(worker, users=users, prompt=prompt, output=output, warm=False)))
+    figure = values.get("user_tps" if users == 1 else "output_tps")
     if figure is None:
         fail(f"rigbench gave no figure for {users} users: take more --output-tokens.")
     return figure

@@ -32,7 +32,7 @@ def comparisons(tools: Tools, model: Path, flags: Flags, prompt: int, output: in
     """Microseconds a step at each level."""
 
     def ours(users: int) -> float:
-        return (rigbench_metrics(model, flags, users=users, prompt=prompt, output=output).tpot_s or 0.0) * 1e6
+        return rigbench_metrics(model, flags, users=users, prompt=prompt, output=output).get("tpot_s", 0.0) * 1e6
 
     def theirs(users: int) -> float:
         if users == 1:

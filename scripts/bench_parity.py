@@ -32,7 +32,7 @@ def comparisons(
     """What is laid side by side."""
 
     def ours(metric: str, users: int, prompt: int, output: int) -> float:
-        return float(getattr(rigbench_metrics(model, flags, users=users, prompt=prompt, output=output), metric))
+        return rigbench_metrics(model, flags, users=users, prompt=prompt, output=output)[metric]
 
     batched = partial(batched_tps, tools, model, flags, prompt=prompt, output=output)
     decode = Comparison(

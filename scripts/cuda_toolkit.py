@@ -31,9 +31,8 @@ Release = tuple[int, int]
 
 BUILD_CORE_MINUTES = 60.0  # one GPU architecture, without the CPU part's minutes: results/LOG.md, 2026-11-26
 WHEEL_FOLDER = "{packages}/nvidia/cu13"
-FIRST_RELEASE: dict[
-    str, Release
-] = {  # the first toolkit that knows a compute capability; older ones came before CUDA 11
+# The first toolkit that knows a compute capability; those that are not here came before CUDA 11.
+FIRST_RELEASE: dict[str, Release] = {
     "8.6": (11, 1),
     "8.7": (11, 4),
     "8.9": (11, 8),

@@ -27,7 +27,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from llama_tools import Flags, fail
-from rigbench.analysis.metrics import CaseMetrics, case_metrics
+from rigbench.analysis.definitions import case_values
+from rigbench.analysis.requests import Repetition
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate
 from rigbench.workloads import Generation
@@ -234,14 +235,14 @@ def _going(group: int) -> Iterator[None]:
             os.killpg(group, signal.SIGSTOP)
 
 
-def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> CaseMetrics:
+def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> dict[str, float]:
     """llama.cpp through a worker for this sample alone, as the tools start anew for each.
 
     Where in memory a process happens to lie makes steps of 0.6 ms up to 8 % slower or faster for as long as it lives.
     """
     file = {"name": model.stem, "path": str(model), "format": "gguf"}
     with opened("llama_cpp", file, asdict(flags), sys.executable) as worker:
-        return case_metrics(measured(worker, users=users, prompt=prompt, output=output))
+        return case_values(Repetition(measured(worker, users=users, prompt=prompt, output=output)))[0]
 
 
 GATE = '''

@@ -29,6 +29,7 @@ ROOMS = (
     "run",
     "report",
     "cli",
+    "api",
 )
 LEVEL = {**dict.fromkeys(GROUND, 0), **{room: level for level, room in enumerate(ROOMS, start=1)}}
 WORKER_NEEDS = {"records", "workloads", "errors", "units", "clock", "worker"}

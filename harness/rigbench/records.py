@@ -1,7 +1,7 @@
 """Every type that is written to disk: frozen dataclasses of the standard library, so that a worker needs nothing else.
 
 Raw records are the truth: times in whole microseconds from the case's own start (`t0`), token by token; every statistic
-is recomputed from them (harness/rigbench/analysis/metrics.py). Missing is None with a reason beside it, never 0.
+is recomputed from them (harness/rigbench/analysis/requests.py). Missing is None with a reason beside it, never 0.
 SI units, named in the field: `_s`, `_us`, `_ns`, `_bytes`, `_w`, `_j`, `_bytes_per_s`.
 """
 

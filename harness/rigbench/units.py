@@ -58,3 +58,8 @@ def energy_text(value: float | None) -> str:
 def bandwidth_text(value: float | None) -> str:
     """Bytes per second: 2.73e11 -> '273 GB/s'."""
     return MISSING if value is None else f"{_trim(value / 1e9)} GB/s"
+
+
+def number_text(value: float | None) -> str:
+    """A number of any unit to four digits: 0.0123456 -> '0.01235'."""
+    return MISSING if value is None else f"{value:.4g}"

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from plain_sample import PLAIN
+from plain_row import PLAIN
 from rigbench.analysis import stats
 from rigbench.analysis.compare import compare, differences, incomparable
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.table import Row
 
 
-def sample(metrics: dict[str, Sequence[float]], number: int = 0, **changes: object) -> Sample:
-    return replace(PLAIN, document_id=f"d{number}", metrics={k: tuple(v) for k, v in metrics.items()}, **changes)  # type: ignore[arg-type]
+def sample(metrics: dict[str, Sequence[float]], number: int = 0, **changes: object) -> Row:
+    return replace(PLAIN, document_id=f"d{number}", samples={k: tuple(v) for k, v in metrics.items()}, **changes)  # type: ignore[arg-type]
 
 
 def noisy(rng: random.Random, level: float, noise: float, n: int = 5) -> list[float]:
@@ -172,7 +172,7 @@ def test_unknown_is_no_reason_against_comparing_and_another_machine_has_another_
 
 
 def test_a_case_that_now_fails_is_found_and_one_that_is_gone_is_named() -> None:
-    broken = replace(PLAIN, document_id="d1", metrics={}, repetitions=0, error="crash: it ended")
+    broken = replace(PLAIN, document_id="d1", samples={}, repetitions=0, error="crash: it ended")
     found = compare([sample({"user_tps": [1, 2]})], [broken])
     assert (found.cells[0].verdict, found.cells[0].reason) == ("failed", "NEW: crash: it ended")
     assert found.bad(["slower"]) == [found.cells[0]]

@@ -6,16 +6,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from plain_sample import PLAIN
+from plain_row import PLAIN
 from rigbench.analysis.regress import axis_value, bad, history, since
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.table import Row
 from rigbench.report.compare_table import history_markdown
 from rigbench.report.history_plot import svg
 
 DRIVERS = ("570.9", "580.65.06", "580.126.09", "590.10")
 
 
-def run(number: int, level: float, rng: random.Random, driver: str = "580.1", **changes: object) -> Sample:
+def run(number: int, level: float, rng: random.Random, driver: str = "580.1", **changes: object) -> Row:
     made = replace(
         PLAIN,
         document_id=f"d{number}",
@@ -23,12 +23,12 @@ def run(number: int, level: float, rng: random.Random, driver: str = "580.1", **
         os="macOS 26.4",
         kernel="25.4",
         drivers={"nvidia": driver, "cuda": "13.0"},
-        metrics={"user_tps": tuple(level * (1 + rng.gauss(0, 0.01)) for _ in range(5))},
+        samples={"user_tps": tuple(level * (1 + rng.gauss(0, 0.01)) for _ in range(5))},
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def planted(per_driver: int) -> list[Sample]:
+def planted(per_driver: int) -> list[Row]:
     """The third driver is 6 % slower, and the fourth no better; given in no order at all."""
     rng = random.Random(1)
     levels = dict(zip(DRIVERS, (50, 50, 47, 47), strict=True))

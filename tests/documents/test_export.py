@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rigbench.analysis.samples import samples
+from rigbench.analysis.table import table
 from rigbench.documents import store
 from rigbench.documents.exchange import export
 from rigbench.records import RunDocument
@@ -30,11 +30,11 @@ def renamed(document: RunDocument, name: str) -> RunDocument:
 
 def test_csv_has_a_line_per_group_with_its_numbers(document: RunDocument) -> None:
     lines = list(csv.DictReader(io.StringIO(export.csv_text([document, document]))))
-    expected = samples(document)
+    expected = table(document)
     assert [line["case_group"] for line in lines] == [sample.group for sample in expected] * 2
     for line, sample in zip(lines, expected, strict=False):
-        assert json.loads(line["metrics"]) == {name: list(values) for name, values in sample.metrics.items()}
-        assert (line["user_tps"] == "") == ("user_tps" not in sample.metrics)  # missing is empty, never 0
+        assert json.loads(line["metrics"]) == {name: list(values) for name, values in sample.samples.items()}
+        assert (line["user_tps"] == "") == ("user_tps" not in sample.samples)  # missing is empty, never 0
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://x")', "+1", "@SUM(A1)", "-1", "\t=1"])
@@ -46,7 +46,7 @@ def test_a_name_is_no_formula(document: RunDocument, name: str) -> None:
 def test_a_name_is_no_markdown(document: RunDocument) -> None:
     text = export.markdown([renamed(document, "a|b\n# c <img src=x> [d](e) `f` \x1b[31m")])
     rows = [line for line in text.splitlines() if line.startswith("| a")]
-    assert len(rows) == len(samples(document))
+    assert len(rows) == len(table(document))
     assert all(r"a\|b \# c \<img src=x\> \[d\](e) \`f\`" in row for row in rows)
     assert "\x1b" not in text
 
@@ -59,14 +59,14 @@ def test_llama_bench_json_has_its_fields_in_its_order(document: RunDocument) -> 
     for entry in made:
         for name, value in real[0].items():
             assert type(entry[name]) is type(value), name
-    sample = next(one for one in samples(document) if one.metrics)
+    sample = next(one for one in table(document) if one.samples)
     prompt, decode = made[:2]
     assert (prompt["n_prompt"], prompt["n_gen"], prompt["n_depth"]) == (sample.prompt_tokens, 0, 0)
     assert (decode["n_prompt"], decode["n_gen"], decode["n_depth"]) == (0, sample.output_tokens, sample.prompt_tokens)
-    assert prompt["samples_ts"] == list(sample.metrics["prefill_tps"])
-    assert decode["samples_ts"] == list(sample.metrics["user_tps"])
+    assert prompt["samples_ts"] == list(sample.samples["prefill_tps"])
+    assert decode["samples_ts"] == list(sample.samples["user_tps"])
     assert decode["samples_ns"] == [round(sample.output_tokens / rate * 1e9) for rate in decode["samples_ts"]]
-    assert [line.split(": ")[0] for line in left] == [one.group for one in samples(document) if not one.metrics]
+    assert [line.split(": ")[0] for line in left] == [one.group for one in table(document) if not one.samples]
 
 
 def test_several_users_have_no_place_in_llama_bench(document: RunDocument) -> None:

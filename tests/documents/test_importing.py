@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rigbench.analysis.compare import compare
-from rigbench.analysis.samples import samples
+from rigbench.analysis.table import table
 from rigbench.documents import store
 from rigbench.documents.exchange import export, importing
 from rigbench.documents.validate import validate_bytes
@@ -28,11 +28,11 @@ def test_llama_bench_as_it_writes_it() -> None:
     found = importing.read(REAL)
     (document,) = found.documents
     assert found.left_out == ()
-    prompt, decode = samples(document)
+    prompt, decode = table(document)
     real = json.loads(REAL.read_text())
     assert (prompt.group, prompt.imported) == ("llama_cpp/tiny-Q4_0/pp64/c1", "llama-bench")
-    assert prompt.metrics == {"prefill_tps": tuple(real[0]["samples_ts"])}
-    assert decode.metrics == {"user_tps": tuple(real[1]["samples_ts"]), "output_tps": tuple(real[1]["samples_ts"])}
+    assert prompt.samples == {"prefill_tps": tuple(real[0]["samples_ts"])}
+    assert decode.samples == {"user_tps": tuple(real[1]["samples_ts"]), "output_tps": tuple(real[1]["samples_ts"])}
     assert (decode.repetitions, decode.device, document.machine.cpu) == (2, "cpu", "AMD EPYC")
     assert json.loads(decode.options)["n_threads"] == 2
     assert document.engines[0].weights_bytes == real[0]["model_size"]
@@ -72,7 +72,7 @@ def test_two_imports_are_compared(tmp_path: Path) -> None:
     before = importing.read(written(tmp_path, entries)).documents
     entries[0]["samples_ts"] = [80.0, 81.0, 79.0]
     after = importing.read(written(tmp_path, entries)).documents
-    found = compare(samples(before[0]), samples(after[0]))
+    found = compare(table(before[0]), table(after[0]))
     assert {cell.metric: cell.verdict for cell in found.cells} == {"user_tps": "slower", "output_tps": "slower"}
 
 
@@ -82,8 +82,8 @@ def test_lines_and_repeated_tests_and_machines(tmp_path: Path) -> None:
     other = {**entry, "gpu_info": "NVIDIA GeForce RTX 4090", "backends": "CUDA", "samples_ts": [5.0]}
     found = importing.read(written(tmp_path, "\n".join(map(json.dumps, [entry, entry, other]))))
     cpu, gpu = found.documents
-    assert len(samples(cpu)[0].metrics["user_tps"]) == 4
-    assert (gpu.machine.id, samples(gpu)[0].device) == ("nvidia-geforce-rtx-4090", "cuda")
+    assert len(table(cpu)[0].samples["user_tps"]) == 4
+    assert (gpu.machine.id, table(gpu)[0].device) == ("nvidia-geforce-rtx-4090", "cuda")
 
 
 def test_what_tells_no_rate_is_left_out(tmp_path: Path) -> None:
@@ -97,12 +97,12 @@ def test_what_tells_no_rate_is_left_out(tmp_path: Path) -> None:
 def test_vllm_bench_serve_as_it_writes_it() -> None:
     real = json.loads(VLLM.read_text())
     (document,) = importing.read(VLLM, "my box").documents
-    (sample,) = samples(document)
-    assert (sample.backend, sample.model, sample.concurrency) == ("vllm", "tiny-BF16", 2)
-    assert (sample.prompt_tokens, sample.output_tokens) == (16, 24)
-    assert sample.metrics["ttft_s"] == (real["median_ttft_ms"] / 1e3,)
-    assert sample.metrics["user_tps"] == (pytest.approx(1e3 / real["median_tpot_ms"]),)
-    assert sample.metrics["output_tps"] == (real["output_throughput"],)
+    (row,) = table(document)
+    assert (row.backend, row.model, row.concurrency) == ("vllm", "tiny-BF16", 2)
+    assert (row.prompt_tokens, row.output_tokens) == (16, 24)
+    assert row.samples["ttft_s"] == (real["median_ttft_ms"] / 1e3,)
+    assert row.samples["user_tps"] == (pytest.approx(1e3 / real["median_tpot_ms"]),)
+    assert row.samples["output_tps"] == (real["output_throughput"],)
     assert "whole duration" in document.annotations["imported"]["definitions"]["output_tps"]
     assert "local time" in document.annotations["imported"]["note"]
     assert document.machine.id == "my-box"
@@ -170,10 +170,9 @@ def test_no_file_and_too_large_a_file(tmp_path: Path) -> None:
 
 
 def test_show_has_the_figures() -> None:
-    from rigbench.analysis.summary import rows
 
-    prompt, decode = rows(importing.read(REAL).documents[0])
+    prompt, decode = table(importing.read(REAL).documents[0])
     real = json.loads(REAL.read_text())
-    assert prompt.prefill_tps == pytest.approx(real[0]["avg_ts"])  # of two numbers the median is the mean
-    assert (prompt.user_tps, prompt.repetitions) == (None, 2)
-    assert decode.user_tps == pytest.approx(real[1]["avg_ts"])
+    assert prompt["prefill_tps"] == pytest.approx(real[0]["avg_ts"])  # of two numbers the median is the mean
+    assert (prompt["user_tps"], prompt.repetitions) == (None, 2)
+    assert decode["user_tps"] == pytest.approx(real[1]["avg_ts"])

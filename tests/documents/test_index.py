@@ -2,16 +2,16 @@
 
 import json
 import os
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from rigbench.analysis.samples import METRICS, Sample, samples
+from rigbench.analysis.definitions import METRICS
+from rigbench.analysis.table import table
 from rigbench.documents import index, query, store
-from rigbench.documents.rows import SAMPLE_COLUMNS
 from rigbench.errors import InputError, UnavailableError
 
 V1 = Path(__file__).parent / "v1.json"
@@ -43,37 +43,29 @@ def test_a_row_is_what_the_document_says(results: Path) -> None:
     done = index.update(results, processes=1)
     assert (done.documents, done.read, done.kept, done.removed, done.faults) == (3, 3, 0, 0, ())
     documents = [store.read(results / f"box-{number}" / f"{number}.json") for number in range(3)]
-    expected = [sample for document in documents for sample in sorted(samples(document), key=lambda one: one.group)]
-    assert index.read_samples(results / index.NAME) == expected
+    details = {"phase_joules": {}, "percentiles": {}, "evidence": {}, "reasons": {}}
+    expected = [
+        replace(row, **details) for document in documents for row in sorted(table(document), key=lambda row: row.group)
+    ]
+    assert index.read_rows(results / index.NAME) == expected
     assert done.rows == len(expected)
 
 
 def test_a_copy_of_a_document_is_no_second_run(results: Path) -> None:
     index.update(results, processes=1)
-    before = index.read_samples(results / index.NAME)
+    before = index.read_rows(results / index.NAME)
     (results / "zz-copy.json").write_bytes((results / "box-1" / "1.json").read_bytes())
     assert index.update(results, processes=1).documents == 4
-    assert index.read_samples(results / index.NAME) == before
+    assert index.read_rows(results / index.NAME) == before
 
 
-def test_the_columns_of_a_sample_are_its_fields_in_their_order() -> None:
-    names = ["case_group" if field.name == "group" else field.name for field in fields(Sample)]
-    assert list(SAMPLE_COLUMNS) == names
-
-
-def test_the_columns_of_a_summary_are_its_numbers(results: Path) -> None:
-    from rigbench.analysis.summary import rows
-
+def test_each_metric_is_a_column_with_the_number_of_the_row(results: Path) -> None:
     index.update(results, processes=1)
-    names = [*METRICS, "ceiling_tps", "predicted_tps", "predictor", "published_tps", "measured_over_predicted", "mbu"]
+    names = [metric.name for metric in METRICS]
     asked = f"SELECT {', '.join(names)} FROM cases WHERE machine_id = 'box-1' ORDER BY case_group"
-    document = store.read(results / "box-1" / "1.json")
-    wanted = sorted(rows(document), key=lambda row: row.group)
-    # A row's memory is the largest of its repetitions, the index has their median: one of an odd number of them is the same.
-    for found, row in zip(answer(results, asked), wanted, strict=True):
-        for name, value in zip(names, found, strict=True):
-            if not name.endswith("peak_bytes"):
-                assert value == getattr(row, name), name
+    rows = sorted(table(store.read(results / "box-1" / "1.json")), key=lambda row: row.group)
+    assert answer(results, asked) == [tuple(row[name] for name in names) for row in rows]
+    assert rows[0]["user_tps"]
 
 
 def test_what_did_not_change_is_not_opened(results: Path) -> None:
@@ -203,7 +195,7 @@ def test_an_index_that_cannot_be_used_is_made_anew(results: Path) -> None:
         f"COPY (SELECT 1 AS a) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, KV_METADATA {{rigbench: 'old'}})"
     )
     with pytest.raises(InputError, match="made by old"):
-        index.read_samples(path)
+        index.read_rows(path)
     done = index.update(results, processes=1)
     assert done.anew is not None
     assert done.read == 3
@@ -215,7 +207,7 @@ def test_several_processes_find_the_same(results: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(index, "CHUNK_FILES", 1)
     several = index.update(results, results / "two.parquet", processes=2)
     assert several.rows == alone.rows
-    assert index.read_samples(several.path) == index.read_samples(alone.path)
+    assert index.read_rows(several.path) == index.read_rows(alone.path)
     assert not list(results.glob(".index-*"))
 
 
@@ -224,9 +216,9 @@ def test_no_results_at_all(tmp_path: Path) -> None:
         index.update(tmp_path / "nowhere")
     done = index.update(tmp_path)
     assert (done.documents, done.rows) == (0, 0)
-    assert index.read_samples(done.path) == []
+    assert index.read_rows(done.path) == []
     with pytest.raises(InputError, match="no index"):
-        index.read_samples(tmp_path / "none.parquet")
+        index.read_rows(tmp_path / "none.parquet")
 
 
 def test_an_index_that_cannot_be_written(results: Path) -> None:

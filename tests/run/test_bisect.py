@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from plain_sample import PLAIN
-from rigbench.analysis.samples import Sample
+from plain_row import PLAIN
+from rigbench.analysis.table import Row
 from rigbench.errors import InputError, UnavailableError
 from rigbench.run import bisect
 
 GROUP = "llama_cpp/m/w/c1"
 
 
-def sample(rates: tuple[float, ...], group: str = GROUP, **metrics: tuple[float, ...]) -> Sample:
+def sample(rates: tuple[float, ...], group: str = GROUP, **metrics: tuple[float, ...]) -> Row:
     return replace(
-        PLAIN, group=group, repetitions=len(rates), metrics={"user_tps": rates, **metrics} if rates else metrics
+        PLAIN, group=group, repetitions=len(rates), samples={"user_tps": rates, **metrics} if rates else metrics
     )
 
 
 def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.Measure:
-    def measure(version: str, again: bool) -> list[Sample]:
+    def measure(version: str, again: bool) -> list[Row]:
         asked.append(version + "+" * again)
         if version not in rates:
             raise bisect.CannotMeasure("cannot be installed: no matching distribution")
@@ -82,7 +82,7 @@ def test_an_end_that_cannot_be_measured_ends_it() -> None:
 
 
 def test_the_yardstick_is_the_clearest_case() -> None:
-    def measure(version: str, again: bool) -> list[Sample]:
+    def measure(version: str, again: bool) -> list[Row]:
         slow = version == "2"
         other = sample(tuple(rate * (0.5 if slow else 1) for rate in FAST), "llama_cpp/m/w/c2", ttft_s=(1.0, 1.0, 1.0))
         return [sample(SLOW if slow else FAST), other]
@@ -115,8 +115,8 @@ def test_what_is_pinned() -> None:
 
 def test_runs_are_pooled_by_group() -> None:
     (one, two) = bisect.pooled([[sample((1.0, 2.0)), sample((5.0,), "b")], [sample((3.0,))]])
-    assert (one.metrics["user_tps"], one.repetitions) == ((1.0, 2.0, 3.0), 3)
-    assert two.metrics["user_tps"] == (5.0,)
+    assert (one.samples["user_tps"], one.repetitions) == ((1.0, 2.0, 3.0), 3)
+    assert two.samples["user_tps"] == (5.0,)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rigbench.telemetry import apple, darwin, energy, host
+from rigbench.analysis import energy
+from rigbench.telemetry import apple, darwin, host
 from rigbench.telemetry.apple import AppleSource
 from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.darwin import Channel, Footprint

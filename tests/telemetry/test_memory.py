@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rigbench.records import HostMemory, Series
-from rigbench.telemetry.memory import DeviceMemory, device_memory, host_memory
+from rigbench.telemetry.memory import host_memory
 
 
 def rss(*values: float | None, name: str = "rss", source: str = "host") -> Series:
@@ -60,20 +60,3 @@ def test_readings_before_the_case_do_not_count(tmp_path: Path) -> None:
     exact = host_memory(readings, 10, True, 1_000_000, proc)
     assert (exact.rss_peak_bytes, exact.anonymous_peak_bytes) == (2_100_000 * 1024, 300_000_000)
     assert host_memory(readings, 10, False, 1_000_000, proc).rss_peak_bytes == 2_000_000_000
-
-
-def test_peak_of_each_device() -> None:
-    def gpu(name: str, device: str, *values: float | None) -> Series:
-        times = tuple(range(len(values)))
-        return Series(name, "B", "nvml", "t", "board", "sampled", "ok", None, device, times, values)
-
-    readings = [
-        gpu("memory_used", "gpu0", 1e9, 8e9, 7e9),
-        gpu("memory_used_process", "gpu0", 0.5e9, 6e9),
-        gpu("memory_used", "gpu1", 2e9, None),
-        gpu("memory_used", "gpu2"),
-    ]
-    assert device_memory(readings) == (
-        DeviceMemory("gpu0", 8_000_000_000, 6_000_000_000),
-        DeviceMemory("gpu1", 2_000_000_000, None),
-    )

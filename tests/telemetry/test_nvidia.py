@@ -11,7 +11,8 @@ import psutil
 import pynvml
 import pytest
 
-from rigbench.telemetry import energy, host, nvidia
+from rigbench.analysis import energy
+from rigbench.telemetry import host, nvidia
 from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.nvidia import NvmlSource
 from rigbench.telemetry.sampler import Sampler

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from rigbench.analysis import energy
 from rigbench.records import Series
-from rigbench.telemetry import energy
 from rigbench.telemetry.base import Absent, Metric, Missing, Reading
 from rigbench.telemetry.sampler import Lane, Sampler
 from rigbench_backends.base import Probe

@@ -7,9 +7,10 @@ import json
 import os
 from dataclasses import asdict
 
+from rigbench.analysis import energy, flags
 from rigbench.clock import now_ns
 from rigbench.records import PhaseMark
-from rigbench.telemetry import energy, flags, host, open_sources
+from rigbench.telemetry import host, open_sources
 from rigbench.telemetry.base import SourceOptions
 from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
@@ -40,5 +41,5 @@ def test_one_case_on_this_machine() -> None:
         assert found.joules is None and found.reason  # far below 2 s
         assert found.watts_mean is None and found.watts_peak is None
     assert memory.rss_peak_bytes is not None and memory.rss_peak_bytes > 5e6
-    assert isinstance(flags.flags(readings, [PhaseMark("measure", 0, (end - start) // 1000)], 2), tuple)
+    assert isinstance(flags.reading_flags(readings, [PhaseMark("measure", 0, (end - start) // 1000)], 2), tuple)
     json.dumps({"readings": [asdict(series) for series in readings], "telemetry": sampler.report()}, allow_nan=False)

@@ -26,11 +26,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from rigbench.analysis import stats
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.definitions import compared, metric
+from rigbench.analysis.table import Row
 
-DEFAULT_METRICS = ("user_tps", "output_tps", "ttft_s", "joules_per_token", "rss_peak_bytes", "device_memory_peak_bytes")
-LOWER_IS_BETTER = {"ttft_s", "tpot_s", "latency_s"}
-COSTS = {"joules_per_token", "joules_per_token_net", "rss_peak_bytes", "device_memory_peak_bytes"}
 SAME = 0.03
 ALPHA = 0.03
 """Below 0.05, so that with ten repetitions and with noise that is not normal less than 5 % of equal pairs raise an alarm, too."""
@@ -87,22 +85,22 @@ class Comparison:
         return [cell for cell in self.cells if cell.verdict in wanted]
 
 
-def compare(base: Sequence[Sample], new: Sequence[Sample], metrics: Sequence[str] = DEFAULT_METRICS) -> Comparison:
-    """All samples of the documents of either side; groups in the order of BASE, then those of NEW alone."""
-    groups = dict.fromkeys(sample.group for sample in (*base, *new))
+def compare(base: Sequence[Row], new: Sequence[Row], metrics: Sequence[str] | None = None) -> Comparison:
+    """All rows of the documents of either side; groups in the order of BASE, then those of NEW alone."""
+    groups = dict.fromkeys(row.group for row in (*base, *new))
     cells = []
     for group in groups:
         cells += raw_cells(_of(base, group), _of(new, group), metrics)
     return Comparison(
-        tuple(dict.fromkeys(sample.document_id for sample in base)),
-        tuple(dict.fromkeys(sample.document_id for sample in new)),
+        tuple(dict.fromkeys(row.document_id for row in base)),
+        tuple(dict.fromkeys(row.document_id for row in new)),
         differences(base, new),
         _remarks(base, new),
         judged(cells),
     )
 
 
-def raw_cells(base: Sequence[Sample], new: Sequence[Sample], metrics: Sequence[str] = DEFAULT_METRICS) -> list[Cell]:
+def raw_cells(base: Sequence[Row], new: Sequence[Row], metrics: Sequence[str] | None = None) -> list[Cell]:
     """The cells of one group, with p not adjusted and verdicts only where no statistics are needed; then `judged`."""
     group = (*base, *new)[0].group
     blank = Cell(group, "", None, None, None, None, None, "repetition", 0, 0, None, None, "")
@@ -120,15 +118,15 @@ def raw_cells(base: Sequence[Sample], new: Sequence[Sample], metrics: Sequence[s
     flags = tuple(
         sorted({flag for s in (*base, *new) for flag in (*s.flags, *(("partly_failed",) if s.error else ()))})
     )
-    several = sum(bool(sample.metrics) for sample in (*base, *new)) > 2
+    several = sum(bool(row.samples) for row in (*base, *new)) > 2
     cells = []
-    for metric in metrics:
-        numbers, others = _numbers(base, metric, several), _numbers(new, metric, several)
+    for name in compared() if metrics is None else metrics:
+        numbers, others = _numbers(base, name, several), _numbers(new, name, several)
         if not numbers and not others:
             continue
         cell = replace(
             blank,
-            metric=metric,
+            metric=name,
             base=stats.median(numbers),
             new=stats.median(others),
             unit="document" if several else "repetition",
@@ -138,7 +136,7 @@ def raw_cells(base: Sequence[Sample], new: Sequence[Sample], metrics: Sequence[s
         )
         if not numbers or not others:
             side = "BASE" if not numbers else "NEW"
-            cells.append(replace(cell, verdict="not comparable", reason=f"{side} has no {metric}"))
+            cells.append(replace(cell, verdict="not comparable", reason=f"{side} has no {name}"))
             continue
         if sorted(numbers) == sorted(others):
             cells.append(replace(cell, ratio=1.0, verdict="same", reason="the very same numbers"))
@@ -174,31 +172,36 @@ def _verdict(cell: Cell) -> Cell:
         return replace(cell, verdict="~")
     if cell.unit == "repetition" and abs(cell.ratio - 1) <= SAME:
         return replace(cell, verdict="~", reason="two runs of one thing may differ by 3 %: give several a side")
-    worse, better = ("more", "less") if cell.metric in COSTS else ("slower", "faster")
-    higher = cell.metric not in COSTS and cell.metric not in LOWER_IS_BETTER
-    return replace(cell, verdict=better if (cell.ratio > 1) == higher else worse)
+    return replace(cell, verdict=direction(cell.metric, cell.ratio))
 
 
-def _of(samples: Sequence[Sample], group: str) -> list[Sample]:
-    return [sample for sample in samples if sample.group == group]
+def direction(name: str, ratio: float) -> str:
+    """The verdict on a metric that changed by `ratio`: slower or faster, more or less."""
+    judged_by = metric(name)
+    worse, better = judged_by.verdicts
+    return better if (ratio > 1) == (judged_by.better == "higher") else worse
 
 
-def _numbers(samples: Sequence[Sample], metric: str, several: bool) -> list[float]:
+def _of(rows: Sequence[Row], group: str) -> list[Row]:
+    return [row for row in rows if row.group == group]
+
+
+def _numbers(rows: Sequence[Row], metric: str, several: bool) -> list[float]:
     """Each repetition of the only document, or the median of each document; what is not above 0 has no ratio."""
-    each = [[x for x in sample.metrics.get(metric, ()) if 0 < x < math.inf] for sample in samples]
+    each = [[x for x in row.samples.get(metric, ()) if 0 < x < math.inf] for row in rows]
     if several:
         return [statistics.median(numbers) for numbers in each if numbers]
     return [number for numbers in each for number in numbers]
 
 
-def _failure(samples: Sequence[Sample]) -> str | None:
+def _failure(rows: Sequence[Row]) -> str | None:
     """Why no document of this side measured the case."""
-    if any(sample.metrics for sample in samples):
+    if any(row.samples for row in rows):
         return None
-    return next((sample.error for sample in samples if sample.error), "nothing was measured")
+    return next((row.error for row in rows if row.error), "nothing was measured")
 
 
-COMPARABLE: tuple[tuple[str, Callable[[Sample], object]], ...] = (
+COMPARABLE: tuple[tuple[str, Callable[[Row], object]], ...] = (
     ("model file", lambda s: s.model_sha256 and (s.model_sha256_of, s.model_sha256)),
     ("suite", lambda s: (s.suite, s.suite_version)),
     ("workload", lambda s: (s.workload_kind, s.prompt_tokens, s.output_tokens, s.concurrency)),
@@ -208,21 +211,21 @@ COMPARABLE: tuple[tuple[str, Callable[[Sample], object]], ...] = (
 """What must be the same. None is unknown, and no reason against comparing."""
 
 
-def incomparable(samples: Sequence[Sample]) -> str | None:
-    """Why these samples of one group are not of one thing; None if they are. Power limits bind on one machine only: two
+def incomparable(rows: Sequence[Row]) -> str | None:
+    """Why these rows of one group are not of one thing; None if they are. Power limits bind on one machine only: two
     machines differ by them as by everything else."""
-    measured = [sample for sample in samples if sample.imported is None]
+    measured = [row for row in rows if row.imported is None]
     for name, fact in COMPARABLE:
-        among = samples if name in ("model file", "workload") else measured
-        if len({known for sample in among if (known := fact(sample)) is not None}) > 1:
+        among = rows if name in ("model file", "workload") else measured
+        if len({known for row in among if (known := fact(row)) is not None}) > 1:
             return f"another {name}"
     by_machine: dict[str, set[tuple[float | None, ...]]] = {}
-    for sample in measured:
-        by_machine.setdefault(sample.machine_id, set()).add(sample.power_limits_w)
+    for row in measured:
+        by_machine.setdefault(row.machine_id, set()).add(row.power_limits_w)
     return "another power limit" if any(len(limits) > 1 for limits in by_machine.values()) else None
 
 
-FINGERPRINT: tuple[tuple[str, Callable[[Sample], Hashable]], ...] = (
+FINGERPRINT: tuple[tuple[str, Callable[[Row], Hashable]], ...] = (
     ("machine", lambda s: s.machine_id),
     ("system", lambda s: s.os),
     ("kernel", lambda s: s.kernel),
@@ -237,11 +240,11 @@ FINGERPRINT: tuple[tuple[str, Callable[[Sample], Hashable]], ...] = (
 )
 
 
-def differences(base: Sequence[Sample], new: Sequence[Sample]) -> tuple[Difference, ...]:
+def differences(base: Sequence[Row], new: Sequence[Row]) -> tuple[Difference, ...]:
     """What differs between the sides, or within one of them."""
     found = []
     for name, fact in FINGERPRINT:
-        left, right = ({fact(sample) for sample in side} for side in (base, new))
+        left, right = ({fact(row) for row in side} for side in (base, new))
         if left != right and left and right:
             found.append(
                 Difference(name, *(" | ".join(sorted(_text(name, each) for each in side)) for side in (left, right)))
@@ -261,15 +264,15 @@ def _text(name: str, value: object) -> str:
     return str(value or "none")
 
 
-def _remarks(base: Sequence[Sample], new: Sequence[Sample]) -> tuple[str, ...]:
-    counts = [len({sample.document_id for sample in side}) for side in (base, new)]
+def _remarks(base: Sequence[Row], new: Sequence[Row]) -> tuple[str, ...]:
+    counts = [len({row.document_id for row in side}) for side in (base, new)]
     found = []
     if counts == [1, 1]:
         found.append(
             "one run a side: what varies from run to run is not in the intervals; give several of each for that"
         )
-    if {sample.document_id for sample in base} & {sample.document_id for sample in new}:
+    if {row.document_id for row in base} & {row.document_id for row in new}:
         found.append("the same document is on both sides")
-    if any(sample.imported for sample in (*base, *new)):
+    if any(row.imported for row in (*base, *new)):
         found.append("imported figures: made by another tool, without raw records")
     return tuple(found)

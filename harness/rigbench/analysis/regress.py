@@ -18,17 +18,16 @@ from itertools import pairwise
 
 from rigbench.analysis import stats
 from rigbench.analysis.compare import (
-    COSTS,
-    DEFAULT_METRICS,
-    LOWER_IS_BETTER,
     SAME,
     Cell,
     Difference,
     differences,
+    direction,
     judged,
     raw_cells,
 )
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.definitions import compared
+from rigbench.analysis.table import Row
 from rigbench.analysis.versions import order
 
 AXES = ("driver", "engine", "os", "date")
@@ -83,17 +82,18 @@ class History:
     shifts: tuple[Shift, ...]
 
 
-def history(rows: Iterable[Sample], axis: str, metrics: Sequence[str] = DEFAULT_METRICS) -> list[History]:
+def history(rows: Iterable[Row], axis: str, metrics: Sequence[str] | None = None) -> list[History]:
     """The histories of at least two values of the axis, or of 8 runs. A document that is there twice counts once."""
-    grouped: dict[tuple[object, ...], dict[str, Sample]] = {}
-    for sample in rows:
-        if sample.metrics or sample.error:
-            grouped.setdefault(_key(sample), {}).setdefault(sample.document_id, sample)
+    metrics = compared() if metrics is None else metrics
+    grouped: dict[tuple[object, ...], dict[str, Row]] = {}
+    for row in rows:
+        if row.samples or row.error:
+            grouped.setdefault(_key(row), {}).setdefault(row.document_id, row)
     found = []
-    for samples in grouped.values():
-        if not any(sample.metrics for sample in samples.values()):
+    for documents in grouped.values():
+        if not any(row.samples for row in documents.values()):
             continue  # it never ran on this machine: too long a prompt, too large a model
-        placed = [(axis_value(sample, axis), sample) for sample in samples.values()]
+        placed = [(axis_value(row, axis), row) for row in documents.values()]
         placed.sort(key=lambda pair: (order(pair[0]), pair[1].created_utc, pair[1].document_id))
         made = _history(placed, axis, metrics)
         if made.steps or len(made.runs) >= SHIFT_MIN_RUNS:
@@ -101,16 +101,16 @@ def history(rows: Iterable[Sample], axis: str, metrics: Sequence[str] = DEFAULT_
     return _judged(sorted(found, key=lambda each: (each.machine_id, each.group, each.options, each.suite)))
 
 
-def axis_value(sample: Sample, axis: str) -> str:
+def axis_value(row: Row, axis: str) -> str:
     """Where a run stands on the axis, as people write it."""
     if axis == "driver":
-        names = [name for name in MAIN_DRIVERS if name in sample.drivers] or sorted(sample.drivers)
-        return f"{names[0]} {sample.drivers[names[0]]}" if names else "no driver"
+        names = [name for name in MAIN_DRIVERS if name in row.drivers] or sorted(row.drivers)
+        return f"{names[0]} {row.drivers[names[0]]}" if names else "no driver"
     if axis == "engine":
-        return sample.engine_version or "unknown"
+        return row.engine_version or "unknown"
     if axis == "os":
-        return f"{sample.os}, kernel {sample.kernel}"
-    return sample.created_utc[:10]
+        return f"{row.os}, kernel {row.kernel}"
+    return row.created_utc[:10]
 
 
 def since(histories: Sequence[History], value: str) -> list[History]:
@@ -155,40 +155,40 @@ def _number(text: str) -> str:
     return text[first:]
 
 
-def _key(sample: Sample) -> tuple[object, ...]:
+def _key(row: Row) -> tuple[object, ...]:
     """What must be the same in all runs of one history."""
     return (
-        sample.machine_id,
-        sample.device,
-        sample.group,
-        sample.model_sha256,
-        sample.suite,
-        sample.suite_version,
-        sample.prompt_tokens,
-        sample.output_tokens,
-        sample.options,
-        sample.load,
-        sample.imported,
+        row.machine_id,
+        row.device,
+        row.group,
+        row.model_sha256,
+        row.suite,
+        row.suite_version,
+        row.prompt_tokens,
+        row.output_tokens,
+        row.options,
+        row.load,
+        row.imported,
     )
 
 
-def _history(placed: Sequence[tuple[str, Sample]], axis: str, metrics: Sequence[str]) -> History:
+def _history(placed: Sequence[tuple[str, Row]], axis: str, metrics: Sequence[str]) -> History:
     first = placed[0][1]
-    points: dict[str, list[Sample]] = {}
-    for value, sample in placed:
-        points.setdefault(value, []).append(sample)
+    points: dict[str, list[Row]] = {}
+    for value, row in placed:
+        points.setdefault(value, []).append(row)
     steps = []
     for (before, olds), (after, news) in pairwise(points.items()):
         others = tuple(each for each in differences(olds, news) if each.name != AXIS_OF_DIFFERENCE.get(axis))
         steps.append(Step(before, after, tuple(raw_cells(olds, news, metrics)), others))
     runs = tuple(
         Run(
-            sample.document_id,
-            sample.created_utc,
+            row.document_id,
+            row.created_utc,
             value,
-            {name: middle for name in metrics if (middle := stats.median(sample.metrics.get(name, ()))) is not None},
+            {name: middle for name in metrics if (middle := stats.median(row.samples.get(name, ()))) is not None},
         )
-        for value, sample in placed
+        for value, row in placed
     )
     shifts = tuple(shift for metric in metrics for shift in _shifts(runs, metric))
     return History(first.machine_id, first.group, first.options, first.suite, runs, tuple(steps), shifts)
@@ -227,9 +227,7 @@ def _shifts(runs: Sequence[Run], metric: str) -> list[Shift]:
         before, after = stats.median(values[start:middle]), stats.median(values[middle:end])
         assert before is not None and after is not None
         if abs(after / before - 1) > SAME:
-            worse, better = ("more", "less") if metric in COSTS else ("slower", "faster")
-            higher = metric not in COSTS and metric not in LOWER_IS_BETTER
             run = series[middle][0]
-            verdict = better if (after > before) == higher else worse
+            verdict = direction(metric, after / before)
             found.append(Shift(metric, run.value, run.document_id, run.created_utc, before, after, verdict))
     return found

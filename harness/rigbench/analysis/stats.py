@@ -33,11 +33,15 @@ def median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def percentile(values: Sequence[float], p: int) -> float | None:
-    """The p-th percentile, linear between order statistics (numpy's default); None with too few samples to mean it."""
-    if len(values) < PERCENTILE_MIN_SAMPLES[p]:
-        return None
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """p50, p90, p95 and p99, linear between order statistics (numpy's default); None with too few samples to mean it."""
     ordered = sorted(values)
+    return {f"p{p}": _percentile(ordered, p) for p in PERCENTILE_MIN_SAMPLES}
+
+
+def _percentile(ordered: Sequence[float], p: int) -> float | None:
+    if len(ordered) < PERCENTILE_MIN_SAMPLES[p]:
+        return None
     place = (len(ordered) - 1) * p / 100
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)

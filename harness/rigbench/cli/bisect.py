@@ -17,7 +17,7 @@ from rigbench.cli.options import BACKEND, INTERRUPTED, JSON, OPTION, say
 from rigbench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
-    from rigbench.analysis.samples import Sample
+    from rigbench.analysis.table import Row
     from rigbench.run.bisect import Found
 
 
@@ -38,15 +38,15 @@ def command(
     as_json: bool = JSON,
 ) -> None:
     """Find the first version of an engine that is slower: an environment and the suite for each, halving."""
-    from rigbench.analysis.samples import METRICS
+    from rigbench.analysis.definitions import comparable
     from rigbench.paths import slug
     from rigbench.run import bisect as bisecting
     from rigbench.run import processes
     from rigbench.suites.suite import load_suite, suite_record
 
     for name in metric:
-        if name not in METRICS:
-            raise InputError(f"--metric {name!r}: choose of {', '.join(METRICS)}")
+        if name not in comparable():
+            raise InputError(f"--metric {name!r}: choose of {', '.join(comparable())}")
     (package, first), (other, last) = bisecting.pinned(good), bisecting.pinned(bad)
     if package != other:
         raise InputError(f"--good is of {package} and --bad of {other}: two versions of one package are needed")
@@ -62,7 +62,7 @@ def command(
     words = [suite, *_words("--backend", backend), *_words("--model", model)]
     words += [word for text in option for word in ("--option", text)]
 
-    def measure(version: str, again: bool) -> list[Sample]:
+    def measure(version: str, again: bool) -> list[Row]:
         interpreter = bisecting.environment(package, version, base, pip, more)
         return _measured(
             folder / slug(version), [*words, "--python", str(interpreter)], runs * (2 if again else 1), version
@@ -78,9 +78,9 @@ def command(
         _print(found, package, last)
 
 
-def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> list[Sample]:
-    """The samples of `runs` documents in `folder`, together; the suite runs for those that are not there yet."""
-    from rigbench.analysis.samples import samples
+def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> list[Row]:
+    """The rows of `runs` documents in `folder`, together; the suite runs for those that are not there yet."""
+    from rigbench.analysis.table import table
     from rigbench.documents import store
     from rigbench.run.bisect import CannotMeasure, pooled
 
@@ -97,9 +97,9 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
             raise KeyboardInterrupt
         if ended.returncode:
             raise CannotMeasure(f"the suite did not run (exit code {ended.returncode}); what it said stands above")
-    found = pooled([samples(store.read(path)) for path in _finished(folder)[:runs]])
-    if not any(sample.metrics for sample in found):
-        raise CannotMeasure(next((sample.error for sample in found if sample.error), "nothing was measured"))
+    found = pooled([table(store.read(path)) for path in _finished(folder)[:runs]])
+    if not any(row.samples for row in found):
+        raise CannotMeasure(next((row.error for row in found if row.error), "nothing was measured"))
     return found
 
 

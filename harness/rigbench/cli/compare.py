@@ -15,7 +15,7 @@ from rigbench.cli.options import (
     METRIC,
     bad_sentence,
     metrics_of,
-    samples_of,
+    rows_of,
     verdicts_of,
 )
 from rigbench.errors import InputError, RegressionFound
@@ -42,8 +42,8 @@ def command(
     from rigbench.documents.find import result_files
 
     metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
-    base_samples, new_samples = (samples_of(result_files(side)) for side in sides)
-    found = comparing.compare(base_samples, new_samples, metrics)
+    base_rows, new_rows = (rows_of(result_files(side)) for side in sides)
+    found = comparing.compare(base_rows, new_rows, metrics)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:

@@ -1,4 +1,4 @@
-"""`rigbench metrics`: each metric's formula and unit."""
+"""`rigbench metrics`: each metric's formula and unit, and the meaning of each flag."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from rigbench.cli.options import JSON
 
 
 def command(as_json: bool = JSON) -> None:
-    """Print each metric's name, formula and unit."""
-    from rigbench.analysis.metrics import METRICS
+    """Print each metric's name, formula and unit, and the meaning of each flag."""
+    from rigbench.analysis.definitions import TERMS, registry
+    from rigbench.analysis.flags import FLAGS
 
+    found = [*(metric.describe() for metric in registry()), *map(asdict, TERMS)]
     if as_json:
-        typer.echo(json.dumps([asdict(metric) for metric in METRICS], indent=1))
+        flags = [{"name": flag.name, "formula": flag.meaning, "unit": "", "of": "flag"} for flag in FLAGS]
+        typer.echo(json.dumps([*found, *flags], indent=1))
         return
     from rich.table import Table
 
     from rigbench.report.table import output_console
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("of a", "name", "unit", "formula"):
-        table.add_column(title, no_wrap=title != "formula")
-    for metric in METRICS:
-        table.add_row(metric.of, metric.name, metric.unit, metric.formula)
-    output_console().print(table)
+    console = output_console()
+    table = Table("of a", "name", "in tables", "unit", "formula", box=None, pad_edge=False)
+    for each in found:
+        table.add_row(each["of"], each["name"], each.get("label", ""), each["unit"], each["formula"])
+    console.print(table, "")
+    table = Table("flag", "means", box=None, pad_edge=False)
+    for flag in FLAGS:
+        table.add_row(flag.name, flag.meaning)
+    console.print(table)

@@ -13,7 +13,7 @@ import typer
 from rigbench.errors import InputError, RigbenchError
 
 if TYPE_CHECKING:
-    from rigbench.analysis.samples import Sample
+    from rigbench.analysis.table import Row
     from rigbench.predict.hardware import Hardware
 
 INTERRUPTED = 130
@@ -90,13 +90,12 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
-    from rigbench.analysis.compare import DEFAULT_METRICS
-    from rigbench.analysis.samples import METRICS
+    from rigbench.analysis.definitions import comparable, compared
 
     for name in names:
-        if name not in METRICS:
-            raise InputError(f"--metric {name!r}: choose of {', '.join(METRICS)}")
-    return tuple(names) or DEFAULT_METRICS
+        if name not in comparable():
+            raise InputError(f"--metric {name!r}: choose of {', '.join(comparable())}")
+    return tuple(names) or compared()
 
 
 def verdicts_of(names: Sequence[str]) -> list[str]:
@@ -113,13 +112,13 @@ def bad_sentence(found: Sequence[str]) -> str:
     return f"{len(found)} of what --fail-on names: {', '.join(found[:5])}{more}"
 
 
-def samples_of(files: Sequence[Path]) -> list[Sample]:
-    """Samples of each document once, whatever the number of its copies. A broken one ends it if it is alone, else is said."""
-    from rigbench.analysis.samples import samples
+def rows_of(files: Sequence[Path]) -> list[Row]:
+    """Rows of each document once, whatever the number of its copies. A broken one ends it if it is alone, else is said."""
+    from rigbench.analysis.table import table
     from rigbench.documents import store
 
     seen: set[str] = set()
-    found: list[Sample] = []
+    found: list[Row] = []
     for path in files:
         try:
             document = store.read(path)
@@ -130,7 +129,7 @@ def samples_of(files: Sequence[Path]) -> list[Sample]:
             continue
         if document.id not in seen:
             seen.add(document.id)
-            found += samples(document)
+            found += table(document)
     if not found:
         raise InputError("none of these files holds a measured case")
     return found

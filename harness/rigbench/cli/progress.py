@@ -76,16 +76,17 @@ class Reporter:
 
     def _outcome(self, result: Any) -> str:
         from rigbench import units
-        from rigbench.analysis.metrics import case_metrics
+        from rigbench.analysis.definitions import case_values
+        from rigbench.analysis.requests import Repetition
 
         case = result.case
         name = f"{case.workload.name} x{case.concurrency} #{case.repetition + 1}"
         if result.error is not None:
             return f"{name}: {result.error}"
-        metrics = case_metrics(result)
+        values, _ = case_values(Repetition(result))
         return (
-            f"{name}: {units.rate_text(metrics.user_tps)} t/s per user, {units.rate_text(metrics.output_tps)} in all, "
-            f"TTFT {units.seconds_text(metrics.ttft_s)}"
+            f"{name}: {units.rate_text(values.get('user_tps'))} t/s per user, {units.rate_text(values.get('output_tps'))} in all, "
+            f"TTFT {units.seconds_text(values.get('ttft_s'))}"
         )
 
     def _show(self, text: str, line: bool = False) -> None:

@@ -15,7 +15,7 @@ from rigbench.cli.options import (
     METRIC,
     bad_sentence,
     metrics_of,
-    samples_of,
+    rows_of,
     say,
     verdicts_of,
 )
@@ -44,11 +44,11 @@ def command(
         raise InputError(f"--plot {plot.name}: give a file that ends in .svg")
     metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
     if index is not None:
-        from rigbench.documents.index import read_samples
+        from rigbench.documents.index import read_rows
 
-        found = read_samples(index)
+        found = read_rows(index)
     else:
-        found = samples_of(result_files(results or [Path("results")]))
+        found = rows_of(result_files(results or [Path("results")]))
     histories = regressing.history(found, axis, metrics)
     if since is not None:
         histories = regressing.since(histories, since)

@@ -43,7 +43,7 @@ def command(
     strict: bool = typer.Option(False, "--strict", help="End with exit code 3 if any case failed."),
 ) -> None:
     """Run a suite live and leave a result document; its path is the last line: `result: PATH`."""
-    from rigbench.analysis.summary import rows
+    from rigbench.analysis.table import table as rows_of
     from rigbench.report import table
     from rigbench.report.plan import print_plan
     from rigbench.run import journal, processes, runner, start
@@ -97,7 +97,7 @@ def command(
         say(f"{ended}: no case was finished, nothing to save")
         raise typer.Exit(exit_code)
     document, written = finished
-    table.print_rows(table.output_console(), rows(document))
+    table.print_rows(table.output_console(), rows_of(document))
     failed = [result.error for result in document.cases if result.error and result.error.kind != "skipped"]
     if failed:
         say(f"{len(failed)} of {len(document.cases)} cases failed; the first: {failed[0]}")

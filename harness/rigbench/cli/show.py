@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -14,13 +13,14 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Rows as JSON, numbers in SI units."),
 ) -> None:
     """Show a result: a row per case, every number recomputed from the raw records."""
-    from rigbench.analysis.summary import rows
+    from rigbench.analysis.table import content
+    from rigbench.analysis.table import table as rows_of
     from rigbench.documents import store
 
     document = store.read(result)
-    found = rows(document)
+    found = rows_of(document)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in found], indent=1))
+        typer.echo(json.dumps([content(row) for row in found], indent=1))
         return
     from rigbench.report import table
 

@@ -3,9 +3,9 @@
     rigbench index results/            # results/.index.parquet, read anew only what changed
     rigbench query "SELECT machine_id, model, median(user_tps) FROM cases WHERE concurrency = 1 GROUP BY ALL"
 
-A row is a Sample (harness/rigbench/analysis/samples.py: what `compare` and `regress` work on) with the medians of its metrics, the
-prediction and the file it came from. A file whose size and time of change are those of last time is not opened again. A
-document that cannot be read is a row with its `fault` and nothing else: it is told each time, and stops nothing.
+A row is a Row (harness/rigbench/analysis/table.py: what `compare` and `regress` work on) with each metric as a column, and the
+file it came from. A file whose size and time of change are those of last time is not opened again. A document that cannot be read
+is a row with its `fault` and nothing else: it is named each time, and stops nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from pydantic import TypeAdapter, ValidationError
 
 from rigbench import __version__
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.definitions import registry
+from rigbench.analysis.table import DETAIL, Row, column, from_record, record, table
 from rigbench.documents import bounds, find, store
-from rigbench.documents.rows import COLUMNS, SAMPLE_COLUMNS, document_rows
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.records import SCHEMA_VERSION, RunDocument
 from rigbench.text import HOMES, printable
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     import duckdb
 
 NAME = ".index.parquet"
-FORMAT = f"rigbench-index-1 {__version__}"
-"""Stands in the Parquet file. Of another format, or by another version (whose metrics may differ): everything is read again."""
 CHUNK_FILES = 32
 ROW_BYTES = 2**20
 MEMORY = "400MB"
@@ -43,8 +42,36 @@ INT64 = 2**63
 FAULT_LETTERS = 400
 ODD = (b"\\", b"<", b"\x7f", b"NaN", b"Infinity", *(home.encode() for home in HOMES))
 
+FILE_COLUMNS = {"file": "VARCHAR", "file_bytes": "BIGINT", "file_mtime_ns": "BIGINT", "fault": "VARCHAR"}
+TYPES = {
+    "str": "VARCHAR",
+    "int": "BIGINT",
+    "bool": "BOOLEAN",
+    "tuple[str, ...]": "VARCHAR[]",
+    "tuple[float | None, ...]": "DOUBLE[]",
+    "dict[str, str]": "MAP(VARCHAR, VARCHAR)",
+    "dict[str, tuple[float, ...]]": "MAP(VARCHAR, DOUBLE[])",
+}
+"""DuckDB's type for a field of Row."""
+
 Stamp = tuple[int, int]
 """Size in bytes and time of change in nanoseconds."""
+
+
+@cache
+def columns() -> dict[str, str]:
+    """Every column with its DuckDB type: of the file, the fields of Row, and each metric. `metrics` has a number per repetition."""
+    own = {
+        column(each.name): TYPES[str(each.type).removesuffix(" | None")]
+        for each in fields(Row)
+        if each.name not in DETAIL
+    }
+    return FILE_COLUMNS | own | {each.name: "DOUBLE" for each in registry()}
+
+
+def file_format() -> str:
+    """Stands in the Parquet file. Of another format, or by another version (whose metrics may differ): everything is read again."""
+    return f"rigbench-index-2 {__version__} {crc32(repr(columns()).encode()):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +115,23 @@ def update(folder: Path, path: Path | None = None, *, processes: int | None = No
     )
 
 
-def read_samples(path: Path) -> list[Sample]:
-    """Every sample of an index, in the order of its files, of copies of a document one. InputError if `path` is no index."""
-    names = list(SAMPLE_COLUMNS)
-    limits, devices, flags = (names.index(name) for name in ("power_limits_w", "device_names", "flags"))
+def read_rows(path: Path) -> list[Row]:
+    """Every row of an index, in the order of its files, of copies of a document one. InputError if `path` is no index."""
+    names = [name for name in columns() if name not in FILE_COLUMNS]
     # Maps of lists come out of DuckDB ten times as slowly as the text of them.
-    columns = ["CAST(to_json(metrics) AS VARCHAR)" if name == "metrics" else name for name in names]
+    selected = ["CAST(to_json(metrics) AS VARCHAR)" if name == "metrics" else name for name in names]
     with connect() as database:
         check(database, path)
         result = database.execute(
-            f"SELECT {', '.join(columns)} FROM read_parquet(?) WHERE case_group IS NOT NULL "
+            f"SELECT {', '.join(selected)} FROM read_parquet(?) WHERE case_group IS NOT NULL "
             "QUALIFY row_number() OVER (PARTITION BY document_id, case_group ORDER BY file) = 1 ORDER BY file, case_group",
             [pattern(path)],
         )
         found = []
         while part := result.fetchmany(4096):
-            for row in part:
-                values = list(row)
-                for place in (limits, devices, flags):
-                    values[place] = tuple(values[place])
-                values[-1] = {name: tuple(numbers) for name, numbers in json.loads(row[-1]).items()}
-                found.append(Sample(*values))
+            for values in part:
+                line = dict(zip(names, values, strict=True))
+                found.append(from_record(line | {"metrics": json.loads(line["metrics"])}))
     return found
 
 
@@ -130,9 +153,9 @@ def check(database: duckdb.DuckDBPyConnection, path: Path) -> None:
         formats = [bytes(value).decode("utf-8", "replace") for (value,) in kept.fetchall()]
     except duckdb.Error as error:
         raise InputError(f"{path} is no Parquet file: make it anew with rigbench index") from error
-    if formats != [FORMAT]:
+    if formats != [file_format()]:
         made_by = formats[0] if formats else "something else"
-        raise InputError(f"{path} was made by {made_by}, this is {FORMAT}: make it anew with rigbench index")
+        raise InputError(f"{path} was made by {made_by}, this is {file_format()}: make it anew with rigbench index")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
@@ -173,26 +196,26 @@ def _write(
             parts = _read(folder, Path(scratch), [(name, found[name]) for name in changed], processes)
             stale = Path(scratch) / "stale.json"
             stale.write_text("".join(json.dumps({"file": name}) + "\n" for name in (*changed, *gone)), encoding="utf-8")
-            columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+            kinds = ", ".join(f"{name}: '{kind}'" for name, kind in columns().items())
             sources = []
             if before:
                 sources.append(
-                    f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_quoted(pattern(path))}) WHERE file NOT IN (SELECT file FROM "
-                    f"read_json({_quoted(pattern(stale))}, columns = {{file: 'VARCHAR'}}, format = 'newline_delimited'))"
+                    f"SELECT {', '.join(columns())} FROM read_parquet({_quoted(pattern(path))}) WHERE file NOT IN (SELECT file "
+                    f"FROM read_json({_quoted(pattern(stale))}, columns = {{file: 'VARCHAR'}}, format = 'newline_delimited'))"
                 )
             if parts:
                 files = ", ".join(_quoted(pattern(part)) for part in parts)
                 sources.append(
-                    f"SELECT * FROM read_json([{files}], columns = {{{columns}}}, format = 'newline_delimited', "
+                    f"SELECT * FROM read_json([{files}], columns = {{{kinds}}}, format = 'newline_delimited', "
                     f"maximum_object_size = {2 * ROW_BYTES})"
                 )
             if not sources:
-                nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
+                nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns().items())
                 sources.append(f"SELECT {nothing} WHERE false")
             whole = Path(scratch) / "whole.parquet"
             database.execute(
                 f"COPY (SELECT * FROM ({' UNION ALL '.join(sources)}) ORDER BY file, case_group) TO {_quoted(whole)} "
-                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{rigbench: '{FORMAT}'}})"
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{rigbench: '{file_format()}'}})"
             )
             whole.replace(path)
     except (OSError, duckdb.Error) as error:
@@ -218,7 +241,7 @@ def _read_chunk(folder: Path, files: Sequence[tuple[str, Stamp]], out: Path) -> 
         for name, (size, mtime_ns) in files:
             place = {"file": name, "file_bytes": size, "file_mtime_ns": mtime_ns}
             try:
-                made = [_line(place | row) for row in document_rows(_document(folder / name))] or [_line(place)]
+                made = [_line(place | record(row)) for row in table(_document(folder / name))] or [_line(place)]
             except RigbenchError as error:
                 made = [
                     _line(place | {"fault": printable(str(error).removeprefix(f"{folder / name}: ")[:FAULT_LETTERS])})
@@ -261,7 +284,7 @@ def _adapter() -> TypeAdapter[RunDocument]:
 
 def _line(row: dict[str, Any]) -> bytes:
     """A row as a JSON line. ValueError for what a table cannot hold: NaN, integers above 64 bits, half characters, huge rows."""
-    for name, kind in COLUMNS.items():
+    for name, kind in columns().items():
         value = row.get(name)
         if kind == "BIGINT" and value is not None and not -INT64 <= value < INT64:
             raise ValueError(f"{name} is out of range")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rigbench.documents import index, rows
+from rigbench.documents import index
 from rigbench.errors import InputError
 from rigbench.text import nearest
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TABLE = "cases"
 ROWS_MAX = 1_000_000
-COLUMNS = tuple(name for name in rows.COLUMNS if name not in ("file_bytes", "file_mtime_ns", "fault"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,11 @@ class Answer:
     rows: tuple[tuple[Any, ...], ...]
 
 
+def columns() -> tuple[str, ...]:
+    """The columns of the table `cases`."""
+    return tuple(name for name in index.columns() if name not in ("file_bytes", "file_mtime_ns", "fault"))
+
+
 def ask(path: Path, question: str) -> Answer:
     """The answer to `question` (one SELECT) over the table `cases` of the index at `path`. InputError says what is wrong in it."""
     import duckdb
@@ -40,7 +44,7 @@ def ask(path: Path, question: str) -> Answer:
     with index.connect() as database:
         index.check(database, path)
         database.execute(
-            f"CREATE TABLE {TABLE} AS SELECT {', '.join(COLUMNS)} FROM read_parquet(?) WHERE case_group IS NOT NULL",
+            f"CREATE TABLE {TABLE} AS SELECT {', '.join(columns())} FROM read_parquet(?) WHERE case_group IS NOT NULL",
             [index.pattern(path)],
         )
         database.execute("SET python_enable_replacements = false")
@@ -68,7 +72,7 @@ def _sentence(error: duckdb.Error) -> str:
         return f"a question reads the table {TABLE} and no file: {said}"
     unknown = re.search(r'column(?: named)? "([^"]+)"', said)
     if unknown is None:
-        return f"SQL: {said}; the table is {TABLE}, its columns are {', '.join(COLUMNS)}"
-    near = nearest(unknown[1].rpartition(".")[2], COLUMNS)
+        return f"SQL: {said}; the table is {TABLE}, its columns are {', '.join(columns())}"
+    near = nearest(unknown[1].rpartition(".")[2], columns())
     hint = f"did you mean {near}? " if near else ""
-    return f"SQL: no column {unknown[1]!r}; {hint}The columns are {', '.join(COLUMNS)}"
+    return f"SQL: no column {unknown[1]!r}; {hint}The columns are {', '.join(columns())}"

@@ -185,7 +185,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """How a sentence about an unknown name ends: `; did you mean a or b?` with the names most like it, or `.`"""
     names = sorted(known)
     inside = sorted(
-        (one for one in names if name and name in one), key=lambda one: (not one.startswith(name), len(one))
+        (one for one in names if len(name) > 2 and name in one), key=lambda one: (not one.startswith(name), len(one))
     )
     close = (inside + [one for one in difflib.get_close_matches(name, names, n=3, cutoff=0.6) if one not in inside])[:3]
     return f"; did you mean {' or '.join(close)}?" if close else "."

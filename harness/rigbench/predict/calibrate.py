@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rigbench.analysis.summary import rows as summary_rows
+from rigbench.analysis.table import table
 from rigbench.errors import InputError
 from rigbench.predict.hardware import Hardware, match
 from rigbench.predict.roofline import Constants, Setup, engine_platform, step_seconds
@@ -76,9 +76,9 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
     bandwidths = {one.device: one for one in document.bandwidth}
     engine_of = {r.case.group: document.engines[r.engine] for r in document.cases if r.engine is not None}
     found = []
-    for row in summary_rows(document):
+    for row in table(document):
         info = engine_of.get(row.group)
-        if info is None or row.model not in facts or not row.user_tps or row.flags or info.device not in bandwidths:
+        if info is None or row.model not in facts or not row["user_tps"] or row.flags or info.device not in bandwidths:
             continue
         bandwidth = bandwidths[info.device]
         if bandwidth.read_bytes_per_s is None:
@@ -94,5 +94,5 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
             measured=bandwidth.method == "measured",
             cpu_cores=document.machine.physical_cores,
         )
-        found.append(MeasuredRow(facts[row.model], setup, row.user_tps))
+        found.append(MeasuredRow(facts[row.model], setup, row["user_tps"]))
     return found

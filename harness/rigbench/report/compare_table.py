@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,20 +11,9 @@ from rich.text import Text
 
 from rigbench import units
 from rigbench.analysis.compare import BAD, Cell, Comparison
+from rigbench.analysis.definitions import metric
 from rigbench.analysis.regress import History
 
-NAMES: dict[str, tuple[str, Callable[[float | None], str]]] = {
-    "user_tps": ("user t/s", units.rate_text),
-    "output_tps": ("all t/s", units.rate_text),
-    "prefill_tps": ("prefill t/s", units.rate_text),
-    "ttft_s": ("TTFT", units.seconds_text),
-    "tpot_s": ("TPOT", units.seconds_text),
-    "latency_s": ("latency", units.seconds_text),
-    "joules_per_token": ("J/token", units.energy_text),
-    "joules_per_token_net": ("J/token net", units.energy_text),
-    "rss_peak_bytes": ("memory", units.bytes_text),
-    "device_memory_peak_bytes": ("device memory", units.bytes_text),
-}
 HEADINGS = ("case", "metric", "base", "new", "change", "95 % interval", "p", "n", "verdict")
 STYLES = {
     "slower": "red",
@@ -49,14 +38,6 @@ GAP = 3
 SHIFT_HEADINGS = ("case", "metric", "since", "run", "before", "after", "change", "verdict")
 
 
-def metric_name(metric: str) -> str:
-    return NAMES[metric][0] if metric in NAMES else metric
-
-
-def value_text(metric: str, value: float | None) -> str:
-    return NAMES[metric][1](value) if metric in NAMES else units.MISSING if value is None else f"{value:.4g}"
-
-
 def percent(ratio: float | None) -> str:
     """0.953 -> '-4.7 %'."""
     if ratio is None:
@@ -72,8 +53,11 @@ def cell_texts(cell: Cell) -> tuple[str, ...]:
     p = units.MISSING if cell.p is None else "<0.001" if cell.p < 0.001 else f"{cell.p:.3f}"
     letter = "d" if cell.unit == "document" else ""
     n = f"{cell.n_base}/{cell.n_new}{letter}" if cell.n_base or cell.n_new else units.MISSING
-    name = "" if cell.metric == "all" else metric_name(cell.metric)
-    values = value_text(cell.metric, cell.base), value_text(cell.metric, cell.new)
+    if cell.metric == "all":
+        name, values = "", (units.MISSING, units.MISSING)
+    else:
+        shown = metric(cell.metric)
+        name, values = shown.label, (shown.text(cell.base), shown.text(cell.new))
     said = cell.verdict + (f": {cell.reason}" if cell.reason else "")
     return cell.group, name, *values, percent(cell.ratio), interval, p, n, said
 
@@ -167,11 +151,11 @@ def shift_texts(histories: Sequence[History]) -> list[tuple[str, ...]]:
     return [
         (
             each.group,
-            metric_name(shift.metric),
+            metric(shift.metric).label,
             shift.at,
             f"{shift.created_utc} {shift.document_id[:8]}",
-            value_text(shift.metric, shift.before),
-            value_text(shift.metric, shift.after),
+            metric(shift.metric).text(shift.before),
+            metric(shift.metric).text(shift.after),
             percent(shift.after / shift.before),
             shift.verdict,
         )

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from rigbench.analysis import definitions
 from rigbench.analysis.compare import BAD
 from rigbench.analysis.regress import History
-from rigbench.report.compare_table import metric_name, value_text
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 420, 190, 52, 40, 44, 14
 COLUMNS = 3
@@ -66,7 +66,8 @@ def _panel(history: History, metric: str) -> str:
         return TOP + (high - share) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     case = f"{history.group} on {history.machine_id}"
-    title = f"{metric_name(metric)} ({value_text(metric, base)} at first)"
+    shown = definitions.metric(metric)
+    title = f"{shown.label} ({shown.text(base)} at first)"
     parts = [
         f'<text x="{LEFT}" y="16" fill="{INK}" font-weight="600">{escape(title)}</text>',
         f'<text x="{LEFT}" y="30" fill="{INK}">{escape(_short(case, 58))}</text>',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rigbench import units
-from rigbench.analysis.summary import Row
+from rigbench.analysis.definitions import registry
+from rigbench.analysis.table import Row
 from rigbench.suites.plan import heading
 
 PIPED_WIDTH = 1000
@@ -19,29 +19,21 @@ PIPED_WIDTH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; on a narrow terminal those with the largest `yields` go first."""
+    """A column, with a text for each row; on a narrow terminal those with the largest `yields` go first."""
 
     title: str
-    text: Callable[[Row], str]
+    texts: tuple[str, ...]
     yields: int
 
+    @property
+    def width(self) -> int:
+        """Of its longest cell."""
+        return max(map(len, (self.title, *self.texts)))
 
-COLUMNS = (
-    Column("workload", lambda row: row.workload, 0),
-    Column("users", lambda row: str(row.concurrency), 0),
-    Column("user t/s", lambda row: units.rate_text(row.user_tps), 0),
-    Column("all t/s", lambda row: units.rate_text(row.output_tps), 1),
-    Column("TTFT", lambda row: units.seconds_text(row.ttft_s), 2),
-    Column("TPOT", lambda row: units.seconds_text(row.tpot_s), 7),
-    Column("prefill t/s", lambda row: units.rate_text(row.prefill_tps), 5),
-    Column("memory", lambda row: units.bytes_text(row.rss_peak_bytes), 6),
-    Column("J/token", lambda row: units.energy_text(row.joules_per_token), 8),
-    Column("ceiling", lambda row: units.rate_text(row.ceiling_tps), 4),
-    Column("predicted", lambda row: units.rate_text(row.predicted_tps), 9),
-    Column("MBU", lambda row: units.ratio_text(row.mbu), 3),
-    Column("flags", lambda row: ", ".join(row.flags) or ("failed" if row.error else ""), 10),
-)
+
 GAP = 3  # between columns: two of padding, one of the box
+OPTIONAL = 8
+"""The metrics that yield this readily have no column where no row has a number."""
 
 FOOTNOTES = (
     "user t/s: median over the requests of 1 / tpot, tpot = (last - first token) / (tokens - 1)",
@@ -87,9 +79,9 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
             table.add_column(
                 column.title, justify="left" if column.title in ("workload", "flags") else "right", no_wrap=True
             )
-        for row in here:
-            style = "dim" if row.error and row.user_tps is None else ""
-            table.add_row(*(column.text(row) for column in columns), style=style)
+        for place, row in enumerate(here):
+            style = "dim" if row.error and not row.samples else ""
+            table.add_row(*(column.texts[place] for column in columns), style=style)
         console.print(table)
         _print_remarks(console, here)
     for note in FOOTNOTES:
@@ -98,14 +90,29 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
 
 def columns_within(width: int, rows: Sequence[Row]) -> list[Column]:
     """The columns that fit side by side without cutting any cell, the readiest to yield left out first."""
-    widths = {column.title: max(map(len, (column.title, *map(column.text, rows)))) for column in COLUMNS}
-    if not any(row.joules_per_token is not None for row in rows):
-        del widths["J/token"]  # an empty column says less than its reason in `show --json`
-    for column in sorted(COLUMNS, key=lambda column: -column.yields):
-        if sum(widths.values()) + GAP * len(widths) <= width or not column.yields:
+    columns = _columns(rows)
+    for column in sorted(columns, key=lambda column: -column.yields):
+        if sum(each.width + GAP for each in columns) <= width or not column.yields:
             break
-        widths.pop(column.title, None)
-    return [column for column in COLUMNS if column.title in widths]
+        columns.remove(column)
+    return columns
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    """What a row is of, the metrics that its kind of workload has, and its flags."""
+    kinds = {row.workload_kind for row in rows}
+    found = [
+        Column("workload", tuple(row.workload for row in rows), 0),
+        Column("users", tuple(str(row.concurrency) for row in rows), 0),
+    ]
+    for metric in registry():
+        if metric.priority is None or (metric.kinds and kinds.isdisjoint(metric.kinds)):
+            continue
+        # An empty column says less than its reason in `show --json`.
+        if metric.priority < OPTIONAL or any(row[metric.name] is not None for row in rows):
+            found.append(Column(metric.label, tuple(metric.text(row[metric.name]) for row in rows), metric.priority))
+    flags = (", ".join(row.flags) or ("failed" if row.error else "") for row in rows)
+    return [*found, Column("flags", tuple(flags), 10)]
 
 
 def _print_remarks(console: Console, rows: Sequence[Row]) -> None:

@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from rigbench.analysis import compare
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.table import Row
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import cache_dir, slug
 from rigbench.run.processes import WINDOWS
@@ -33,8 +33,8 @@ INSTALL_LIMIT_S = 2 * 3600
 """Building an engine from source takes long."""
 QUERY_LIMIT_S = 120
 WORSE, BETTER = ("slower", "more", "failed"), ("faster", "less", "same")
-Measure = Callable[[str, bool], list[Sample]]
-"""(version, again) -> its samples, of both runs together the second time. Raises CannotMeasure."""
+Measure = Callable[[str, bool], list[Row]]
+"""(version, again) -> its rows, of both runs together the second time. Raises CannotMeasure."""
 
 
 class CannotMeasure(Exception):
@@ -188,23 +188,23 @@ def clearest(cells: Sequence[compare.Cell]) -> compare.Cell | None:
     return max(worse, key=distance, default=None)
 
 
-def pooled(runs: Sequence[Sequence[Sample]]) -> list[Sample]:
+def pooled(runs: Sequence[Sequence[Row]]) -> list[Row]:
     """Several runs of one version as one: the repetitions of each group together."""
-    groups: dict[str, Sample] = {}
-    for sample in (sample for run in runs for sample in run):
-        before = groups.get(sample.group)
+    groups: dict[str, Row] = {}
+    for row in (row for run in runs for row in run):
+        before = groups.get(row.group)
         if before is None:
-            groups[sample.group] = sample
+            groups[row.group] = row
             continue
-        names = dict.fromkeys((*before.metrics, *sample.metrics))
-        metrics = {name: (*before.metrics.get(name, ()), *sample.metrics.get(name, ())) for name in names}
-        groups[sample.group] = replace(before, metrics=metrics, repetitions=before.repetitions + sample.repetitions)
+        names = dict.fromkeys((*before.samples, *row.samples))
+        metrics = {name: (*before.samples.get(name, ()), *row.samples.get(name, ())) for name in names}
+        groups[row.group] = replace(before, samples=metrics, repetitions=before.repetitions + row.repetitions)
     return list(groups.values())
 
 
-def _cell(base: Sequence[Sample], new: Sequence[Sample], like: compare.Cell) -> compare.Cell:
-    def one(samples: Sequence[Sample]) -> list[Sample]:
-        return [sample for sample in samples if sample.group == like.group]
+def _cell(base: Sequence[Row], new: Sequence[Row], like: compare.Cell) -> compare.Cell:
+    def one(rows: Sequence[Row]) -> list[Row]:
+        return [row for row in rows if row.group == like.group]
 
     return compare.judged(compare.raw_cells(one(base), one(new), (like.metric,)))[0]
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rigbench.analysis import flags
 from rigbench.clock import now_ns
 from rigbench.records import Flag, HostMemory, PhaseMark, Series
-from rigbench.telemetry import flags, host
+from rigbench.telemetry import host
 from rigbench.telemetry.base import Source, idle_seconds
 from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
+from rigbench.telemetry.settle import settle
 
 RECENT_S = 1.5
 
@@ -78,7 +80,7 @@ class Meters:
         if self._sampler is not None:
             self._sampler.watch(pid)
             sampler = self._sampler
-            found = flags.settle(lambda: sampler.recent(RECENT_S), self._settle_s, wait=self._wait)
+            found = settle(lambda: flags.hot(sampler.recent(RECENT_S)), self._settle_s, wait=self._wait)
         self._peak_was_reset = host.reset_peak(pid)
         self._case_start_ns = now_ns()
         self.edge()
@@ -103,7 +105,7 @@ class Meters:
             start_ns, self._idle_ns = idle_start, None
         readings = self._sampler.window(t0_ns, start_ns, end_ns)
         memory = host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
-        found = flags.flags(readings, marks, os.cpu_count() or 1)
+        found = flags.reading_flags(readings, marks, os.cpu_count() or 1)
         self._sampler.forget(end_ns)
         return Metered(memory, readings, found), tuple(marks)
 

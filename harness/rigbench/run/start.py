@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rigbench import __version__
-from rigbench.analysis.summary import summary
+from rigbench.analysis.table import summary
 from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
 from rigbench.errors import InputError

@@ -1,37 +1,13 @@
-"""Peak memory of a case: of the host from the kernel's own mark or from samples, of each device from samples."""
+"""Peak memory of the host during a case: from the kernel's own mark, else from samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rigbench.records import HostMemory, Series
 from rigbench.telemetry import host
 from rigbench.telemetry.base import STATE_PERIOD_S
-from rigbench.telemetry.curves import points
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceMemory:
-    """Peak bytes in use on one device during a case, whoever holds them, and those of the worker's own processes
-    where the driver tells (read at the edges of phases, so no true peak). The engine's own account stands in
-    records.EngineMemory."""
-
-    device: str
-    peak_bytes: int
-    process_bytes: int | None
-
-
-def device_memory(readings: Sequence[Series]) -> tuple[DeviceMemory, ...]:
-    """Each device that told its memory, from the case's readings. Apple's memory is the host's: see `footprint`
-    there."""
-    process = {each.device: _peak(_values(each)) for each in readings if each.name == "memory_used_process"}
-    return tuple(
-        DeviceMemory(each.device or each.source, peak, process.get(each.device))
-        for each in readings
-        if each.name == "memory_used" and (peak := _peak(_values(each))) is not None
-    )
 
 
 def host_memory(
@@ -72,7 +48,8 @@ def host_memory(
 
 
 def _values(series: Series, start_us: int | None = None) -> list[float]:
-    return [value for at, value in points(series) if start_us is None or at >= start_us]
+    read = zip(series.time_us, series.values, strict=True)
+    return [value for at, value in read if value is not None and (start_us is None or at >= start_us)]
 
 
 def _peak(values: Sequence[float] | None) -> int | None:

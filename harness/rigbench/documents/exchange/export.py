@@ -11,23 +11,19 @@ So cases of several users have no place in its form; `llama_bench` says which it
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from rigbench import units
-from rigbench.analysis.samples import Sample, samples
-from rigbench.documents.rows import COLUMNS, FILE_COLUMNS, document_rows
+from rigbench.analysis.definitions import registry
+from rigbench.analysis.table import Row, record, table
 from rigbench.records import ModelFacts, RunDocument
 from rigbench.text import printable
 from rigbench_backends.base import EngineInfo
 
 FORMATS = ("csv", "markdown", "llama-bench-json", "llama-bench-sql")
-CSV_COLUMNS = tuple(name for name in COLUMNS if name not in FILE_COLUMNS)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so is a formula to a spreadsheet."""
 
@@ -84,13 +80,10 @@ DEVICES = {"cpu": "CPU", "cuda": "CUDA", "metal": "MTL", "rocm": "ROCm", "vulkan
 
 def csv_text(documents: Sequence[RunDocument]) -> str:
     """A line per case group: the columns of the index, SI units, lists and maps as JSON; empty where there is no figure."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for document in documents:
-        for row in document_rows(document):
-            writer.writerow([csv_cell(row.get(name)) for name in CSV_COLUMNS])
-    return out.getvalue()
+    import pandas as pd
+
+    lines = [record(row) for document in documents for row in table(document)]
+    return pd.DataFrame(lines, dtype=object).map(csv_cell).to_csv(index=False, lineterminator="\n")
 
 
 def csv_cell(value: Any) -> str:
@@ -108,28 +101,25 @@ def csv_cell(value: Any) -> str:
 def markdown(documents: Sequence[RunDocument]) -> str:
     """A table per document: one line per case group, medians over the repetitions and their number."""
     parts = []
+    metrics = [metric for metric in registry() if metric.priority is not None]
+    heading = ("model", "engine", "workload", "users", "runs", *(metric.label for metric in metrics), "flags")
     for document in documents:
         machine = document.machine
         title = f"{machine.id}, {document.suite.name} {document.suite.version}, {document.created_utc}"
         parts += [
             f"### {markdown_cell(title)}\n",
-            "| model | engine | workload | users | runs | user t/s | all t/s | TTFT | prefill t/s | J/token | ceiling | flags |",
-            "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+            f"| {' | '.join(map(markdown_cell, heading))} |",
+            f"| --- | --- | --- |{' ---: |' * (2 + len(metrics))} --- |",
         ]
-        for row in document_rows(document):
+        for row in table(document):
             cells = (
-                row["model"],
-                row["engine_version"] or row["engine"],
-                row["workload"],
-                str(row["concurrency"]),
-                str(row["repetitions"]),
-                units.rate_text(row["user_tps"]),
-                units.rate_text(row["output_tps"]),
-                units.seconds_text(row["ttft_s"]),
-                units.rate_text(row["prefill_tps"]),
-                units.energy_text(row["joules_per_token"]),
-                units.rate_text(row["ceiling_tps"]),
-                ", ".join(row["flags"]) or (row["error"] or ""),
+                row.model,
+                row.engine_version or row.engine,
+                row.workload,
+                str(row.concurrency),
+                str(row.repetitions),
+                *(metric.text(row[metric.name]) for metric in metrics),
+                ", ".join(row.flags) or (row.error or ""),
             )
             parts.append(f"| {' | '.join(map(markdown_cell, cells))} |")
         parts.append("")
@@ -146,21 +136,21 @@ def llama_bench(documents: Sequence[RunDocument]) -> tuple[list[dict[str, Any]],
     entries: list[dict[str, Any]] = []
     left: list[str] = []
     for document in documents:
-        for sample in samples(document):
-            prefill, decode = sample.metrics.get("prefill_tps", ()), sample.metrics.get("user_tps", ())
-            if sample.concurrency != 1:
-                left.append(f"{sample.group}: llama-bench has no case of {sample.concurrency} users")
+        for row in table(document):
+            prefill, decode = row.samples.get("prefill_tps", ()), row.samples.get("user_tps", ())
+            if row.concurrency != 1:
+                left.append(f"{row.group}: llama-bench has no case of {row.concurrency} users")
             elif not prefill and not decode:
-                left.append(f"{sample.group}: {sample.error or 'no figures'}")
-            options = json.loads(sample.options)
-            settings = _settings(document, sample, options)
-            depth = options.get("n_depth", 0) if sample.imported else 0
-            if sample.concurrency == 1 and prefill:
-                test = {"n_prompt": sample.prompt_tokens, "n_depth": depth}
-                entries.append(settings | test | _figures(sample.prompt_tokens, prefill))
-            if sample.concurrency == 1 and decode:
-                test = {"n_gen": sample.output_tokens, "n_depth": depth if sample.imported else sample.prompt_tokens}
-                entries.append(settings | test | _figures(sample.output_tokens, decode))
+                left.append(f"{row.group}: {row.error or 'no figures'}")
+            options = json.loads(row.options)
+            settings = _settings(document, row, options)
+            depth = options.get("n_depth", 0) if row.imported else 0
+            if row.concurrency == 1 and prefill:
+                test = {"n_prompt": row.prompt_tokens, "n_depth": depth}
+                entries.append(settings | test | _figures(row.prompt_tokens, prefill))
+            if row.concurrency == 1 and decode:
+                test = {"n_gen": row.output_tokens, "n_depth": depth if row.imported else row.prompt_tokens}
+                entries.append(settings | test | _figures(row.output_tokens, decode))
     return entries, left
 
 
@@ -185,25 +175,25 @@ def _sql(value: Any) -> str:
     return "'" + text.replace("\0", "").replace("'", "''") + "'"
 
 
-def _settings(document: RunDocument, sample: Sample, options: dict[str, Any]) -> dict[str, Any]:
-    facts = next((one for one in document.models if one.name == sample.model), None)
-    engine = next((one for one in document.engines if one.version == sample.engine_version), None)
-    number = re.search(r"\bb(\d{3,})\b", f"{sample.engine_version} {sample.engine_build or ''}")
-    release = None if sample.imported else re.search(r"\d+(\.\d+)+", sample.engine_version)
+def _settings(document: RunDocument, row: Row, options: dict[str, Any]) -> dict[str, Any]:
+    facts = next((one for one in document.models if one.name == row.model), None)
+    engine = next((one for one in document.engines if one.version == row.engine_version), None)
+    number = re.search(r"\bb(\d{3,})\b", f"{row.engine_version} {row.engine_build or ''}")
+    release = None if row.imported else re.search(r"\d+(\.\d+)+", row.engine_version)
     machine = document.machine
     found = LLAMA_BENCH | {
         # Tools cut a commit to the length of the shortest: the bare number of a release outlives that, a sentence does not.
-        "build_commit": release[0] if release else sample.engine_version or sample.engine,
+        "build_commit": release[0] if release else row.engine_version or row.engine,
         "build_number": int(number[1]) if number else 0,
         "cpu_info": machine.cpu,
         "gpu_info": ", ".join(str(gpu.get("name")) for gpu in machine.gpus),
-        "backends": DEVICES.get(sample.device, sample.device),
-        "model_filename": sample.model,
-        "model_type": _model_type(sample, facts, engine),
+        "backends": DEVICES.get(row.device, row.device),
+        "model_filename": row.model,
+        "model_type": _model_type(row, facts, engine),
         "model_size": (engine.weights_bytes if engine else None) or (facts.file_bytes if facts else 0),
         "model_n_params": (engine.parameters if engine else None) or (facts.parameters if facts else 0),
         "n_threads": (engine.threads if engine else None) or 0,
-        "test_time": sample.created_utc,
+        "test_time": row.created_utc,
     }
     for name in SETTINGS:
         if isinstance(options.get(name), type(LLAMA_BENCH[name])):
@@ -215,11 +205,11 @@ def _settings(document: RunDocument, sample: Sample, options: dict[str, Any]) ->
     return found
 
 
-def _model_type(sample: Sample, facts: ModelFacts | None, engine: EngineInfo | None) -> str:
-    if sample.imported and engine and isinstance(engine.detail.get("model_type"), str):
+def _model_type(row: Row, facts: ModelFacts | None, engine: EngineInfo | None) -> str:
+    if row.imported and engine and isinstance(engine.detail.get("model_type"), str):
         return str(engine.detail["model_type"])
     if facts is None:
-        return sample.model
+        return row.model
     return f"{facts.architecture} {facts.parameters / 1e9:.3g}B {facts.quantization}"
 
 

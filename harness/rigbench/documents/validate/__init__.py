@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rigbench import __version__
-from rigbench.analysis.summary import summary
+from rigbench.analysis.table import summary
 from rigbench.documents import bounds, store
 from rigbench.documents.bounds import MAX_FAULTS, Fault
 from rigbench.documents.schema import schema_faults

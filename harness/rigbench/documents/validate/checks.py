@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 
-from rigbench.analysis.metrics import steady_window
+from rigbench.analysis import energy
+from rigbench.analysis.flags import reading_flags
+from rigbench.analysis.windows import steady_window
 from rigbench.documents.bounds import Fault
 from rigbench.records import Case, CaseResult, RequestRecord, RunDocument
 from rigbench.suites.suite import Suite
-from rigbench.telemetry import energy
-from rigbench.telemetry.flags import flags
 
 SLACK_S = 1.0
 """Between a case's last token and the run's own end, stamps go through two processes."""
@@ -103,7 +103,7 @@ def record_faults(document: RunDocument) -> Iterator[Fault]:
         yield from _reading_faults(result, path)
         cores = document.machine.logical_cores or 1
         held = {flag.name for flag in result.flags}
-        for flag in flags(result.readings, result.phases, cores) if result.requests else ():
+        for flag in reading_flags(result.readings, result.phases, cores) if result.requests else ():
             if flag.name not in held:
                 yield Fault(f"{path}.flags", f"the readings show {flag.name} ({flag.evidence}), and it is not flagged")
 

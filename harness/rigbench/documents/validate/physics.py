@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 
-from rigbench.analysis.metrics import request_metrics
+from rigbench.analysis.requests import request_metrics
 from rigbench.analysis.stats import median
 from rigbench.documents.bounds import Fault
 from rigbench.errors import InputError

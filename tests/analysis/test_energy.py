@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from rigbench.analysis import energy
 from rigbench.records import PhaseMark, Series
-from rigbench.telemetry import energy
 
 S = 1_000_000
 

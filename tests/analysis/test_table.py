@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rigbench.analysis.summary import rows
+from rigbench.analysis.table import content, table
 from rigbench.records import (
     Case,
     CaseResult,
@@ -69,11 +69,11 @@ def document(*results: CaseResult) -> RunDocument:
 
 def test_energy_per_token_of_a_known_curve_gross_and_net() -> None:
     # 50 tokens/s at 200 W are 4 J a token; 20 W of it were drawn before the model was loaded.
-    row = rows(document(result(0, 20_000, 200.0, idle=True)))[0]
-    assert row.user_tps == pytest.approx(50)
-    assert row.joules_per_token == pytest.approx(4, rel=0.001)
-    assert row.joules_per_token_net == pytest.approx(3.6, rel=0.001)
-    assert (row.watts_mean, row.watts_peak) == (pytest.approx(200), pytest.approx(200))
+    row = table(document(result(0, 20_000, 200.0, idle=True)))[0]
+    assert row["user_tps"] == pytest.approx(50)
+    assert row["joules_per_token"] == pytest.approx(4, rel=0.001)
+    assert row["joules_per_token_net"] == pytest.approx(3.6, rel=0.001)
+    assert (row["watts_mean"], row["watts_peak"]) == (pytest.approx(200), pytest.approx(200))
     assert row.power_scope == "board"
     # 599 steps of 20 ms at 200 W; the prompt took 0.1 s, too short for any sensor.
     assert row.phase_joules["decode"] == pytest.approx(599 * 0.02 * 200, rel=0.001)
@@ -81,45 +81,50 @@ def test_energy_per_token_of_a_known_curve_gross_and_net() -> None:
 
 
 def test_the_idle_window_of_the_first_case_serves_the_later_ones() -> None:
-    row = rows(document(result(0, 20_000, 200.0, idle=True), result(1, 20_000, 220.0, idle=False)))[0]
-    assert row.joules_per_token == pytest.approx(4.2, rel=0.001)
-    assert row.joules_per_token_net == pytest.approx(3.8, rel=0.001)
+    row = table(document(result(0, 20_000, 200.0, idle=True), result(1, 20_000, 220.0, idle=False)))[0]
+    assert row["joules_per_token"] == pytest.approx(4.2, rel=0.001)
+    assert row["joules_per_token_net"] == pytest.approx(3.8, rel=0.001)
 
 
 def test_without_power_there_is_a_reason_and_no_zero() -> None:
     bare = replace(result(0, 20_000, 200.0, idle=False), readings=())
-    row = rows(document(bare))[0]
-    assert row.joules_per_token is None
-    assert row.watts_mean is None
+    row = table(document(bare))[0]
+    assert row["joules_per_token"] is None
+    assert row["watts_mean"] is None
     assert row.reasons["joules_per_token"]
 
 
 def test_repetitions_are_joined_by_their_median_with_their_range() -> None:
     made = [result(k, step, 100.0, idle=False) for k, step in enumerate((20_000, 25_000, 20_000))]
-    row = rows(document(*made))[0]
+    row = table(document(*made))[0]
     assert row.repetitions == 3
-    assert row.user_tps == pytest.approx(50)
-    assert row.intervals["user_tps"] == {"low": pytest.approx(40), "high": pytest.approx(50), "method": "range", "n": 3}
+    assert row["user_tps"] == pytest.approx(50)
+    assert content(row)["intervals"]["user_tps"] == {
+        "low": pytest.approx(40),
+        "high": pytest.approx(50),
+        "method": "range",
+        "n": 3,
+    }
     assert "noisy" in row.flags
-    assert row.rss_peak_bytes == 1002
+    assert row["rss_peak_bytes"] == 1002
 
 
 def test_ceiling_prediction_and_mbu_stand_beside_the_number() -> None:
-    row = rows(document(result(0, 20_000, 100.0, idle=False)))[0]
-    assert (row.ceiling_tps, row.predicted_tps) == (80, 40)
-    assert row.measured_over_predicted == pytest.approx(1.25)
-    assert row.mbu == pytest.approx(2e9 * 50 / 160e9)
+    row = table(document(result(0, 20_000, 100.0, idle=False)))[0]
+    assert (row["ceiling_tps"], row["predicted_tps"]) == (80, 40)
+    assert row["measured_over_predicted"] == pytest.approx(1.25)
+    assert row["mbu"] == pytest.approx(2e9 * 50 / 160e9)
     assert row.flags == ()
 
 
 def test_what_is_above_the_ceiling_is_flagged() -> None:
-    row = rows(document(result(0, 12_000, 100.0, idle=False)))[0]
+    row = table(document(result(0, 12_000, 100.0, idle=False)))[0]
     assert row.flags == ("above_ceiling",)
 
 
 def test_a_failed_repetition_is_told_beside_the_measured_ones() -> None:
     failed = replace(result(1, 20_000, 100.0, idle=False), requests=(), error=Failure("crash", "it fell"))
-    row = rows(document(result(0, 20_000, 100.0, idle=False), failed))[0]
-    assert row.user_tps == pytest.approx(50)
+    row = table(document(result(0, 20_000, 100.0, idle=False), failed))[0]
+    assert row["user_tps"] == pytest.approx(50)
     assert row.error == "crash: it fell"
-    assert rows(document(failed))[0].user_tps is None
+    assert table(document(failed))[0]["user_tps"] is None

@@ -14,39 +14,18 @@ Everything here is pure: Series in, numbers out; `time_us` and the window's edge
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from rigbench.records import PhaseMark, Series
-from rigbench.telemetry.curves import bracket, counted, gap_share, integrated, period_us, points, valid_share
+from rigbench.analysis import stats
+from rigbench.analysis.windows import Window, bracket, counted, gap_share, integrated, period_us, points, valid_share
+from rigbench.records import CaseResult, PhaseMark, Series
+from rigbench.telemetry import limits
+from rigbench.telemetry.base import Limits
 
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
 MIN_READINGS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a window needs so that a source's energy of it means something: shorter than `min_s` is None, shorter than
-    `good_s` low_confidence; with more than `max_gap_share` of it in gaps (2.5 periods and longer) it is None too."""
-
-    min_s: float = 2.0
-    good_s: float = 10.0
-    max_gap_share: float = 0.1
-    may_rest: bool = False
-    """Whether a counter that stands still means a part that was switched off, not a counter that is broken."""
-
-
-def limits(series: Series) -> Limits:
-    """NVIDIA's sensors look at a part of every 100 ms: good from 10 s on. RAPL counts every millisecond. macOS
-    publishes CPU, DRAM and ANE in batches of 1-2 s. A plug reads once a second and smooths."""
-    if series.source == "wall":
-        return Limits(60.0, 60.0, 0.05)
-    if series.source == "rapl":
-        return Limits(2.0, 2.0)
-    if series.source == "apple" and series.device in ("cpu", "dram", "ane"):
-        return Limits(10.0, 10.0, may_rest=series.device == "ane")
-    return Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +60,7 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     assert main is not None
     seconds = (end_us - start_us) * 1e-6
     found = Energy(main.source, main.scope, main.device, seconds, None)
-    needs = limits(main)
+    needs = limits(main.source, main.device)
     if seconds < needs.min_s:
         return replace(
             found, status="unavailable", reason=f"window of {seconds:.2f} s; {main.source} needs {needs.min_s:g} s"
@@ -128,7 +107,7 @@ def _counter_joules(
     if any(later < earlier for (_, earlier), (_, later) in pairwise(count)):
         return None, "the counter went backwards (driver restarted, or device replaced)"
     gained = counted(count, start_us, end_us)
-    if gained <= 0 and not limits(counter).may_rest:
+    if gained <= 0 and not limits(counter.source, counter.device).may_rest:
         return None, f"the counter stood still for {(end_us - start_us) * 1e-6:.1f} s"
     return gained, None
 
@@ -285,3 +264,57 @@ def total(parts: Sequence[Energy]) -> Energy:
 def _sum(values: Iterable[float | None]) -> float | None:
     known = list(values)
     return None if any(value is None for value in known) else sum(value for value in known if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Energy and power of one case in its steady window, of the widest scope that was measured and holds the engine's device.
+    Joules are per output token, gross and net of idle; None with the reason where no source knows."""
+
+    joules_per_token: float | None = None
+    joules_per_token_net: float | None = None
+    watts_mean: float | None = None
+    watts_peak: float | None = None
+    scope: str | None = None
+    reason: str | None = None
+    phase_joules: dict[str, float | None] = field(default_factory=dict)
+
+
+def power_of(result: CaseResult, window: Window | None, device: str | None, idle: Sequence[Energy] = ()) -> Power:
+    """Energy and power of `result` on the engine's `device`, with `idle` taken off. Phases: loading (in the case that follows it),
+    prefill (until all users decode) and decode (the steady window)."""
+    if window is None or device is None:
+        return Power()
+    marks = [mark for mark in result.phases if mark.name == "load"]
+    marks += [PhaseMark("prefill", 0, window.start_us), PhaseMark("decode", window.start_us, window.end_us)]
+    phases = {name: headline(parts, device) for name, parts in phase_energies(result.readings, marks).items()}
+    joules = {name: whole.joules if whole else None for name, whole in phases.items()}
+    main = headline(gross_and_net(result.readings, window.start_us, window.end_us, idle), device)
+    if main is None or main.joules is None:
+        reason = (main.reason if main else None) or "no source tells the power of this device"
+        return Power(reason=reason, phase_joules=joules)
+    return Power(
+        per_token(main.joules, window.tokens),
+        per_token(main.net_joules, window.tokens),
+        main.watts_mean,
+        main.watts_peak,
+        main.scope,
+        None,
+        joules,
+    )
+
+
+def phase_joules(powers: Sequence[Power]) -> dict[str, float | None]:
+    """The median of each phase over the repetitions that know it."""
+    names = dict.fromkeys(name for power in powers for name in power.phase_joules)
+    each = {name: [power.phase_joules.get(name) for power in powers] for name in names}
+    return {name: stats.median([joules for joules in all_ if joules is not None]) for name, all_ in each.items()}
+
+
+def idle_energies(cases: Sequence[CaseResult], engine: int | None) -> tuple[Energy, ...]:
+    """Of the idle window before this engine was loaded: it stands in the first case that the engine ran."""
+    for result in cases:
+        marks = [mark for mark in result.phases if mark.name == "idle"]
+        if engine is not None and result.engine == engine and marks:
+            return case_energies(result.readings, marks[0].start_us, marks[0].end_us)
+    return ()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
+from pathlib import Path
 
+from rigbench.analysis import flags
 from rigbench.records import Flag, PhaseMark, Series
-from rigbench.telemetry import flags
 
+ROOT = Path(__file__).parents[2]
 S = 1_000_000
 MEASURE = [PhaseMark("warmup", 0, 5 * S), PhaseMark("measure", 5 * S, 15 * S)]
 
@@ -19,7 +22,7 @@ def series(name: str, curve: Callable[[float], float], device: str | None = None
 
 
 def found(*readings: Series, cores: int = 8) -> list[Flag]:
-    return list(flags.flags(readings, MEASURE, cores))
+    return list(flags.reading_flags(readings, MEASURE, cores))
 
 
 def test_a_calm_machine_has_no_flags() -> None:
@@ -96,54 +99,43 @@ def test_foreign_program_on_the_gpu() -> None:
 def test_nothing_read_is_nothing_flagged() -> None:
     empty = Series("cpu_busy", "s", "host", "test", "host", "counter", "unavailable", "no /proc")
     assert found(empty) == []
-    assert flags.flags([], [], 8) == ()
+    assert flags.reading_flags([], [], 8) == ()
 
 
-class Gate:
-    """A machine that is hot until `cool_s`, on a clock that moves when it is waited on."""
-
-    def __init__(self, cool_s: float) -> None:
-        self.now_ns, self.cool_s, self.looks = 0, cool_s, 0
-
-    def look(self) -> Sequence[Series]:
-        self.looks += 1
-        pressure = 1.0 if self.now_ns * 1e-9 < self.cool_s else 0.0
-        return [
-            Series(
-                "thermal_pressure",
-                "level",
-                "apple",
-                "t",
-                "host",
-                "sampled",
-                "ok",
-                None,
-                None,
-                (-1, 0),
-                (pressure, pressure),
-            )
-        ]
-
-    def wait(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
-
-    def settle(self, settle_s: float) -> tuple[Flag, ...]:
-        return flags.settle(self.look, settle_s, lambda: self.now_ns, self.wait)
+def pressure(level: float) -> Series:
+    return Series(
+        "thermal_pressure", "level", "apple", "t", "host", "sampled", "ok", None, None, (-1, 0), (level, level)
+    )
 
 
-def test_settle_waits_until_cool() -> None:
-    gate = Gate(3.2)
-    assert gate.settle(30) == ()
-    assert gate.now_ns == 3_500_000_000
+def test_a_machine_is_hot_for_as_long_as_its_last_readings_say_so() -> None:
+    assert flags.hot([pressure(1.0)]) == "thermal pressure was moderate"
+    assert flags.hot([pressure(0.0)]) is None
+    assert flags.hot([]) is None
 
 
-def test_settle_does_not_wait_on_a_cool_machine() -> None:
-    gate = Gate(0)
-    assert gate.settle(30) == () and gate.now_ns == 0 and gate.looks == 1
-    assert flags.settle(lambda: [], 30, lambda: 0, lambda _: None) == ()
+def test_noise_is_a_variation_above_five_percent() -> None:
+    assert flags.row_flags([100, 101, 102], None) == ()
+    assert flags.row_flags([100], None) == ()
+    assert [flag.name for flag in flags.row_flags([100, 120, 90], None)] == ["noisy"]
 
 
-def test_settle_gives_up_with_a_flag() -> None:
-    gate = Gate(1000)
-    assert gate.settle(5) == (Flag("throttled", "not cool after 5 s of waiting: thermal pressure was moderate"),)
-    assert gate.now_ns == 5_000_000_000
+def test_the_ceiling_may_be_passed_by_rounding_alone() -> None:
+    assert flags.row_flags([100.4], 100.0) == ()
+    assert [flag.name for flag in flags.row_flags([100.6], 100.0)] == ["above_ceiling"]
+
+
+def test_every_flag_that_the_sources_raise_is_in_the_registry() -> None:
+    names = set()
+    for folder in ("harness", "backends"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names |= set(re.findall(r"""(?:Flag\(|return \(\()"([a-z_]+)",""", path.read_text(encoding="utf-8")))
+    assert {"throttled", "gpu_unused", "client_bound", "noisy", "above_ceiling"} <= names
+    assert names <= {flag.name for flag in flags.FLAGS}
+
+
+def test_the_readme_lists_each_flag() -> None:
+    """One line may stand for several."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").split("| flag |")[1].split("\n\n")[0].splitlines()[2:]
+    listed = [name for line in lines for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])]
+    assert sorted(listed) == sorted(flag.name for flag in flags.FLAGS)

@@ -4,7 +4,10 @@ import statistics
 
 import pytest
 
-from rigbench.analysis.metrics import CaseMetrics, Window, case_metrics, noise_flag, request_metrics, steady_window
+from rigbench.analysis.definitions import case_values
+from rigbench.analysis.flags import request_flags
+from rigbench.analysis.requests import Repetition, percentiles, request_metrics
+from rigbench.analysis.windows import Window, steady_window
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.worker import drive
 from rigbench.workloads import Generation
@@ -21,6 +24,10 @@ def record(submit: int, tokens: list[int], **rest: object) -> RequestRecord:
 def result(users: int, records: list[RequestRecord], output: int = 5) -> CaseResult:
     case = Case("g/r0", "g", "sim", "m", Generation("w", "tokens", 100, output), users, 1, 0, 1)
     return CaseResult(case, 0, 0.0, requests=tuple(records))
+
+
+def values(case: CaseResult) -> dict[str, float]:
+    return case_values(Repetition(case))[0]
 
 
 def test_one_request_by_hand() -> None:
@@ -67,33 +74,28 @@ def test_users_who_never_decode_together_have_no_window() -> None:
 
 
 def test_a_short_window_has_no_output_rate_but_a_reason_and_a_flag() -> None:
-    m = case_metrics(result(1, [record(0, [10, 20, 30, 40, 50])]))
-    assert m.output_tps is None
-    assert "4 tokens" in m.reasons["output_tps"]
-    assert [flag.name for flag in m.flags] == ["short_window"]
+    one = Repetition(result(1, [record(0, [10, 20, 30, 40, 50])]))
+    values, reasons = case_values(one)
+    assert "output_tps" not in values
+    assert "4 tokens" in reasons["output_tps"]
+    assert [flag.name for flag in request_flags(one)] == ["short_window"]
 
 
 def test_other_lengths_cached_prompts_and_failed_requests_are_flagged() -> None:
     records = [record(0, list(range(10, 400, 10)), cached_tokens=64), record(0, [10, 20], error="disconnected")]
-    names = [flag.name for flag in case_metrics(result(2, records)).flags]
+    names = [flag.name for flag in request_flags(Repetition(result(2, records)))]
     assert names == ["short_window", "variable_length", "cached_prompt", "failed_requests"]
 
 
 def test_prefill_rate_is_given_for_one_user_alone() -> None:
     tokens = list(range(500_000, 3_000_000, 100_000))
-    assert case_metrics(result(1, [record(0, tokens)], 25)).prefill_tps == pytest.approx(200)
-    two = case_metrics(result(2, [record(0, tokens), record(0, tokens)], 25))
-    assert two.prefill_tps is None
-    assert "queueing" in two.reasons["prefill_tps"]
+    assert values(result(1, [record(0, tokens)], 25))["prefill_tps"] == pytest.approx(200)
+    two, reasons = case_values(Repetition(result(2, [record(0, tokens), record(0, tokens)], 25)))
+    assert "prefill_tps" not in two
+    assert "queueing" in reasons["prefill_tps"]
 
 
-def test_noise_is_a_variation_above_five_percent() -> None:
-    assert noise_flag([100, 101, 102]) is None
-    assert noise_flag([100]) is None
-    assert noise_flag([100, 120, 90]).name == "noisy"
-
-
-def simulate(users: int, requests: int, prompt: int, output: int, overhead: float = 0.0) -> CaseMetrics:
+def simulate(users: int, requests: int, prompt: int, output: int, overhead: float = 0.0) -> Repetition:
     options = SimOptions(
         bandwidth_gb_per_s=BANDWIDTH / 1e9,
         prefill_tps=PREFILL,
@@ -104,7 +106,7 @@ def simulate(users: int, requests: int, prompt: int, output: int, overhead: floa
     session = SimSession(ModelFile("m", None, "shape"), options)
     session.prepare(users, prompt + output)
     _, records, _ = drive.drive(session, drive.Load(users, requests, output, drive.token_prompts(256, prompt, "s")))
-    return case_metrics(result(users, records, output))
+    return Repetition(result(users, records, output))
 
 
 @pytest.mark.parametrize("users", [1, 2, 4, 8])
@@ -119,30 +121,31 @@ def test_every_metric_of_the_simulator_is_its_closed_form(
     first = [(user + 1) * prefill for user in range(users)]
     end = users * prefill + decode
     tpots = [(end - at) / (output - 1) for at in first]
-    m = simulate(users, 1, prompt, output, overhead)
+    one = simulate(users, 1, prompt, output, overhead)
+    m, _ = case_values(one)
     near = pytest.approx
-    assert m.ttft_s == near(statistics.median(first), rel=0.01)
-    assert m.tpot_s == near(statistics.median(tpots), rel=0.01)
-    assert m.user_tps == near(statistics.median(1 / tpot for tpot in tpots), rel=0.01)
-    assert m.output_tps == near(users * (output - 1) / decode, rel=0.01)
-    assert m.latency_s == near(end, rel=0.01)
-    assert m.window.length_s == near(decode, rel=0.01)
+    assert m["ttft_s"] == near(statistics.median(first), rel=0.01)
+    assert m["tpot_s"] == near(statistics.median(tpots), rel=0.01)
+    assert m["user_tps"] == near(statistics.median(1 / tpot for tpot in tpots), rel=0.01)
+    assert m["output_tps"] == near(users * (output - 1) / decode, rel=0.01)
+    assert m["latency_s"] == near(end, rel=0.01)
+    assert one.window.length_s == near(decode, rel=0.01)
     if users == 1:
-        assert m.prefill_tps == near(PREFILL, rel=0.01)
-        assert m.gap_percentiles_s["p50"] == near(statistics.median(steps), rel=0.01)
+        assert m["prefill_tps"] == near(PREFILL, rel=0.01)
+        assert percentiles([one])["itl_s"]["p50"] == near(statistics.median(steps), rel=0.01)
 
 
 def test_the_second_request_of_each_user_counts_its_prompt_into_what_the_machine_delivers() -> None:
     prefill, step = 100 / PREFILL, lambda k: (WEIGHTS + KV * (100 + k)) / BANDWIDTH
     decode = sum(step(k) for k in range(1, 50))
-    m = simulate(1, 2, 100, 50)
+    m, _ = case_values(simulate(1, 2, 100, 50))
     # From the first token of the first request to the last of the second: two decodes, one prompt, 49 + 50 tokens.
-    assert m.output_tps == pytest.approx(99 / (2 * decode + prefill), rel=0.01)
-    assert m.user_tps == pytest.approx(49 / decode, rel=0.01)
+    assert m["output_tps"] == pytest.approx(99 / (2 * decode + prefill), rel=0.01)
+    assert m["user_tps"] == pytest.approx(49 / decode, rel=0.01)
 
 
 def test_percentiles_need_their_samples() -> None:
-    m = simulate(1, 1, 10, 21)  # 20 gaps
-    assert m.gap_percentiles_s["p90"] is not None
-    assert m.gap_percentiles_s["p95"] is None
-    assert m.ttft_percentiles_s["p90"] is None
+    found = percentiles([simulate(1, 1, 10, 21)])  # 20 gaps
+    assert found["itl_s"]["p90"] is not None
+    assert found["itl_s"]["p95"] is None
+    assert found["ttft_s"]["p90"] is None

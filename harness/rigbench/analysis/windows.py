@@ -1,4 +1,4 @@
-"""Readings as a curve over time: what lies between them, under them, and how far they are apart.
+"""Windows of time: the steady window of a case, and readings as a curve over one (between them, under them, how far apart).
 
     integrated = sum of (p[i] + p[i+1]) / 2 x (t[i+1] - t[i]), the curve cut at the window's edges by straight lines
     counted    = c(end) - c(start), the counter taken as straight between its readings
@@ -11,9 +11,54 @@ from __future__ import annotations
 import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-from rigbench.records import Series
+from rigbench.records import RequestRecord, Series
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The steady window in microseconds from t0, and the output tokens stamped in (start, end]."""
+
+    start_us: int
+    end_us: int
+    tokens: int
+
+    @property
+    def length_s(self) -> float:
+        return (self.end_us - self.start_us) / 1e6
+
+
+def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None:
+    """The stretch in which all N users are served; None if N requests never decoded at once."""
+    edges: list[tuple[int, int, int]] = []
+    for record in records:
+        if record.unit_us:
+            # At one instant ends come before beginnings, so that a request's successor is not counted beside it.
+            edges.append((record.unit_us[0], 1, 1))
+            edges.append((record.unit_us[-1], 0, -1))
+    start, decoding = None, 0
+    for time_us, _, change in sorted(edges):
+        decoding += change
+        if decoding >= users:
+            start = time_us
+            break
+    if start is None:
+        return None
+    flights = [(r.submit_us, 1, 1) for r in records] + [(r.unit_us[-1], 0, -1) for r in records if r.unit_us]
+    end, in_flight = None, 0
+    for time_us, _, change in sorted(flights):
+        if change < 0 and in_flight == users:
+            end = time_us
+        in_flight += change
+    if end is None or end <= start:
+        return None
+    tokens = 0
+    for record in records:
+        counts = record.chunk_units or (1,) * len(record.unit_us)
+        tokens += sum(n for stamp, n in zip(record.unit_us, counts, strict=True) if start < stamp <= end)
+    return Window(start, end, tokens)
 
 
 def points(series: Series) -> list[tuple[int, float]]:

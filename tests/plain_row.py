@@ -1,8 +1,8 @@
-"""One sample of no engine in particular, for tests that change what they are about with `dataclasses.replace`."""
+"""One row of no engine in particular, for tests that change what they are about with `dataclasses.replace`."""
 
-from rigbench.analysis.samples import Sample
+from rigbench.analysis.table import Row
 
-PLAIN = Sample(
+PLAIN = Row(
     document_id="d0",
     created_utc="2026-01-01T00:00:00Z",
     machine_id="box",

@@ -1,0 +1,274 @@
+"""Flags: what made a measured case unfit, each with its meaning and the function that finds it.
+
+A flag says what happened with its figures and stays with the case; nothing is dropped for it. Those of readings come from the
+case's own Series (counters by their difference over the window, states by their samples in it), those of requests from its
+records, those of a row from the numbers of all repetitions. `FLAGS` is the whole list, as `rigbench metrics` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rigbench.analysis import stats
+from rigbench.analysis.requests import Repetition, Unknown, output_rate
+from rigbench.analysis.windows import bracket, counted, points
+from rigbench.records import Flag, PhaseMark, Series
+
+SLOWED_SHARE = 0.01
+FOREIGN_SHARE = 0.05
+STEAL_SHARE = 0.02
+SWAP_BYTES = 16 * 2**20
+GPU_FOREIGN_BYTES = 256 * 2**20
+CACHED_BY_CHANCE = 16
+NOISY_VARIATION = 0.05
+ROUNDING = 0.005
+"""Stamps are whole microseconds, so an engine at its ceiling may come out a hair above it."""
+PRESSURE = ("nominal", "moderate", "heavy", "trapping", "sleeping")
+HEAT = {
+    "throttled_sw_thermal": "by the driver for heat",
+    "throttled_hw_thermal": "by the chip for heat",
+    "throttled_hw_brake": "by the power supply's brake",
+    "throttled_cpu": "by the chip for heat",
+}
+MASK_POWER = 0x04
+MASK_HEAT = 0x08 | 0x20 | 0x40 | 0x80
+"""Bits of NVML's clocks event reasons: software power cap; hardware slowdown, software and hardware thermal, power brake."""
+
+Range = tuple[float, float]
+"""Start and end in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A flag: its name, its meaning and what to do about it, and what finds it (a sentence of evidence for each instance).
+
+    `readings` takes the case's series, the range of the measuring and the machine's logical cores; `requests` the case. A flag
+    with neither is found where it happens (a backend, the run) or by `row_flags`.
+    """
+
+    name: str
+    meaning: str
+    readings: Callable[[Sequence[Series], Range, int], Iterable[str]] | None = None
+    requests: Callable[[Repetition], Iterable[str]] | None = None
+
+
+def reading_flags(readings: Sequence[Series], phases: Sequence[PhaseMark], cores: int) -> tuple[Flag, ...]:
+    """The flags of a case's readings, over its `measure` phase (over all readings where it has none). `cores`: logical ones of
+    the machine."""
+    measured = measured_range(readings, phases)
+    if measured is None:
+        return ()
+    return tuple(
+        Flag(each.name, evidence)
+        for each in FLAGS
+        if each.readings is not None
+        for evidence in each.readings(readings, measured, cores)
+    )
+
+
+def request_flags(repetition: Repetition) -> tuple[Flag, ...]:
+    """The flags that the requests themselves show."""
+    return tuple(
+        Flag(each.name, evidence)
+        for each in FLAGS
+        if each.requests is not None
+        for evidence in each.requests(repetition)
+    )
+
+
+def row_flags(user_tps: Sequence[float], ceiling_tps: float | None) -> tuple[Flag, ...]:
+    """The flags of a row: of one user's rate in each repetition, beside the ceiling of the machine."""
+    found = []
+    variation, middle = stats.variation(user_tps), stats.median(user_tps)
+    if variation is not None and variation > NOISY_VARIATION:
+        found.append(Flag("noisy", f"{len(user_tps)} repetitions vary by {variation:.1%}"))
+    if middle is not None and ceiling_tps is not None and middle > ceiling_tps * (1 + ROUNDING):
+        evidence = (
+            f"{middle:.4g} tokens/s are more than the {ceiling_tps:.4g} that the memory bandwidth allows: the byte count or the "
+            "bandwidth is wrong, or the weights stay in the processor's cache"
+        )
+        found.append(Flag("above_ceiling", evidence))
+    return tuple(found)
+
+
+def measured_range(readings: Sequence[Series], phases: Sequence[PhaseMark]) -> Range | None:
+    """Start and end of the measuring in microseconds; None where there is nothing to look at."""
+    marks = [mark for mark in phases if mark.name == "measure"]
+    if marks:
+        return min(mark.start_us for mark in marks), max(mark.end_us for mark in marks)
+    times = [at for series in readings for at in series.time_us]
+    return (min(times), max(times)) if times else None
+
+
+def hot(readings: Sequence[Series]) -> str | None:
+    """Why the machine is not cool now, from the readings of the last moments; None when it is, or no source knows."""
+    times = [at for series in readings for at in series.time_us]
+    return next(_throttled(readings, (min(times), max(times)), 0), None) if times else None
+
+
+def _rate(series: Series, measured: Range) -> float | None:
+    """Gain of a counter per second (over its readings next outside the range, so that short ones are seen too)."""
+    count = points(series)
+    if len(count) < 2:
+        return None
+    start, end = bracket(count, *measured)
+    gained = counted(count, start, end)
+    return gained / ((end - start) * 1e-6) if end > start and gained >= 0 else None
+
+
+def _named(readings: Iterable[Series], name: str) -> Iterator[tuple[Series, str]]:
+    """The series of that name, with the device that each is of."""
+    return ((series, series.device or series.source) for series in readings if series.name == name)
+
+
+def _inside(series: Series, measured: Range) -> list[float]:
+    return [value for at, value in points(series) if measured[0] <= at <= measured[1]]
+
+
+def _mask_share(series: Series, measured: Range, bits: int) -> float:
+    masks = _inside(series, measured)
+    return sum(1 for mask in masks if round(mask) & bits) / len(masks) if masks else 0.0
+
+
+def _throttled(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
+    for name, cause in HEAT.items():
+        for series, device in _named(readings, name):
+            if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
+                yield f"{device} was slowed {cause} during {share:.0%} of the window"
+    for series, device in _named(readings, "clocks_event_reasons"):
+        if (share := _mask_share(series, measured, MASK_HEAT)) > SLOWED_SHARE:
+            yield f"{device} was slowed for heat or supply in {share:.0%} of the samples"
+    for series, _ in _named(readings, "thermal_pressure"):
+        worst = round(max(_inside(series, measured), default=0))
+        if worst > 0:
+            yield f"thermal pressure was {PRESSURE[worst] if worst < len(PRESSURE) else f'level {worst}'}"
+
+
+def _power_capped(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
+    for series, device in _named(readings, "throttled_power"):
+        if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
+            yield f"{device} was at its power limit during {share:.0%} of the window"
+    for series, device in _named(readings, "clocks_event_reasons"):
+        if (share := _mask_share(series, measured, MASK_POWER)) > SLOWED_SHARE:
+            yield f"{device} was at its power limit in {share:.0%} of the samples"
+
+
+def _swapping(readings: Sequence[Series], measured: Range, cores: int) -> list[str]:
+    seconds = (measured[1] - measured[0]) * 1e-6
+    for name, words in (("swap_in", "were read back from swap"), ("swap_out", "were written to swap")):
+        for series, _ in _named(readings, name):
+            moved = (_rate(series, measured) or 0) * seconds
+            if moved > SWAP_BYTES:
+                return [f"{moved / 1e6:.0f} MB {words} during the window"]
+    for series, _ in _named(readings, "swap_used"):
+        used = _inside(series, measured)
+        if used and max(used) - used[0] > SWAP_BYTES:
+            return [f"swap in use grew by {(max(used) - used[0]) / 1e6:.0f} MB during the window"]
+    return []
+
+
+def _foreign_load(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
+    rates = {
+        series.name: _rate(series, measured)
+        for series in readings
+        if series.name in ("cpu_busy", "cpu_ours", "cpu_steal")
+    }
+    busy, ours, steal = (rates.get(name) for name in ("cpu_busy", "cpu_ours", "cpu_steal"))
+    if busy is not None and ours is not None and busy - ours > FOREIGN_SHARE * cores:
+        yield f"other programs held {busy - ours:.2f} of {cores} cores"
+    if steal is not None and steal > STEAL_SHARE * cores:
+        yield f"the hypervisor took {steal:.2f} of {cores} cores (steal)"
+    for series, device in _named(readings, "memory_used_foreign"):
+        used = max((value for _, value in points(series)), default=0.0)
+        if used > GPU_FOREIGN_BYTES:
+            yield f"another program held {used / 1e9:.1f} GB of {device}"
+
+
+def _short_window(repetition: Repetition) -> Iterator[str]:
+    rate = output_rate(repetition)
+    if repetition.result.requests and isinstance(rate, Unknown):
+        yield rate.reason
+
+
+def _variable_length(repetition: Repetition) -> Iterator[str]:
+    each, wanted = repetition.requests, repetition.result.case.workload.output_tokens
+    other = sum(request.output_tokens != wanted for request in each)
+    if other:
+        yield f"{other} of {len(each)} requests did not put out {wanted} tokens"
+
+
+def _cached_prompt(repetition: Repetition) -> Iterator[str]:
+    """Every prompt begins in its own way; that the very first tokens of text are often the same says nothing."""
+    records = repetition.result.requests
+    cached = sum((record.cached_tokens or 0) > CACHED_BY_CHANCE for record in records)
+    if cached:
+        yield f"the server took {cached} of {len(records)} prompts partly from its cache"
+
+
+def _failed_requests(repetition: Repetition) -> Iterator[str]:
+    records = repetition.result.requests
+    failed = [record.error for record in records if record.error]
+    if failed:
+        yield f"{len(failed)} of {len(records)} requests failed: {failed[0]}"
+
+
+FLAGS = (
+    Definition("noisy", "the repetitions vary by more than 5 %: measure again on a quiet machine, or more often"),
+    Definition(
+        "throttled",
+        "heat or the power supply slowed the device for over 1 % of the time: cool it, or wait longer between cases",
+        readings=_throttled,
+    ),
+    Definition(
+        "power_capped",
+        "the power limit slowed the device for over 1 % of the time: compare only at the same limit, or raise it",
+        readings=_power_capped,
+    ),
+    Definition(
+        "swapping",
+        "over 16 MB of memory moved to or from the disk: take a smaller model or context, or end other programs",
+        readings=_swapping,
+    ),
+    Definition(
+        "foreign_load",
+        "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: end them",
+        readings=_foreign_load,
+    ),
+    Definition(
+        "short_window",
+        "too few tokens while all users decoded, so there is no all t/s: ask for more output tokens",
+        requests=_short_window,
+    ),
+    Definition(
+        "variable_length",
+        "requests ended before or after the number of tokens asked for: do not compare with cases where they did not",
+        requests=_variable_length,
+    ),
+    Definition(
+        "cached_prompt",
+        "the server took prompts from its cache, so TTFT and prefill are too good: switch its prefix cache off",
+        requests=_cached_prompt,
+    ),
+    Definition(
+        "failed_requests",
+        "requests failed; the numbers are of the others: read the server's log",
+        requests=_failed_requests,
+    ),
+    Definition(
+        "client_bound",
+        "our own client could not keep up with the streams, so the figures say as much of it as of the server: use fewer users",
+    ),
+    Definition(
+        "gpu_unused",
+        "a GPU of this machine is not used: the engine's build does not know it; `rigbench doctor` shows the command that helps",
+    ),
+    Definition(
+        "partly_failed", "some repetitions failed, and `compare` has only the others: see the error of the case"
+    ),
+    Definition(
+        "above_ceiling",
+        "faster than the memory can be: the byte count or the bandwidth is wrong, or the weights stay in the processor's cache",
+    ),
+)
+"""In the order in which README lists them; a case has its flags of readings and requests in this order, too."""

@@ -1,0 +1,315 @@
+"""A document's table: one row per case group (backend, model, workload, users), with a number per repetition of every metric.
+
+Derived from raw records and from the stored predictions alone, so that anybody can recompute it; never read back. `show`,
+`compare`, `regress`, the index and every export work on rows: nothing else of a document is needed for them.
+
+    python -c "from rigbench.analysis.table import table; from rigbench.documents import store; import pathlib, sys; \
+               print(*table(store.read(pathlib.Path(sys.argv[1]))), sep='\\n')" results/…/….json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from rigbench.analysis import energy, flags, requests, stats
+from rigbench.analysis.definitions import METRICS, Metric, RowInput, case_values, registry
+from rigbench.analysis.requests import Repetition, Unknown
+from rigbench.records import CaseResult, Prediction, RunDocument
+from rigbench_backends.base import EngineInfo
+
+PUBLISHED = "published"
+"""The rule of the published tables: kept beside the prediction, to show where it fails."""
+DETAIL = ("values", "phase_joules", "percentiles", "evidence", "reasons")
+"""Fields that are not columns of a table of many documents (`values` are, one by one)."""
+IDENTITY = ("group", "backend", "model", "workload", "prompt_tokens", "output_tokens", "concurrency", "repetitions")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case group of one document.
+
+    `row["user_tps"]` is the number of that metric (None where it is unknown, with the reason in `reasons`), `samples[name]` has
+    one number per repetition that knows it (a metric that none knows is not there), `interval(name)` says how sure the number is.
+    `options` and `load` are canonical JSON: the engine's options, and how it was loaded (requests per user, duration, warm-up,
+    seed). `prompts_sha256` is of the first repetition's prompts, None where their order is not given by the load alone.
+    `imported` names the tool whose figures these are, None for what rigbench measured itself. `evidence` has the sentence of each
+    flag. A row that was read from an index has no percentiles, evidence and reasons.
+    """
+
+    document_id: str
+    created_utc: str
+    machine_id: str
+    os: str
+    kernel: str
+    drivers: dict[str, str]
+    power_limits_w: tuple[float | None, ...]
+    backend: str
+    engine: str
+    engine_version: str
+    engine_build: str | None
+    device: str
+    device_names: tuple[str, ...]
+    model: str
+    model_sha256: str | None
+    model_sha256_of: str | None
+    quantization: str | None
+    synthetic: bool
+    suite: str
+    suite_version: str
+    suite_sha256: str
+    group: str
+    workload: str
+    workload_kind: str
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+    options: str
+    load: str
+    prompts_sha256: str | None
+    repetitions: int
+    flags: tuple[str, ...]
+    error: str | None
+    rigbench_version: str
+    imported: str | None = None
+    complete: bool = True
+    cpu: str = ""
+    memory_bytes: int | None = None
+    gpus: tuple[str, ...] = ()
+    predictor: str | None = None
+    power_scope: str | None = None
+    samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    values: dict[str, float | None] = field(default_factory=dict)
+    phase_joules: dict[str, float | None] = field(default_factory=dict)
+    percentiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    evidence: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float | None:
+        """The number of a metric."""
+        return self.values.get(name)
+
+    def interval(self, name: str) -> stats.Estimate | None:
+        """The median of a metric's samples with its interval; None without samples."""
+        return stats.estimate(self.samples.get(name, ()))
+
+
+def table(document: RunDocument, metrics: Sequence[Metric] | None = None) -> list[Row]:
+    """The rows, in the order in which the groups first ran. `metrics`: all of the registry unless given.
+
+    A group of which nothing was measured has no samples and an `error`.
+    """
+    metrics = registry() if metrics is None else metrics
+    predictions: dict[str, dict[str, Prediction]] = {}
+    for prediction in document.predictions:
+        predictions.setdefault(prediction.group, {})[prediction.predictor] = prediction
+    idle = {place: energy.idle_energies(document.cases, place) for place in range(len(document.engines))}
+    groups: dict[str, list[CaseResult]] = {}
+    for result in document.cases:
+        groups.setdefault(result.case.group, []).append(result)
+    return [_row(document, results, predictions.get(group, {}), idle, metrics) for group, results in groups.items()]
+
+
+def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
+    """The rows as the document stores them: without the metrics of third parties, so that they are the same everywhere."""
+    return tuple(content(row, METRICS) for row in table(document, METRICS))
+
+
+def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]:
+    """A row as `show --json` has it, in plain JSON types."""
+    metrics = registry() if metrics is None else metrics
+    intervals = {each.name: row.interval(each.name) for each in metrics if each.join is statistics.median}
+    return (
+        {name: getattr(row, name) for name in IDENTITY}
+        | {each.name: row[each.name] for each in metrics}
+        | {"power_scope": row.power_scope, "phase_joules": row.phase_joules, "predictor": row.predictor}
+        | {"flags": row.flags, "error": row.error}
+        | {
+            "intervals": {
+                name: {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
+                for name, found in intervals.items()
+                if found is not None
+            }
+        }
+        | {"percentiles": row.percentiles, "evidence": row.evidence, "reasons": row.reasons}
+    )
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as one line of a table of many documents, in plain JSON types: the columns of the index."""
+    found = {column(each.name): getattr(row, each.name) for each in fields(Row) if each.name not in DETAIL}
+    return found | {each.name: row[each.name] for each in registry()}
+
+
+def column(name: str) -> str:
+    """What a field of Row is called in a table of many documents: `group` would have to be quoted in SQL."""
+    return {"group": "case_group", "samples": "metrics"}.get(name, name)
+
+
+def from_record(line: Mapping[str, Any]) -> Row:
+    """A Row from such a line: every field by its name, lists as tuples, unknown columns left out."""
+    known = {each.name: line[column(each.name)] for each in fields(Row) if column(each.name) in line}
+    for name in ("power_limits_w", "device_names", "flags", "gpus"):
+        known[name] = tuple(known.get(name) or ())
+    samples = known.get("samples") or {}
+    known["samples"] = {name: tuple(values) for name, values in samples.items() if values is not None and len(values)}
+    known["drivers"] = {name: text for name, text in (known.get("drivers") or {}).items() if text is not None}
+    return Row(**known, values={each.name: line.get(each.name) for each in registry()})
+
+
+def _row(
+    document: RunDocument,
+    results: Sequence[CaseResult],
+    predictions: Mapping[str, Prediction],
+    idle: Mapping[int, tuple[energy.Energy, ...]],
+    metrics: Sequence[Metric],
+) -> Row:
+    case, machine = results[0].case, document.machine
+    measured = [
+        Repetition(result)
+        if result.engine is None
+        else Repetition(result, document.engines[result.engine].device, idle[result.engine])
+        for result in results
+        if result.requests
+    ]
+    samples, reasons = _samples(measured, metrics)
+    imported = document.annotations.get("imported")
+    if isinstance(imported, dict):
+        samples = imported_figures(imported, case.group)
+    published = predictions.get(PUBLISHED)
+    prediction = next((each for name, each in predictions.items() if name != PUBLISHED), published)
+    values = _values(samples, RowInput({}, prediction, published), metrics, reasons)
+    own = [(*one.result.flags, *flags.request_flags(one)) for one in measured]
+    evidence = {flag.name: flag.evidence for each in reversed(own) for flag in each}
+    evidence |= {
+        flag.name: flag.evidence for flag in flags.row_flags(samples.get("user_tps", ()), values["ceiling_tps"])
+    }
+    model = next((facts for facts in document.models if facts.name == case.model), None)
+    engine = next(
+        (document.engines[r.engine] for r in results if r.engine is not None), EngineInfo(case.backend, "", "")
+    )
+    failures = [result.error for result in results if result.error is not None]
+    powers = [one.power for one in measured]
+    return Row(
+        document_id=document.id,
+        created_utc=document.created_utc,
+        machine_id=machine.id,
+        os=machine.os,
+        kernel=machine.kernel,
+        drivers=machine.drivers,
+        power_limits_w=tuple(gpu.get("power_limit_w") for gpu in machine.gpus),
+        backend=case.backend,
+        engine=engine.engine,
+        engine_version=engine.version,
+        engine_build=engine.build,
+        device=engine.device,
+        device_names=engine.device_names,
+        model=case.model,
+        model_sha256=model.sha256 if model else None,
+        model_sha256_of=model.sha256_of if model else None,
+        quantization=model.quantization if model else None,
+        synthetic=bool(model and model.synthetic),
+        suite=document.suite.name,
+        suite_version=document.suite.version,
+        suite_sha256=document.suite.sha256,
+        group=case.group,
+        workload=case.workload.name,
+        workload_kind=case.workload.kind,
+        prompt_tokens=case.workload.prompt_tokens,
+        output_tokens=case.workload.output_tokens,
+        concurrency=case.concurrency,
+        options=_canonical(case.options),
+        load=_canonical(
+            {
+                "requests_per_user": case.requests_per_user,
+                "duration_s": case.duration_s,
+                "seed": case.seed,
+                "warmup": document.suite.content.get("warmup"),
+            }
+        ),
+        prompts_sha256=_prompts(measured),
+        repetitions=len(measured) or max(map(len, samples.values()), default=0),
+        flags=tuple(evidence),
+        error=str(failures[0]) if failures else None,
+        rigbench_version=document.rigbench_version,
+        imported=str(imported.get("from", "unknown")) if isinstance(imported, dict) else None,
+        complete=document.complete,
+        cpu=machine.cpu,
+        memory_bytes=machine.memory_bytes,
+        gpus=tuple(str(gpu.get("name")) for gpu in machine.gpus),
+        predictor=prediction.predictor if prediction else None,
+        power_scope=next((power.scope for power in reversed(powers) if power.scope), None),
+        samples=samples,
+        values=values,
+        phase_joules=energy.phase_joules(powers),
+        percentiles=requests.percentiles(measured),
+        evidence=evidence,
+        reasons=reasons,
+    )
+
+
+def _samples(
+    measured: Sequence[Repetition], metrics: Sequence[Metric]
+) -> tuple[dict[str, tuple[float, ...]], dict[str, str]]:
+    """(numbers of each metric, one per repetition that knows it, reasons of the others)."""
+    found: dict[str, list[float]] = {}
+    reasons: dict[str, str] = {}
+    for one in measured:
+        numbers, unknown = case_values(one, metrics)
+        for name, value in numbers.items():
+            found.setdefault(name, []).append(value)
+        reasons |= unknown
+        if one.result.error is not None:
+            reasons["case"] = f"{one.result.error.kind}: {one.result.error.message}"
+    return {name: tuple(numbers) for name, numbers in found.items()}, {
+        name: why for name, why in reasons.items() if name not in found
+    }
+
+
+def _values(
+    samples: Mapping[str, Sequence[float]], row: RowInput, metrics: Sequence[Metric], reasons: dict[str, str]
+) -> dict[str, float | None]:
+    """The row's number of each metric; a reason is added for each that is unknown."""
+    values: dict[str, float | None] = {}
+    row = RowInput(values, row.prediction, row.published)
+    for each in metrics:
+        joined = each.join(samples[each.name]) if each.name in samples else None
+        found = joined if each.of_row is None else each.of_row(row)
+        values[each.name] = None if isinstance(found, Unknown) else found
+        if isinstance(found, Unknown):
+            reasons[each.name] = found.reason
+        elif found is None and each.of_case is not None:
+            reasons.setdefault(each.name, "not read")
+    return values
+
+
+def imported_figures(imported: Mapping[str, Any], group: str) -> dict[str, tuple[float, ...]]:
+    """Another tool's figures of a group, one per repetition (documents/exchange/importing.py)."""
+    metrics = imported.get("metrics")
+    figures = metrics.get(group) if isinstance(metrics, dict) else None
+    if not isinstance(figures, dict):
+        return {}
+    known = {each.name for each in METRICS}
+    good = {
+        name: tuple(value for value in values if isinstance(value, int | float) and 0 < value < math.inf)
+        for name, values in figures.items()
+        if name in known and isinstance(values, list)
+    }
+    return {name: values for name, values in good.items() if values}
+
+
+def _prompts(measured: Sequence[Repetition]) -> str | None:
+    """Above one user, who is the first to send a second request is not given, so neither is the order of the prompts."""
+    if not measured or measured[0].result.case.repetition != 0:
+        return None
+    case = measured[0].result.case
+    fixed = case.duration_s is None and (case.concurrency == 1 or case.requests_per_user == 1)
+    return measured[0].result.prompts_sha256 if fixed else None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
