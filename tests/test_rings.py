@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HARNESS = "harness/rigbench"
 BACKENDS = "backends/rigbench_backends"
-GROUND = ("records", "workloads", "errors", "units", "clock", "paths")
+GROUND = ("records", "workloads", "errors", "units", "clock", "paths", "text")
 ROOMS = (
     "worker",
     "telemetry",

@@ -15,11 +15,11 @@ def command(as_json: bool = JSON) -> None:
     import rigbench_backends
     from rigbench.models.resolve import local_models
     from rigbench.run import engines
-    from rigbench.run.machine import this_machine
     from rigbench.run.processes import find_python
     from rigbench.telemetry import open_sources
     from rigbench.telemetry.adapters import adapters
     from rigbench.telemetry.base import SourceOptions, source_states
+    from rigbench.telemetry.machine import this_machine
 
     machine = this_machine()
     memory = engines.device_bandwidth("cpu", (), (), say=say)

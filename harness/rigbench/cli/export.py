@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
-from rigbench.cli.options import printable, say
+from rigbench.cli.options import say
 from rigbench.errors import InputError, UnavailableError
+from rigbench.text import printable
 
 
 def command(

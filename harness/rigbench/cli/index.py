@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, printable, say
+from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, say
+from rigbench.text import printable
 
 
 def command(

@@ -146,8 +146,3 @@ def devices_of(name: str) -> tuple[Hardware, int]:
         except InputError:
             pass  # the name itself may end so; the message is then about the whole of it
     return find(name), 1
-
-
-def printable(text: str) -> str:
-    """Nothing that a document says may move the cursor or colour the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

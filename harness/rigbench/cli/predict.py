@@ -182,7 +182,7 @@ def _this_machine() -> tuple[Hardware | None, str, float | None, int | None]:
     """(catalogued device, kind, measured bandwidth, CPU cores) of the machine that this runs on."""
     from rigbench.predict.calibrate import device_of
     from rigbench.run import engines
-    from rigbench.run.machine import this_machine
+    from rigbench.telemetry.machine import this_machine
 
     machine = this_machine()
     device = device_of(machine, "gpu")

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from rigbench.cli.options import printable
+from rigbench.text import printable
 
 
 def command(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rigbench.cli.options import FAULTS_SHOWN, printable, say
+from rigbench.cli.options import FAULTS_SHOWN, say
 from rigbench.errors import InputError
+from rigbench.text import printable
 
 if TYPE_CHECKING:
     from rigbench.documents.submit import Parcel

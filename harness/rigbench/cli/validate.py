@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from rigbench.errors import InputError, ValidationFailed
+from rigbench.text import printable
 
 if TYPE_CHECKING:
     from rigbench.documents.validate import Report
@@ -45,8 +46,3 @@ def command(
 
 def _notes(report: Report) -> str:
     return f" ({printable('; '.join(report.notes))})" if report.notes else ""
-
-
-def printable(text: str) -> str:
-    """Text of a document, safe on a terminal."""
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

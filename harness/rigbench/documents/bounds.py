@@ -22,6 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rigbench.text import HOME
+
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 24
 MAX_CONTAINERS = 200_000
@@ -39,7 +41,6 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 _ACTIVE = "script|style|iframe|object|embed|svg|math|img|image|link|meta|base|form|input|button|video|audio|body|html|a|details"
 _MARKUP = re.compile(rf"<\s*/?\s*(?:{_ACTIVE})\b|<!--|javascript:", re.IGNORECASE)
 """Not every `<`: the tokens of models are called <s>, </think>, <|end|>, and engines write them into their logs."""
-_HOME = re.compile(r"(?:^|[^\w/.])(?:/home/|/Users/|/root/|/var/folders/|[A-Za-z]:[\\/]+Users[\\/])", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z_]\w{0,63}")
 
 
@@ -192,6 +193,6 @@ def _text_fault(text: str, longest: int) -> str | None:
         return "holds control characters"
     if _MARKUP.search(text):
         return "holds markup"
-    if _HOME.search(text):
+    if HOME.search(text):
         return "holds the path of a home folder, which is nobody's business"
     return None

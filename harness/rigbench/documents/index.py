@@ -29,6 +29,7 @@ from rigbench.analysis.table import DETAIL, Row, column, from_record, record, ta
 from rigbench.documents import bounds, find, store
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.records import SCHEMA_VERSION, RunDocument
+from rigbench.text import HOMES, printable
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +39,8 @@ CHUNK_FILES = 32
 ROW_BYTES = 2**20
 MEMORY = "400MB"
 INT64 = 2**63
-ODD = (b"\\", b"<", b"\x7f", b"NaN", b"Infinity", b"/home/", b"/Users/", b"/root/", b"/var/folders/")
+FAULT_LETTERS = 400
+ODD = (b"\\", b"<", b"\x7f", b"NaN", b"Infinity", *(home.encode() for home in HOMES))
 
 FILE_COLUMNS = {"file": "VARCHAR", "file_bytes": "BIGINT", "file_mtime_ns": "BIGINT", "fault": "VARCHAR"}
 TYPES = {
@@ -241,9 +243,12 @@ def _read_chunk(folder: Path, files: Sequence[tuple[str, Stamp]], out: Path) -> 
             try:
                 made = [_line(place | record(row)) for row in table(_document(folder / name))] or [_line(place)]
             except RigbenchError as error:
-                made = [_line(place | {"fault": _short(str(error).removeprefix(f"{folder / name}: "))})]
+                made = [
+                    _line(place | {"fault": printable(str(error).removeprefix(f"{folder / name}: ")[:FAULT_LETTERS])})
+                ]
             except Exception as error:  # whatever a hostile document brings about, the others are still wanted
-                made = [_line(place | {"fault": _short(f"cannot be summed up: {type(error).__name__}: {error}")})]
+                sentence = f"cannot be summed up: {type(error).__name__}: {error}"
+                made = [_line(place | {"fault": printable(sentence[:FAULT_LETTERS])})]
             lines.writelines(made)
 
 
@@ -287,12 +292,6 @@ def _line(row: dict[str, Any]) -> bytes:
     if len(line) > ROW_BYTES:
         raise ValueError(f"a row of {len(line)} bytes; at most {ROW_BYTES} are taken")
     return line
-
-
-def _short(text: str) -> str:
-    """One line that can be written and shown, whatever was in the document."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in text[:400])
-    return plain.encode("utf-8", "replace").decode()
 
 
 def _one(database: duckdb.DuckDBPyConnection, question: str, path: Path) -> tuple[int, int]:

@@ -8,7 +8,6 @@ again. So a question that somebody pasted from somewhere can tell what is in the
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rigbench.documents import index
 from rigbench.errors import InputError
+from rigbench.text import nearest
 
 if TYPE_CHECKING:
     import duckdb
@@ -73,6 +73,6 @@ def _sentence(error: duckdb.Error) -> str:
     unknown = re.search(r'column(?: named)? "([^"]+)"', said)
     if unknown is None:
         return f"SQL: {said}; the table is {TABLE}, its columns are {', '.join(columns())}"
-    near = difflib.get_close_matches(unknown[1].rpartition(".")[2], columns(), 1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    near = nearest(unknown[1].rpartition(".")[2], columns())
+    hint = f"did you mean {near}? " if near else ""
     return f"SQL: no column {unknown[1]!r}; {hint}The columns are {', '.join(columns())}"

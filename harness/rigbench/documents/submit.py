@@ -10,7 +10,6 @@ message says how to go on from it.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -27,21 +26,15 @@ from rigbench.documents.validate import validate_bytes
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 from rigbench.paths import file_stem
 from rigbench.records import RunDocument
-from rigbench.run.machine import private_words
+from rigbench.text import printable, private_parts, private_words
 
 PATIENCE_S = 600
 FAULTS_SHOWN = 5
+TEXT_SHOWN = 300
 NEUTRAL = ("rigbench", "rigbench@users.invalid")
 """The author of a commit where git knows none: left alone it would make one of the user's and the host's names."""
 VERSIONS = re.compile(r"\.(drivers|os|kernel|version|build|rigbench_version|python)\b|\.telemetry\.")
 """Where four numbers with dots between them are a version and no address."""
-PATH = re.compile(r"(?<![\w.<>/:-])(?!/(?:proc|sys|dev)/)(?:~|[A-Za-z]:)?[\\/](?:[^\\/\s'\":]+[\\/])+[^\\/\s'\":]*")
-MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-HARDWARE = re.compile(r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b")
-UUID = re.compile(r"\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b")
-ADDRESS = re.compile(
-    r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\w)|(?<![\w.:])[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?![\w.:])"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +56,7 @@ class Parcel:
     @property
     def title(self) -> str:
         """First line of the commit and title of the pull request."""
-        suite, machine = _plain(self.document.suite.name), _plain(self.document.machine.id)
+        suite, machine = printable(self.document.suite.name), printable(self.document.machine.id)
         return f"Result: {suite} on {machine}"[:100]
 
 
@@ -112,19 +105,9 @@ def private_places(content: Any, words: list[str] | None = None) -> Iterator[tup
         for word, pattern in private:
             if pattern.search(text):
                 yield place, f"{word!r}, a name or folder of this machine"
-        for pattern, what in (
-            (PATH, "a path"),
-            (MAIL, "an e-mail address"),
-            (HARDWARE, "a hardware address"),
-            (UUID, "a UUID"),
-        ):
-            if found := pattern.search(text):
-                yield place, f"{what}: {_plain(found[0])}"
-        if not VERSIONS.search(place):
-            for found in ADDRESS.finditer(text):
-                if _is_address(found[0]):
-                    yield place, f"an IP address: {found[0]}"
-                    break
+        for kind, part in private_parts(text):
+            if kind != "an IP address" or not VERSIONS.search(place):
+                yield place, f"{kind}: {printable(part[:TEXT_SHOWN])}"
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -132,19 +115,12 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
         yield place, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield f"{place}.{_plain(key)}", key
-            yield from _texts(inner, f"{place}.{_plain(key)}")
+            yield f"{place}.{printable(key[:TEXT_SHOWN])}", key
+            yield from _texts(inner, f"{place}.{printable(key[:TEXT_SHOWN])}")
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             if isinstance(inner, str | dict | list):
                 yield from _texts(inner, f"{place}[{number}]")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return not ipaddress.ip_address(text).is_unspecified
-    except ValueError:
-        return False
 
 
 def send(parcel: Parcel, repository: str, *, body: str) -> Sent:
@@ -285,9 +261,4 @@ def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:
     """What git said in the end, without its advice."""
     lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     faults = [line for line in lines if line.startswith(("fatal:", "error:", "! [", "remote:"))]
-    return _plain((faults or lines or [f"exit code {done.returncode}"])[0].removeprefix("fatal: "))
-
-
-def _plain(text: str) -> str:
-    """On one line and printable."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
+    return printable((faults or lines or [f"exit code {done.returncode}"])[0].removeprefix("fatal: ")[:TEXT_SHOWN])

@@ -27,6 +27,7 @@ from rigbench.analysis.table import Row
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import cache_dir, slug
 from rigbench.run.processes import WINDOWS
+from rigbench.text import printable
 
 INSTALL_LIMIT_S = 2 * 3600
 """Building an engine from source takes long."""
@@ -232,4 +233,4 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     faults = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
     text = (faults or lines[-1:] or [f"exit code {done.returncode}"])[0]
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:300]
+    return printable(text, " ")[:300]

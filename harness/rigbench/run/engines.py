@@ -22,6 +22,7 @@ from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, Worker
 from rigbench.suites.plan import Engine
 from rigbench.suites.suite import EnginePart, Suite
 from rigbench.telemetry.adapters import Adapter, adapters
+from rigbench.text import nearest
 from rigbench_backends.base import Backend, ModelFile, Probe
 
 PROBE_LIMIT_S = 120
@@ -102,10 +103,8 @@ def check_options(backend: Backend, options: dict[str, Any], where: str) -> None
     known = sorted(field.name for field in fields(backend.Options))
     for name in options:
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean `{near[0]}`?" if near else f"{backend.name} knows {', '.join(known)}"
+            near = nearest(name, known)
+            hint = f"did you mean `{near}`?" if near else f"{backend.name} knows {', '.join(known)}"
             raise InputError(f"{where}.options.{name}: unknown option; {hint}")
     try:
         TypeAdapter(backend.Options).validate_json(json.dumps(options), strict=True)

@@ -29,13 +29,13 @@ from rigbench.records import (
     RequestRecord,
 )
 from rigbench.run.journal import Journal
-from rigbench.run.machine import private_words, scrub
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
 from rigbench.suites.suite import Suite
 from rigbench.telemetry.base import Source
+from rigbench.text import private_words, scrub
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 
 Report = Callable[[str, dict[str, Any]], None]

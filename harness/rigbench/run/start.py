@@ -26,10 +26,10 @@ from rigbench.records import (
     RunDocument,
 )
 from rigbench.run import engines, journal
-from rigbench.run.machine import this_machine
 from rigbench.run.runner import Run, results_from_journal
 from rigbench.suites.plan import Plan, make_plan
 from rigbench.suites.suite import EnginePart, Suite, load_suite, parse_suite, suite_record
+from rigbench.telemetry.machine import this_machine
 from rigbench_backends.base import EngineInfo
 
 Say = Callable[[str], None]

@@ -35,7 +35,6 @@ options = { n_gpu_layers = -1, flash_attn = "auto" }
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -47,6 +46,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
 from rigbench.records import SuiteRecord
+from rigbench.text import nearest
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Users = Annotated[int, Field(ge=1, le=1024)]
@@ -131,8 +131,8 @@ def load_suite(name_or_path: str) -> Suite:
     if path.suffix == ".gguf" or path.is_dir():
         raise InputError(f"{name_or_path} is a model, not a suite: rigbench run quickstart -m {name_or_path}")
     if not path.is_file():
-        near = difflib.get_close_matches(name_or_path, shipped, 1)
-        hint = f"did you mean {near[0]}?" if near else f"give a file, or one of {', '.join(shipped)}"
+        near = nearest(name_or_path, shipped)
+        hint = f"did you mean {near}?" if near else f"give a file, or one of {', '.join(shipped)}"
         raise InputError(f"no suite {name_or_path!r}: {hint}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -173,10 +173,8 @@ def _plain(fault: Any) -> str:
         owner: type[BaseModel] = Suite
         for part in fault["loc"][:-1]:
             owner = parts.get(part, owner) if isinstance(part, str) else owner
-        near = difflib.get_close_matches(str(fault["loc"][-1]), owner.model_fields, 1)
-        return "unknown key" + (
-            f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(owner.model_fields)}"
-        )
+        near = nearest(str(fault["loc"][-1]), owner.model_fields)
+        return "unknown key" + (f"; did you mean `{near}`?" if near else f"; known are {', '.join(owner.model_fields)}")
     if fault["type"] == "missing":
         return "is missing"
     message = fault["msg"].removeprefix("Value error, ")

@@ -20,6 +20,7 @@ from typing import Any
 from rigbench.analysis.definitions import registry
 from rigbench.analysis.table import Row, record, table
 from rigbench.records import ModelFacts, RunDocument
+from rigbench.text import printable
 from rigbench_backends.base import EngineInfo
 
 FORMATS = ("csv", "markdown", "llama-bench-json", "llama-bench-sql")
@@ -93,7 +94,7 @@ def csv_cell(value: Any) -> str:
         return json.dumps(value)
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else repr(value)
-    text = "".join(letter if letter.isprintable() else " " for letter in value)
+    text = printable(value, " ")
     return f"'{text}" if value.startswith(FORMULA) else text
 
 
@@ -127,8 +128,7 @@ def markdown(documents: Sequence[RunDocument]) -> str:
 
 def markdown_cell(text: str) -> str:
     """A text that is itself in Markdown: no markup, no HTML, no new cell or line."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return re.sub(r"([\\`*_\[\]|~#<>&])", r"\\\1", plain)
+    return re.sub(r"([\\`*_\[\]|~#<>&])", r"\\\1", printable(text, " "))
 
 
 def llama_bench(documents: Sequence[RunDocument]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
+from rigbench.text import printable
 
 TEXT_LETTERS = 200
 LARGEST = 1e24
@@ -79,9 +79,4 @@ class Entry:
 
 def plain(text: str) -> str:
     """Short, printable, on one line."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:TEXT_LETTERS]).strip()
-
-
-def last_part(name: str) -> str:
-    """Of a path, whichever system's, the name alone."""
-    return re.split(r"[\\/]", name.rstrip("\\/"))[-1]
+    return printable(text[:TEXT_LETTERS], " ").strip()

@@ -28,10 +28,11 @@ from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
 from rigbench.documents.exchange.export import DEVICES
 from rigbench.documents.exchange.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
-from rigbench.documents.exchange.foreign import Entry, entries, last_part
+from rigbench.documents.exchange.foreign import Entry, entries
 from rigbench.errors import InputError
 from rigbench.paths import slug
 from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord
+from rigbench.text import last_part
 from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
