@@ -25,6 +25,8 @@ SAMPLES = 12
 SAMPLING_S = 3.0
 WARM_UP_S = 1.0
 OVERHEAD = 1 << 20
+SOFTWARE = "llvmpipe"
+"""In the description of Mesa's device without a GPU: it computes on the processor and has no memory of its own."""
 FILL = 0x25
 """Every byte of the buffers: 0.02 as a 16-bit float, so that no page is untouched and no number denormal."""
 
@@ -134,8 +136,11 @@ def main(wanted: str, threads: int = 1, size: int = 0) -> dict[str, Any]:
     if device is not None:
         # Beside a cache of 128 MB the last gigabytes hardly count; the processor's caches are smaller, and its memory slower.
         size = size or min((1 if device["type"] == CPU_TYPE else 8) << 30, device["free_bytes"] // 4)
-        rates, reasons = {}, []
-        for kind in TYPES:
+        rates: dict[str, list[float]] = {}
+        reasons: list[str] = []
+        if SOFTWARE in device["description"]:
+            reasons.append(f"{SOFTWARE} computes on the processor, and has no memory of its own to measure")
+        for kind in () if reasons else TYPES:
             try:
                 rates[kind] = read_rates(device, kind, threads, size)
             except (RuntimeError, MemoryError) as error:
