@@ -36,6 +36,8 @@ SCRIPTS = Path(__file__).resolve().parent
 PACKAGE = "llama-cpp-python"
 PROVE = SCRIPTS / "prove_engine.py"
 PROOF_LIMIT_S = 120
+GPU_PROOF_LIMIT_S = 900
+"""A driver compiles its shaders when they are first used: on Mesa's software device for minutes."""
 RECORD = "rigbench-build.json"
 """Beside the installed llama_cpp: how it was built, for the result document."""
 REFUSED = "refused.txt"
@@ -506,8 +508,9 @@ class Proof:
     folder: Path | None = None
 
 
-def prove(python: Path, kind: str, script: Path = PROVE, limit_s: float = PROOF_LIMIT_S) -> Proof:
+def prove(python: Path, kind: str, script: Path = PROVE, limit_s: float | None = None) -> Proof:
     """Let the llama.cpp of `python` compute, in a process of its own. A build for a GPU has to see one."""
+    limit_s = limit_s or (PROOF_LIMIT_S if kind == "cpu" else GPU_PROOF_LIMIT_S)
     with tempfile.TemporaryDirectory(prefix="rigbench-", ignore_cleanup_errors=True) as folder:
         command = [str(python), str(script), folder]
         try:
