@@ -90,6 +90,7 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The metrics that `--metric` names, all that are compared where it names none. Raises InputError for an unknown one."""
     from rigbench.analysis.definitions import comparable, compared
 
     for name in names:
@@ -99,6 +100,7 @@ def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def verdicts_of(names: Sequence[str]) -> list[str]:
+    """The verdicts that `--fail-on` names. Raises InputError for an unknown one."""
     from rigbench.analysis.compare import BAD
 
     for name in names:
@@ -108,6 +110,7 @@ def verdicts_of(names: Sequence[str]) -> list[str]:
 
 
 def bad_sentence(found: Sequence[str]) -> str:
+    """How `--fail-on` ends: the first five cells that it names."""
     more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     return f"{len(found)} of what --fail-on names: {', '.join(found[:5])}{more}"
 

@@ -225,6 +225,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def markdown_cells(cells: Sequence[Cell], heading: Sequence[str] = HEADINGS) -> list[str]:
+    """The lines of a Markdown table of cells."""
     rows = []
     for cell in cells:
         *texts, verdict = cell_texts(cell)
@@ -233,6 +234,7 @@ def markdown_cells(cells: Sequence[Cell], heading: Sequence[str] = HEADINGS) -> 
 
 
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table whose texts are inert."""
     lines = ["| " + " | ".join(heading) + " |", "|" + " --- |" * len(heading)]
     return lines + ["| " + " | ".join(inert(text) for text in row) + " |" for row in rows]
 

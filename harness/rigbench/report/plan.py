@@ -9,6 +9,7 @@ from rigbench.suites.plan import Plan
 
 
 def print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
+    """What a run would do: its cases (unless `brief`), what is skipped and why, time and memory."""
     if not brief:
         for job in planned.jobs:
             console.print(job.heading, style="bold")
