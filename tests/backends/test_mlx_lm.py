@@ -408,7 +408,11 @@ def test_the_tokens_are_those_that_mlx_lm_generates_alone(tmp_path: Path, monkey
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
     folder = ensure_synthetic_folder("tiny", "F16")
     done = subprocess.run(
-        [str(MLX_PYTHON), "-c", REAL, str(ROOT / "backends"), str(folder)], capture_output=True, text=True, check=True, timeout=120
+        [str(MLX_PYTHON), "-c", REAL, str(ROOT / "backends"), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     alone, out = json.loads(done.stdout.splitlines()[-1])
     assert [len(tokens) for tokens in out] == [8, 8, 8]
