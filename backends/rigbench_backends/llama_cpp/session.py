@@ -59,9 +59,10 @@ CACHE_BITS = {
 class LlamaCppOptions:
     """What people tune in llama.cpp, under llama.cpp's own names. None leaves llama.cpp's default.
 
-    `n_gpu_layers` < 0 offloads all. `threads` is for decode, `threads_batch` for prompts (None: the same). `flash_attn` and `mmap`:
-    `auto`, `on`, `off` (`mmap` also `mlock`, `direct_io`). `type_k`, `type_v`: `f16`, `q8_0`, `q4_0` ... `kv_unified`: one cache
-    shared by all users in place of one stretch each. `rpc_servers`: `host:port` of llama.cpp RPC servers to add as devices.
+    `n_gpu_layers` < 0 offloads all, 0 leaves GPUs alone. `threads` is for decode, `threads_batch` for prompts (None: the same).
+    `flash_attn` and `mmap`: `auto`, `on`, `off` (`mmap` also `mlock`, `direct_io`). `type_k`, `type_v`: `f16`, `q8_0`, `q4_0` ...
+    `kv_unified`: one cache shared by all users in place of one stretch each. `rpc_servers`: `host:port` of llama.cpp RPC servers
+    to add as devices.
     """
 
     n_gpu_layers: int = -1
@@ -175,6 +176,10 @@ class LlamaCppSession(Session):
         lib, options = self._lib, self._options
         params = lib.llama_model_default_params()
         params.n_gpu_layers = options.n_gpu_layers
+        if options.n_gpu_layers == 0:
+            # Without layers there a GPU would still get the weights sent for each long prompt, and be timed as the processor.
+            self._no_devices = (ctypes.c_void_p * 1)()  # llama.cpp's list of devices ends with NULL
+            params.devices = ctypes.addressof(self._no_devices)
         params.split_mode = _choice("split_mode", options.split_mode, {"none": 0, "layer": 1, "row": 2, "tensor": 3})
         params.main_gpu = options.main_gpu
         params.load_mode = _choice("mmap", options.mmap, {"auto": -1, "off": 0, "on": 1, "mlock": 3, "direct_io": 4})
@@ -215,11 +220,18 @@ class LlamaCppSession(Session):
         lib = self._lib
         gpus = [(name, text) for name, text, is_gpu in devices if is_gpu]
         offloads = bool(gpus) and self._options.n_gpu_layers != 0
+        # Not all that there are: llama.cpp leaves integrated GPUs beside others alone, and one card known to two backends.
+        load_log = output_lines(self._load_log_begin)
+        used = re.findall(r"using device (\S+) \(", "\n".join(load_log))
+        at_work = [device for device in devices if device[2] and (device[0] in used or not used)]
+        names = "|".join(re.escape(name) for name, _, _ in at_work) or "(?!)"
+        self._on_device = rf"\b(?:{names})(?:_\w+)? +"  # Vulkan0, MTL0_Mapped; Vulkan_Host is the processor's
+        self._device_weights = self._buffers(f"{self._on_device}model", load_log)
         return EngineInfo(
             engine="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {lib.llama_version().decode()}",
-            device=ggml.device_kind(devices) if offloads else "cpu",
-            device_names=tuple(text for _, text in gpus) if offloads else tuple(text for _, text, _ in devices),
+            device=ggml.device_kind(at_work) if offloads else "cpu",
+            device_names=tuple(text for _, text, is_gpu in (at_work if offloads else devices) if is_gpu == offloads),
             build=lib.llama_print_system_info().decode().strip(" |"),
             weights_bytes=lib.llama_model_size(self._model),
             parameters=lib.llama_model_n_params(self._model),
@@ -469,22 +481,25 @@ class LlamaCppSession(Session):
 
     def memory(self) -> EngineMemory:
         """Read from llama.cpp's log, which names every buffer it makes: `CPU KV buffer size = 24.00 MiB`."""
-
-        def total(kind: str, lines: list[str]) -> int | None:
-            sizes = [m[1] for line in lines if (m := re.search(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", line))]
-            return round(sum(map(float, sizes)) * 2**20) if sizes else None
-
         if self._context is None:
             return EngineMemory(weights_bytes=self.info.weights_bytes, reason="no context yet")
-        kv = total("(?:KV|RS)", self._context_log)
-        compute = total("compute", self._context_log)
-        output = total("output", self._context_log)
+        kv = self._buffers("(?:KV|RS)", self._context_log)
+        compute = self._buffers("compute", self._context_log)
+        output = self._buffers("output", self._context_log)
+        device = self._buffers(f"{self._on_device}(?:KV|RS|compute|output)", self._context_log)
         return EngineMemory(
             weights_bytes=self.info.weights_bytes,
             kv_cache_bytes=kv,
             compute_bytes=compute + (output or 0) if compute is not None else None,
+            device_peak_bytes=(self._device_weights or 0) + (device or 0) or None,
             reason=None if kv is not None and compute is not None else "llama.cpp's log names no buffer sizes",
         )
+
+    @staticmethod
+    def _buffers(kind: str, lines: list[str]) -> int | None:
+        """Bytes of all buffers of a kind that the log names; None where it names none."""
+        sizes = [m[1] for line in lines if (m := re.search(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", line))]
+        return round(sum(map(float, sizes)) * 2**20) if sizes else None
 
     def _free_context(self) -> None:
         if self._context is not None:
