@@ -9,6 +9,7 @@ from rigbench.errors import InputError
 from rigbench.run import engines
 from rigbench.suites.plan import make_plan
 from rigbench.suites.suite import EnginePart, Suite, WorkloadPart
+from rigbench_backends.base import Probe
 
 SIM = EnginePart(backend="sim", model="synthetic:llama-160m:Q4_0")
 NOWHERE = EnginePart(backend="mlx_lm", model="synthetic:tiny:4bit", python="nowhere/bin/python")
@@ -41,3 +42,16 @@ def test_addresses_and_paths_among_the_options_are_not_told() -> None:
         rigbench_backends.load("openai_http"), {"server": "vllm", "base_url": "http://10.1.2.3/v1"}
     )
     assert told == {"server": "vllm", "base_url": "<private>"}
+
+
+def test_a_card_that_is_not_catalogued_does_not_get_the_bandwidth_of_the_processor_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The processor's name holds that of its graphics, which are catalogued."""
+    devices = ("Vulkan0: Radeon RX 9999", "CPU: AMD RYZEN AI MAX+ 395 w/ Radeon 8060S")
+    probe = Probe(True, "1", "vulkan", devices, gpus=("Radeon RX 9999",))
+    asked = []
+    monkeypatch.setattr(engines, "probe", lambda *_: probe)
+    monkeypatch.setattr(engines, "device_bandwidth", lambda device, names, *_: asked.append((device, tuple(names))))
+    engines.resolve([EnginePart(backend="llama_cpp", model="synthetic:tiny:F16")], fetch=False)
+    assert asked == [("vulkan", ("Radeon RX 9999",))]

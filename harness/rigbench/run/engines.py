@@ -207,7 +207,9 @@ def _engine(
             f"{part.backend} cannot run here: {found.reason}" + (f"; fix: {found.fix}" if found.fix else "")
         )
     device = found.device or "cpu"
-    names = [text.partition(": ")[2] or text for text in found.devices]
+    # The processor's name may hold that of its graphics: on a GPU only GPUs say whose memory is read.
+    on_gpu = device != "cpu" and found.gpus
+    names = found.gpus if on_gpu else [text.partition(": ")[2] or text for text in found.devices]
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
