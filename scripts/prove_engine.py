@@ -39,28 +39,6 @@ def write_model(folder, quant):
     return path
 
 
-def devices():
-    """(name, description, is a GPU) of each device that this build can use here."""
-    from llama_cpp import _ctypes_extensions, _ggml
-
-    base = _ctypes_extensions.load_shared_library("ggml-base", _ggml.libggml_base_path)
-
-    def call(name, result, *arguments):
-        # Windows shows of each library its own functions alone
-        function = getattr(_ggml.libggml, name, None) or getattr(base, name)
-        function.restype, function.argtypes = result, [type(argument) for argument in arguments]
-        return function(*arguments)
-
-    found = []
-    for index in range(call("ggml_backend_dev_count", ctypes.c_size_t)):
-        device = ctypes.c_void_p(call("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t(index)))
-        name, text = (call(f"ggml_backend_dev_{word}", ctypes.c_char_p, device) for word in ("name", "description"))
-        found.append(
-            [name.decode(), text.decode().strip(), call("ggml_backend_dev_type", ctypes.c_int, device) in (1, 2)]
-        )
-    return found
-
-
 def decode(lib, path, users, gpu_layers):
     """A prompt and some tokens for each user. Raises RuntimeError where llama.cpp refuses, or computes what is no number."""
     import numpy as np
@@ -102,6 +80,8 @@ def main(folder):
     import llama_cpp
     from llama_cpp import llama_cpp as lib
 
+    from rigbench_backends.llama_cpp import ggml
+
     errors = []
 
     @lib.llama_log_callback
@@ -111,7 +91,7 @@ def main(folder):
 
     lib.llama_log_set(keep, ctypes.c_void_p(0))
     lib.llama_backend_init()
-    found = devices()
+    found = ggml.devices()
     tell(devices=found, error=errors[-1] if errors else "", folder=str(Path(llama_cpp.__file__).parent))
     layers = {"the GPU": -1, "the processor": 0} if any(is_gpu for _, _, is_gpu in found) else {"the processor": 0}
     for quant in QUANTS:

@@ -19,8 +19,6 @@ from rigbench.paths import configs_dir
 from rigbench.predict.hardware import GIB, Hardware
 from rigbench.records import ModelFacts, Prediction
 
-ANSWERS = ("fits", "tight", "offload", "does not fit")
-
 
 @dataclass(frozen=True, slots=True)
 class Fit:
