@@ -25,7 +25,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain import Toolchain, answer
+from commands import answer
+from toolchain import Toolchain
 
 Release = tuple[int, int]
 

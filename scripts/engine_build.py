@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolchain import SetupError, Toolchain, answer
+from commands import SetupError, answer
+from toolchain import Toolchain
 
 SCRIPTS = Path(__file__).resolve().parent
 PACKAGE = "llama-cpp-python"
@@ -465,7 +466,7 @@ def build_wheel(
 ) -> Path:
     """llama-cpp-python from its source package, into the folder of kept wheels; nothing is left there if it fails.
 
-    `run` takes a title, a command, a log, an environment and the advice for a failure (setup_env.run_logged). Raises SetupError.
+    `run` takes a title, a command, a log, an environment and the advice for a failure (commands.run_logged). Raises SetupError.
     """
     time = "" if build.toolchain and "minutes" in build.toolchain.reason else f": {MINUTES[build.kind]}"
     title = f"Building llama.cpp {build.name} with {os.cpu_count()} cores{time}"

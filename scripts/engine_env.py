@@ -15,20 +15,14 @@ import sys
 
 import engine_build
 import python_check
-from toolchain import SetupError
+from commands import SetupError, run_logged
 
 ENGINES = ("mlx", "vllm", "vulkan")
-FOLDER = engine_build.SCRIPTS / "engines"
-
-
-def kind_here(system, gpus):
-    """cpu, cuda or metal."""
-    return "metal" if system == "Darwin" else "cuda" if gpus else "cpu"
 
 
 def steps(engine, kind):
     """The words after `pip install`, one list per call. SetupError where this engine does not exist here."""
-    pins = FOLDER / f"{engine}-{kind}.txt"
+    pins = engine_build.SCRIPTS / "engines" / f"{engine}-{kind}.txt"
     if not pins.exists():
         other = "measure its server with --server vllm-metal" if engine == "vllm" else "use another engine"
         raise SetupError(f"{engine} is not made for {engine_build.NAMES[kind]}: {other}.")
@@ -44,13 +38,14 @@ def prepare(engine):
 
     if engine == "vulkan":
         return setup_env.program(setup_env.prepare("llama-cpp", name=".venv-vulkan", kind="vulkan"), "python")
-    calls = steps(engine, kind_here(platform.system(), cuda_toolkit.nvidia_gpus()))
+    kind = "metal" if platform.system() == "Darwin" else "cuda" if cuda_toolkit.nvidia_gpus() else "cpu"
+    calls = steps(engine, kind)
     venv = setup_env.CHECKOUT / f".venv-{engine}"
     key = hashlib.sha256(repr((calls, sys.version_info[:2], str(venv))).encode()).hexdigest()
     python = setup_env.program(venv, "python")
     if setup_env.read_note(venv).get("packages") == key:
         return python
-    run = functools.partial(setup_env.run_logged, setup_env.CHECKOUT)
+    run = functools.partial(run_logged, setup_env.CHECKOUT)
     if venv.exists():
         shutil.rmtree(venv)  # made by this script alone; pip cannot be trusted to turn one set of versions into another
     setup_env.make_venv(venv, run)
@@ -75,6 +70,6 @@ def main(arguments):
 
 if __name__ == "__main__":
     python_check.require()
-    import setup_env
+    import commands
 
-    setup_env.run_script(main)
+    commands.run_script(main)

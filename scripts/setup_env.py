@@ -17,28 +17,19 @@ import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import engine_build
-from toolchain import SetupError, answer
+from commands import SetupError, answer, run_logged, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-ENGINE_EXTRA = "llama-cpp"
-PIPED_TICK_S = 15.0
 NOTE = "rigbench-setup.json"
 MARK = "rigbench-unfinished"
 PIP_FIX = "Check the network and pip's settings (pip config list), then run this again."
-
-
-def say(text: str) -> None:
-    """To stderr: what is said about setting up is not the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def program(venv: Path, name: str) -> Path:
@@ -48,10 +39,10 @@ def program(venv: Path, name: str) -> Path:
 
 def pinned_version(constraints: str, package: str) -> str:
     """The version that the text of constraints.txt gives `package`."""
-    found = re.search(rf"^{re.escape(package)}==(\S+)", constraints, re.MULTILINE)
-    if not found:
+    pin = re.search(rf"^{re.escape(package)}==(\S+)", constraints, re.MULTILINE)
+    if not pin:
         raise SetupError(f"constraints.txt names no version of {package}: add a line {package}==VERSION.")
-    return found.group(1)
+    return pin.group(1)
 
 
 def packages_key(checkout: Path) -> str:
@@ -106,7 +97,7 @@ def prepare(
     note = read_note(venv)
     wanted = {"packages": packages_key(checkout), "extras": sorted({*extras, *note.get("extras", ())})}
     version = pinned_version((checkout / "constraints.txt").read_text(encoding="utf-8"), engine_build.PACKAGE)
-    engine = engine_build.plan(version, kind) if ENGINE_EXTRA in extras else None
+    engine = engine_build.plan(version, kind) if "llama-cpp" in extras else None
     if engine is not None and note.get("engine") == engine.keys:
         unused = engine.choice.reason if engine.choice.unused_gpu else note.get("unused_gpu")
         if unused:
@@ -114,8 +105,7 @@ def prepare(
         engine = None
     if engine is not None:
         say(engine.choice.reason)
-        made = any(engine_build.kept_wheel(key) for key in engine.keys)
-        if not made and (problem := engine_build.missing_compiler()):
+        if not any(map(engine_build.kept_wheel, engine.keys)) and (problem := engine_build.missing_compiler()):
             raise SetupError(problem)
     python = program(venv, "python")
     pip, environment = [str(python), "-m", "pip"], pip_environment()
@@ -183,112 +173,3 @@ def pip_environment() -> dict[str, str]:
         name: f"{os.environ.get(name, '')} constraints.txt".strip()
         for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
     }
-
-
-def run_logged(
-    checkout: Path,
-    title: str,
-    command: Sequence[str],
-    log: Path,
-    environment: dict[str, str] | None = None,
-    fix: str = "",
-) -> None:
-    """Run `command` in the checkout, its output in `log`, and show that it lives. Raises SetupError if it fails."""
-    say(title)
-    started = time.monotonic()
-    terminal = sys.stderr.isatty()
-    group: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x200}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=checkout,
-            env={**os.environ, **(environment or {})},
-            **group,
-        )
-    try:
-        while process.poll() is None:
-            try:
-                process.wait(1.0 if terminal else PIPED_TICK_S)
-            except subprocess.TimeoutExpired:
-                line = f"  {elapsed(started)}{progress(log)}"
-                print(f"\r{line:<60}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
-    finally:
-        if terminal:
-            print(f"\r{'':<60}\r", end="", file=sys.stderr, flush=True)
-        if process.poll() is None:
-            end_tree(process)
-    if process.returncode != 0:
-        for line in last_words(log.read_text(encoding="utf-8", errors="replace")):
-            say(f"  | {line}")
-        raise SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above. {fix}".strip())
-    say(f"  done in {elapsed(started)}")
-
-
-def elapsed(started: float) -> str:
-    minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def progress(log: Path) -> str:
-    """How far ninja is, by its last `[12/83]`; make and Visual Studio count in other ways, and get no figure."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 2_000_000))
-        counts = re.findall(rb"\[(\d+)/(\d+)\]", file.read())
-    return f", {counts[-1][0].decode()} of {counts[-1][1].decode()} files" if counts else ""
-
-
-def last_words(text: str, count: int = 15) -> list[str]:
-    """The first lines that speak of an error, and the last lines; each cut to 200 characters."""
-    lines = [line.strip()[:200] for line in text.splitlines() if line.strip()]
-    tail = lines[-count:]
-    errors = [line for line in lines[:-count] if re.search(r"\b(fatal )?error\b\W", line, re.IGNORECASE)]
-    return [*errors[:5], *tail]
-
-
-def end_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a command and all that it started."""
-    if os.name == "posix":
-        for signal_number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal_number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-                break
-    else:
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
-        process.wait()
-
-
-def hand_over(command: Sequence[str | Path]) -> NoReturn:
-    """Become `command`; on Windows, which cannot, wait for it and end as it ends."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    words = [str(word) for word in command]
-    if os.name == "posix":
-        os.execv(words[0], words)
-    process = subprocess.Popen(words)
-    while True:
-        try:
-            sys.exit(process.wait())
-        except KeyboardInterrupt:  # the command got it too, and saves what there is
-            continue
-
-
-def run_script(main: Callable[[list[str]], int | None]) -> NoReturn:
-    """Run a script's `main` on its arguments; a SetupError and Ctrl-C end in one line (exit codes 3 and 130)."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except SetupError as error:
-        say(str(error))
-        sys.exit(3)
-    except KeyboardInterrupt:
-        say("Stopped. Run the same command to go on.")
-        sys.exit(130)

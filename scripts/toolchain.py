@@ -1,16 +1,11 @@
-"""What the parts of a build of llama.cpp share: an error, a question to another program, a compiler for a kind of GPU.
+"""A compiler for a kind of GPU, as cuda_toolkit and vulkan_sdk describe it and engine_build uses it.
 
 Standard library only, like every script that runs before anything is installed.
 """
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass, field
-
-
-class SetupError(Exception):
-    """One sentence: what is missing, and the command that fixes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +22,3 @@ class Toolchain:
     cmake_args: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
-
-
-def answer(command: list[str], limit_s: float = 20) -> str | None:
-    """What `command` prints; None where it is not there, fails, or takes longer than `limit_s`."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit_s, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None

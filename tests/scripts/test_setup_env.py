@@ -34,7 +34,20 @@ def setup_env(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     compiler = setup_env.engine_build.Compiler("GCC 14.2.0", 14, True, no_amx)
     monkeypatch.setattr(setup_env.engine_build, "compiler_here", lambda environment: compiler)
     yield setup_env
-    for name in ("setup_env", "engine_build", "toolchain"):
+    forget("setup_env", "engine_build", "commands", "toolchain")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import commands
+
+    yield commands
+    forget("commands")
+
+
+def forget(*names: str) -> None:
+    for name in names:
         sys.modules.pop(name, None)
 
 
@@ -94,9 +107,9 @@ class Recorder:
         if step == "wheel":
             folder = Path(command[command.index("--wheel-dir") + 1])
             if any(f"-{kind}-" in folder.name for kind in self.broken):
-                import toolchain
+                import commands
 
-                raise toolchain.SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above.")
+                raise commands.SetupError(f"{title.partition(':')[0]} failed, see {log}; its last lines are above.")
             (folder / "llama.whl").touch()
         if step == "engine":
             level = next((name for name in ("no-amx", "portable") if f"-{name}-" in command[-1]), "native")
@@ -198,6 +211,8 @@ def prepared(
     setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str], recorder: Recorder
 ) -> list[str]:
     """What is said while the engine is set up, a SetupError's sentence with its exit code at the end."""
+    import commands
+
     capsys.readouterr()
 
     def main(arguments: list[str]) -> int:
@@ -205,7 +220,7 @@ def prepared(
         return 0
 
     with pytest.raises(SystemExit) as ended:
-        setup_env.run_script(main)
+        commands.run_script(main)
     return [*capsys.readouterr().err.splitlines(), f"exit {ended.value.code}"]
 
 
@@ -343,7 +358,7 @@ def test_an_engine_that_does_not_load_is_not_built_otherwise(
 
 
 def test_the_command_that_follows_hands_its_exit_code_on() -> None:
-    code = "import setup_env, sys; setup_env.hand_over([sys.executable, '-c', 'raise SystemExit(3)'])"
+    code = "import commands, sys; commands.hand_over([sys.executable, '-c', 'raise SystemExit(3)'])"
     assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS).returncode == 3
 
 
@@ -363,34 +378,34 @@ def test_no_venv_module_is_one_sentence(setup_env: ModuleType, checkout: Path, m
 
 
 def test_a_failed_command_shows_its_last_words(
-    setup_env: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commands: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = "print('x.cpp:3: error: no such thing'); [print('line', n) for n in range(40)]; raise SystemExit(7)"
     with pytest.raises(
-        setup_env.SetupError, match=r"^Building it failed, see .*log; its last lines are above\. Do this\.$"
+        commands.SetupError, match=r"^Building it failed, see .*log; its last lines are above\. Do this\.$"
     ):
-        setup_env.run_logged(
+        commands.run_logged(
             tmp_path, "Building it: 1 minute", [sys.executable, "-c", code], tmp_path / "log", {}, "Do this."
         )
-    said = capsys.readouterr().err.splitlines()
-    assert said[:2] == ["Building it: 1 minute", "  | x.cpp:3: error: no such thing"]
-    assert said[-1] == "  | line 39" and len(said) == 1 + 1 + 15
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["Building it: 1 minute", "  | x.cpp:3: error: no such thing"]
+    assert lines[-1] == "  | line 39" and len(lines) == 1 + 1 + 15
 
 
-def test_progress_is_the_last_count_of_the_log(setup_env: ModuleType, tmp_path: Path) -> None:
+def test_progress_is_the_last_count_of_the_log(commands: ModuleType, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("configuring\n")
-    assert setup_env.progress(log) == ""
+    assert commands.progress(log) == ""
     log.write_text("  [1/83] cc -c a.c\n  [12/83] cc -c b.c\nwarning\n")
-    assert setup_env.progress(log) == ", 12 of 83 files"
+    assert commands.progress(log) == ", 12 of 83 files"
 
 
-def test_a_command_ends_with_all_that_it_started(setup_env: ModuleType) -> None:
+def test_a_command_ends_with_all_that_it_started(commands: ModuleType) -> None:
     process = subprocess.Popen(
         ["sh", "-c", "sleep 600 & echo up; wait"], stdout=subprocess.PIPE, start_new_session=True
     )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
-    setup_env.end_tree(process)
+    commands.end_tree(process)
     # The pipe ends only when the last process that holds it has.
     assert select.select([process.stdout], [], [], 5)[0] and process.stdout.read() == b""
     process.stdout.close()
@@ -401,22 +416,22 @@ def test_a_command_ends_with_all_that_it_started(setup_env: ModuleType) -> None:
     [("SetupError", 3, "There is no C++ compiler here."), ("KeyboardInterrupt", 130, "Stopped.")],
 )
 def test_ends_in_one_line(
-    setup_env: ModuleType,
+    commands: ModuleType,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     raised: str,
     code: int,
     says: str,
 ) -> None:
-    monkeypatch.setattr(setup_env.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
 
     def main(arguments: list[str]) -> int:
-        raise setup_env.SetupError(says) if raised == "SetupError" else KeyboardInterrupt
+        raise commands.SetupError(says) if raised == "SetupError" else KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        setup_env.run_script(main)
-    said = capsys.readouterr().err
-    assert ended.value.code == code and said.startswith(says) and said.count("\n") == 1
+        commands.run_script(main)
+    lines = capsys.readouterr().err
+    assert ended.value.code == code and lines.startswith(says) and lines.count("\n") == 1
 
 
 def test_constraints_name_every_tool_of_the_build_and_no_address() -> None:
