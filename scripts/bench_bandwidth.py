@@ -81,8 +81,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=12, help="pairs of samples, each of about 0.2 s (default 12)")
     rounds = parser.parse_args().rounds
     cores = host.usable_cores()
-    size, said = cpu.array_size(host.available_memory_bytes() // 2, host.last_level_cache_bytes())
-    print(f"{host.cpu_name()}, {cores} cores, {size / 1e6:.0f} MB on each side" + (f" ({said})" if said else ""))
+    size, limit = cpu.array_size(host.available_memory_bytes() // 2, host.last_level_cache_bytes())
+    print(f"{host.cpu_name()}, {cores} cores, {size / 1e6:.0f} MB on each side" + (f" ({limit})" if limit else ""))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:
         program = compiled(Path(folder))
         array = cpu.filled(size, pool, cores)
@@ -111,8 +111,8 @@ def main() -> int:
     print(
         f"ratio of medians {mine / c:.3f}; median of pairwise ratios {statistics.median(a / b for a, b in pairs):.3f}"
     )
-    found = cpu.measure()
-    print(f"rigbench bandwidth: {found.read_bytes_per_s or 0:.4g} B/s with {found.threads} threads ({found.source})")
+    best = cpu.measure()
+    print(f"rigbench bandwidth: {best.read_bytes_per_s or 0:.4g} B/s with {best.threads} threads ({best.source})")
     return 0
 
 

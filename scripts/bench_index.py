@@ -40,28 +40,28 @@ def made_by_simulator(folder: Path) -> Path:
 
 def varied(content: dict[str, Any], number: int) -> dict[str, Any]:
     """Another machine on another day, its times stretched by a few percent; the id is that of the content."""
-    made = copy.deepcopy(content)
+    document = copy.deepcopy(content)
     luck = random.Random(number)
-    made["machine"]["id"] = f"machine-{number % MACHINES}"
-    made["machine"]["drivers"] = {"nvidia": DRIVERS[number // MACHINES % len(DRIVERS)]}
+    document["machine"]["id"] = f"machine-{number % MACHINES}"
+    document["machine"]["drivers"] = {"nvidia": DRIVERS[number // MACHINES % len(DRIVERS)]}
     day, hour = divmod(number // MACHINES, 24)
-    made["created_utc"] = f"20{20 + day // 336:02d}-{1 + day % 336 // 28:02d}-{1 + day % 28:02d}T{hour:02d}:00:00Z"
-    for result in made["cases"]:
+    document["created_utc"] = f"20{20 + day // 336:02d}-{1 + day % 336 // 28:02d}-{1 + day % 28:02d}T{hour:02d}:00:00Z"
+    for result in document["cases"]:
         stretch = luck.gauss(1.05, 0.02)
         for record in result["requests"]:
             record["unit_us"] = [round(stretch * stamp) for stamp in record["unit_us"]]
-    made["id"] = store.content_id(made)
-    return made
+    document["id"] = store.content_id(document)
+    return document
 
 
 def fill(folder: Path, content: dict[str, Any], count: int) -> int:
     """Write `count` variants below `folder`; their bytes."""
     written = 0
     for number in range(count):
-        made = varied(content, number)
-        path = folder / made["machine"]["id"] / f"{number:05d}-{made['id'][:8]}.json"
+        document = varied(content, number)
+        path = folder / document["machine"]["id"] / f"{number:05d}-{document['id'][:8]}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        written += path.write_text(json.dumps(made), encoding="utf-8")
+        written += path.write_text(json.dumps(document), encoding="utf-8")
     return written
 
 
@@ -108,9 +108,9 @@ def main() -> None:
         first = next(results.rglob("*.json"))
         first.write_text(first.read_text(encoding="utf-8") + " ", encoding="utf-8")
         timed("index, one changed", ["index", str(results)])
-        found = str(results / index.NAME)
-        timed("query", ["query", "SELECT machine_id, median(user_tps) FROM cases GROUP BY ALL", "--index", found])
-        timed("regress from the index", ["regress", "--index", found, "--axis", "driver"])
+        database = str(results / index.NAME)
+        timed("query", ["query", "SELECT machine_id, median(user_tps) FROM cases GROUP BY ALL", "--index", database])
+        timed("regress from the index", ["regress", "--index", database, "--axis", "driver"])
     finally:
         if asked.folder is None:
             shutil.rmtree(folder)

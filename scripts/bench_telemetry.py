@@ -65,11 +65,11 @@ def main() -> int:
         )
         switching = Switching(worker.pid, count, given.replay)
         switching.start()
-        found = answer(worker, decode_for(count * SLICE_S + 2 * LEAD_S), count * SLICE_S + 300)
+        case = answer(worker, decode_for(count * SLICE_S + 2 * LEAD_S), count * SLICE_S + 300)
         switching.join()
     finally:
         worker.close()
-    rates = [slice_rate(found, each) for each in switching.slices]
+    rates = [slice_rate(case, each) for each in switching.slices]
     pairs = [
         (a, b) if first.on else (b, a)
         for (first, a), (_, b) in zip(
@@ -82,7 +82,7 @@ def main() -> int:
     ratios = [on / off for on, off in pairs]
     low, high = interval(ratios)
     shares = [report["sampler"]["cpu_share_of_a_core"] for report in switching.reports]
-    print(f"sampler in its last slice: {told(switching.reports[-1])}")
+    print(f"sampler in its last slice: {account(switching.reports[-1])}")
     print(f"sampler CPU: median {statistics.median(shares):.3%} of a core, worst slice {max(shares):.3%}")
     print(
         f"decode, sampler off: median {statistics.median(off for _, off in pairs):.2f} tokens/s ({len(pairs)} slices)"
@@ -131,12 +131,12 @@ def decode_for(seconds: float) -> dict[str, Any]:
     return {"do": "case", "case": asdict(case), "text": None, "warmup": warmup}
 
 
-def slice_rate(found: dict[str, Any], each: Slice) -> float | None:
+def slice_rate(case: dict[str, Any], each: Slice) -> float | None:
     """Tokens per second of the gaps between tokens of one request that lie in the slice."""
-    start, end = ((at - found["t0_ns"]) // 1000 for at in (each.start_ns, each.end_ns))
+    start, end = ((at - case["t0_ns"]) // 1000 for at in (each.start_ns, each.end_ns))
     gaps = [
         later - earlier
-        for request in found["requests"]
+        for request in case["requests"]
         for earlier, later in pairwise(request["unit_us"])
         if start <= earlier and later <= end
     ]
@@ -154,7 +154,7 @@ def answer(worker: WorkerProcess, command: dict[str, Any], limit_s: float) -> di
             return message
 
 
-def told(report: dict[str, Any]) -> str:
+def account(report: dict[str, Any]) -> str:
     """One line of a sampler's account of itself."""
     total = report["sampler"]
     calls = ", ".join(

@@ -99,7 +99,7 @@ class Setup:
             words += ["--dataset-name", "random", "--num-prompts", users * turns, "--max-num-seqs", users]
         return [str(word) for word in words]
 
-    def held(self, name: str, words: list[str]) -> Held:
+    def waiting(self, name: str, words: list[str]) -> Held:
         """The tool, waiting for its turn."""
         space = {"VLLM_CPU_KVCACHE_SPACE": str(self.options["cpu_kvcache_space_gib"])}
         start = [name, "greedy" if self.greedy else "sampling", *self.words(), *words]
@@ -117,7 +117,7 @@ def open_pairs(setup: Setup, levels: list[int]) -> Iterator[list[Comparison]]:
         pairs = []
         for name, users, turns in benchmarks:
             words = setup.lengths(name, users, turns)
-            tool = stack.enter_context(closing(setup.held(name, words)))
+            tool = stack.enter_context(closing(setup.waiting(name, words)))
             tool()  # its start is over
             rigbench_tps(worker, setup, users, turns)
             pairs.append(

@@ -527,16 +527,16 @@ def prove(python: Path, kind: str, script: Path = PROVE, limit_s: float | None =
         except subprocess.TimeoutExpired:
             return Proof(f"did not compute a tiny model within {limit_s:.0f} s")
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    said = {name: value for line in lines for name, value in line.items()}
-    where = f", {said['stage']}" if "stage" in said else ""
+    report = {name: value for line in lines for name, value in line.items()}
+    where = f", {report['stage']}" if "stage" in report else ""
     if crash := crash_name(done.returncode):
         return Proof(f"crashes here ({crash}{where})", True)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Proof(f"{'does not compute' if where else 'does not load'} here ({last}{where})", loads=bool(where))
-    place = Path(said["folder"])
-    if kind != "cpu" and not any(is_gpu for _, _, is_gpu in said["devices"]):
-        return Proof(f"sees no GPU here ({said['error'] or 'llama.cpp gives no reason'})", folder=place)
+    place = Path(report["folder"])
+    if kind != "cpu" and not any(is_gpu for _, _, is_gpu in report["devices"]):
+        return Proof(f"sees no GPU here ({report['error'] or 'llama.cpp gives no reason'})", folder=place)
     return Proof(folder=place)
 
 

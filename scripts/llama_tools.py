@@ -183,7 +183,7 @@ def loaded_libraries(tools: Tools) -> list[Path]:
         [*asking, tools.bench], capture_output=True, text=True, env=environment(tools), check=True
     ).stdout
     names = re.findall(r"(\S*lib(?:llama|ggml)[^\s]*)(?: => (\S+))?", output)
-    return [Path((found or name).replace("@rpath", str(tools.engine_lib))) for name, found in names]
+    return [Path((path or name).replace("@rpath", str(tools.engine_lib))) for name, path in names]
 
 
 def say_libraries(tools: Tools) -> None:

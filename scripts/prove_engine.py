@@ -91,9 +91,9 @@ def main(folder):
 
     lib.llama_log_set(keep, ctypes.c_void_p(0))
     lib.llama_backend_init()
-    found = ggml.devices()
-    tell(devices=found, error=errors[-1] if errors else "", folder=str(Path(llama_cpp.__file__).parent))
-    layers = {"the GPU": -1, "the processor": 0} if any(is_gpu for _, _, is_gpu in found) else {"the processor": 0}
+    devices = ggml.devices()
+    tell(devices=devices, error=errors[-1] if errors else "", folder=str(Path(llama_cpp.__file__).parent))
+    layers = {"the GPU": -1, "the processor": 0} if any(is_gpu for _, _, is_gpu in devices) else {"the processor": 0}
     for quant in QUANTS:
         path = write_model(folder, quant)
         for place, gpu_layers in layers.items():

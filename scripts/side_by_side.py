@@ -280,17 +280,17 @@ class Held:
 
     def __call__(self) -> float:
         assert self._process.stdin is not None and self._process.stdout is not None
-        said = []
+        output = []
         with suppress(OSError), _going(self._process.pid):
             self._process.stdin.write("\n")
             self._process.stdin.flush()
             for line in self._process.stdout:
                 if line.startswith("figure: "):
                     return float(line.removeprefix("figure: "))
-                said.append(line)
+                output.append(line)
         self._log.seek(0)
-        said += self._log.read().decode(errors="replace").splitlines()
-        fail(f"the tool ended: {' | '.join(line.strip() for line in said[-3:])}")
+        output += self._log.read().decode(errors="replace").splitlines()
+        fail(f"the tool ended: {' | '.join(line.strip() for line in output[-3:])}")
 
     def close(self) -> None:
         """End it with all that it has started."""
