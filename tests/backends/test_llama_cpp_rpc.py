@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -45,9 +48,13 @@ def server() -> Iterator[str]:
     assert process.stdout is not None
     if "none" in process.stdout.readline():
         pytest.skip("this llama.cpp is built without RPC")
-    for line in process.stdout:
-        if "transport" in line.lower() or "free" in line.lower() or "MiB" in line:
+    host, port = endpoint.split(":")
+    for _ in range(600):  # it says that it starts before it listens
+        with suppress(OSError):
+            socket.create_connection((host, int(port)), timeout=1).close()
             break
+        assert process.poll() is None, "the server ended"
+        time.sleep(0.1)
     yield endpoint
     process.kill()
     process.wait()
