@@ -15,6 +15,7 @@ alike, so one single-threaded loop (harness/rigbench/worker/drive.py) measures t
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -200,8 +201,8 @@ class Session(ABC):
     """One loaded model. Used from one thread."""
 
     info: EngineInfo
-    clock: Callable[[], int]
-    """Nanoseconds of the clock that stamps the events: `time.perf_counter_ns`, or the simulator's own virtual time."""
+    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    """Nanoseconds of the clock that stamps the events; the simulator's is virtual."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -214,7 +215,8 @@ class Session(ABC):
 
     @abstractmethod
     def prepare(self, users: int, context_tokens: int) -> None:
-        """Make room for `users` sequences of up to `context_tokens` each, with an empty cache. Never called in a window.
+        """Make room for `users` sequences of up to `context_tokens` each (within `info.context_limit`), with an empty cache. Never
+        called in a window.
 
         Raises EngineError("context" or "memory") if that cannot be had.
         """

@@ -199,9 +199,7 @@ class MlxSession(Session):
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def prepare(self, users: int, context_tokens: int) -> None:
-        mx, limit = self._mx, self.info.context_limit
-        if limit and context_tokens > limit:
-            raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
+        mx = self._mx
         room_bytes = users * self._cache_bytes(context_tokens)
         device = mx.device_info(self._device)
         memory_bytes = device.get("memory_size") or device.get("total_memory")

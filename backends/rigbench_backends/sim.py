@@ -125,9 +125,6 @@ class SimSession(Session):
             and users >= self._options.fault_users
         ):
             _die(self._options.fault_signal)
-        limit = self.info.context_limit
-        if limit and context_tokens > limit:
-            raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
         self._waiting.clear()
         self._running.clear()
         self._users, self._context_tokens = users, context_tokens

@@ -12,8 +12,7 @@ import pytest
 
 from rigbench_backends import vllm as adapter
 from rigbench_backends.base import EngineError, ModelFile, Request
-from rigbench_backends.vllm import BACKEND, VllmOptions, VllmSession
-from rigbench_backends.vllm.log import failure_kind, root_cause
+from rigbench_backends.vllm import BACKEND, VllmOptions, VllmSession, failure_kind, root_cause
 
 
 class FakeEngine:
@@ -212,7 +211,7 @@ def test_what_an_aborted_case_left_is_ended_by_the_next(fake_vllm: Any, folder: 
 
 @pytest.mark.parametrize(
     ("users", "context", "kind", "named"),
-    [(1, 101, "context", "100"), (5, 10, "context", "max_num_seqs"), (4, 49, "memory", "gpu_memory_utilization")],
+    [(5, 10, "context", "max_num_seqs"), (4, 49, "memory", "gpu_memory_utilization")],
 )
 def test_what_does_not_fit_is_refused_before_it_runs(
     fake_vllm: Any, folder: Path, users: int, context: int, kind: str, named: str

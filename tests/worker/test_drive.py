@@ -109,9 +109,10 @@ def test_a_text_prompt_is_sent_as_text_and_the_servers_counts_are_what_is_record
 def test_a_load_of_failures_alone_is_told_from_one_with_a_sound_request() -> None:
     failed = RequestRecord(0, 0, 5, 0, (), error="HTTP 500: no")
     sound = RequestRecord(0, 1, 5, 0, (1, 2))
-    assert drive.all_failed([failed, failed]) == "all 2 requests failed: HTTP 500: no"
-    assert drive.all_failed([failed, sound]) is None
-    assert drive.all_failed([]) is None
+    with pytest.raises(EngineError, match=r"^all 2 requests failed: HTTP 500: no$"):
+        drive.assert_some_sound([failed, failed])
+    drive.assert_some_sound([failed, sound])
+    drive.assert_some_sound([])
 
 
 def test_an_engine_that_goes_idle_too_soon_is_an_error() -> None:

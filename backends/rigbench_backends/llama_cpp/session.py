@@ -18,9 +18,7 @@ import heapq
 import os
 import re
 import sys
-import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,8 +133,6 @@ class _Sequence:
 
 class LlamaCppSession(Session):
     """One model and, from `prepare` on, one context."""
-
-    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
 
     def __init__(self, model: ModelFile, options: LlamaCppOptions) -> None:
         import numpy as np
@@ -281,9 +277,6 @@ class LlamaCppSession(Session):
 
     def prepare(self, users: int, context_tokens: int) -> None:
         lib = self._lib
-        limit = self.info.context_limit
-        if limit and context_tokens > limit:
-            raise EngineError("context", f"{context_tokens} tokens of context are more than the model's {limit}")
         if users > lib.llama_max_parallel_sequences():
             raise EngineError(
                 "context", f"{users} users are more than llama.cpp's {lib.llama_max_parallel_sequences()} sequences"

@@ -30,8 +30,6 @@ VOCABULARY_SAMPLE = (
 class HttpSession(Session):
     """One served model behind one address."""
 
-    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
-
     def __init__(self, model: ModelFile, options: HttpOptions) -> None:
         server, place = place_of(options)
         self._options = options
@@ -173,9 +171,6 @@ class HttpSession(Session):
         return {name: value for name, value in body.items() if value is not None}
 
     def prepare(self, users: int, context_tokens: int) -> None:
-        limit = self.info.context_limit
-        if limit and context_tokens > limit:
-            raise EngineError("context", f"{context_tokens} tokens of context are more than the server's {limit}")
         for flight in list(self._flights.values()):
             self._land(flight)
         self._loop.arrivals.clear()

@@ -22,7 +22,8 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,9 @@ Message = dict[str, Any]
 
 
 class Worker:
-    """Holds the one session between commands."""
+    """Holds the one session between commands. `send` takes an event's name and its fields."""
 
-    def __init__(self, send: Any) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         self._send = send
         self._session: Session | None = None
         self._has_stepped = False
@@ -72,7 +73,7 @@ class Worker:
     def probe(self, command: Message) -> None:
         backend = rigbench_backends.load(command["backend"])
         probe = backend.probe(make_options(backend.Options, command["options"]))
-        self._send({"event": "probe", **asdict(probe), "python": sys.version.split()[0]})
+        self._send("probe", **asdict(probe), python=sys.version.split()[0])
 
     def open(self, command: Message) -> None:
         backend = rigbench_backends.load(command["backend"])
@@ -82,42 +83,40 @@ class Worker:
         start = now_ns()
         self._session = backend.open(ModelFile(**{**model, "step_bytes": read and StepBytes(**read)}), options)
         self._send(
-            {
-                "event": "opened",
-                "info": asdict(self._session.info),
-                "load_start_ns": start,
-                "load_end_ns": now_ns(),
-                "rigbench": __version__,
-                "contract": CONTRACT_VERSION,
-                "python": sys.version.split()[0],
-            }
+            "opened",
+            info=asdict(self._session.info),
+            load_start_ns=start,
+            load_end_ns=now_ns(),
+            rigbench=__version__,
+            contract=CONTRACT_VERSION,
+            python=sys.version.split()[0],
         )
 
     def case(self, command: Message) -> None:
         session = self._session
-        if session is None:
-            raise EngineError("protocol", "a case came before a model was opened")
+        assert session is not None, "a case came before a model was opened"
         case = Case(**{**command["case"], "workload": workload(command["case"]["workload"])})
-        warmup = command["warmup"]
-        make = self._prompt_maker(session, case, command.get("text"))
+        work, warmup = case.workload, command["warmup"]
+        make = partial(make_prompts, session, case, command.get("text"))
         self._phase("prepare")
-        session.prepare(case.concurrency, case.workload.context_tokens)
+        limit = session.info.context_limit
+        if limit and work.context_tokens > limit:
+            too_long = f"{work.context_tokens} tokens of context are more than the model's {limit}"
+            raise EngineError("context", f"{too_long} in {session.info.engine}")
+        session.prepare(case.concurrency, work.context_tokens)
 
         clock_shift = now_ns() - session.clock()  # 0 but for the simulator, whose clock is virtual
         phases = []
         rounds = []
         tpots: list[float] = []
         warmup_start = session.clock()
-        short = min(case.workload.output_tokens, warmup["output_tokens"])
-        for round_index in range(warmup["max_rounds"]):
-            first = not self._has_stepped
-            self._phase("first_step" if first else "warmup", round_index)
-            seed = f"warmup{round_index}"
-            load = drive.Load(
-                case.concurrency, 1, short, make(seed, min(case.workload.prompt_tokens, warmup["prompt_tokens"]))
-            )
-            start, records, _ = drive.drive(session, load, partial(self._first_step_done, first))
-            _must_not_all_fail(records)
+        output_tokens = min(work.output_tokens, warmup["output_tokens"])
+        prompt_tokens = min(work.prompt_tokens, warmup["prompt_tokens"])
+        for index in range(warmup["max_rounds"]):
+            self._phase("warmup" if self._has_stepped else "first_step", index)
+            load = drive.Load(case.concurrency, 1, output_tokens, make(f"warmup{index}", prompt_tokens))
+            start, records, _ = drive.drive(session, load, self._stepped)
+            drive.assert_some_sound(records)
             rounds.append((start, records))
             tpot = drive.round_tpot_us(records)
             if tpot is None:
@@ -132,73 +131,61 @@ class Worker:
         load = drive.Load(
             users=case.concurrency,
             requests_per_user=case.requests_per_user,
-            output_tokens=case.workload.output_tokens,
-            prompt=make("measure", case.workload.prompt_tokens),
+            output_tokens=work.output_tokens,
+            prompt=make("measure", work.prompt_tokens),
             duration_ns=None if case.duration_s is None else round(case.duration_s * 1e9),
         )
         session.flags()  # those of the warm-up
         t0, records, prompts_sha256 = drive.drive(session, load)
         flags = session.flags()
-        _must_not_all_fail(records)
+        drive.assert_some_sound(records)
         phases.append(("measure", t0, session.clock()))
         self._send(
-            {
-                "event": "case",
-                "t0_ns": t0 + clock_shift,
-                "prompts_sha256": prompts_sha256,
-                "requests": [asdict(record) for record in records],
-                "warmup": [
-                    {**asdict(record), **_shifted(record, (start - t0) // 1000)}
-                    for start, round_records in rounds
-                    for record in round_records
-                ],
-                "warmup_rounds": len(rounds),
-                "warmup_steady": drive.is_steady(tpots, warmup["tolerance"]) if tpots else None,
-                "phases": [(name, (a - t0) // 1000, (b - t0) // 1000) for name, a, b in phases],
-                "memory": asdict(session.memory()),
-                "flags": [{"name": name, "evidence": evidence} for name, evidence in flags],
-            }
+            "case",
+            t0_ns=t0 + clock_shift,
+            prompts_sha256=prompts_sha256,
+            requests=[asdict(record) for record in records],
+            warmup=[_shifted(record, (start - t0) // 1000) for start, of_round in rounds for record in of_round],
+            warmup_rounds=len(rounds),
+            warmup_steady=drive.is_steady(tpots, warmup["tolerance"]) if tpots else None,
+            phases=[(name, (a - t0) // 1000, (b - t0) // 1000) for name, a, b in phases],
+            memory=asdict(session.memory()),
+            flags=[{"name": name, "evidence": evidence} for name, evidence in flags],
         )
 
     def _phase(self, name: str, warmup_round: int = 0) -> None:
         """Tell the parent what follows, so that it knows what a worker died of. Never inside a measured window."""
-        self._send({"event": "phase", "name": name, "round": warmup_round})
+        self._send("phase", name=name, round=warmup_round)
 
-    def _first_step_done(self, first: bool) -> None:
-        if first:
+    def _stepped(self) -> None:
+        if not self._has_stepped:
             self._has_stepped = True
             self._phase("warmup")
 
-    def _prompt_maker(self, session: Session, case: Case, text: str | None) -> Any:
-        def make(purpose: str, length: int) -> Any:
-            seed = f"{case.seed}/{case.workload.name}/{case.repetition}/{purpose}"
-            if case.workload.kind == "text" and not session.info.accepts_token_ids:
-                return drive.cut_prompts(session.cut, text or "", length, seed)
-            if case.workload.kind == "text":
-                return drive.text_prompts(session.encode, text or "", length, seed)
-            if not session.info.vocab_size or not session.info.accepts_token_ids:
-                raise EngineError("options", f"{session.info.engine} takes no token ids: use a workload of kind `text`")
-            return drive.token_prompts(session.info.vocab_size, length, seed)
-
-        return make
-
-    def close(self, _command: Message | None = None) -> None:
-        if self._session is not None:
-            session, self._session = self._session, None
+    def close(self, _command: Message) -> None:
+        session, self._session = self._session, None
+        if session is not None:
             session.close()
 
 
-def _must_not_all_fail(records: list[RequestRecord]) -> None:
-    if (why := drive.all_failed(records)) is not None:
-        raise EngineError("decode", why)
+def make_prompts(session: Session, case: Case, text: str | None, purpose: str, length: int) -> Any:
+    """A case's prompts of `length` tokens, another set for each `purpose` (drive.Load)."""
+    info, kind = session.info, case.workload.kind
+    seed = f"{case.seed}/{case.workload.name}/{case.repetition}/{purpose}"
+    if kind == "text" and not info.accepts_token_ids:
+        return drive.cut_prompts(session.cut, text or "", length, seed)
+    if kind == "text":
+        return drive.text_prompts(session.encode, text or "", length, seed)
+    if not info.vocab_size or not info.accepts_token_ids:
+        raise EngineError("options", f"{info.engine} takes no token ids: use a workload of kind `text`")
+    return drive.token_prompts(info.vocab_size, length, seed)
 
 
-def _shifted(record: Any, shift_us: int) -> Message:
-    return {
-        "submit_us": record.submit_us + shift_us,
-        "unit_us": [stamp + shift_us for stamp in record.unit_us],
-        "end_us": None if record.end_us is None else record.end_us + shift_us,
-    }
+def _shifted(record: RequestRecord, shift_us: int) -> Message:
+    """The record with its times counted from an instant that is `shift_us` earlier."""
+    end_us = None if record.end_us is None else record.end_us + shift_us
+    unit_us = tuple(stamp + shift_us for stamp in record.unit_us)
+    return asdict(replace(record, submit_us=record.submit_us + shift_us, unit_us=unit_us, end_us=end_us))
 
 
 def make_options(kind: type, given: Message) -> Any:
@@ -210,7 +197,7 @@ def make_options(kind: type, given: Message) -> Any:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
-def _read_commands(inbox: queue.SimpleQueue[Message | None]) -> None:
+def _read_commands(inbox: queue.SimpleQueue[Message]) -> None:
     """Commands as they come. The end of stdin while a case runs means that the parent is gone: go at once."""
     for line in sys.stdin:
         command = json.loads(line)
@@ -229,28 +216,29 @@ def main() -> None:
     sys.stdout = sys.stderr
     faulthandler.enable()  # a fatal signal leaves the place in the log
 
-    def send(message: Message) -> None:
-        events.write(json.dumps(message, allow_nan=False) + "\n")
+    def send(event: str, **fields: Any) -> None:
+        events.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
         events.flush()
 
-    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_read_commands, args=(inbox,), daemon=True).start()
     worker = Worker(send)
-    while command := inbox.get():
+    doing = None
+    while doing != "close":
+        command = inbox.get()
+        doing = command["do"]
         try:
-            getattr(worker, command["do"])(command)
+            getattr(worker, doing)(command)
         except EngineError as error:
-            send({"event": "error", "kind": error.kind, "message": str(error)})
+            send("error", kind=error.kind, message=str(error))
         except KeyboardInterrupt:
             break
         except MemoryError:
-            send({"event": "error", "kind": "memory", "message": "the worker ran out of memory"})
+            send("error", kind="memory", message="the worker ran out of memory")
         except Exception as error:
             traceback.print_exc()
             sys.stderr.flush()
-            send({"event": "error", "kind": "crash", "message": f"{type(error).__name__}: {error}"})
-        if command["do"] == "close":
-            break
+            send("error", kind="crash", message=f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

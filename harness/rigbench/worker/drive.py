@@ -6,6 +6,7 @@ sorting tokens to their requests, statistics, JSON) happens before or after: ins
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import random
@@ -66,14 +67,13 @@ def token_prompts(vocabulary: int, length: int, seed: str) -> Callable[[int, int
     def draw(key: str, count: int) -> list[int]:
         return random.Random(f"{seed}/{key}").choices(range(vocabulary), k=count)
 
-    bodies: dict[tuple[int, int], list[int]] = {}
+    @functools.cache
+    def body(user: int, turn: int) -> list[int]:
+        return draw(f"body/{user}/{turn}", length)
 
     def prompt(user: int, index: int) -> tuple[int, ...]:
-        body = bodies.setdefault((user, index % BODIES_PER_USER), [])
-        if not body:
-            body.extend(draw(f"body/{user}/{index % BODIES_PER_USER}", length))
         head = draw(f"prefix/{user}/{index}", min(PREFIX_TOKENS, length))
-        return tuple(head + body[len(head) :])
+        return tuple(head + body(user, index % BODIES_PER_USER)[len(head) :])
 
     return prompt
 
@@ -131,13 +131,16 @@ def drive(
         flights.append(_Flight(user, index, prompt, clock()))
         session.submit(Request(len(flights) - 1, ids, load.output_tokens, text))
 
+    def goes_on(turn: int) -> bool:
+        return turn < load.requests_per_user if load.duration_ns is None else clock() - start < load.duration_ns
+
     gc.collect()
     gc.disable()
     try:
         for user in range(load.users):
             send(user, 0)
         start = flights[0].submitted_ns
-        unfinished = load.users
+        active = load.users
         moved = step()
         stepped()
         while True:
@@ -145,20 +148,15 @@ def drive(
             if moved.ended:
                 for event in moved.events:
                     if event.finished:
-                        unfinished -= 1
                         flight = flights[event.request_id]
-                        following = flight.turn + 1
-                        if (
-                            following < load.requests_per_user
-                            if load.duration_ns is None
-                            else clock() - start < load.duration_ns
-                        ):
-                            unfinished += 1
-                            send(flight.user, following)
+                        if goes_on(flight.turn + 1):
+                            send(flight.user, flight.turn + 1)
+                        else:
+                            active -= 1
+                if not active:
+                    break
             elif not moved.events:
-                raise EngineError("decode", f"the engine went idle with {unfinished} requests unfinished")
-            if not unfinished:
-                break
+                raise EngineError("decode", f"the engine went idle with {active} requests unfinished")
             moved = step()
     finally:
         gc.enable()
@@ -174,8 +172,7 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
     start = flights[0].submitted_ns
     stamps: list[list[int]] = [[] for _ in flights]
     chunks: list[list[int]] = [[] for _ in flights]
-    ends: list[Event | None] = [None] * len(flights)
-    end_us: list[int | None] = [None] * len(flights)
+    ends: dict[int, tuple[int, Event]] = {}
     for step in log:
         stamp = (step.time_ns - start) // 1000
         for event in step.events:
@@ -183,39 +180,38 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
                 stamps[event.request_id].append(stamp)
                 chunks[event.request_id].append(event.units)
             if event.finished:
-                ends[event.request_id] = event
-                end_us[event.request_id] = stamp
-    return [_record(start, *of_one) for of_one in zip(flights, stamps, chunks, ends, end_us, strict=True)]
+                ends[event.request_id] = stamp, event
+    return [
+        _record(start, flight, stamps[id], chunks[id], *ends.get(id, (None, Event(id))))
+        for id, flight in enumerate(flights)
+    ]
 
 
 def _record(
-    start: int, flight: _Flight, times: list[int], counts: list[int], end: Event | None, end_us: int | None
+    start: int, flight: _Flight, times: list[int], counts: list[int], end_us: int | None, end: Event
 ) -> RequestRecord:
     """One request. What its end tells of prompt and chunks is truer than what was asked for and what each chunk seemed to be."""
-    prompt_tokens = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
-    if end is not None:
-        prompt_tokens = end.prompt_tokens or prompt_tokens
-        if end.chunk_units is not None:
-            kept = [(time, count) for time, count in zip(times, end.chunk_units, strict=True) if count]
-            times, counts = [time for time, _ in kept], [count for _, count in kept]
+    asked = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
+    if end.chunk_units is not None:
+        times = [time for time, count in zip(times, end.chunk_units, strict=True) if count]
+        counts = [count for count in end.chunk_units if count]
     return RequestRecord(
         user=flight.user,
         index=flight.turn,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=end.prompt_tokens or asked,
         submit_us=(flight.submitted_ns - start) // 1000,
         unit_us=tuple(times),
         chunk_units=None if all(count == 1 for count in counts) else tuple(counts),
         end_us=end_us if end_us is not None and times and end_us > times[-1] else None,
-        cached_tokens=end.cached_tokens if end else None,
-        error=end.error if end else None,
+        cached_tokens=end.cached_tokens,
+        error=end.error,
     )
 
 
-def all_failed(records: list[RequestRecord]) -> str | None:
-    """Why there is nothing to measure: no request came to its end. None where one did."""
-    if not records or any(record.error is None for record in records):
-        return None
-    return f"all {len(records)} requests failed: {records[0].error}"
+def assert_some_sound(records: list[RequestRecord]) -> None:
+    """EngineError("decode") if no request came to its end: there is nothing to measure."""
+    if records and all(record.error is not None for record in records):
+        raise EngineError("decode", f"all {len(records)} requests failed: {records[0].error}")
 
 
 def round_tpot_us(records: list[RequestRecord]) -> float | None:
@@ -223,7 +219,7 @@ def round_tpot_us(records: list[RequestRecord]) -> float | None:
     values = []
     for record in records:
         tokens = sum(record.chunk_units) if record.chunk_units else len(record.unit_us)
-        if tokens > 1 and record.unit_us:
+        if tokens > 1:
             values.append((record.unit_us[-1] - record.unit_us[0]) / (tokens - 1))
     return statistics.median(values) if values else None
 

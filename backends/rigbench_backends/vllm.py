@@ -13,15 +13,18 @@ users fit. Greedy, no stop tokens, no text decoding; `vllm` on NVIDIA and AMD, `
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import importlib.util
+import itertools
 import json
+import math
 import multiprocessing.connection
 import os
 import platform
 import re
+import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,17 +32,18 @@ from typing import Any
 
 from rigbench_backends.base import (
     IDLE,
+    Backend,
     EngineError,
     EngineInfo,
     EngineMemory,
     Event,
     ModelFile,
+    Probe,
     Request,
     Session,
     Step,
 )
-from rigbench_backends.process import output_end, output_lines
-from rigbench_backends.vllm.log import failure_kind, root_cause
+from rigbench_backends.process import SAYS_NOTHING, first_sentence, last_exception, output_end, output_lines
 
 INSTALL = (
     "on NVIDIA or AMD: pip install 'rigbench[vllm]'; in a checkout, on a CPU too: python scripts/engine_env.py vllm"
@@ -54,8 +58,8 @@ ENVIRONMENT = {
 }
 """`fork` would leave the pipe to rigbench open in the engine's processes, and a dead worker would go unnoticed."""
 MEMORY_FIX = "; set another gpu_memory_utilization, cpu_kvcache_space_gib or max_model_len"
-ELEMENT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-FLOATS = ("F64", "F32", "F16", "BF16")
+MEMORY_WORDS = re.compile(r"out of memory|OutOfMemory|cannot allocate|memory|KV cache|cache blocks", re.I)
+CONTEXT_WORDS = re.compile(r"max_model_len.*(greater|larger|exceed)|maximum model length", re.I | re.S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +86,18 @@ class VllmOptions:
     enforce_eager: bool = False
 
 
-def engine_arguments(options: VllmOptions, model: str, has_tokenizer: bool) -> dict[str, Any]:
-    """`options` as keywords of vLLM's EngineArgs, those left to vLLM not among them."""
-    chosen = {name: value for name, value in asdict(options).items() if value is not None}
-    del chosen["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
-    return {
-        **chosen,
-        "model": model,
-        "skip_tokenizer_init": not has_tokenizer,
-        "disable_log_stats": True,
-    }
-
-
 def stored_weights(folder: Path, dtype_bytes: int) -> tuple[int, int]:
     """(bytes, elements) of a folder's safetensors weights, its floats at `dtype_bytes` each, as they lie in memory."""
     total = elements = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                count = 1
-                for length in tensor["shape"]:
-                    count *= length
-                elements += count
-                kind = tensor["dtype"]
-                total += count * (dtype_bytes if kind in FLOATS else ELEMENT_BYTES.get(kind, 1))
+        header.pop("__metadata__", None)
+        for tensor in header.values():
+            count = math.prod(tensor["shape"])
+            begin, end = tensor["data_offsets"]
+            elements += count
+            total += count * dtype_bytes if tensor["dtype"] in ("F64", "F32", "F16", "BF16") else end - begin
     return total, elements
 
 
@@ -119,12 +109,28 @@ def distribution(*names: str) -> str | None:
     return None
 
 
+def root_cause(error: BaseException, lines: list[str]) -> str:
+    """One sentence for why vLLM failed; where `error` says only that a process ended, the last exception in that one's log."""
+    reason = str(error)
+    if not reason or SAYS_NOTHING.search(reason):
+        reason = last_exception(lines) or "one of its processes ended"
+    elif quoted := re.search(r"(?:Value|Assertion) error, (.+?)(?: \[type=|$)", reason, re.S):  # pydantic's way
+        reason = quoted[1]
+    return first_sentence(reason)
+
+
+def failure_kind(reason: str) -> str:
+    """Which of EngineError's kinds a failed start is."""
+    if CONTEXT_WORDS.search(reason):
+        return "context"
+    return "memory" if MEMORY_WORDS.search(reason) else "load"
+
+
 def _processor() -> str:
     """The CPU's own name."""
     with suppress(OSError):
-        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
-        if found:
-            return found[1].strip()
+        if name := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M):
+            return name[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -158,8 +164,6 @@ def _wake_when_dead(core: Any) -> None:
 class VllmSession(Session):
     """One engine, from `open` to `close`."""
 
-    clock: Callable[[], int] = staticmethod(time.perf_counter_ns)
-
     def __init__(self, model: ModelFile, options: VllmOptions) -> None:
         folder = Path(model.path) if model.path else None
         if folder is None or not (folder / "config.json").is_file():
@@ -169,7 +173,9 @@ class VllmSession(Session):
             raise EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
         os.environ.update(ENVIRONMENT)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
-        has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+        self._has_tokenizer = any(
+            (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+        )
         self._output_begin = output_end()
         try:
             from vllm import SamplingParams
@@ -180,28 +186,24 @@ class VllmSession(Session):
         except ImportError as error:
             raise EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
         try:
-            arguments = EngineArgs(**engine_arguments(options, str(folder), has_tokenizer))
+            chosen = {name: value for name, value in asdict(options).items() if value is not None}
+            del chosen["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
+            arguments = EngineArgs(
+                **chosen, model=str(folder), skip_tokenizer_init=not self._has_tokenizer, disable_log_stats=True
+            )
             # What is left to vLLM (users and tokens a step) is then what its server has.
             self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
         except Exception as error:
             reason = root_cause(error, self._output())
             kind = failure_kind(reason)
-            raise EngineError(
-                kind, f"vLLM cannot load {folder.name}: {reason}{MEMORY_FIX * (kind == 'memory')}"
-            ) from error
+            fix = MEMORY_FIX if kind == "memory" else ""
+            raise EngineError(kind, f"vLLM cannot load {folder.name}: {reason}{fix}") from error
         _wake_when_dead(self._engine.engine_core)
-        self._sampling: Callable[[int], Any] = lambda tokens: SamplingParams(
-            temperature=0.0,
-            max_tokens=tokens,
-            ignore_eos=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.DELTA,
-        )
-        self._sampling_of: dict[int, Any] = {}
-        self._has_tokenizer = has_tokenizer
+        given = {"temperature": 0.0, "ignore_eos": True, "detokenize": False, "output_kind": RequestOutputKind.DELTA}
+        self._sampling = functools.cache(lambda tokens: SamplingParams(max_tokens=tokens, **given))
         self._options = options
         self._running: dict[str, int] = {}
-        self._serial = 0
+        self._serial = itertools.count(1)
         self._step = self._engine.step
         self._config = self._engine.vllm_config
         self.info = self._describe(folder)
@@ -217,9 +219,9 @@ class VllmSession(Session):
         quantized = options.quantization or getattr(model, "quantization", None)
         weights, elements = stored_weights(folder, model.dtype.itemsize)
         kv_bits = {"auto": model.dtype.itemsize * 8, "bfloat16": 16, "float16": 16}.get(str(cache.cache_dtype), 8)
-        said = "\n".join(self._output())
-        backend = re.search(r"[Uu]sing (\w+) (?:attention )?backend", said)
-        cores = re.findall(r"core ids=\[([\d, ]+)\]", said)
+        log = "\n".join(self._output())
+        backend = re.search(r"[Uu]sing (\w+) (?:attention )?backend", log)
+        cores = re.findall(r"core ids=\[([\d, ]+)\]", log)
         scheduler = config.scheduler_config
         return EngineInfo(
             engine="vllm",
@@ -257,24 +259,14 @@ class VllmSession(Session):
 
     def prepare(self, users: int, context_tokens: int) -> None:
         info, cache = self.info, self._config.cache_config
-        limit = info.context_limit or 0
-        if context_tokens > limit:
-            raise EngineError(
-                "context", f"{context_tokens} tokens of context are more than the {limit} that vLLM was opened with"
-            )
         if users > (info.max_users or users):
-            raise EngineError(
-                "context", f"{users} users are more than vLLM's max_num_seqs = {info.max_users}: raise that option"
-            )
-        block = cache.block_size
-        needed = users * -(-context_tokens // block)
+            reason = f"{users} users are more than vLLM's max_num_seqs = {info.max_users}: raise that option"
+            raise EngineError("context", reason)
+        needed = users * -(-context_tokens // cache.block_size)
         if cache.num_gpu_blocks and needed > cache.num_gpu_blocks:
             option = "cpu_kvcache_space_gib" if info.device == "cpu" else "gpu_memory_utilization"
-            raise EngineError(
-                "memory",
-                f"{users} users of {context_tokens} tokens need {needed} blocks of vLLM's cache, which has "
-                f"{cache.num_gpu_blocks}: raise {option}",
-            )
+            room = f"{needed} blocks of vLLM's cache, which has {cache.num_gpu_blocks}: raise {option}"
+            raise EngineError("memory", f"{users} users of {context_tokens} tokens need {room}")
         if self._running:
             self._engine.abort_request(list(self._running))
             self._running.clear()
@@ -282,13 +274,10 @@ class VllmSession(Session):
             self._engine.reset_prefix_cache()
 
     def submit(self, request: Request) -> None:
-        tokens = request.output_tokens
-        if tokens not in self._sampling_of:
-            self._sampling_of[tokens] = self._sampling(tokens)
-        self._serial += 1
-        name = str(self._serial)  # never used twice: what is still under way of an aborted request is then nobody's
+        name = str(next(self._serial))  # never twice: what is still under way of an aborted request is then nobody's
         self._running[name] = request.id
-        self._engine.add_request(name, {"prompt_token_ids": list(request.prompt)}, self._sampling_of[tokens])
+        prompt = {"prompt_token_ids": list(request.prompt)}
+        self._engine.add_request(name, prompt, self._sampling(request.output_tokens))
 
     def step(self) -> Step:
         running = self._running
@@ -299,7 +288,7 @@ class VllmSession(Session):
                 running.clear()
                 raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, self._output())}") from error
             now = self.clock()
-            events = []
+            events: list[Event] = []
             ids: list[int] = []
             ended = False
             for output in outputs:
@@ -308,14 +297,14 @@ class VllmSession(Session):
                     continue
                 completion = output.outputs[0]
                 new = completion.token_ids
-                if output.finished:
-                    ended = True
-                    del running[output.request_id]
-                    wrong = None if completion.finish_reason == "length" else f"ended by {completion.finish_reason}"
-                    events.append(Event(request_id, len(new), True, output.num_cached_tokens, wrong))
-                else:
-                    events.append(Event(request_id, len(new)))
                 ids.extend(new)
+                if not output.finished:
+                    events.append(Event(request_id, len(new)))
+                    continue
+                ended = True
+                del running[output.request_id]
+                wrong = None if completion.finish_reason == "length" else f"ended by {completion.finish_reason}"
+                events.append(Event(request_id, len(new), True, output.num_cached_tokens, wrong))
             if events:
                 return Step(now, events, ended, ids)
         return IDLE
@@ -323,16 +312,10 @@ class VllmSession(Session):
     def memory(self) -> EngineMemory:
         """The cache is what vLLM's blocks hold; of the weights, what its workers say they took on the device, else as stored."""
         taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(self._output()))
-        cache = self._kv_cache_bytes()
-        reasons = [
-            "" if cache else "the size of a cache block is not known for this model",
-            "vLLM tells no size of its compute buffers",
-        ]
-        return EngineMemory(
-            weights_bytes=round(sum(map(float, taken)) * 2**30) or self.info.weights_bytes,
-            kv_cache_bytes=cache,
-            reason="; ".join(filter(None, reasons)),
-        )
+        weights = round(sum(map(float, taken)) * 2**30) or self.info.weights_bytes
+        cache, reason = self._kv_cache_bytes(), "vLLM tells no size of its compute buffers"
+        unknown = "" if cache else "the size of a cache block is not known for this model; "
+        return EngineMemory(weights, cache, reason=unknown + reason)
 
     def _kv_cache_bytes(self) -> int | None:
         """Over all devices: blocks x tokens x layers x (K and V) x heads x width, None for caches of another make."""
@@ -350,3 +333,40 @@ class VllmSession(Session):
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.engine_core.shutdown()
+
+
+class VllmBackend(Backend):
+    """vLLM as a backend."""
+
+    name = "vllm"
+    Options = VllmOptions
+    model_formats = ("safetensors",)
+    default_model = "synthetic:llama-1.5b:BF16"
+    device_kinds = ("cuda", "rocm", "metal", "cpu")
+
+    def open(self, model: ModelFile, options: VllmOptions) -> VllmSession:
+        return VllmSession(model, options)
+
+    def probe(self, options: VllmOptions | None = None) -> Probe:
+        if importlib.util.find_spec("vllm") is None:
+            if sys.platform == "darwin":
+                fix = "start vllm-metal's server and measure it with --backend openai_http --server vllm"
+                return Probe(False, reason="vLLM has no engine of its own for a Mac", fix=fix)
+            return Probe(False, reason="vLLM is not installed in this Python", fix=INSTALL)
+        version = distribution("vllm", "vllm-cpu")
+        try:
+            device, names = device_here()
+        except Exception as error:
+            return Probe(False, version, reason=f"vLLM does not load: {type(error).__name__}: {error}", fix=INSTALL)
+        if device not in self.device_kinds:
+            reason = f"vLLM finds no device that it was built for (it says {device or 'nothing'})"
+            return Probe(False, version, reason=reason, fix=INSTALL)
+        devices = tuple(f"{device}{i}: {name}" for i, name in enumerate(names))
+        gpus = () if device == "cpu" else names
+        return Probe(True, version, device, devices, gpus=gpus, gpu_fix=f"install vLLM for the GPU: {INSTALL}")
+
+    def platform(self, info: EngineInfo) -> str:
+        return "vllm"
+
+
+BACKEND = VllmBackend()
