@@ -27,9 +27,9 @@ from paced_server import paced_server, sent_ns
 
 from rigbench.records import RequestRecord
 from rigbench.worker import drive
+from rigbench_backends import openai as backend_module
 from rigbench_backends.base import EngineError, ModelFile
 from rigbench_backends.openai import BACKEND, HttpOptions, HttpSession
-from rigbench_backends.openai import probe as openai_probe
 from rigbench_backends.openai.connection import ArrivalLoop, Client, Connection, Doubts
 from rigbench_backends.openai.servers import SERVERS, address, chosen, facts, last_name, recognise
 
@@ -545,7 +545,7 @@ def test_a_running_server_is_found_at_its_port(monkeypatch: pytest.MonkeyPatch) 
     models = {"data": [{"id": "m", "owned_by": "llamacpp"}]}
     with server(sound, models) as (base_url, _):
         here = replace(SERVERS["llama-server"], port=address(base_url).port)
-        monkeypatch.setattr(openai_probe, "SERVERS", {"llama-server": here})
+        monkeypatch.setattr(backend_module, "SERVERS", {"llama-server": here})
         probe = BACKEND.probe()
         assert (probe.usable, probe.devices) == (True, (f"llama-server: port {here.port}",))
     probe = BACKEND.probe()
@@ -562,7 +562,8 @@ def test_what_servers_tell_of_themselves() -> None:
     }
     assert recognise(llama["/v1/models"]) is SERVERS["llama-server"]
     told = facts(SERVERS["llama-server"], llama, "m")
-    assert (told.version, told.vocab_size, told.context_limit, told.slots) == ("b0", 32000, 2048, 4)
+    assert (told["version"], told["vocab_size"], told["context_limit"], told["slots"]) == ("b0", 32000, 2048, 4)
+    assert told["resolved"] == {"total_slots": 4, "n_ctx": 2048}
     ollama = {
         "/v1/models": {"data": [{"id": "qwen3:latest", "owned_by": "library"}]},
         "/api/version": {"version": "0.9"},
@@ -573,7 +574,10 @@ def test_what_servers_tell_of_themselves() -> None:
         "/api/ps": {"models": [{"name": "qwen3:latest", "size_vram": 5, "context_length": 4096}]},
     }
     told = facts(SERVERS["ollama"], ollama, "qwen3")
-    assert (told.version, told.quantization, told.context_limit, told.device_bytes) == ("0.9", "Q4_K_M", 4096, 5)
+    assert (told["version"], told["quantization"], told["context_limit"]) == ("0.9", "Q4_K_M", 4096)
+    assert told["resolved"] == {"context_length": 4096, "size_vram": 5} and told["device_bytes"] == 5
+    del ollama["/api/ps"]  # nothing is loaded: what the model was trained for
+    assert facts(SERVERS["ollama"], ollama, "qwen3")["context_limit"] == 40960
     assert chosen(ollama, SERVERS["ollama"], None, "qwen3") == "qwen3:latest"
     studio = {
         "/v1/models": {"data": [{"id": "a"}, {"id": "b"}]},
@@ -581,7 +585,7 @@ def test_what_servers_tell_of_themselves() -> None:
     }
     assert chosen(studio, SERVERS["lmstudio"], None, "x") == "b"
     mlx = facts(SERVERS["mlx"], {"hello": {"system_fingerprint": "0.32.2-0.32.4-Linux"}}, "default_model")
-    assert mlx.version == "0.32.2 (mlx 0.32.4)"
+    assert mlx["version"] == "0.32.2 (mlx 0.32.4)"
 
 
 def test_names_and_addresses_tell_nobody_whose_machine_it_is() -> None:

@@ -13,6 +13,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-inte
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST_EVENT_BYTES = 16 * 2**20
@@ -32,18 +33,14 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that these bytes complete. ValueError if one event grows past 16 MiB."""
-        if self._tail or not self._begun or self._data or b"\r" in chunk:
-            return self._lines(chunk)
-        blocks = chunk.split(b"\n\n")  # the usual case: whole events of one line
-        self._tail = blocks.pop()
-        found = []
-        for block in blocks:
-            if block.startswith(b"data: ") and b"\n" not in block:
-                found.append(block[6:])
-            else:
-                found += self._whole_lines(block.split(b"\n"))
-                found += self._dispatch()
-        return found
+        if self._begun and not (self._tail or self._data or b"\r" in chunk):
+            blocks = chunk.split(b"\n\n")
+            tail = blocks.pop()
+            events = [block[6:] for block in blocks if block.startswith(b"data: ") and b"\n" not in block]
+            if len(events) == len(blocks):  # the usual case: whole events of one line
+                self._tail = tail
+                return events
+        return self._lines(chunk)
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         text = self._tail + chunk
@@ -59,63 +56,43 @@ class EventStream:
         held = b"\r" if text.endswith(b"\r") else b""
         if b"\r" in text:
             text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = text.split(b"\n")
-        self._tail = lines.pop() + held
-        return self._whole_lines(lines)
-
-    def _whole_lines(self, lines: list[bytes]) -> list[bytes]:
-        found = []
+        *lines, tail = text.split(b"\n")
+        self._tail = tail + held
+        events = []
         for line in lines:
-            if not line:
-                found += self._dispatch()
+            if not line and self._data:
+                events.append(b"\n".join(self._data))
+                self._data = []
             elif line.startswith(b"data:"):
-                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+                self._data.append(line[5:].removeprefix(b" "))
             elif line == b"data":
                 self._data.append(b"")
-        return found
-
-    def _dispatch(self) -> list[bytes]:
-        data, self._data = b"\n".join(self._data), []
-        return [data] if data else []
+        return events
 
     def end(self) -> list[bytes]:
         """The stream is over: what was still waiting for its empty line counts, as some servers forget it."""
-        found = self.feed(b"\n\n") if self._begun else []
+        events = self.feed(b"\n\n") if self._begun else []
         self._tail = b""
-        return found
+        return events
 
 
+@dataclass(slots=True)
 class Reply:
     """One request's answer as its events tell it. `error` is set once it is clear that there will be no sound one."""
 
-    __slots__ = (
-        "cached_tokens",
-        "counts",
-        "done",
-        "error",
-        "finish_reason",
-        "model",
-        "prompt_tokens",
-        "running_total",
-        "tokens",
-        "total_tokens",
-        "weights",
-    )
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        """Tokens of each chunk that brought any."""
-        self.weights: list[int] = []
-        """Characters of those chunks."""
-        self.tokens = 0
-        self.total_tokens: int | None = None
-        self.running_total: bool | None = None
-        self.prompt_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.finish_reason: str | None = None
-        self.model: str | None = None
-        self.error: str | None = None
-        self.done = False
+    counts: list[int] = field(default_factory=list)
+    """Tokens of each chunk that brought any."""
+    weights: list[int] = field(default_factory=list)
+    """Characters of those chunks."""
+    tokens: int = 0
+    total_tokens: int | None = None
+    running_total: bool | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    error: str | None = None
+    done: bool = False
 
     def add(self, payload: bytes) -> int:
         """Take in one event; the tokens that it brought, 0 for a role, a usage, a keep-alive."""
@@ -127,9 +104,8 @@ class Reply:
             chunk, end = _raw_decode(text)  # json.loads looks for spaces before and after, which takes as long again
             return self._read(chunk if end == len(text) else json.loads(text))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            self.error = (
-                f"the server streamed what OpenAI's would not: {plain(payload[:200].decode('utf-8', 'replace'))}"
-            )
+            shown = plain(payload[:200].decode("utf-8", "replace"))
+            self.error = f"the server streamed what OpenAI's would not: {shown}"
             return 0
 
     def _read(self, chunk: dict[str, Any]) -> int:
@@ -214,27 +190,20 @@ def _characters(choice: dict[str, Any]) -> int:
     if text is not None:
         return len(text)
     delta = choice.get("delta") or {}
-    found = 0
-    for name in ("content", "reasoning_content", "reasoning"):
-        if value := delta.get(name):
-            found += len(value)
-            if name != "content":
-                break  # servers that know both names of the reasoning send it twice
+    # Servers that know both names of the reasoning send it twice.
+    length = len(delta.get("content") or "") + len(delta.get("reasoning_content") or delta.get("reasoning") or "")
     for call in delta.get("tool_calls") or ():
         function = call.get("function") or {}
-        found += len(function.get("name") or "") + len(function.get("arguments") or "")
-    return found
+        length += len(function.get("name") or "") + len(function.get("arguments") or "")
+    return length
 
 
 def _listed(choice: dict[str, Any]) -> int:
     """Tokens that the chunk lists one by one, 0 where it does not."""
-    ids = choice.get("token_ids")
-    if ids:
+    if ids := choice.get("token_ids"):
         return len(ids)
     logprobs = choice.get("logprobs")
-    if logprobs:
-        return len(logprobs.get("tokens") or logprobs.get("content") or ())
-    return 0
+    return len(logprobs.get("tokens") or logprobs.get("content") or ()) if logprobs else 0
 
 
 def sentence(body: Any) -> str:

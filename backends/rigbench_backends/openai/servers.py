@@ -1,24 +1,29 @@
 """The servers that speak OpenAI's API, and what is peculiar to each: port, fixed lengths, tokenizer, which paths tell of it.
 
-A server that is not in the table is measured as `openai`: text prompts, lengths as it likes. Pure: who asks is session.py.
+A server that is not in the table is measured as `openai`: text prompts, lengths as it likes. Who asks is session.py.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from rigbench_backends.base import EngineError
+from rigbench_backends.base import PRIVATE, EngineError
 from rigbench_backends.openai.reply import plain
+from rigbench_backends.process import free_port
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One kind of server.
+    """One kind of server. `start` is the command that a person starts it with.
 
     `body` goes into every request: what makes lengths fixed and counts exact. `owned_by` is how it names itself in /v1/models.
     `tokenize` is the path and the key of the text. `asks` are the paths that tell of it, below the root of its address.
+    `tells` and `resolved` say where in their answers a fact, and an option as the server has settled it, is found: a path and the
+    keys below it; of a list of models that of the model; `*` is any beginning of a key. The first place that has it counts.
     """
 
     name: str
@@ -32,6 +37,8 @@ class Server:
     health: str = "/v1/models"
     tokenize: tuple[str, str] | None = None
     asks: tuple[str, ...] = ()
+    tells: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    resolved: tuple[str, ...] = ()
     model_formats: tuple[str, ...] | None = None
     """What it opens when it is started with a {model}."""
     model: str | None = None
@@ -53,57 +60,118 @@ _VLLM = Server(
     health="/health",
     tokenize=("/tokenize", "prompt"),
     asks=("/version",),
+    tells={"version": ("/version version",)},
     platform="vllm",
 )
-
+_OLLAMA = Server(
+    "ollama",
+    11434,
+    "ollama serve",
+    owned_by=("library",),
+    health="/api/version",
+    asks=("/api/version", "/api/show", "/api/ps"),
+    tells={
+        "version": ("/api/version version",),
+        # What is loaded cuts prompts at its own length, which is less than what the model was trained for.
+        "context_limit": ("/api/ps context_length", "/api/show model_info *.context_length"),
+        "parameters": ("/api/show model_info general.parameter_count",),
+        "quantization": ("/api/show details quantization_level",),
+        "device_bytes": ("/api/ps size_vram",),
+    },
+    resolved=("/api/ps context_length", "/api/ps size_vram", "/api/ps size"),
+)
+_LM_STUDIO = Server(
+    "lmstudio",
+    1234,
+    "lms server start",
+    owned_by=("organization_owner",),
+    asks=("/api/v0/models",),
+    tells={
+        "context_limit": ("/api/v0/models loaded_context_length", "/api/v0/models max_context_length"),
+        "quantization": ("/api/v0/models quantization",),
+    },
+    resolved=("/api/v0/models loaded_context_length", "/api/v0/models compatibility_type"),
+)
+_LLAMA_SERVER = Server(
+    "llama-server",
+    8080,
+    "llama-server -m MODEL.gguf",
+    model_formats=("gguf",),
+    body={"ignore_eos": True, "cache_prompt": False, "timings_per_token": True},
+    takes_token_ids=True,
+    fixed_length=True,
+    owned_by=("llamacpp",),
+    health="/health",
+    tokenize=("/tokenize", "content"),
+    asks=("/props",),
+    tells={
+        "version": ("/props build_info",),
+        "context_limit": ("/props default_generation_settings n_ctx", "/v1/models meta n_ctx_train"),
+        "weights_bytes": ("/v1/models meta size",),
+        "parameters": ("/v1/models meta n_params",),
+        "vocab_size": ("/v1/models meta n_vocab",),
+        "quantization": ("/v1/models meta ftype",),
+        "slots": ("/props total_slots",),
+    },
+    resolved=("/props total_slots", "/props default_generation_settings n_ctx", "/v1/models meta n_ctx_train"),
+)
+_SGLANG_ARGUMENTS = ("attention_backend", "chunked_prefill_size", "dtype", "kv_cache_dtype", "max_running_requests")
+_SGLANG = replace(
+    _VLLM,
+    name="sglang",
+    port=30000,
+    start="python -m sglang.launch_server --model-path MODEL",
+    owned_by=("sglang",),
+    asks=("/get_server_info",),
+    tells={
+        "version": ("/get_server_info version",),
+        "quantization": ("/get_server_info quantization",),
+        "slots": ("/get_server_info max_running_requests",),
+    },
+    resolved=tuple(f"/get_server_info {name}" for name in (*_SGLANG_ARGUMENTS, "tp_size")),
+)
+_MLX = Server(
+    "mlx",
+    8080,
+    "mlx_lm.server --model MODEL",
+    health="/health",
+    tells={"version": ("hello system_fingerprint",)},
+    model_formats=("mlx", "safetensors"),
+    model="default_model",
+    platform="mlx",
+)
+_VLLM_METAL = replace(_VLLM, name="vllm-metal", model_formats=("mlx", "safetensors"), owned_by=(), platform="mlx")
+_TRTLLM = replace(_VLLM, name="trtllm", start="trtllm-serve MODEL", owned_by=("tensorrt_llm",), tokenize=None)
 SERVERS = {
-    server.name: server
-    for server in (
-        Server(
-            "ollama",
-            11434,
-            "ollama serve",
-            owned_by=("library",),
-            health="/api/version",
-            asks=("/api/version", "/api/show", "/api/ps"),
-        ),
-        Server("lmstudio", 1234, "lms server start", owned_by=("organization_owner",), asks=("/api/v0/models",)),
-        Server(
-            "llama-server",
-            8080,
-            "llama-server -m MODEL.gguf",
-            model_formats=("gguf",),
-            body={"ignore_eos": True, "cache_prompt": False, "timings_per_token": True},
-            takes_token_ids=True,
-            fixed_length=True,
-            owned_by=("llamacpp",),
-            health="/health",
-            tokenize=("/tokenize", "content"),
-            asks=("/props",),
-        ),
-        _VLLM,
-        replace(_VLLM, name="vllm-metal", model_formats=("mlx", "safetensors"), owned_by=(), platform="mlx"),
-        replace(_VLLM, name="trtllm", start="trtllm-serve MODEL", owned_by=("tensorrt_llm",), tokenize=None),
-        replace(
-            _VLLM,
-            name="sglang",
-            port=30000,
-            start="python -m sglang.launch_server --model-path MODEL",
-            owned_by=("sglang",),
-            asks=("/get_server_info",),
-        ),
-        Server(
-            "mlx",
-            8080,
-            "mlx_lm.server --model MODEL",
-            health="/health",
-            model_formats=("mlx", "safetensors"),
-            model="default_model",
-            platform="mlx",
-        ),
-    )
+    server.name: server for server in (_OLLAMA, _LM_STUDIO, _LLAMA_SERVER, _VLLM, _VLLM_METAL, _TRTLLM, _SGLANG, _MLX)
 }
 UNKNOWN = Server("openai", 8000, "a server with OpenAI's API")
+
+
+DEVICES = ("remote", "cpu", "cuda", "metal", "rocm", "vulkan")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """Which server, and how it is spoken to: a `server` of SERVERS, or `base_url`, or both.
+
+    `endpoint` is completions or chat. `device` is what a server on this machine runs on (`cpu`, `cuda`, `metal` ...): it is
+    then compared with that memory's bandwidth. `start` is a command that starts the server; {port} in it becomes a free port,
+    {model} the model's file or name, {python} the interpreter that this runs in. `extra` goes into every request as it is; a
+    None in it takes a field away. The key itself is only ever read from the environment.
+    """
+
+    server: str | None = None
+    base_url: str | None = field(default=None, metadata=PRIVATE)
+    endpoint: str = "completions"
+    served_model: str | None = field(default=None, metadata=PRIVATE)
+    api_key_env: str = "OPENAI_API_KEY"
+    device: str = "remote"
+    start: tuple[str, ...] = field(default=(), metadata=PRIVATE)
+    start_limit_s: float = 600.0
+    idle_limit_s: float = 300.0
+    vocab_size: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +186,42 @@ class Address:
     local: bool
 
 
+def place_of(options: HttpOptions) -> tuple[Server | None, Address]:
+    """(the kind of server, None where the options name none, and its address). EngineError("options") in one sentence."""
+    choices = {"server": (None, *SERVERS), "endpoint": ("completions", "chat"), "device": DEVICES}
+    for name, known in choices.items():
+        if (value := getattr(options, name)) not in known:
+            raise EngineError("options", f"{name} = {value!r}: choose one of {', '.join(filter(None, known))}")
+    server = SERVERS.get(options.server or "")
+    base_url = options.base_url
+    if base_url is None and any("{port}" in word for word in options.start):
+        base_url = f"127.0.0.1:{free_port()}"
+    elif base_url is None and server is not None:
+        base_url = f"127.0.0.1:{server.port}"
+    if base_url is None:
+        raise EngineError("options", f"which server? set server to one of {', '.join(SERVERS)}, or base_url")
+    place = address(base_url)
+    if not place.local and options.device != "remote":
+        raise EngineError("options", "device is for a server on this machine, whose memory is measured: leave it out")
+    return server, place
+
+
 def address(base_url: str) -> Address:
-    """From what a person writes: with or without /v1. ValueError, in one sentence, if it is no such address."""
+    """From what a person writes: with or without /v1. EngineError("options") if it is no such address."""
     parts = urlsplit(base_url if "//" in base_url else f"http://{base_url}")
     if parts.username or parts.password:
-        raise ValueError("base_url must hold no user or key: the key comes from the environment (api_key_env)")
-    try:
+        secret = "base_url must hold no user or key: the key comes from the environment (api_key_env)"
+        raise EngineError("options", secret)
+    port = None
+    with contextlib.suppress(ValueError):  # of a port that is no number
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        port = None
     if port is None or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("base_url is no address of a server; write for example http://localhost:8000/v1")
+        raise EngineError("options", "base_url is no address of a server; write for example http://localhost:8000/v1")
+    site = f"{parts.scheme}://{parts.netloc}"
     path = parts.path.rstrip("/") or "/v1"
-    root = f"{parts.scheme}://{parts.netloc}{path.removesuffix('/v1')}"
     local = parts.hostname in ("localhost", "::1", "0.0.0.0") or parts.hostname.startswith("127.")
     place = f"{parts.scheme}://<{'local' if local else 'remote'}>:{port}"
-    return Address(f"{parts.scheme}://{parts.netloc}{path}", root, place, parts.hostname, port, local)
+    return Address(site + path, site + path.removesuffix("/v1"), place, parts.hostname, port, local)
 
 
 def last_name(model: str) -> str:
@@ -144,33 +232,8 @@ def last_name(model: str) -> str:
     return name
 
 
-SGLANG_ARGUMENTS = (
-    "attention_backend",
-    "chunked_prefill_size",
-    "dtype",
-    "kv_cache_dtype",
-    "max_running_requests",
-    "tp_size",
-)
 Answers = dict[str, Any]
 """Path -> the JSON that a server answered there; a path that it does not know is missing. `hello`: a request's answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a server tells of itself and of the model it has loaded; None where it does not."""
-
-    version: str | None = None
-    context_limit: int | None = None
-    weights_bytes: int | None = None
-    parameters: int | None = None
-    vocab_size: int | None = None
-    quantization: str | None = None
-    slots: int | None = None
-    device_bytes: int | None = None
-    answers_as: str | None = None
-    resolved: dict[str, Any] = field(default_factory=dict)
-    """What it made of its own options, under its own names."""
 
 
 def recognise(models: Any, port: int | None = None) -> Server | None:
@@ -185,103 +248,56 @@ def recognise(models: Any, port: int | None = None) -> Server | None:
 
 
 def entries(models: Any) -> list[dict[str, Any]]:
-    """The models of an answer of /v1/models."""
-    listed = models.get("data") if isinstance(models, dict) else models
-    return [entry for entry in listed or [] if isinstance(entry, dict) and "id" in entry]
+    """The models of an answer that lists them, each with its `id`."""
+    listed = models.get("data") or models.get("models") if isinstance(models, dict) else models
+    named = [{"id": entry.get("name"), **entry} for entry in listed or [] if isinstance(entry, dict)]
+    return [entry for entry in named if entry["id"] is not None]
 
 
-def facts(server: Server, answers: Answers, model: str) -> Facts:
-    """What the answers (`/v1/models`, those of `server.asks`, and `hello`: a request's) say of `model`."""
-    entry = next((one for one in entries(answers.get("/v1/models")) if one["id"] == model), {})
-    read = _READERS.get(server.name)
-    known = read(answers, entry, model) if read else {}
-    known.setdefault("context_limit", _whole(entry.get("max_model_len")))
-    known["resolved"] = _some(entry, "max_model_len") | known.get("resolved", {})
-    answered = answers.get("hello", {}).get("model")
-    return Facts(**known, answers_as=last_name(str(answered)) if answered else None)
+def facts(server: Server, answers: Answers, model: str) -> dict[str, Any]:
+    """What the answers (`/v1/models`, those of `server.asks`, and `hello`: a request's) say of `model`: the facts of `server.tells`
+    that can be true, `resolved`, and the name that it `answers_as`."""
+    names = (model, f"{model}:latest")
+    tree = dict(answers)
+    for path in ("/v1/models", "/api/v0/models", "/api/ps"):
+        tree[path] = next((entry for entry in entries(answers.get(path)) if entry["id"] in names), {})
+    places = {**server.tells, "context_limit": (*server.tells.get("context_limit", ()), "/v1/models max_model_len")}
+    known = {fact: _first(fact, (_look(tree, place) for place in at)) for fact, at in places.items()}
+    known = {fact: value for fact, value in known.items() if value is not None}
+    if server is _MLX:
+        parts = known.pop("version", "").split("-")  # mlx-lm, mlx, platform ...
+        if len(parts) > 1:
+            known["version"] = f"{parts[0]} (mlx {parts[1]})"
+    settled = {place.split()[-1]: _look(tree, place) for place in ("/v1/models max_model_len", *server.resolved)}
+    known["resolved"] = {option: value for option, value in settled.items() if value is not None}
+    if name := answers.get("hello", {}).get("model"):
+        known["answers_as"] = last_name(str(name))
+    return known
 
 
-def _vllm(answers: Answers, _entry: dict[str, Any], _model: str) -> dict[str, Any]:
-    return {"version": _text(answers.get("/version", {}).get("version"))}
+def _look(tree: Any, place: str) -> Any:
+    """What stands at a place of `Server.tells`; None where nothing does."""
+    for key in place.split():
+        if not isinstance(tree, dict):
+            return None
+        key = next((name for name in tree if name.endswith(key[1:])), key) if key.startswith("*") else key
+        tree = tree.get(key)
+    return tree
 
 
-def _llama_server(answers: Answers, entry: dict[str, Any], _model: str) -> dict[str, Any]:
-    meta, props = entry.get("meta") or {}, answers.get("/props", {})
-    settings = props.get("default_generation_settings") or {}
-    return {
-        "version": _text(props.get("build_info")),
-        "context_limit": _whole(settings.get("n_ctx")) or _whole(meta.get("n_ctx_train")),
-        "weights_bytes": _whole(meta.get("size")),
-        "parameters": _whole(meta.get("n_params")),
-        "vocab_size": _whole(meta.get("n_vocab")),
-        "quantization": _text(meta.get("ftype")),
-        "slots": _whole(props.get("total_slots")),
-        "resolved": _some(props, "total_slots") | _some(settings, "n_ctx") | _some(meta, "n_ctx_train"),
-    }
-
-
-def _ollama(answers: Answers, _entry: dict[str, Any], model: str) -> dict[str, Any]:
-    show = answers.get("/api/show", {})
-    info, details = show.get("model_info") or {}, show.get("details") or {}
-    names = {model, f"{model}:latest"}
-    running: dict[str, Any] = next(
-        (one for one in answers.get("/api/ps", {}).get("models") or [] if one.get("name") in names), {}
-    )
-    trained = info.get(f"{info.get('general.architecture')}.context_length")
-    return {
-        "version": _text(answers.get("/api/version", {}).get("version")),
-        # What is loaded cuts prompts at its own length, which is less than what the model was trained for.
-        "context_limit": _whole(running.get("context_length")) or _whole(trained),
-        "parameters": _whole(info.get("general.parameter_count")),
-        "quantization": _text(details.get("quantization_level")),
-        "device_bytes": _whole(running.get("size_vram")),
-        "resolved": _some(running, "context_length", "size_vram", "size"),
-    }
-
-
-def _lmstudio(answers: Answers, _entry: dict[str, Any], model: str) -> dict[str, Any]:
-    own = next((one for one in entries(answers.get("/api/v0/models")) if one["id"] == model), {})
-    return {
-        "context_limit": _whole(own.get("loaded_context_length")) or _whole(own.get("max_context_length")),
-        "quantization": _text(own.get("quantization")),
-        "resolved": _some(own, "loaded_context_length", "compatibility_type"),
-    }
-
-
-def _sglang(answers: Answers, _entry: dict[str, Any], _model: str) -> dict[str, Any]:
-    info = answers.get("/get_server_info", {})
-    return {
-        "version": _text(info.get("version")),
-        "quantization": _text(info.get("quantization")),
-        "slots": _whole(info.get("max_running_requests")),
-        "resolved": _some(info, *SGLANG_ARGUMENTS),
-    }
-
-
-def _mlx(answers: Answers, _entry: dict[str, Any], _model: str) -> dict[str, Any]:
-    parts = str(answers.get("hello", {}).get("system_fingerprint") or "").split("-")  # mlx-lm, mlx, platform ...
-    return {"version": f"{parts[0]} (mlx {parts[1]})" if len(parts) > 1 else None}
-
-
-_READERS = {
-    "mlx": _mlx,
-    "vllm": _vllm,
-    "vllm-metal": _vllm,
-    "trtllm": _vllm,
-    "llama-server": _llama_server,
-    "ollama": _ollama,
-    "lmstudio": _lmstudio,
-    "sglang": _sglang,
-}
+def _first(fact: str, values: Iterable[Any]) -> str | int | None:
+    """The first that can be this fact: a text of some length, or a whole number above 0."""
+    if fact in ("version", "quantization"):
+        return next((str(value) for value in values if value), None)
+    return next((value for value in values if type(value) is int and value > 0), None)
 
 
 def chosen(answers: Answers, server: Server, asked: str | None, model: str) -> str:
     """The name to ask for: `asked` (the option served_model); else the server's usual; else `model` where it has that; else the
     only one it has loaded. EngineError("options") naming what there is."""
     listed = [str(entry["id"]) for entry in entries(answers.get("/v1/models"))]
-    loaded = [
-        str(one["id"]) for one in entries(answers.get("/api/v0/models")) if one.get("state") == "loaded"
-    ] or listed
+    own = [str(entry["id"]) for entry in entries(answers.get("/api/v0/models")) if entry.get("state") == "loaded"]
+    loaded = own or listed
     shown = ", ".join(last_name(name) for name in loaded)
     if asked is not None:
         known = {asked, f"{asked}:latest"} & set(listed)
@@ -298,15 +314,3 @@ def chosen(answers: Answers, server: Server, asked: str | None, model: str) -> s
     if not loaded:
         raise EngineError("options", f"{server.name} lists no model: load one in it, or set served_model")
     raise EngineError("options", f"{server.name} serves several models: set served_model to one of {shown}")
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def _some(answer: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: answer[name] for name in names if answer.get(name) is not None}
-
-
-def _text(value: Any) -> str | None:
-    return str(value) if value else None

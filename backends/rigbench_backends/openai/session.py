@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
 from rigbench_backends.openai.connection import Arrival, Client, Doubts, Flight, allow_connections
-from rigbench_backends.openai.options import HttpOptions, place_of, start_command
 from rigbench_backends.openai.reply import plain
-from rigbench_backends.openai.servers import UNKNOWN, chosen, facts, last_name, recognise
+from rigbench_backends.openai.servers import UNKNOWN, HttpOptions, chosen, facts, last_name, place_of, recognise
 from rigbench_backends.process import StartedProcess, listens
 
 GUESSED_CHARACTERS_PER_TOKEN = 4.0
@@ -43,7 +44,7 @@ class HttpSession(Session):
         self._doubts = Doubts(self._loop)
         try:
             if options.start:
-                self._start(start_command(options, place, model))
+                self._start(model)
             self._client.name = self._server.name
             answers = {"/v1/models": self._listed()}
             if server is None:
@@ -57,12 +58,16 @@ class HttpSession(Session):
             self.close()
             raise
 
-    def _start(self, command: list[str]) -> None:
-        """Run the command and wait until its server answers."""
+    def _start(self, model: ModelFile) -> None:
+        """Run the option's command and wait until its server answers."""
         place = self._client.place
         if listens(place.host, place.port):
             raise EngineError("load", f"something answers at {place.place} already; stop it, or leave out `start`")
         deadline_s = time.monotonic() + self._options.start_limit_s
+        values = {"{port}": str(place.port), "{model}": model.path or model.name, "{python}": sys.executable}
+        command = list(self._options.start)
+        for key, value in values.items():
+            command = [word.replace(key, value) for word in command]
         self._process = StartedProcess(command)
         self._client.wait_until_ready(self._server.health, self._process, deadline_s)
 
@@ -80,11 +85,11 @@ class HttpSession(Session):
         for path in self._server.asks:
             about_model = path == "/api/show"
             if model is not None or not about_model:
-                try:
-                    answers[path] = self._client.ask(path, {"model": model} if about_model else None, root=True)
-                except EngineError:
-                    continue
-        return {path: answer for path, answer in answers.items() if isinstance(answer, dict)}
+                with contextlib.suppress(EngineError):
+                    answer = self._client.ask(path, {"model": model} if about_model else None, root=True)
+                    if isinstance(answer, dict):
+                        answers[path] = answer
+        return answers
 
     def _one_token(self, prompt: str) -> Any:
         """The whole answer to a request outside of any window; a server may load its model for it."""
@@ -93,34 +98,35 @@ class HttpSession(Session):
     def _describe(self, answers: dict[str, Any]) -> EngineInfo:
         options, server = self._options, self._server
         known = facts(server, answers, self._model)
-        vocabulary = options.vocab_size or known.vocab_size
+        vocabulary = options.vocab_size or known.get("vocab_size")
         ids = server.takes_token_ids and options.endpoint == "completions"
         if ids and vocabulary is None and server.tokenize:
             vocabulary = max(self.encode(VOCABULARY_SAMPLE), default=0) + 1  # a part of it is enough to draw from
         ids = ids and vocabulary is not None
+        served, answers_as = last_name(self._model), known.get("answers_as")
         detail = {
             "server": server.name,
             "endpoint": options.endpoint,
             "place": self._client.place.place,
-            "served_model": last_name(self._model),
-            "answers_as": known.answers_as if known.answers_as != last_name(self._model) else None,
+            "served_model": served,
+            "answers_as": answers_as if answers_as != served else None,
             "prompts": "token ids" if ids else "text",
-            "quantization": known.quantization,
-            "slots": known.slots,
+            "quantization": known.get("quantization"),
+            "slots": known.get("slots"),
             "started_by_command": self._process is not None,
         }
         return EngineInfo(
             engine=server.name,
-            version=known.version or "unknown",
+            version=known.get("version", "unknown"),
             device=options.device,
             place="worker" if self._process else "machine" if self._client.place.local else "elsewhere",
-            weights_bytes=known.weights_bytes,
-            parameters=known.parameters,
+            weights_bytes=known.get("weights_bytes"),
+            parameters=known.get("parameters"),
             vocab_size=vocabulary,
-            context_limit=known.context_limit,
+            context_limit=known.get("context_limit"),
             accepts_token_ids=ids,
             fixed_length=server.fixed_length,
-            resolved=known.resolved,
+            resolved=known["resolved"],
             detail={name: value for name, value in detail.items() if value is not None},
         )
 
@@ -141,15 +147,15 @@ class HttpSession(Session):
         if key not in self._cuts:
 
             def count(beginning: str) -> int | None:
-                found: int | None = (self._one_token(beginning).get("usage") or {}).get("prompt_tokens")
-                return found
+                counted: int | None = (self._one_token(beginning).get("usage") or {}).get("prompt_tokens")
+                return counted
 
             # Another first character: the server's cache must not know a request of the window by its question.
             self._cuts[key] = measured_cut(count, f"0{text[1:]}", tokens)
         length = self._cuts[key]
         if len(text) < length:
-            have = f"the prompt text has {len(text)} characters"
-            raise EngineError("context", f"{have}; {length} are needed for {tokens} tokens")
+            reason = f"the prompt text has {len(text)} characters; {length} are needed for {tokens} tokens"
+            raise EngineError("context", reason)
         return text[:length]
 
     @property
@@ -157,18 +163,13 @@ class HttpSession(Session):
         return "/chat/completions" if self._options.endpoint == "chat" else "/completions"
 
     def _body(self, prompt: str | tuple[int, ...], tokens: int, *, stream: bool = True) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self._model, "max_tokens": tokens, "temperature": 0, **self._server.body}
-        if self._options.endpoint == "chat":
-            body["messages"] = [{"role": "user", "content": prompt}]
-        else:
-            body["prompt"] = prompt
+        chat = self._options.endpoint == "chat"
+        body = {"model": self._model, "max_tokens": tokens, "temperature": 0, **self._server.body}
+        body |= {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
         if stream:
-            body["stream"] = True
-            body["stream_options"] = {"include_usage": True}
-            if self._server.running_usage:
-                body["stream_options"]["continuous_usage_stats"] = True
-        body.update(self._options.extra)
-        return {name: value for name, value in body.items() if value is not None}
+            running = {"continuous_usage_stats": True} if self._server.running_usage else {}
+            body |= {"stream": True, "stream_options": {"include_usage": True, **running}}
+        return {name: value for name, value in (body | self._options.extra).items() if value is not None}
 
     def prepare(self, users: int, context_tokens: int) -> None:
         for flight in list(self._flights.values()):
@@ -269,12 +270,9 @@ class HttpSession(Session):
         return (("client_bound", evidence),) if evidence else ()
 
     def memory(self) -> EngineMemory:
-        if self._server.name == "ollama":
-            known = facts(self._server, self._own_answers(None), self._model)
-            if known.device_bytes:
-                return EngineMemory(
-                    device_peak_bytes=known.device_bytes, reason="Ollama tells only its sum on the device"
-                )
+        known = facts(self._server, self._own_answers(None), self._model) if self._server.name == "ollama" else {}
+        if on_device := known.get("device_bytes"):
+            return EngineMemory(device_peak_bytes=on_device, reason="Ollama tells only its sum on the device")
         return EngineMemory(self.info.weights_bytes, reason=f"{self._server.name} does not tell its memory")
 
     def close(self) -> None:
