@@ -18,9 +18,9 @@ import socket
 import ssl
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -37,28 +37,36 @@ KEEP_ALIVE_S = 4.0
 LONGEST_WAIT_S = 60.0
 MOST_REDIRECTS = 10
 SPARE_FILES = 128
+NO_STREAMS = ("application/json", "text/html")
 TICK_S = 0.02
 BUSY_LIMIT = 0.8
 LAG_LIMIT_S = 0.005
 LAG_SAMPLES = 100
 """Ticks (2 s of them) before the loop's lateness has a 99th percentile."""
+FAILURES: tuple[tuple[type[OSError] | tuple[type[OSError], ...], str], ...] = (
+    (ssl.SSLCertVerificationError, "its TLS certificate does not hold"),
+    (ssl.SSLError, "it does not speak TLS as it should"),
+    (socket.gaierror, "its name does not resolve"),
+    (TimeoutError, f"no connection within {CONNECT_LIMIT_S:g} s"),
+    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "it closed the connection without an answer"),
+)
+"""Why no answer came, the first that fits."""
 
 
+@dataclass(slots=True, eq=False)
 class Flight:
     """One measured request on its way."""
 
-    __slots__ = ("connection", "id", "last_ns", "one", "over", "reply", "stream", "task", "token_limit")
-
-    def __init__(self, request_id: int, token_limit: int) -> None:
-        self.id = request_id
-        self.token_limit = token_limit
-        self.stream = EventStream()
-        self.reply = Reply()
-        self.one = (Event(request_id),)
-        self.over = False
-        self.last_ns = time.perf_counter_ns()
-        self.connection: Connection | None = None
-        self.task: asyncio.Task[None] | None = None
+    id: int
+    token_limit: int
+    one: tuple[Event]
+    """What its usual step brings."""
+    last_ns: int = field(default_factory=time.perf_counter_ns)
+    stream: EventStream = field(default_factory=EventStream)
+    reply: Reply = field(default_factory=Reply)
+    connection: Connection | None = None
+    task: asyncio.Task[None] | None = None
+    over: bool = False
 
     def close(self) -> None:
         """Break it off, wherever it is."""
@@ -83,15 +91,12 @@ class Answer:
     body: bytes | None
 
     @property
-    def text(self) -> str:
-        return (self.body or b"").decode("utf-8", "replace")
-
-    @property
     def content(self) -> Any:
         """The JSON, or the text of what is none."""
+        text = (self.body or b"").decode("utf-8", "replace")
         with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(self.text)
-        return self.text
+            return json.loads(text)
+        return text
 
     @property
     def wait_s(self) -> float | None:
@@ -123,7 +128,8 @@ class Connection(asyncio.BufferedProtocol):
         self._parser: Any = None
         self._answer: asyncio.Future[Answer] | None = None
         self._flight: Flight | None = None
-        self._streams = False
+        self._stream: Flight | None = None
+        """The flight, once its stream has begun."""
         self._sized = False
         self._status = 0
         self.heard = False
@@ -135,15 +141,14 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def closed(self) -> bool:
-        closing: bool = self._transport.is_closing()
-        return closing
+        return bool(self._transport.is_closing())
 
     async def exchange(self, request: bytes, flight: Flight | None) -> Answer:
         """The whole answer; of a `flight` whose stream has begun, its head. OSError or httptools' error if none comes."""
         if self.closed:
             raise ConnectionResetError
         self._parser = self._client.new_parser(self)
-        self._flight, self._streams, self.heard = flight, False, False
+        self._flight, self._stream, self.heard = flight, None, False
         self._answer = self._loop.create_future()
         self._begin_head()
         self._transport.write(request)
@@ -155,8 +160,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Nobody wants the rest."""
-        self._flight = None
-        self._streams = False
+        self._flight = self._stream = None
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -188,16 +192,14 @@ class Connection(asyncio.BufferedProtocol):
         self._status = self._parser.get_status_code()
         self._sized = not {"content-length", "transfer-encoding"}.isdisjoint(self._headers)
         head = Answer(self._status, self._headers, None)
-        if self._flight is not None and self._status == 200 and not head.packing:
-            self._streams = head.kind not in ("application/json", "text/html")
-        if self._streams:
-            assert self._flight is not None
-            self._flight.connection = self
+        if self._flight is not None and self._status == 200 and not head.packing and head.kind not in NO_STREAMS:
+            self._stream = self._flight
+            self._stream.connection = self
             self._settle(head)
 
     def on_body(self, body: bytes) -> None:
-        if self._streams:
-            self._loop.arrive((self._now, self._flight, body, None))  # type: ignore[arg-type]  # a stream has its flight
+        if self._stream is not None:
+            self._loop.arrive((self._now, self._stream, body, None))
         else:
             self._body += body
             if len(self._body) > LONGEST_ANSWER_BYTES:
@@ -218,21 +220,19 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._now = time.perf_counter_ns()
         self._client.connections.discard(self)
-        if not self._status:
-            self._end(exc or ConnectionResetError())
-        else:  # a body of no length ends with its connection
-            self._end((exc or ConnectionAbortedError()) if self._sized else None)
+        ends_with_connection = self._status and not self._sized
+        self._end(None if ends_with_connection else exc or ConnectionResetError())
 
     def _end(self, error: Exception | None) -> None:
         """The answer is over: sound, or for what reason not. Does nothing where none is awaited."""
-        if self._streams and self._flight is not None:
+        if self._stream is not None:
             why = None if error is None else self._client.why_broken(error)
-            self._loop.arrive((self._now, self._flight, None, why))
+            self._loop.arrive((self._now, self._stream, None, why))
         elif error is None:
             self._settle(Answer(self._status, self._headers, bytes(self._body)))
         elif self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
-        self._answer, self._flight, self._streams = None, None, False
+        self._answer = self._flight = self._stream = None
 
     def _settle(self, answer: Answer) -> None:
         if self._answer is not None and not self._answer.done():
@@ -264,19 +264,20 @@ class ArrivalLoop(asyncio.SelectorEventLoop):
 
     def tick(self, on_tick: Callable[[], bool]) -> None:
         """Call `on_tick` every 20 ms until it says no; how late each call comes is how late the loop is."""
-        if self._ticking:
-            return
-        self._ticking = True
+
+        def wait() -> None:
+            due_s = self.time() + TICK_S
+            self.call_at(due_s, again, due_s)
 
         def again(due_s: float) -> None:
-            now_s = self.time()
-            self.lags_s.append(now_s - due_s)
+            self.lags_s.append(self.time() - due_s)
             self._ticking = on_tick()
             if self._ticking:
-                self.call_at(now_s + TICK_S, again, now_s + TICK_S)
+                wait()
 
-        due_s = self.time() + TICK_S
-        self.call_at(due_s, again, due_s)
+        if not self._ticking:
+            self._ticking = True
+            wait()
 
 
 class Client:
@@ -301,17 +302,9 @@ class Client:
         self._key = key
         self._home = origin_of(place.root)
         self.connections: set[Connection] = set()
-        self._free: dict[Origin, list[Connection]] = {}
+        self._free: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._addresses: dict[Origin, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._tls: ssl.SSLContext | None = None
-
-    def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it when the loop runs next."""
-        task = self.loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     def new_parser(self, connection: Connection) -> Any:
         parser = self._new_parser(connection)
@@ -407,7 +400,7 @@ class Client:
 
     def _take(self, origin: Origin) -> Connection | None:
         """A connection that is free, and has not been for so long that the server may close it."""
-        free = self._free.setdefault(origin, [])
+        free = self._free[origin]
         while free:
             connection = free.pop()
             if not connection.closed and self.loop.time() - connection.freed_s < KEEP_ALIVE_S:
@@ -450,17 +443,12 @@ class Client:
                 raise EngineError("load", f"the started server {state} within start_limit_s")
             self.loop.wait(asyncio.sleep(0.1), CONNECT_LIMIT_S)
 
-    def why(self, error: BaseException) -> str:
+    @staticmethod
+    def why(error: BaseException) -> str:
         """Why no answer came, without the address that Python puts into it."""
-        if isinstance(error, ssl.SSLError):
-            bad = isinstance(error, ssl.SSLCertVerificationError)
-            return "its TLS certificate does not hold" if bad else "it does not speak TLS as it should"
-        if isinstance(error, socket.gaierror):
-            return "its name does not resolve"
-        if isinstance(error, TimeoutError):
-            return f"no connection within {CONNECT_LIMIT_S:g} s"
-        if isinstance(error, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
-            return "it closed the connection without an answer"
+        for kinds, reason in FAILURES:
+            if isinstance(error, kinds):
+                return reason
         if isinstance(error, OSError):
             return f"nothing listens there ({os.strerror(error.errno) if error.errno else 'no connection'})"
         return f"the connection failed ({type(error).__name__})"
@@ -482,11 +470,12 @@ class Client:
             return
         for connection in list(self.connections):
             connection.close()
-        for task in self._tasks:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
             task.cancel()
 
         async def ended() -> None:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.sleep(0)  # the loop closes the sockets
 
         self.loop.wait(ended(), CONNECT_LIMIT_S)

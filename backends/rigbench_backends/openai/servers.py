@@ -262,8 +262,8 @@ def facts(server: Server, answers: Answers, model: str) -> dict[str, Any]:
     for path in ("/v1/models", "/api/v0/models", "/api/ps"):
         tree[path] = next((entry for entry in entries(answers.get(path)) if entry["id"] in names), {})
     places = {**server.tells, "context_limit": (*server.tells.get("context_limit", ()), "/v1/models max_model_len")}
-    known = {fact: _first(fact, (_look(tree, place) for place in at)) for fact, at in places.items()}
-    known = {fact: value for fact, value in known.items() if value is not None}
+    first = {fact: _first(fact, (_look(tree, place) for place in at)) for fact, at in places.items()}
+    known: dict[str, Any] = {fact: value for fact, value in first.items() if value is not None}
     if server is _MLX:
         parts = known.pop("version", "").split("-")  # mlx-lm, mlx, platform ...
         if len(parts) > 1:

@@ -184,9 +184,10 @@ class HttpSession(Session):
             raise EngineError("options", f"{self._server.name} takes no token ids: use a workload of kind `text`")
         if not self._flights:
             self._loop.tick(self._tick)
-        flight = self._flights[request.id] = Flight(request.id, RUNAWAY * request.output_tokens + 16)
+        most = RUNAWAY * request.output_tokens + 16
+        flight = self._flights[request.id] = Flight(request.id, most, (Event(request.id),))
         body = json.dumps(self._body(prompt, request.output_tokens)).encode()
-        flight.task = self._client.begin(self._send(flight, body))
+        flight.task = self._loop.create_task(self._send(flight, body))
 
     async def _send(self, flight: Flight, body: bytes) -> None:
         """Up to the head of the answer; from there on its connection stamps what comes."""
