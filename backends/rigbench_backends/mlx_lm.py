@@ -19,6 +19,7 @@ import importlib.metadata
 import os
 import re
 import sys
+import textwrap
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ from rigbench_backends.base import (
 
 OLDEST_MLX_LM = (0, 32)
 """The first whose BatchGenerator has `next_generated` and a batch that this file can stamp."""
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|outofmemory|insufficient memory|\[.*alloc.*\]|bad_alloc|attempting to allocate", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +100,16 @@ def _device(mx: Any, asked: str | None) -> tuple[Any, str, str]:
     return device, kind, str(mx.device_info(device).get("device_name", kind))
 
 
-def _one_line(error: BaseException, limit: int = 240) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _one_line(error: BaseException) -> str:
+    return textwrap.shorten(str(error), 240, placeholder="…") or type(error).__name__
 
 
 def _engine_error(kind: str, message: str, error: BaseException) -> EngineError:
     """With MLX's own words; its allocation failures are of kind `memory` whatever was being done."""
-    said = _one_line(error)
-    out_of_memory = isinstance(error, MemoryError) or re.search(
-        r"out of memory|outofmemory|insufficient memory|\[.*alloc.*\]|bad_alloc|attempting to allocate", said, re.I
-    )
-    return EngineError("memory" if out_of_memory else kind, f"{message}: {said}")
+    words = _one_line(error)
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(words):
+        kind = "memory"
+    return EngineError(kind, f"{message}: {words}")
 
 
 class MlxSession(Session):
@@ -172,7 +174,8 @@ class MlxSession(Session):
         if quantization := config.get("quantization"):
             detail["quantization"] = {key: quantization[key] for key in ("bits", "group_size") if key in quantization}
         if ranks > 1:
-            detail |= {"ranks": ranks, "rank": self._group.rank(), "sharding": self._sharding()}
+            sharding = "pipeline" if self._options.pipeline else "tensor"
+            detail |= {"ranks": ranks, "rank": self._group.rank(), "sharding": sharding}
         widths = [cache.keys.dtype.size for cache in self._cache if getattr(cache, "keys", None) is not None]
         return EngineInfo(
             engine="MLX",
@@ -192,9 +195,6 @@ class MlxSession(Session):
             detail=detail,
         )
 
-    def _sharding(self) -> str:
-        return "pipeline" if self._options.pipeline else "tensor"
-
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
@@ -204,11 +204,11 @@ class MlxSession(Session):
         device = mx.device_info(self._device)
         memory_bytes = device.get("memory_size") or device.get("total_memory")
         if memory_bytes and room_bytes + (self.info.weights_bytes or 0) > memory_bytes:
-            raise EngineError(
-                "memory",
-                f"{users} users of {context_tokens} tokens need a cache of {room_bytes / 1e9:.1f} GB beside the weights, "
-                f"and {self.info.device_names[0]} has {memory_bytes / 1e9:.1f} GB in all",
+            needed = (
+                f"{users} users of {context_tokens} tokens need a cache of {room_bytes / 1e9:.1f} GB beside the weights"
             )
+            here = f"{self.info.device_names[0]} has {memory_bytes / 1e9:.1f} GB in all"
+            raise EngineError("memory", f"{needed}, and {here}")
         from mlx_lm.generate import BatchGenerator
 
         self._end_generator()
@@ -244,12 +244,12 @@ class MlxSession(Session):
         """What the caches of one sequence take at this context. They grow by whole steps (256 tokens), windows up to their size."""
         total = 0
         for cache in self._cache:
-            step = getattr(cache, "step", 0)
-            if not step or getattr(cache, "keys", None) is None:
+            step, keys = getattr(cache, "step", 0), getattr(cache, "keys", None)
+            if step and keys is not None:
+                rows = -(-min(tokens, getattr(cache, "max_size", None) or tokens) // step) * step
+                total += cache.nbytes * rows // keys.shape[2]
+            else:
                 total += cache.nbytes  # a recurrent state: the same at any length
-                continue
-            rows = -(-min(tokens, getattr(cache, "max_size", None) or tokens) // step) * step
-            total += cache.nbytes * rows // cache.keys.shape[2]
         return total
 
     def clock(self) -> int:
@@ -279,10 +279,9 @@ class MlxSession(Session):
             self._follow_rank_0()
         self._uids = uids
         events = [Event(self._running[uid], 1, end) for uid, end in zip(uids, ends, strict=True)]
-        if ended:
-            for uid, end in zip(uids, ends, strict=True):
-                if end:
-                    del self._running[uid]
+        for uid, end in zip(uids, ends, strict=True) if ended else ():
+            if end:
+                del self._running[uid]
         return Step(self._stamp_ns, events, ended, tokens)
 
     def _follow_rank_0(self) -> None:
@@ -296,14 +295,11 @@ class MlxSession(Session):
 
     def memory(self) -> EngineMemory:
         peak, weights = self._mx.get_peak_memory(), self.info.weights_bytes or 0
-        cache = self._cache_peak_bytes or self._room_bytes
-        return EngineMemory(
-            weights_bytes=weights,
-            kv_cache_bytes=cache,
-            compute_bytes=max(0, peak - weights - cache) if self._cache_peak_bytes else None,
-            device_peak_bytes=peak,
-            reason=None if self._cache_peak_bytes else "nothing has been generated yet: the cache is a plan",
-        )
+        if not self._cache_peak_bytes:
+            reason = "nothing has been generated yet: the cache is a plan"
+            return EngineMemory(weights, self._room_bytes, device_peak_bytes=peak, reason=reason)
+        cache = self._cache_peak_bytes
+        return EngineMemory(weights, cache, max(0, peak - weights - cache), peak)
 
     def _end_generator(self) -> None:
         self._waiting.clear()
@@ -345,14 +341,9 @@ class MlxBackend(Backend):
         except EngineError as error:
             return Probe(False, reason=str(error), fix=install_command())
         gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
-        return Probe(
-            True,
-            f"mlx {mx.__version__}, mlx-lm {version}",
-            kind,
-            (f"{kind}: {name}",),
-            gpus=gpus,
-            gpu_fix=f"install MLX for it, where it can use it: {install_command()}",
-        )
+        gpu_fix = f"install MLX for it, where it can use it: {install_command()}"
+        mlx = f"mlx {mx.__version__}, mlx-lm {version}"
+        return Probe(True, mlx, kind, (f"{kind}: {name}",), gpus=gpus, gpu_fix=gpu_fix)
 
     def platform(self, info: EngineInfo) -> str:
         return "mlx"

@@ -24,9 +24,7 @@ from rigbench_backends.base import EngineError
 OUTPUT_BYTES = 256 * 1024
 STDERR = 2
 PATIENCE_S = 10.0
-SAYS_NOTHING = re.compile(
-    r"initialization failed|root cause|EngineDead|engine core|EngineCore|WorkerProc|^cancelled", re.I
-)
+SAYS_NOTHING = re.compile(r"initialization failed|root cause|EngineDead|engine ?core|WorkerProc|^cancelled", re.I)
 """What vLLM's processes say when another one has failed."""
 _CLUTTER = re.compile(r"^(\([^)]*pid=\d+\))? ?([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d )?(\[[\w.]+:\d+\] ?)?")
 _EXCEPTION = re.compile(r"(?:[\w.]*\.)?\w*(?:Error|Exception): (.+)")
@@ -72,19 +70,16 @@ def first_sentence(text: str) -> str:
 
 def listens(host: str, port: int) -> bool:
     """Whether anybody takes connections there."""
-    try:
-        with socket.create_connection((host, port), timeout=0.5):
-            return True
-    except OSError:
-        return False
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
+        return True
+    return False
 
 
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 class StartedProcess:
@@ -115,9 +110,9 @@ class StartedProcess:
         else:
             family = _descendants(self._process.pid)
             self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self._process.wait(PATIENCE_S)
-            if self._process.poll() is None:
+            except subprocess.TimeoutExpired:
                 family |= _descendants(self._process.pid)
                 self._process.kill()
             _end(family)
@@ -141,13 +136,12 @@ def _descendants(root: int) -> set[tuple[int, str]]:
     """(pid, name) of all that `root` started, and what those started."""
     processes = _processes()
     family: set[tuple[int, str]] = set()
-    parents = {root}
-    while True:
-        more = {(pid, name) for pid, parent, name in processes if parent in parents} - family
-        if not more:
-            return family
-        family |= more
-        parents = {pid for pid, _ in more}
+    generation = {root}
+    while generation:
+        children = {(pid, name) for pid, parent, name in processes if parent in generation} - family
+        family |= children
+        generation = {pid for pid, _ in children}
+    return family
 
 
 def _processes() -> list[tuple[int, int, str]]:

@@ -62,15 +62,13 @@ class SimOptions:
     fault_signal: str = "SIGKILL"
 
 
+@dataclass(slots=True, eq=False)
 class _Running:
     """One request in flight: its context so far and the tokens it still owes."""
 
-    __slots__ = ("context", "owed", "request")
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.context = len(request.prompt)
-        self.owed = request.output_tokens
+    id: int
+    context: int
+    owed: int
 
 
 class SimSession(Session):
@@ -98,9 +96,7 @@ class SimSession(Session):
         self._now = time.perf_counter_ns()
         self._waiting: deque[Request] = deque()
         self._running: list[_Running] = []
-        self._users = 0
-        self._steps = 0
-        self._context_tokens = 0
+        self._users = self._steps = self._context_tokens = 0
         self.clock: Callable[[], int] = lambda: self._now
         self.info = EngineInfo(
             engine="sim",
@@ -117,14 +113,12 @@ class SimSession(Session):
         return list(text.encode())
 
     def prepare(self, users: int, context_tokens: int) -> None:
-        if self._options.fault == "memory" and users >= self._options.fault_users:
-            raise EngineError("memory", f"the simulator was told to have no memory for {users} users")
-        if (
-            self._options.fault == "crash"
-            and self._options.fault_at == "prepare"
-            and users >= self._options.fault_users
-        ):
-            _die(self._options.fault_signal)
+        options = self._options
+        if users >= options.fault_users:
+            if options.fault == "memory":
+                raise EngineError("memory", f"the simulator was told to have no memory for {users} users")
+            if options.fault == "crash" and options.fault_at == "prepare":
+                _die(options.fault_signal)
         self._waiting.clear()
         self._running.clear()
         self._users, self._context_tokens = users, context_tokens
@@ -137,14 +131,13 @@ class SimSession(Session):
         if self._waiting:
             request = self._waiting.popleft()
             self._advance(len(request.prompt) / self._options.prefill_tps)
-            self._running.append(_Running(request))
+            self._running.append(_Running(request.id, len(request.prompt), request.output_tokens))
             return self._emit(self._running[-1:], 1)
         if not self._running:
             return IDLE
         chunk = self._options.tokens_per_chunk
-        kv_bytes = sum(self._kv_bytes(one.context) for one in self._running)
-        weight_bytes = self._weight_bytes(len(self._running))
-        self._advance(chunk * ((weight_bytes + kv_bytes) / self._bandwidth + self._options.step_overhead_s))
+        step_bytes = self._weight_bytes(len(self._running)) + sum(self._kv_bytes(one.context) for one in self._running)
+        self._advance(chunk * (step_bytes / self._bandwidth + self._options.step_overhead_s))
         return self._emit(self._running, chunk)
 
     def _emit(self, requests: list[_Running], chunk: int) -> Step:
@@ -154,9 +147,8 @@ class SimSession(Session):
             count = min(chunk, one.owed)
             one.owed -= count
             one.context += count
-            digest = hashlib.blake2b(f"{one.request.id}/{one.owed}".encode(), digest_size=1).digest()
-            ids.append(digest[0])
-            events.append(Event(one.request.id, count, one.owed == 0))
+            ids.append(hashlib.blake2b(f"{one.id}/{one.owed}".encode(), digest_size=1).digest()[0])
+            events.append(Event(one.id, count, one.owed == 0))
         self._running = [one for one in self._running if one.owed]
         return Step(self._now, events, any(event.finished for event in events), ids)
 
@@ -176,23 +168,20 @@ class SimSession(Session):
             time.sleep(max(0.0, (self._now - time.perf_counter_ns()) / 1e9))
 
     def _fail_on_purpose(self) -> None:
-        fault = self._options.fault
+        options = self._options
         self._steps += 1
-        if fault is None or self._users < self._options.fault_users or self._steps < self._options.fault_step:
+        if self._users < options.fault_users or self._steps < options.fault_step:
             return
-        if fault == "decode":
+        if options.fault == "decode":
             raise EngineError("decode", "the simulator was told to fail at decoding")
-        if fault == "crash" and self._options.fault_at == "step":
-            _die(self._options.fault_signal)
-        while fault == "hang":
+        if options.fault == "crash" and options.fault_at == "step":
+            _die(options.fault_signal)
+        while options.fault == "hang":
             time.sleep(3600)
 
     def memory(self) -> EngineMemory:
-        return EngineMemory(
-            weights_bytes=self.info.weights_bytes,
-            kv_cache_bytes=self._kv_bytes(self._context_tokens) * self._users,
-            compute_bytes=0,
-        )
+        kv_bytes = self._kv_bytes(self._context_tokens) * self._users
+        return EngineMemory(self.info.weights_bytes, kv_bytes, compute_bytes=0)
 
     def close(self) -> None:
         self._running.clear()
