@@ -272,17 +272,14 @@ class MlxSession(Session):
             self._running.clear()
             raise _engine_error("decode", "MLX failed in a step", error) from error
         uids = [response.uid for response in responses]
-        tokens = [response.token for response in responses]
-        ends = [response.finish_reason is not None for response in responses]
-        ended = any(ends)
-        if self._group.size() > 1 and (ended or uids != self._uids):
+        ends = {response.uid for response in responses if response.finish_reason is not None}
+        if self._group.size() > 1 and (ends or uids != self._uids):
             self._follow_rank_0()
         self._uids = uids
-        events = [Event(self._running[uid], 1, end) for uid, end in zip(uids, ends, strict=True)]
-        for uid, end in zip(uids, ends, strict=True) if ended else ():
-            if end:
-                del self._running[uid]
-        return Step(self._stamp_ns, events, ended, tokens)
+        events = [Event(self._running[uid], 1, uid in ends) for uid in uids]
+        for uid in ends:
+            del self._running[uid]
+        return Step(self._stamp_ns, events, bool(ends), [response.token for response in responses])
 
     def _follow_rank_0(self) -> None:
         """Take rank 0's time where a request's first or last token is: what is decided from them is then the same everywhere."""

@@ -39,18 +39,8 @@ from rigbench_backends.llama_cpp import ggml
 from rigbench_backends.llama_cpp.trouble import diagnose
 from rigbench_backends.process import output_end, output_lines
 
-CACHE_BITS = {
-    "f32": 32,
-    "f16": 16,
-    "bf16": 16,
-    "q8_0": 8.5,
-    "q5_1": 6,
-    "q5_0": 5.5,
-    "q4_1": 5,
-    "q4_0": 4.5,
-    "iq4_nl": 4.5,
-}
-"""Bits per cached value, block scales included."""
+CACHE_BITS = {"f32": 32, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5}
+"""Bits per cached value, block scales included; 16 of what is not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +78,17 @@ def default_threads() -> int:
     llama.cpp slows down when two threads share a core, and when slow cores hold up fast ones.
     """
     if sys.platform == "darwin":
-        count = ctypes.c_int32(0)
-        size = ctypes.c_size_t(4)
+        count, size = ctypes.c_int32(0), ctypes.c_size_t(4)
         libc = ctypes.CDLL(None)
         for key in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
             if libc.sysctlbyname(key, ctypes.byref(count), ctypes.byref(size), None, 0) == 0 and count.value > 0:
                 return count.value
     if hasattr(os, "sched_getaffinity"):
-        allowed = os.sched_getaffinity(0)
         cores = set()
-        for cpu in allowed:
+        for cpu in os.sched_getaffinity(0):
             siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
             cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
-        return max(1, len(cores))
+        return len(cores)
     logical = os.cpu_count() or 1
     return logical if logical <= 4 else logical // 2
 
@@ -108,7 +96,7 @@ def default_threads() -> int:
 def _engine_error(kind: str, message: str, since: int) -> EngineError:
     """With what llama.cpp itself has written of it from byte `since` of the output on."""
     cause, fix = diagnose(output_lines(since))
-    return EngineError(kind, "; ".join(filter(None, [f"{message}: {cause}" if cause else message, fix])))
+    return EngineError(kind, message + (f": {cause}" if cause else "") + (f"; {fix}" if fix else ""))
 
 
 def _choice(option: str, value: str, choices: dict[str, int]) -> int:
@@ -117,18 +105,17 @@ def _choice(option: str, value: str, choices: dict[str, int]) -> int:
     return choices[value]
 
 
+@dataclass(slots=True, eq=False)
 class _Sequence:
     """A request in the cache: which sequence it is, how much of its prompt is in, what it owes."""
 
-    __slots__ = ("id", "last_token", "owed", "position", "prompt", "request")
-
-    def __init__(self, request: Request, sequence_id: int, prompt: Any) -> None:
-        self.request = request
-        self.id = sequence_id
-        self.prompt = prompt
-        self.position = 0  # tokens of the prompt that are in the cache
-        self.owed = request.output_tokens
-        self.last_token = -1
+    request: Request
+    id: int
+    prompt: Any
+    owed: int
+    position: int = 0
+    """Tokens of the prompt that are in the cache."""
+    last_token: int = -1
 
 
 class LlamaCppSession(Session):
@@ -183,9 +170,8 @@ class LlamaCppSession(Session):
         if options.tensor_split:
             limit = lib.llama_max_devices()
             if len(options.tensor_split) > limit:
-                raise EngineError(
-                    "options", f"tensor_split has {len(options.tensor_split)} parts; this build takes {limit}"
-                )
+                parts = f"tensor_split has {len(options.tensor_split)} parts"
+                raise EngineError("options", f"{parts}; this build takes {limit}")
             self._tensor_split = (ctypes.c_float * limit)(*options.tensor_split)  # llama.cpp keeps the pointer
             params.tensor_split = ctypes.cast(self._tensor_split, ctypes.POINTER(ctypes.c_float))
         return params
@@ -200,9 +186,8 @@ class LlamaCppSession(Session):
         else:
             return
         self.close()
-        raise EngineError(
-            "load", f"{name} {what}: it generates no text token by token, and rigbench measures that alone"
-        )
+        limit = "it generates no text token by token, and rigbench measures that alone"
+        raise EngineError("load", f"{name} {what}: {limit}")
 
     def _metadata(self, key: str) -> str | None:
         """A value of the model file's metadata as text."""
@@ -277,10 +262,8 @@ class LlamaCppSession(Session):
 
     def prepare(self, users: int, context_tokens: int) -> None:
         lib = self._lib
-        if users > lib.llama_max_parallel_sequences():
-            raise EngineError(
-                "context", f"{users} users are more than llama.cpp's {lib.llama_max_parallel_sequences()} sequences"
-            )
+        if users > (self.info.max_users or users):
+            raise EngineError("context", f"{users} users are more than llama.cpp's {self.info.max_users} sequences")
         self._waiting.clear()
         self._prefilling.clear()
         self._decoding.clear()
@@ -311,13 +294,11 @@ class LlamaCppSession(Session):
             value = getattr(options, name)
             kind = getattr(lib, f"GGML_TYPE_{value.upper()}", None)
             if kind is None:
-                raise EngineError(
-                    "options", f"{name} = {value!r}: llama.cpp knows f16, f32, bf16, q8_0, q5_0, q4_0 ..."
-                )
+                known = "llama.cpp knows f16, f32, bf16, q8_0, q5_0, q4_0 ..."
+                raise EngineError("options", f"{name} = {value!r}: {known}")
             setattr(params, name, kind)
-        params.kv_unified = options.kv_unified
-        params.offload_kqv = options.offload_kqv
-        params.swa_full = options.swa_full
+        for name in ("kv_unified", "offload_kqv", "swa_full"):
+            setattr(params, name, getattr(options, name))
         params.no_perf = True
         return params
 
@@ -327,9 +308,8 @@ class LlamaCppSession(Session):
         log_begin = output_end()
         self._context = lib.llama_init_from_model(self._model, params)
         if not self._context:
-            raise _engine_error(
-                "memory", f"llama.cpp cannot make a context for {users} users of {context_tokens} tokens", log_begin
-            )
+            room = f"{users} users of {context_tokens} tokens"
+            raise _engine_error("memory", f"llama.cpp cannot make a context for {room}", log_begin)
         self._free_threads = ggml.attach_threadpool(lib, self._context, max(params.n_threads, params.n_threads_batch))
         self._context_log = output_lines(log_begin)
         self._step_log_begin = output_end()
@@ -373,7 +353,7 @@ class LlamaCppSession(Session):
         while self._waiting and self._free_ids:
             request = self._waiting.popleft()
             prompt = self._np.asarray(request.prompt, self._np.int32)
-            self._prefilling.append(_Sequence(request, heapq.heappop(self._free_ids), prompt))
+            self._prefilling.append(_Sequence(request, heapq.heappop(self._free_ids), prompt, request.output_tokens))
         rows = len(self._decoding)
         if self._rows_are_current:  # same sequences as in the last step: `_sample` has left tokens and positions ready
             if not self._prefilling:
@@ -440,10 +420,8 @@ class LlamaCppSession(Session):
         address = self._llama_get_logits(self._context)
         if (address, rows) != self._logits_key:
             self._logits_key = (address, rows)
-            flat = self._np.frombuffer(
-                (ctypes.c_float * (rows * self._n_vocab)).from_address(address), self._np.float32
-            )
-            self._logits = flat.reshape(rows, self._n_vocab)
+            values = (ctypes.c_float * (rows * self._n_vocab)).from_address(address)
+            self._logits = self._np.frombuffer(values, self._np.float32).reshape(rows, self._n_vocab)
             self._rows = list(self._logits.view(self._np.int32) if self._logits_reach_above_0 else self._logits)
         return [row.argmax() for row in self._rows]
 
@@ -476,10 +454,10 @@ class LlamaCppSession(Session):
         """Read from llama.cpp's log, which names every buffer it makes: `CPU KV buffer size = 24.00 MiB`."""
         if self._context is None:
             return EngineMemory(weights_bytes=self.info.weights_bytes, reason="no context yet")
-        kv = self._buffers("(?:KV|RS)", self._context_log)
-        compute = self._buffers("compute", self._context_log)
-        output = self._buffers("output", self._context_log)
-        device = self._buffers(f"{self._on_device}(?:KV|RS|compute|output)", self._context_log)
+        kv, compute, output, device = (
+            self._buffers(kind, self._context_log)
+            for kind in ("(?:KV|RS)", "compute", "output", f"{self._on_device}(?:KV|RS|compute|output)")
+        )
         return EngineMemory(
             weights_bytes=self.info.weights_bytes,
             kv_cache_bytes=kv,
@@ -491,7 +469,7 @@ class LlamaCppSession(Session):
     @staticmethod
     def _buffers(kind: str, lines: list[str]) -> int | None:
         """Bytes of all buffers of a kind that the log names; None where it names none."""
-        sizes = [m[1] for line in lines if (m := re.search(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", line))]
+        sizes = re.findall(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", "\n".join(lines))
         return round(sum(map(float, sizes)) * 2**20) if sizes else None
 
     def _free_context(self) -> None:
