@@ -25,35 +25,34 @@ DEVICE_KINDS = {"cuda": "cuda", "metal": "metal", "mtl": "metal", "rocm": "rocm"
 _log_callback: Any = None
 
 
-class _Log:
-    """llama.cpp's log, written to stderr as it comes: a process that dies by a signal can no longer be asked for it.
+def _log() -> Callable[[int, bytes, Any], None]:
+    """Writes llama.cpp's log to stderr as it comes: a process that dies by a signal can no longer be asked for it.
 
     Debug lines, hundreds for each context, are left out with what continues them.
     """
+    last = LOG_LEVEL_DEBUG
 
-    def __init__(self) -> None:
-        self._level = LOG_LEVEL_DEBUG
-
-    def __call__(self, level: int, text: bytes, _user: Any) -> None:
-        if level != LOG_LEVEL_CONTINUED:
-            self._level = level
-        if self._level != LOG_LEVEL_DEBUG:
+    def write(level: int, text: bytes, _user: Any) -> None:
+        nonlocal last
+        last = last if level == LOG_LEVEL_CONTINUED else level
+        if last != LOG_LEVEL_DEBUG:
             os.write(STDERR, text)
+
+    return write
 
 
 def bindings() -> Any:
-    """The low-level module, its log as in `_Log`. EngineError("unavailable") where it does not load."""
+    """The low-level module, its log as in `_log`. EngineError("unavailable") where it does not load."""
     global _log_callback
     try:
         from llama_cpp import llama_cpp as lib
     except ImportError as error:
         raise EngineError("unavailable", f"llama-cpp-python is not usable here ({error}); {INSTALL}") from error
-    except (OSError, RuntimeError, FileNotFoundError) as error:
-        raise EngineError(
-            "unavailable", f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}"
-        ) from error
+    except (OSError, RuntimeError) as error:
+        reason = f"llama.cpp's library does not load ({error}); rebuild it: {INSTALL}"
+        raise EngineError("unavailable", reason) from error
     if _log_callback is None:
-        _log_callback = lib.llama_log_callback(_Log())
+        _log_callback = lib.llama_log_callback(_log())
         lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
         lib.llama_backend_init()
     return lib
@@ -78,22 +77,19 @@ def devices() -> list[tuple[str, str, bool]]:
     description_of = ggml("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
     type_of = ggml("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
     known = []
-    for index in range(ggml("ggml_backend_dev_count", ctypes.c_size_t)()):
-        device = device_at(index)
+    for device in map(device_at, range(ggml("ggml_backend_dev_count", ctypes.c_size_t)())):
         name = name_of(device).decode()
-        description = description_of(device).decode()
-        if name.startswith("RPC"):
-            description = name  # its description is the server's address, which is nobody's business
-        known.append((name, description.strip(), type_of(device) in (1, 2)))
+        # The description of an RPC device is its server's address, which is nobody's business.
+        description = name if name.startswith("RPC") else description_of(device).decode().strip()
+        known.append((name, description, type_of(device) in (1, 2)))
     return known
 
 
 def device_kind(devices: list[tuple[str, str, bool]]) -> str:
     """Where this build computes by default: the first GPU's kind, else `cpu`."""
     first = next((name.lower() for name, _, is_gpu in devices if is_gpu), None)
-    if first is None:
-        return "cpu"
-    return next((kind for key, kind in DEVICE_KINDS.items() if first.startswith(key)), "gpu")
+    kinds = (kind for key, kind in DEVICE_KINDS.items() if first and first.startswith(key))
+    return next(kinds, "gpu" if first else "cpu")
 
 
 def _registered(backend: str, function: str) -> int | None:
@@ -108,9 +104,8 @@ def add_rpc_servers(servers: tuple[str, ...]) -> None:
     """What llama-bench's `--rpc` does: register each server's devices."""
     address = _registered("RPC", "ggml_backend_rpc_add_server")
     if not address:
-        raise EngineError(
-            "options", f"this llama.cpp has no RPC; rebuild: CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir"
-        )
+        rebuild = f"CMAKE_ARGS=-DGGML_RPC=on {INSTALL} --no-cache-dir"
+        raise EngineError("options", f"this llama.cpp has no RPC; rebuild: {rebuild}")
     add_server = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)
     for server in servers:
         _assert_answers(server)
@@ -128,9 +123,8 @@ def _assert_answers(server: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=RPC_CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise EngineError(
-            "options", f"no llama.cpp RPC server answers at {server} ({error}); start one there with rpc-server"
-        ) from None
+        reason = f"no llama.cpp RPC server answers at {server} ({error}); start one there with rpc-server"
+        raise EngineError("options", reason) from None
 
 
 def attach_threadpool(lib: Any, context: Any, threads: int) -> Callable[[], None]:

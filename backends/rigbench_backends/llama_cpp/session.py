@@ -237,16 +237,13 @@ class LlamaCppSession(Session):
         if context:
             self._lib.llama_free(context)
         choice = re.findall(r"Flash Attention\b.*\b(enabled|disabled)", "\n".join(output_lines(log_begin)))
-        return {
+        as_asked = {name: getattr(options, name) for name in ("n_batch", "type_k", "type_v", "kv_unified")}
+        return as_asked | {
             "threads": self._threads,
             "threads_batch": options.threads_batch or self._threads,
-            "n_batch": options.n_batch,
             "n_ubatch": min(options.n_ubatch, options.n_batch),
             "flash_attn": {"enabled": "on", "disabled": "off"}[choice[-1]] if choice else options.flash_attn,
             "n_gpu_layers": (layers[1] if layers else None) if offloads else "0",
-            "type_k": options.type_k,
-            "type_v": options.type_v,
-            "kv_unified": options.kv_unified,
             "repack": "REPACK model buffer" in load_log,
         }
 

@@ -20,23 +20,14 @@ TELLING = (
     r"failed to initialize|no usable GPU|invalid split|missing tensor|unsupported|unknown",
     r"\berror\b|\bfail(?:ed|ure)?\b|unable",
 )
-FIXES = (
-    (
-        r"unknown model architecture|unknown pre-tokenizer",
-        "a newer llama.cpp may know it: pip install -U llama-cpp-python",
-    ),
-    (
-        r"missing tensor|tensor '.*' not found|wrong shape|file bounds|file is incomplete|invalid magic",
-        "fetch the file again",
-    ),
-    (r"invalid split", "give the first file of the set, under its own name, with the others beside it"),
-    (
-        r"out of memory|OutOfMemory|failed to allocate|cannot allocate",
-        "try fewer users, -O n_gpu_layers=N, or a smaller model",
-    ),
-    (r"driver version is insufficient", "update the driver, or build llama.cpp with a toolkit that the driver can run"),
-    (r"no kernel image|unsupported toolchain", "build llama.cpp for this card: scripts/quickstart"),
-)
+FIXES = {
+    r"unknown (model architecture|pre-tokenizer)": "a newer llama.cpp may know it: pip install -U llama-cpp-python",
+    r"missing tensor|tensor '.*' not found|wrong shape|file (bounds|is incomplete)|invalid magic": "fetch the file again",
+    r"invalid split": "give the first file of the set, under its own name, with the others beside it",
+    r"out ?of ?memory|(failed to|cannot) allocate": "try fewer users, -O n_gpu_layers=N, or a smaller model",
+    r"driver version is insufficient": "update the driver, or build llama.cpp with a toolkit that the driver can run",
+    r"no kernel image|unsupported toolchain": "build llama.cpp for this card: scripts/quickstart",
+}
 """What to try, by the cause."""
 NO_AMX = (
     "try -O repack=false, which leaves out the kernels for AMX and repacked weights; if that runs, build llama.cpp again with "
@@ -49,7 +40,7 @@ def diagnose(lines: Sequence[str], phase: str = "", signal: str | None = None, d
     """What llama.cpp's `lines` say of a failure in `phase` (base.Diagnosis), and the fix to try."""
     line = telling_line(lines, TELLING)
     cause = PREFIX.sub("", line).strip() if line else None
-    fix = next((fix for pattern, fix in FIXES if cause and re.search(pattern, cause, re.IGNORECASE)), None)
+    fix = next((fix for pattern, fix in FIXES.items() if cause and re.search(pattern, cause, re.IGNORECASE)), None)
     if fix is None and signal == "SIGILL":
         fix = REBUILD
     elif fix is None and phase == "first_step" and signal in ("SIGSEGV", "SIGBUS") and device in (None, "cpu"):
