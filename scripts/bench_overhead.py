@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from rigbench_backends.llama_cpp.session import default_threads
+from rigbench_backends.llama_cpp import default_threads
 from side_by_side import Comparison, Outcome, in_turn, median_interval, model_path, rigbench_metrics
 
 LIMIT_US = {1: 30.0, 8: 80.0}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from rigbench_backends.llama_cpp.session import default_threads
+from rigbench_backends.llama_cpp import default_threads
 from side_by_side import Comparison, Outcome, conclude, in_turn, model_path, rigbench_metrics
 
 LIMITS = {"decode, 1 user": 0.02, "users": 0.05, "prefill": 0.03}

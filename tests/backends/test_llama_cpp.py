@@ -12,8 +12,7 @@ pytest.importorskip("llama_cpp")
 
 from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
-from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, ggml
-from rigbench_backends.llama_cpp.session import default_threads
+from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads, ggml
 
 
 def opened(**options: Any) -> LlamaCppSession:

@@ -30,7 +30,7 @@ from rigbench.worker import drive
 from rigbench_backends import openai as backend_module
 from rigbench_backends.base import EngineError, ModelFile
 from rigbench_backends.openai import BACKEND, HttpOptions, HttpSession
-from rigbench_backends.openai.connection import ArrivalLoop, Client, Connection, Doubts
+from rigbench_backends.openai.connection import Client, Connection, client_doubts
 from rigbench_backends.openai.servers import SERVERS, address, chosen, facts, last_name, recognise
 
 MODEL = ModelFile("m", None, "remote")
@@ -527,18 +527,11 @@ def test_200_streams_have_the_pace_that_the_server_kept_within_one_percent() -> 
 
 
 def test_a_client_that_is_itself_the_limit_says_so() -> None:
-    loop = ArrivalLoop()
-    wall, cpu = iter([0, 1000, 2000, 3000, 4000]), iter([0, 100, 200, 1100, 1200])
-    doubts = Doubts(loop, lambda: next(wall), lambda: next(cpu))
-    loop.lags_s = [0.001] * 98 + [0.0061] * 2
-    assert doubts.since_last() == "the HTTP client: its event loop was late by 6.1 ms (p99)"
-    loop.lags_s = [0.001] * 200 + [0.1]
-    assert doubts.since_last() is None
-    loop.lags_s = [0.001] * 100
-    assert doubts.since_last() == "the HTTP client: its core was 90% busy"
-    loop.lags_s = [0.1] * 99  # 2 s of ticks are needed for a 99th percentile
-    assert doubts.since_last() is None
-    loop.close()
+    late = [0.001] * 98 + [0.0061] * 2
+    assert client_doubts(0.1, late) == "the HTTP client: its event loop was late by 6.1 ms (p99)"
+    assert client_doubts(0.1, [0.001] * 200 + [0.1]) is None
+    assert client_doubts(0.9, [0.001] * 100) == "the HTTP client: its core was 90% busy"
+    assert client_doubts(0.1, [0.1] * 99) is None  # 2 s of ticks are needed for a 99th percentile
 
 
 def test_a_running_server_is_found_at_its_port(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -504,29 +504,13 @@ def allow_connections(count: int) -> None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-class Doubts:
-    """Whether this client was itself the limit: its thread too busy, or its loop too late to see bytes when they came."""
-
-    def __init__(
-        self,
-        loop: ArrivalLoop,
-        wall_ns: Callable[[], int] = time.perf_counter_ns,
-        cpu_ns: Callable[[], int] = time.thread_time_ns,
-    ) -> None:
-        self._loop = loop
-        self._clocks = (wall_ns, cpu_ns)
-        self._before = (wall_ns(), cpu_ns())
-
-    def since_last(self) -> str | None:
-        """What there is to say since the last call; None where nothing is, or too little time has gone by."""
-        wall_ns, cpu_ns = (clock() for clock in self._clocks)
-        busy = (cpu_ns - self._before[1]) / max(1, wall_ns - self._before[0])
-        self._before = (wall_ns, cpu_ns)
-        lags_s, self._loop.lags_s = sorted(self._loop.lags_s), []
-        if len(lags_s) < LAG_SAMPLES:
-            return None
-        reasons = [f"its core was {busy:.0%} busy"] if busy > BUSY_LIMIT else []
-        lag_s = lags_s[int(len(lags_s) * 0.99)]
-        if lag_s > LAG_LIMIT_S:
-            reasons.append(f"its event loop was late by {lag_s * 1e3:.1f} ms (p99)")
-        return "the HTTP client: " + ", ".join(reasons) if reasons else None
+def client_doubts(busy: float, lags_s: list[float]) -> str | None:
+    """Whether this client was itself the limit: its thread `busy` for too much of the time, or its loop too late to see bytes
+    when they came. None where neither was, or too little time has gone by."""
+    if len(lags_s) < LAG_SAMPLES:
+        return None
+    reasons = [f"its core was {busy:.0%} busy"] if busy > BUSY_LIMIT else []
+    lag_s = sorted(lags_s)[int(len(lags_s) * 0.99)]
+    if lag_s > LAG_LIMIT_S:
+        reasons.append(f"its event loop was late by {lag_s * 1e3:.1f} ms (p99)")
+    return "the HTTP client: " + ", ".join(reasons) if reasons else None

@@ -300,17 +300,14 @@ def chosen(answers: Answers, server: Server, asked: str | None, model: str) -> s
     loaded = own or listed
     shown = ", ".join(last_name(name) for name in loaded)
     if asked is not None:
-        known = {asked, f"{asked}:latest"} & set(listed)
-        if listed and not known and server.model is None:
+        if listed and server.model is None and not {asked, f"{asked}:latest"} & set(listed):
             raise EngineError("options", f"{server.name} serves no model {last_name(asked)!r}; it has {shown}")
         return asked
     if server.model is not None:
         return server.model
-    for name in (model, f"{model}:latest"):
-        if name in listed:
-            return name
-    if len(loaded) == 1:
-        return loaded[0]
+    same = [name for name in (model, f"{model}:latest") if name in listed]
+    if same or len(loaded) == 1:
+        return (same or loaded)[0]
     if not loaded:
         raise EngineError("options", f"{server.name} lists no model: load one in it, or set served_model")
     raise EngineError("options", f"{server.name} serves several models: set served_model to one of {shown}")

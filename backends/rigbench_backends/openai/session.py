@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
-from rigbench_backends.openai.connection import Arrival, Client, Doubts, Flight, allow_connections
+from rigbench_backends.openai.connection import Arrival, Client, Flight, allow_connections, client_doubts
 from rigbench_backends.openai.reply import plain
 from rigbench_backends.openai.servers import UNKNOWN, HttpOptions, chosen, facts, last_name, place_of, recognise
 from rigbench_backends.process import StartedProcess, listens
@@ -41,7 +41,7 @@ class HttpSession(Session):
         self._process: StartedProcess | None = None
         self._client = Client(place, os.environ.get(options.api_key_env))
         self._loop = self._client.loop
-        self._doubts = Doubts(self._loop)
+        self._flags_asked_ns = time.perf_counter_ns(), time.thread_time_ns()
         try:
             if options.start:
                 self._start(model)
@@ -267,7 +267,11 @@ class HttpSession(Session):
             flight.close()
 
     def flags(self) -> tuple[tuple[str, str], ...]:
-        evidence = self._doubts.since_last()
+        wall_ns, cpu_ns = self._flags_asked_ns
+        self._flags_asked_ns = time.perf_counter_ns(), time.thread_time_ns()
+        lags_s, self._loop.lags_s = self._loop.lags_s, []
+        busy = (self._flags_asked_ns[1] - cpu_ns) / max(1, self._flags_asked_ns[0] - wall_ns)
+        evidence = client_doubts(busy, lags_s)
         return (("client_bound", evidence),) if evidence else ()
 
     def memory(self) -> EngineMemory:
@@ -302,13 +306,13 @@ def measured_cut(count: Callable[[str], int | None], text: str, tokens: int) -> 
         tried[asked] = counted
         if counted == tokens:
             return asked
-        near = sorted(tried, key=lambda one: abs(tried[one] - tokens))
+        near, *others = sorted(tried, key=lambda one: abs(tried[one] - tokens))
         rate = asked / max(1, counted)
-        if len(near) > 1 and tried[near[0]] != tried[near[1]]:
-            rate = (near[0] - near[1]) / (tried[near[0]] - tried[near[1]])
-        length = max(1, near[0] + round((tokens - tried[near[0]]) * max(rate, 0.5)))
+        if others and tried[near] != tried[others[0]]:
+            rate = (near - others[0]) / (tried[near] - tried[others[0]])
+        length = max(1, near + round((tokens - tried[near]) * max(rate, 0.5)))
         if min(length, len(text)) in tried:
             break
-    if tried and max(tried.values()) < tokens and len(text) in tried:
+    if max(tried.values()) < tokens and len(text) in tried:
         return max(length, len(text) + 1)
     return min(tried, key=lambda one: abs(tried[one] - tokens))
