@@ -26,19 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rigbench_backends.base import (
-    IDLE,
-    Backend,
-    EngineError,
-    EngineInfo,
-    EngineMemory,
-    Event,
-    ModelFile,
-    Probe,
-    Request,
-    Session,
-    Step,
-)
+from rigbench_backends import base
 
 OLDEST_MLX_LM = (0, 32)
 """The first whose BatchGenerator has `next_generated` and a batch that this file can stamp."""
@@ -78,22 +66,22 @@ def _modules() -> tuple[Any, str]:
         version = importlib.metadata.version("mlx-lm")
         import mlx.core as mx
     except importlib.metadata.PackageNotFoundError:
-        raise EngineError("unavailable", "mlx-lm is not installed in this interpreter") from None
+        raise base.EngineError("unavailable", "mlx-lm is not installed in this interpreter") from None
     except (ImportError, OSError) as error:
-        raise EngineError("unavailable", f"MLX does not load in this interpreter ({_one_line(error)})") from error
+        raise base.EngineError("unavailable", f"MLX does not load in this interpreter ({_one_line(error)})") from error
     if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_MLX_LM:
         oldest = ".".join(map(str, OLDEST_MLX_LM))
-        raise EngineError("unavailable", f"mlx-lm {version} is too old; {oldest} or later is needed")
+        raise base.EngineError("unavailable", f"mlx-lm {version} is too old; {oldest} or later is needed")
     return mx, version
 
 
 def _device(mx: Any, asked: str | None) -> tuple[Any, str, str]:
     """(MLX's device, its kind as in EngineInfo, its name). EngineError("options") if it is not there."""
     if asked not in (None, "gpu", "cpu"):
-        raise EngineError("options", f"device = {asked!r}: choose gpu or cpu")
+        raise base.EngineError("options", f"device = {asked!r}: choose gpu or cpu")
     has_gpu = mx.is_available(mx.gpu)
     if asked == "gpu" and not has_gpu:
-        raise EngineError("options", "device = 'gpu': MLX in this interpreter has no GPU to use")
+        raise base.EngineError("options", "device = 'gpu': MLX in this interpreter has no GPU to use")
     on_gpu = has_gpu and asked != "cpu"
     device = mx.Device(mx.gpu if on_gpu else mx.cpu, 0)
     kind = "cpu" if not on_gpu else "metal" if mx.metal.is_available() else "cuda"
@@ -104,23 +92,23 @@ def _one_line(error: BaseException) -> str:
     return textwrap.shorten(str(error), 240, placeholder="…") or type(error).__name__
 
 
-def _engine_error(kind: str, message: str, error: BaseException) -> EngineError:
+def _engine_error(kind: str, message: str, error: BaseException) -> base.EngineError:
     """With MLX's own words; its allocation failures are of kind `memory` whatever was being done."""
     words = _one_line(error)
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(words):
         kind = "memory"
-    return EngineError(kind, f"{message}: {words}")
+    return base.EngineError(kind, f"{message}: {words}")
 
 
-class MlxSession(Session):
+class MlxSession(base.Session):
     """One model in MLX. `prepare` makes a generator for that many users; the weights stay."""
 
-    def __init__(self, model: ModelFile, options: MlxOptions) -> None:
+    def __init__(self, model: base.ModelFile, options: MlxOptions) -> None:
         if not model.path or not Path(model.path).is_dir():
-            raise EngineError("load", f"there is no model folder {model.path or model.name}")
+            raise base.EngineError("load", f"there is no model folder {model.path or model.name}")
         for name in ("prefill_step_size", "prefill_batch_size"):
             if getattr(options, name) < 1:
-                raise EngineError("options", f"{name} = {getattr(options, name)}: at least 1")
+                raise base.EngineError("options", f"{name} = {getattr(options, name)}: at least 1")
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the folder is whole; a look at a hub would be in the measurement
         mx, version = _modules()
         self._mx, self._options = mx, options
@@ -130,14 +118,14 @@ class MlxSession(Session):
         config = self._load(model, version)
         self._stream = mx.new_stream(self._device)
         self._generator: Any = None
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[base.Request] = deque()
         self._running: dict[int, int] = {}
         self._uids: list[int] = []
         self._users = self._stamp_ns = self._shift_ns = self._room_bytes = self._cache_peak_bytes = 0
         self._cache = self._try_a_token(model)
         self.info = self._describe(version, config, kind, device_name)
 
-    def _load(self, model: ModelFile, version: str) -> dict[str, Any]:
+    def _load(self, model: base.ModelFile, version: str) -> dict[str, Any]:
         from mlx_lm.utils import load, sharded_load
 
         try:
@@ -148,11 +136,13 @@ class MlxSession(Session):
                 self._model, self._tokenizer, config = load(model.path, return_config=True)
         except Exception as error:  # whatever is wrong in a folder of files comes as any of a dozen types
             if unknown := re.search(r"Model type (\S+) not supported", str(error)):
-                raise EngineError("load", f"mlx-lm {version} does not know the architecture {unknown[1]}") from error
+                raise base.EngineError(
+                    "load", f"mlx-lm {version} does not know the architecture {unknown[1]}"
+                ) from error
             raise _engine_error("load", f"MLX cannot load {Path(str(model.path)).name}", error) from error
         return {**config, **(config.get("text_config") or {})}
 
-    def _try_a_token(self, model: ModelFile) -> list[Any]:
+    def _try_a_token(self, model: base.ModelFile) -> list[Any]:
         """The caches of one sequence after one token: how large they are, and that this device can run the model at all."""
         from mlx_lm.models.cache import make_prompt_cache
 
@@ -165,7 +155,7 @@ class MlxSession(Session):
             raise _engine_error("load", f"MLX cannot run {Path(str(model.path)).name} here", error) from error
         return [part for cache in caches for part in getattr(cache, "caches", (cache,))]
 
-    def _describe(self, version: str, config: dict[str, Any], kind: str, device_name: str) -> EngineInfo:
+    def _describe(self, version: str, config: dict[str, Any], kind: str, device_name: str) -> base.EngineInfo:
         from mlx.utils import tree_flatten
         from mlx_lm.utils import get_total_parameters
 
@@ -177,7 +167,7 @@ class MlxSession(Session):
             sharding = "pipeline" if self._options.pipeline else "tensor"
             detail |= {"ranks": ranks, "rank": self._group.rank(), "sharding": sharding}
         widths = [cache.keys.dtype.size for cache in self._cache if getattr(cache, "keys", None) is not None]
-        return EngineInfo(
+        return base.EngineInfo(
             engine="MLX",
             version=f"mlx {mx.__version__}, mlx-lm {version}",
             device=kind,
@@ -208,7 +198,7 @@ class MlxSession(Session):
                 f"{users} users of {context_tokens} tokens need a cache of {room_bytes / 1e9:.1f} GB beside the weights"
             )
             here = f"{self.info.device_names[0]} has {memory_bytes / 1e9:.1f} GB in all"
-            raise EngineError("memory", f"{needed}, and {here}")
+            raise base.EngineError("memory", f"{needed}, and {here}")
         from mlx_lm.generate import BatchGenerator
 
         self._end_generator()
@@ -228,7 +218,9 @@ class MlxSession(Session):
         batch: Any = getattr(generator, "_generation_batch", None)
         if not hasattr(batch, "_step"):
             newer = self.info.version.rpartition(" ")[2]
-            raise EngineError("unavailable", f"rigbench does not know the batch of mlx-lm {newer}: install mlx-lm 0.32")
+            raise base.EngineError(
+                "unavailable", f"rigbench does not know the batch of mlx-lm {newer}: install mlx-lm 0.32"
+            )
         compute = batch._step
 
         def step() -> Any:
@@ -256,16 +248,16 @@ class MlxSession(Session):
         """`time.perf_counter_ns`; under mlx.launch every rank follows rank 0's."""
         return time.perf_counter_ns() + self._shift_ns
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: base.Request) -> None:
         self._waiting.append(request)
 
-    def step(self) -> Step:
+    def step(self) -> base.Step:
         while self._waiting and len(self._running) < self._users:
             request = self._waiting.popleft()
             [uid] = self._generator.insert([list(request.prompt)], [request.output_tokens])
             self._running[uid] = request.id
         if not self._running:
-            return IDLE
+            return base.IDLE
         try:
             responses = self._generator.next_generated()
         except (RuntimeError, ValueError, MemoryError) as error:
@@ -276,10 +268,10 @@ class MlxSession(Session):
         if self._group.size() > 1 and (ends or uids != self._uids):
             self._follow_rank_0()
         self._uids = uids
-        events = [Event(self._running[uid], 1, uid in ends) for uid in uids]
+        events = [base.Event(self._running[uid], 1, uid in ends) for uid in uids]
         for uid in ends:
             del self._running[uid]
-        return Step(self._stamp_ns, events, bool(ends), [response.token for response in responses])
+        return base.Step(self._stamp_ns, events, bool(ends), [response.token for response in responses])
 
     def _follow_rank_0(self) -> None:
         """Take rank 0's time where a request's first or last token is: what is decided from them is then the same everywhere."""
@@ -290,13 +282,13 @@ class MlxSession(Session):
         self._shift_ns += stamp - self._stamp_ns
         self._stamp_ns = stamp
 
-    def memory(self) -> EngineMemory:
+    def memory(self) -> base.EngineMemory:
         peak, weights = self._mx.get_peak_memory(), self.info.weights_bytes or 0
         if not self._cache_peak_bytes:
             reason = "nothing has been generated yet: the cache is a plan"
-            return EngineMemory(weights, self._room_bytes, device_peak_bytes=peak, reason=reason)
+            return base.EngineMemory(weights, self._room_bytes, device_peak_bytes=peak, reason=reason)
         cache = self._cache_peak_bytes
-        return EngineMemory(weights, cache, max(0, peak - weights - cache), peak)
+        return base.EngineMemory(weights, cache, max(0, peak - weights - cache), peak)
 
     def _end_generator(self) -> None:
         self._waiting.clear()
@@ -319,7 +311,7 @@ class MlxSession(Session):
         self._mx.clear_cache()
 
 
-class MlxBackend(Backend):
+class MlxBackend(base.Backend):
     """mlx-lm as a backend."""
 
     name = "mlx_lm"
@@ -328,21 +320,21 @@ class MlxBackend(Backend):
     default_model = "synthetic:llama-1.5b:4bit"
     device_kinds = ("metal", "cuda", "cpu")
 
-    def open(self, model: ModelFile, options: MlxOptions) -> MlxSession:
+    def open(self, model: base.ModelFile, options: MlxOptions) -> MlxSession:
         return MlxSession(model, options)
 
-    def probe(self, options: MlxOptions | None = None) -> Probe:
+    def probe(self, options: MlxOptions | None = None) -> base.Probe:
         try:
             mx, version = _modules()
             _, kind, name = _device(mx, options.device if options else None)
-        except EngineError as error:
-            return Probe(False, reason=str(error), fix=install_command())
+        except base.EngineError as error:
+            return base.Probe(False, reason=str(error), fix=install_command())
         gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
         gpu_fix = f"install MLX for it, where it can use it: {install_command()}"
         mlx = f"mlx {mx.__version__}, mlx-lm {version}"
-        return Probe(True, mlx, kind, (f"{kind}: {name}",), gpus=gpus, gpu_fix=gpu_fix)
+        return base.Probe(True, mlx, kind, (f"{kind}: {name}",), gpus=gpus, gpu_fix=gpu_fix)
 
-    def platform(self, info: EngineInfo) -> str:
+    def platform(self, info: base.EngineInfo) -> str:
         return "mlx"
 
 

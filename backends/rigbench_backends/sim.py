@@ -20,20 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rigbench_backends.base import (
-    IDLE,
-    Backend,
-    EngineError,
-    EngineInfo,
-    EngineMemory,
-    Event,
-    ModelFile,
-    Probe,
-    Request,
-    Session,
-    Step,
-    StepBytes,
-)
+from rigbench_backends import base
 
 VOCABULARY = 256
 
@@ -71,34 +58,34 @@ class _Running:
     owed: int
 
 
-class SimSession(Session):
+class SimSession(base.Session):
     """Prompts first come, first served; then all running requests decode together, a token each a step."""
 
-    def __init__(self, model: ModelFile, options: SimOptions) -> None:
+    def __init__(self, model: base.ModelFile, options: SimOptions) -> None:
         if options.fault == "crash" and options.fault_at == "load":
             _die(options.fault_signal)
         if options.fault == "load":
-            raise EngineError("load", "the simulator was told to fail at loading")
+            raise base.EngineError("load", "the simulator was told to fail at loading")
         reads = model.step_bytes
         if options.weight_bytes is not None:
-            reads = replace(reads or StepBytes(0), dense_bytes=options.weight_bytes, expert_bytes=0)
+            reads = replace(reads or base.StepBytes(0), dense_bytes=options.weight_bytes, expert_bytes=0)
         if reads is None:
-            raise EngineError("options", f"the bytes of {model.name} are not known: set options.weight_bytes")
+            raise base.EngineError("options", f"the bytes of {model.name} are not known: set options.weight_bytes")
         if options.kv_bytes_per_token is not None:
             reads = replace(reads, kv_bytes_per_token=options.kv_bytes_per_token, kv_window_bytes_per_token=0)
         if options.bandwidth_gb_per_s <= 0 or options.prefill_tps <= 0:
-            raise EngineError("options", "bandwidth_gb_per_s and prefill_tps must be positive")
+            raise base.EngineError("options", "bandwidth_gb_per_s and prefill_tps must be positive")
         if options.pace not in ("virtual", "real"):
-            raise EngineError("options", f"pace = {options.pace!r}: choose virtual or real")
+            raise base.EngineError("options", f"pace = {options.pace!r}: choose virtual or real")
         self._options = options
         self._reads = reads
         self._bandwidth = options.bandwidth_gb_per_s * 1e9
         self._now = time.perf_counter_ns()
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[base.Request] = deque()
         self._running: list[_Running] = []
         self._users = self._steps = self._context_tokens = 0
         self.clock: Callable[[], int] = lambda: self._now
-        self.info = EngineInfo(
+        self.info = base.EngineInfo(
             engine="sim",
             version="1",
             device="sim",
@@ -116,17 +103,17 @@ class SimSession(Session):
         options = self._options
         if users >= options.fault_users:
             if options.fault == "memory":
-                raise EngineError("memory", f"the simulator was told to have no memory for {users} users")
+                raise base.EngineError("memory", f"the simulator was told to have no memory for {users} users")
             if options.fault == "crash" and options.fault_at == "prepare":
                 _die(options.fault_signal)
         self._waiting.clear()
         self._running.clear()
         self._users, self._context_tokens = users, context_tokens
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: base.Request) -> None:
         self._waiting.append(request)
 
-    def step(self) -> Step:
+    def step(self) -> base.Step:
         self._fail_on_purpose()
         if self._waiting:
             request = self._waiting.popleft()
@@ -134,13 +121,13 @@ class SimSession(Session):
             self._running.append(_Running(request.id, len(request.prompt), request.output_tokens))
             return self._emit(self._running[-1:], 1)
         if not self._running:
-            return IDLE
+            return base.IDLE
         chunk = self._options.tokens_per_chunk
         step_bytes = self._weight_bytes(len(self._running)) + sum(self._kv_bytes(one.context) for one in self._running)
         self._advance(chunk * (step_bytes / self._bandwidth + self._options.step_overhead_s))
         return self._emit(self._running, chunk)
 
-    def _emit(self, requests: list[_Running], chunk: int) -> Step:
+    def _emit(self, requests: list[_Running], chunk: int) -> base.Step:
         events = []
         ids = []
         for one in requests:
@@ -148,9 +135,9 @@ class SimSession(Session):
             one.owed -= count
             one.context += count
             ids.append(hashlib.blake2b(f"{one.id}/{one.owed}".encode(), digest_size=1).digest()[0])
-            events.append(Event(one.id, count, one.owed == 0))
+            events.append(base.Event(one.id, count, one.owed == 0))
         self._running = [one for one in self._running if one.owed]
-        return Step(self._now, events, any(event.finished for event in events), ids)
+        return base.Step(self._now, events, any(event.finished for event in events), ids)
 
     def _weight_bytes(self, users: int) -> float:
         reads = self._reads
@@ -173,15 +160,15 @@ class SimSession(Session):
         if self._users < options.fault_users or self._steps < options.fault_step:
             return
         if options.fault == "decode":
-            raise EngineError("decode", "the simulator was told to fail at decoding")
+            raise base.EngineError("decode", "the simulator was told to fail at decoding")
         if options.fault == "crash" and options.fault_at == "step":
             _die(options.fault_signal)
         while options.fault == "hang":
             time.sleep(3600)
 
-    def memory(self) -> EngineMemory:
+    def memory(self) -> base.EngineMemory:
         kv_bytes = self._kv_bytes(self._context_tokens) * self._users
-        return EngineMemory(self.info.weights_bytes, kv_bytes, compute_bytes=0)
+        return base.EngineMemory(self.info.weights_bytes, kv_bytes, compute_bytes=0)
 
     def close(self) -> None:
         self._running.clear()
@@ -193,7 +180,7 @@ def _die(name: str) -> None:
     os.kill(os.getpid(), getattr(signal, name, signal.SIGTERM))
 
 
-class SimBackend(Backend):
+class SimBackend(base.Backend):
     """The simulator as a backend. It takes any model whose bytes are known, and needs no file."""
 
     name = "sim"
@@ -202,11 +189,11 @@ class SimBackend(Backend):
     default_model = "synthetic:llama-1.5b:Q4_K_M"
     device_kinds = ("sim",)
 
-    def open(self, model: ModelFile, options: SimOptions) -> SimSession:
+    def open(self, model: base.ModelFile, options: SimOptions) -> SimSession:
         return SimSession(model, options)
 
-    def probe(self, options: SimOptions | None = None) -> Probe:
-        return Probe(True, "1", "sim", ("a simulated machine",))
+    def probe(self, options: SimOptions | None = None) -> base.Probe:
+        return base.Probe(True, "1", "sim", ("a simulated machine",))
 
 
 BACKEND = SimBackend()

@@ -30,19 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rigbench_backends.base import (
-    IDLE,
-    Backend,
-    EngineError,
-    EngineInfo,
-    EngineMemory,
-    Event,
-    ModelFile,
-    Probe,
-    Request,
-    Session,
-    Step,
-)
+from rigbench_backends import base
 from rigbench_backends.process import SAYS_NOTHING, first_sentence, last_exception, output_end, output_lines
 
 INSTALL = (
@@ -161,16 +149,18 @@ def _wake_when_dead(core: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class VllmSession(Session):
+class VllmSession(base.Session):
     """One engine, from `open` to `close`."""
 
-    def __init__(self, model: ModelFile, options: VllmOptions) -> None:
+    def __init__(self, model: base.ModelFile, options: VllmOptions) -> None:
         folder = Path(model.path) if model.path else None
         if folder is None or not (folder / "config.json").is_file():
             named = folder.name if folder else model.name
-            raise EngineError("load", f"vLLM needs a folder with config.json and safetensors weights: {named} is none")
+            raise base.EngineError(
+                "load", f"vLLM needs a folder with config.json and safetensors weights: {named} is none"
+            )
         if not any(folder.glob("*.safetensors")):
-            raise EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
+            raise base.EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
         os.environ.update(ENVIRONMENT)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
         self._has_tokenizer = any(
@@ -184,7 +174,7 @@ class VllmSession(Session):
             from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.llm_engine import LLMEngine
         except ImportError as error:
-            raise EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
+            raise base.EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
         try:
             chosen = {name: value for name, value in asdict(options).items() if value is not None}
             del chosen["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
@@ -197,7 +187,7 @@ class VllmSession(Session):
             reason = root_cause(error, self._output())
             kind = failure_kind(reason)
             fix = MEMORY_FIX if kind == "memory" else ""
-            raise EngineError(kind, f"vLLM cannot load {folder.name}: {reason}{fix}") from error
+            raise base.EngineError(kind, f"vLLM cannot load {folder.name}: {reason}{fix}") from error
         _wake_when_dead(self._engine.engine_core)
         given = {"temperature": 0.0, "ignore_eos": True, "detokenize": False, "output_kind": RequestOutputKind.DELTA}
         self._sampling = functools.cache(lambda tokens: SamplingParams(max_tokens=tokens, **given))
@@ -212,7 +202,7 @@ class VllmSession(Session):
         """What vLLM's processes have printed since this session began."""
         return output_lines(self._output_begin)
 
-    def _describe(self, folder: Path) -> EngineInfo:
+    def _describe(self, folder: Path) -> base.EngineInfo:
         config, options = self._config, self._options
         model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
         device, names = device_here()
@@ -223,7 +213,7 @@ class VllmSession(Session):
         backend = re.search(r"[Uu]sing (\w+) (?:attention )?backend", log)
         cores = re.findall(r"core ids=\[([\d, ]+)\]", log)
         scheduler = config.scheduler_config
-        return EngineInfo(
+        return base.EngineInfo(
             engine="vllm",
             version=", ".join(filter(None, [distribution("vllm", "vllm-cpu"), distribution("torch")])),
             device=device,
@@ -254,41 +244,43 @@ class VllmSession(Session):
 
     def encode(self, text: str) -> list[int]:
         if not self._has_tokenizer:
-            raise EngineError("options", "the model's folder holds no tokenizer: use a workload of kind `tokens`")
+            raise base.EngineError("options", "the model's folder holds no tokenizer: use a workload of kind `tokens`")
         return list(self._engine.get_tokenizer().encode(text, add_special_tokens=False))
 
     def prepare(self, users: int, context_tokens: int) -> None:
         info, cache = self.info, self._config.cache_config
         if users > (info.max_users or users):
             reason = f"{users} users are more than vLLM's max_num_seqs = {info.max_users}: raise that option"
-            raise EngineError("context", reason)
+            raise base.EngineError("context", reason)
         needed = users * -(-context_tokens // cache.block_size)
         if cache.num_gpu_blocks and needed > cache.num_gpu_blocks:
             option = "cpu_kvcache_space_gib" if info.device == "cpu" else "gpu_memory_utilization"
             room = f"{needed} blocks of vLLM's cache, which has {cache.num_gpu_blocks}: raise {option}"
-            raise EngineError("memory", f"{users} users of {context_tokens} tokens need {room}")
+            raise base.EngineError("memory", f"{users} users of {context_tokens} tokens need {room}")
         if self._running:
             self._engine.abort_request(list(self._running))
             self._running.clear()
         if self._options.enable_prefix_caching:
             self._engine.reset_prefix_cache()
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: base.Request) -> None:
         name = str(next(self._serial))  # never twice: what is still under way of an aborted request is then nobody's
         self._running[name] = request.id
         prompt = {"prompt_token_ids": list(request.prompt)}
         self._engine.add_request(name, prompt, self._sampling(request.output_tokens))
 
-    def step(self) -> Step:
+    def step(self) -> base.Step:
         running = self._running
         while running:
             try:
                 outputs = self._step()
             except Exception as error:
                 running.clear()
-                raise EngineError("decode", f"vLLM's engine failed: {root_cause(error, self._output())}") from error
+                raise base.EngineError(
+                    "decode", f"vLLM's engine failed: {root_cause(error, self._output())}"
+                ) from error
             now = self.clock()
-            events: list[Event] = []
+            events: list[base.Event] = []
             ids: list[int] = []
             ended = False
             for output in outputs:
@@ -299,23 +291,23 @@ class VllmSession(Session):
                 new = completion.token_ids
                 ids.extend(new)
                 if not output.finished:
-                    events.append(Event(request_id, len(new)))
+                    events.append(base.Event(request_id, len(new)))
                     continue
                 ended = True
                 del running[output.request_id]
                 wrong = None if completion.finish_reason == "length" else f"ended by {completion.finish_reason}"
-                events.append(Event(request_id, len(new), True, output.num_cached_tokens, wrong))
+                events.append(base.Event(request_id, len(new), True, output.num_cached_tokens, wrong))
             if events:
-                return Step(now, events, ended, ids)
-        return IDLE
+                return base.Step(now, events, ended, ids)
+        return base.IDLE
 
-    def memory(self) -> EngineMemory:
+    def memory(self) -> base.EngineMemory:
         """The cache is what vLLM's blocks hold; of the weights, what its workers say they took on the device, else as stored."""
         taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(self._output()))
         weights = round(sum(map(float, taken)) * 2**30) or self.info.weights_bytes
         cache, reason = self._kv_cache_bytes(), "vLLM tells no size of its compute buffers"
         unknown = "" if cache else "the size of a cache block is not known for this model; "
-        return EngineMemory(weights, cache, reason=unknown + reason)
+        return base.EngineMemory(weights, cache, reason=unknown + reason)
 
     def _kv_cache_bytes(self) -> int | None:
         """Over all devices: blocks x tokens x layers x (K and V) x heads x width, None for caches of another make."""
@@ -335,7 +327,7 @@ class VllmSession(Session):
             engine.engine_core.shutdown()
 
 
-class VllmBackend(Backend):
+class VllmBackend(base.Backend):
     """vLLM as a backend."""
 
     name = "vllm"
@@ -344,28 +336,30 @@ class VllmBackend(Backend):
     default_model = "synthetic:llama-1.5b:BF16"
     device_kinds = ("cuda", "rocm", "metal", "cpu")
 
-    def open(self, model: ModelFile, options: VllmOptions) -> VllmSession:
+    def open(self, model: base.ModelFile, options: VllmOptions) -> VllmSession:
         return VllmSession(model, options)
 
-    def probe(self, options: VllmOptions | None = None) -> Probe:
+    def probe(self, options: VllmOptions | None = None) -> base.Probe:
         if importlib.util.find_spec("vllm") is None:
             if sys.platform == "darwin":
                 fix = "start vllm-metal's server and measure it with --backend openai_http --server vllm"
-                return Probe(False, reason="vLLM has no engine of its own for a Mac", fix=fix)
-            return Probe(False, reason="vLLM is not installed in this Python", fix=INSTALL)
+                return base.Probe(False, reason="vLLM has no engine of its own for a Mac", fix=fix)
+            return base.Probe(False, reason="vLLM is not installed in this Python", fix=INSTALL)
         version = distribution("vllm", "vllm-cpu")
         try:
             device, names = device_here()
         except Exception as error:
-            return Probe(False, version, reason=f"vLLM does not load: {type(error).__name__}: {error}", fix=INSTALL)
+            return base.Probe(
+                False, version, reason=f"vLLM does not load: {type(error).__name__}: {error}", fix=INSTALL
+            )
         if device not in self.device_kinds:
             reason = f"vLLM finds no device that it was built for (it says {device or 'nothing'})"
-            return Probe(False, version, reason=reason, fix=INSTALL)
+            return base.Probe(False, version, reason=reason, fix=INSTALL)
         devices = tuple(f"{device}{i}: {name}" for i, name in enumerate(names))
         gpus = () if device == "cpu" else names
-        return Probe(True, version, device, devices, gpus=gpus, gpu_fix=f"install vLLM for the GPU: {INSTALL}")
+        return base.Probe(True, version, device, devices, gpus=gpus, gpu_fix=f"install vLLM for the GPU: {INSTALL}")
 
-    def platform(self, info: EngineInfo) -> str:
+    def platform(self, info: base.EngineInfo) -> str:
         return "vllm"
 
 

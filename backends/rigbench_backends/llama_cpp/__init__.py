@@ -24,21 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rigbench_backends.base import (
-    IDLE,
-    PRIVATE,
-    Backend,
-    Diagnosis,
-    EngineError,
-    EngineInfo,
-    EngineMemory,
-    Event,
-    ModelFile,
-    Probe,
-    Request,
-    Session,
-    Step,
-)
+from rigbench_backends import base
 from rigbench_backends.llama_cpp import ggml
 from rigbench_backends.llama_cpp.trouble import diagnose
 from rigbench_backends.process import output_end, output_lines
@@ -73,7 +59,7 @@ class LlamaCppOptions:
     tensor_split: tuple[float, ...] = ()
     mmap: str = "auto"
     repack: bool = True
-    rpc_servers: tuple[str, ...] = field(default=(), metadata=PRIVATE)
+    rpc_servers: tuple[str, ...] = field(default=(), metadata=base.PRIVATE)
 
 
 def default_threads() -> int:
@@ -97,15 +83,15 @@ def default_threads() -> int:
     return logical if logical <= 4 else logical // 2
 
 
-def _engine_error(kind: str, message: str, since: int) -> EngineError:
+def _engine_error(kind: str, message: str, since: int) -> base.EngineError:
     """With what llama.cpp itself has written of it from byte `since` of the output on."""
     cause, fix = diagnose(output_lines(since))
-    return EngineError(kind, message + (f": {cause}" if cause else "") + (f"; {fix}" if fix else ""))
+    return base.EngineError(kind, message + (f": {cause}" if cause else "") + (f"; {fix}" if fix else ""))
 
 
 def _choice(option: str, value: str, choices: dict[str, int]) -> int:
     if value not in choices:
-        raise EngineError("options", f"{option} = {value!r}: choose one of {', '.join(choices)}")
+        raise base.EngineError("options", f"{option} = {value!r}: choose one of {', '.join(choices)}")
     return choices[value]
 
 
@@ -113,7 +99,7 @@ def _choice(option: str, value: str, choices: dict[str, int]) -> int:
 class _Sequence:
     """A request in the cache: which sequence it is, how much of its prompt is in, what it owes."""
 
-    request: Request
+    request: base.Request
     id: int
     prompt: Any
     owed: int
@@ -122,10 +108,10 @@ class _Sequence:
     last_token: int = -1
 
 
-class LlamaCppSession(Session):
+class LlamaCppSession(base.Session):
     """One model and, from `prepare` on, one context."""
 
-    def __init__(self, model: ModelFile, options: LlamaCppOptions) -> None:
+    def __init__(self, model: base.ModelFile, options: LlamaCppOptions) -> None:
         import numpy as np
 
         self._np = np
@@ -134,7 +120,7 @@ class LlamaCppSession(Session):
         self._threads = options.threads or default_threads()
         self._context: Any = None
         self._context_shape = (0, 0)
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[base.Request] = deque()
         self._prefilling: deque[_Sequence] = deque()
         self._decoding: list[_Sequence] = []
         self._rows_are_current = False  # the first rows of the batch hold `_decoding`, tokens and positions included
@@ -146,7 +132,7 @@ class LlamaCppSession(Session):
         get_logits = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
         self._llama_get_logits = get_logits(("llama_get_logits", lib._lib))
         if model.path is None:
-            raise EngineError("load", f"llama.cpp needs a GGUF file, and {model.name} has none")
+            raise base.EngineError("load", f"llama.cpp needs a GGUF file, and {model.name} has none")
         if options.rpc_servers:
             ggml.add_rpc_servers(options.rpc_servers)
         devices = ggml.devices()
@@ -175,7 +161,7 @@ class LlamaCppSession(Session):
             limit = lib.llama_max_devices()
             if len(options.tensor_split) > limit:
                 parts = f"tensor_split has {len(options.tensor_split)} parts"
-                raise EngineError("options", f"{parts}; this build takes {limit}")
+                raise base.EngineError("options", f"{parts}; this build takes {limit}")
             self._tensor_split = (ctypes.c_float * limit)(*options.tensor_split)  # llama.cpp keeps the pointer
             params.tensor_split = ctypes.cast(self._tensor_split, ctypes.POINTER(ctypes.c_float))
         return params
@@ -191,7 +177,7 @@ class LlamaCppSession(Session):
             return
         self.close()
         limit = "it generates no text token by token, and rigbench measures that alone"
-        raise EngineError("load", f"{name} {what}: {limit}")
+        raise base.EngineError("load", f"{name} {what}: {limit}")
 
     def _metadata(self, key: str) -> str | None:
         """A value of the model file's metadata as text."""
@@ -199,7 +185,7 @@ class LlamaCppSession(Session):
         size = self._lib.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
         return value.value.decode("utf-8", "replace") if size >= 0 else None
 
-    def _describe(self, devices: list[tuple[str, str, bool]]) -> EngineInfo:
+    def _describe(self, devices: list[tuple[str, str, bool]]) -> base.EngineInfo:
         import llama_cpp
 
         lib = self._lib
@@ -212,7 +198,7 @@ class LlamaCppSession(Session):
         names = "|".join(re.escape(name) for name, _, _ in at_work) or "(?!)"
         self._on_device = rf"\b(?:{names})(?:_\w+)? +"  # Vulkan0, MTL0_Mapped; Vulkan_Host is the processor's
         self._device_weights = self._buffers(f"{self._on_device}model", load_log)
-        return EngineInfo(
+        return base.EngineInfo(
             engine="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {lib.llama_version().decode()}",
             device=ggml.device_kind(at_work) if offloads else "cpu",
@@ -253,18 +239,20 @@ class LlamaCppSession(Session):
 
     def encode(self, text: str) -> list[int]:
         if self._lib.llama_vocab_type(self._vocab) == 0:
-            raise EngineError("options", "the model holds no tokenizer: use a workload of kind `tokens`")
+            raise base.EngineError("options", "the model holds no tokenizer: use a workload of kind `tokens`")
         data = text.encode()
         tokens = (self._lib.llama_token * (len(data) + 8))()
         count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, len(tokens), False, False)
         if count < 0:
-            raise EngineError("decode", "llama.cpp's tokenizer refused the prompt")
+            raise base.EngineError("decode", "llama.cpp's tokenizer refused the prompt")
         return list(tokens[:count])
 
     def prepare(self, users: int, context_tokens: int) -> None:
         lib = self._lib
         if users > (self.info.max_users or users):
-            raise EngineError("context", f"{users} users are more than llama.cpp's {self.info.max_users} sequences")
+            raise base.EngineError(
+                "context", f"{users} users are more than llama.cpp's {self.info.max_users} sequences"
+            )
         self._waiting.clear()
         self._prefilling.clear()
         self._decoding.clear()
@@ -296,7 +284,7 @@ class LlamaCppSession(Session):
             kind = getattr(lib, f"GGML_TYPE_{value.upper()}", None)
             if kind is None:
                 known = "llama.cpp knows f16, f32, bf16, q8_0, q5_0, q4_0 ..."
-                raise EngineError("options", f"{name} = {value!r}: {known}")
+                raise base.EngineError("options", f"{name} = {value!r}: {known}")
             setattr(params, name, kind)
         for name in ("kv_unified", "offload_kqv", "swa_full"):
             setattr(params, name, getattr(options, name))
@@ -337,14 +325,14 @@ class LlamaCppSession(Session):
         self._batch = batch
         self._logits_key = (0, 0)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: base.Request) -> None:
         self._waiting.append(request)
 
-    def step(self) -> Step:
+    def step(self) -> base.Step:
         while True:
             finishing = self._fill_batch()
             if self._batch.n_tokens == 0:
-                return IDLE
+                return base.IDLE
             self._decode()
             if self._decoding or finishing:
                 return self._sample(finishing)
@@ -369,7 +357,7 @@ class LlamaCppSession(Session):
                 self._position[row] = len(sequence.prompt) + sequence.request.output_tokens - sequence.owed - 1
                 self._output[row] = 1
             self._rows_are_current = True
-            self._same_events = [Event(sequence.request.id) for sequence in self._decoding]
+            self._same_events = [base.Event(sequence.request.id) for sequence in self._decoding]
             self._steps_to_an_end = min((sequence.owed for sequence in self._decoding), default=0)
         finishing = []
         room = self._options.n_batch
@@ -395,11 +383,11 @@ class LlamaCppSession(Session):
     def _decode(self) -> None:
         status = self._llama_decode(self._context, self._batch)
         if status == 1:
-            raise EngineError("memory", "llama.cpp found no room in the KV cache for the batch")
+            raise base.EngineError("memory", "llama.cpp found no room in the KV cache for the batch")
         if status != 0:
             raise _engine_error("decode", f"llama_decode failed with status {status}", self._step_log_begin)
 
-    def _sample(self, finishing: list[_Sequence]) -> Step:
+    def _sample(self, finishing: list[_Sequence]) -> base.Step:
         """Greedy. llama.cpp keeps the rows in batch order: decoding sequences first, then ended prompts."""
         running = len(self._decoding)
         tokens = self._greedy(running + len(finishing))
@@ -409,7 +397,7 @@ class LlamaCppSession(Session):
             for row, token in enumerate(tokens):
                 self._token_items[row] = token
                 self._position_items[row] += 1
-            return Step(now, self._same_events, False, tokens)
+            return base.Step(now, self._same_events, False, tokens)
         return self._change(now, finishing, tokens)
 
     def _greedy(self, rows: int) -> list[Any]:
@@ -426,7 +414,7 @@ class LlamaCppSession(Session):
             self._rows = list(self._logits.view(self._np.int32) if self._logits_reach_above_0 else self._logits)
         return [row.argmax() for row in self._rows]
 
-    def _change(self, now: int, finishing: list[_Sequence], tokens: list[Any]) -> Step:
+    def _change(self, now: int, finishing: list[_Sequence], tokens: list[Any]) -> base.Step:
         """A step in which a sequence begins or ends: free what has ended; the next step writes its rows anew."""
         if self._logits_reach_above_0 and (self._logits.max(1) <= 0).any():
             # A model all of whose logits are negative: from here on its floats are compared as floats.
@@ -438,7 +426,7 @@ class LlamaCppSession(Session):
         for row, sequence in enumerate((*self._decoding, *finishing)):
             # The batch was unchanged for `_steps_since_change` steps, this one included; a new sequence is in this one alone.
             sequence.owed -= self._steps_since_change if row < len(self._decoding) else 1
-            events.append(Event(sequence.request.id, 1, sequence.owed == 0))
+            events.append(base.Event(sequence.request.id, 1, sequence.owed == 0))
             if sequence.owed == 0:
                 self._llama_memory_seq_rm(self._memory, sequence.id, -1, -1)
                 heapq.heappush(self._free_ids, sequence.id)
@@ -449,17 +437,17 @@ class LlamaCppSession(Session):
         self._decoding = going
         self._steps_since_change = 0
         self._rows_are_current = False
-        return Step(now, events, ended, tokens)
+        return base.Step(now, events, ended, tokens)
 
-    def memory(self) -> EngineMemory:
+    def memory(self) -> base.EngineMemory:
         """Read from llama.cpp's log, which names every buffer it makes: `CPU KV buffer size = 24.00 MiB`."""
         if self._context is None:
-            return EngineMemory(weights_bytes=self.info.weights_bytes, reason="no context yet")
+            return base.EngineMemory(weights_bytes=self.info.weights_bytes, reason="no context yet")
         kv, compute, output, device = (
             self._buffers(kind, self._context_log)
             for kind in ("(?:KV|RS)", "compute", "output", f"{self._on_device}(?:KV|RS|compute|output)")
         )
-        return EngineMemory(
+        return base.EngineMemory(
             weights_bytes=self.info.weights_bytes,
             kv_cache_bytes=kv,
             compute_bytes=compute + (output or 0) if compute is not None else None,
@@ -487,7 +475,7 @@ class LlamaCppSession(Session):
             self._model = None
 
 
-class LlamaCppBackend(Backend):
+class LlamaCppBackend(base.Backend):
     """llama.cpp as a backend."""
 
     name = "llama_cpp"
@@ -496,10 +484,10 @@ class LlamaCppBackend(Backend):
     default_model = "synthetic:llama-1.5b:Q4_K_M"
     device_kinds = ("cuda", "metal", "rocm", "vulkan", "rpc", "gpu", "cpu")
 
-    def open(self, model: ModelFile, options: LlamaCppOptions) -> LlamaCppSession:
+    def open(self, model: base.ModelFile, options: LlamaCppOptions) -> LlamaCppSession:
         return LlamaCppSession(model, options)
 
-    def probe(self, options: LlamaCppOptions | None = None) -> Probe:
+    def probe(self, options: LlamaCppOptions | None = None) -> base.Probe:
         try:
             log_begin = output_end()
             ggml.bindings()
@@ -508,7 +496,7 @@ class LlamaCppBackend(Backend):
             devices = ggml.devices()
             texts = tuple(f"{name}: {text}" for name, text, _ in devices)
             device = "cpu" if options and options.n_gpu_layers == 0 else ggml.device_kind(devices)
-            return Probe(
+            return base.Probe(
                 True,
                 f"llama-cpp-python {llama_cpp.__version__}",
                 device,
@@ -517,10 +505,10 @@ class LlamaCppBackend(Backend):
                 device_error=diagnose(output_lines(log_begin)).cause,
                 gpu_fix="scripts/quickstart builds llama.cpp for the GPU, or says what that needs",
             )
-        except EngineError as error:
-            return Probe(False, reason=str(error), fix=ggml.INSTALL)
+        except base.EngineError as error:
+            return base.Probe(False, reason=str(error), fix=ggml.INSTALL)
 
-    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> Diagnosis:
+    def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> base.Diagnosis:
         return diagnose(lines, phase, signal, device)
 
 
