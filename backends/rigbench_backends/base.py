@@ -42,9 +42,7 @@ class Diagnosis(NamedTuple):
 
 
 TELLING = (r"\b\w*(?:Error|Exception): .+|out of memory", r"\berror\b|\bfail(?:ed|ure)?\b|unable|cannot")
-_SIGNAL_ONLY = re.compile(
-    r"^(?:Fatal Python error: (?:Segmentation fault|Aborted|Illegal|Bus error)|Current thread|  File )"
-)
+_SIGNAL_ONLY = re.compile(r"Fatal Python error: (Segmentation fault|Aborted|Illegal|Bus error)|Current thread|  File ")
 """What Python's fault handler writes at a crash: where, not why."""
 
 
@@ -59,10 +57,8 @@ def telling_line(lines: Sequence[str], telling: Sequence[str] = TELLING) -> str 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One generation: exactly `output_tokens` tokens, greedy, end-of-text ignored.
-
-    `prompt` are token ids. `text` is the same prompt as text for engines behind a wire, None where ids alone were drawn.
-    """
+    """One generation: exactly `output_tokens` tokens, greedy, end-of-text ignored. `prompt` are token ids; `text` is the same as
+    text for engines behind a wire, None where ids alone were drawn."""
 
     id: int
     prompt: tuple[int, ...]
@@ -165,7 +161,7 @@ class StepBytes:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model as a backend needs it. `path` is a file or folder, or None for a backend that needs no weights; `step_bytes` is None
+    """A model as a backend needs it. `path` is a file or folder, None for a backend that needs no weights; `step_bytes` is None
     where the model's facts are unknown."""
 
     name: str
@@ -176,10 +172,8 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Whether a backend works in this interpreter, and on which `device` (as in EngineInfo) it would run by default.
-
-    If not usable: why, and the fix.
-    """
+    """Whether a backend works in this interpreter, and on which `device` (as in EngineInfo) it would run by default; else why not,
+    and the fix."""
 
     usable: bool
     version: str | None = None
@@ -216,10 +210,7 @@ class Session(ABC):
     @abstractmethod
     def prepare(self, users: int, context_tokens: int) -> None:
         """Make room for `users` sequences of up to `context_tokens` each (within `info.context_limit`), with an empty cache. Never
-        called in a window.
-
-        Raises EngineError("context" or "memory") if that cannot be had.
-        """
+        called in a window. Raises EngineError("context" or "memory") if that cannot be had."""
 
     @abstractmethod
     def submit(self, request: Request) -> None:

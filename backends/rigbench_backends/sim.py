@@ -29,9 +29,9 @@ VOCABULARY = 256
 class SimOptions:
     """The machine to pretend to be. None takes the model's own figure.
 
-    `fault` makes it fail on purpose, for tests of the run loop: `load`, `memory` (prepare fails), `decode`, `hang` (never returns),
-    `crash` (the process dies by `fault_signal`, at `fault_at`: load, prepare, step), each from the first case of at least
-    `fault_users` users and the step `fault_step` on.
+    `fault` makes it fail on purpose, for tests of the run loop, from the first case of at least `fault_users` users and the step
+    `fault_step` on: `load`, `memory` (prepare fails), `decode`, `hang` (never returns), `crash` (the process dies by
+    `fault_signal`, at `fault_at`: load, prepare, step).
     """
 
     bandwidth_gb_per_s: float = 100.0
@@ -62,10 +62,8 @@ class SimSession(base.Session):
     """Prompts first come, first served; then all running requests decode together, a token each a step."""
 
     def __init__(self, model: base.ModelFile, options: SimOptions) -> None:
-        if options.fault == "crash" and options.fault_at == "load":
-            _die(options.fault_signal)
-        if options.fault == "load":
-            raise base.EngineError("load", "the simulator was told to fail at loading")
+        self._options = options
+        self._fail_on_purpose("load")
         reads = model.step_bytes
         if options.weight_bytes is not None:
             reads = replace(reads or base.StepBytes(0), dense_bytes=options.weight_bytes, expert_bytes=0)
@@ -77,7 +75,6 @@ class SimSession(base.Session):
             raise base.EngineError("options", "bandwidth_gb_per_s and prefill_tps must be positive")
         if options.pace not in ("virtual", "real"):
             raise base.EngineError("options", f"pace = {options.pace!r}: choose virtual or real")
-        self._options = options
         self._reads = reads
         self._bandwidth = options.bandwidth_gb_per_s * 1e9
         self._now = time.perf_counter_ns()
@@ -100,12 +97,8 @@ class SimSession(base.Session):
         return list(text.encode())
 
     def prepare(self, users: int, context_tokens: int) -> None:
-        options = self._options
-        if users >= options.fault_users:
-            if options.fault == "memory":
-                raise base.EngineError("memory", f"the simulator was told to have no memory for {users} users")
-            if options.fault == "crash" and options.fault_at == "prepare":
-                _die(options.fault_signal)
+        if users >= self._options.fault_users:
+            self._fail_on_purpose("prepare")
         self._waiting.clear()
         self._running.clear()
         self._users, self._context_tokens = users, context_tokens
@@ -114,7 +107,9 @@ class SimSession(base.Session):
         self._waiting.append(request)
 
     def step(self) -> base.Step:
-        self._fail_on_purpose()
+        self._steps += 1
+        if self._users >= self._options.fault_users and self._steps >= self._options.fault_step:
+            self._fail_on_purpose("step")
         if self._waiting:
             request = self._waiting.popleft()
             self._advance(len(request.prompt) / self._options.prefill_tps)
@@ -154,16 +149,13 @@ class SimSession(base.Session):
         if self._options.pace == "real":
             time.sleep(max(0.0, (self._now - time.perf_counter_ns()) / 1e9))
 
-    def _fail_on_purpose(self) -> None:
-        options = self._options
-        self._steps += 1
-        if self._users < options.fault_users or self._steps < options.fault_step:
-            return
-        if options.fault == "decode":
-            raise base.EngineError("decode", "the simulator was told to fail at decoding")
-        if options.fault == "crash" and options.fault_at == "step":
-            _die(options.fault_signal)
-        while options.fault == "hang":
+    def _fail_on_purpose(self, at: str) -> None:
+        fault = self._options.fault
+        if fault is not None and (fault, at) in (("load", "load"), ("memory", "prepare"), ("decode", "step")):
+            raise base.EngineError(fault, f"the simulator was told to fail ({fault})")
+        if fault == "crash" and at == self._options.fault_at:  # SIGTERM where the system has no such signal
+            os.kill(os.getpid(), getattr(signal, self._options.fault_signal, signal.SIGTERM))
+        while fault == "hang" and at == "step":
             time.sleep(3600)
 
     def memory(self) -> base.EngineMemory:
@@ -173,11 +165,6 @@ class SimSession(base.Session):
     def close(self) -> None:
         self._running.clear()
         self._waiting.clear()
-
-
-def _die(name: str) -> None:
-    """By a real signal: SIGKILL, SIGSEGV, SIGILL, SIGABRT … SIGTERM where the system has no such one."""
-    os.kill(os.getpid(), getattr(signal, name, signal.SIGTERM))
 
 
 class SimBackend(base.Backend):
