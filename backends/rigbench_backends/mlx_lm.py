@@ -115,19 +115,22 @@ class MlxSession(base.Session):
         self._device, kind, device_name = _device(mx, options.device)
         mx.set_default_device(self._device)
         self._group = mx.distributed.init()
-        config = self._load(model, version)
         self._stream = mx.new_stream(self._device)
         self._generator: Any = None
         self._waiting: deque[base.Request] = deque()
         self._running: dict[int, int] = {}
         self._uids: list[int] = []
         self._users = self._stamp_ns = self._shift_ns = self._room_bytes = self._cache_peak_bytes = 0
-        self._cache = self._try_a_token(model)
-        self.info = self._describe(version, config, kind, device_name)
+        self._cache: list[Any] = []
+        self.info = self._describe(version, self._load(model, version), kind, device_name)
 
     def _load(self, model: base.ModelFile, version: str) -> dict[str, Any]:
+        """The model's configuration. One token is run: it shows that this device can, and how large the caches (`_cache`) of one
+        sequence are."""
+        from mlx_lm.models.cache import make_prompt_cache
         from mlx_lm.utils import load, sharded_load
 
+        mx, name = self._mx, Path(str(model.path)).name
         try:
             if self._group.size() > 1:
                 groups = (self._group, None) if self._options.pipeline else (None, self._group)
@@ -136,24 +139,17 @@ class MlxSession(base.Session):
                 self._model, self._tokenizer, config = load(model.path, return_config=True)
         except Exception as error:  # whatever is wrong in a folder of files comes as any of a dozen types
             if unknown := re.search(r"Model type (\S+) not supported", str(error)):
-                raise base.EngineError(
-                    "load", f"mlx-lm {version} does not know the architecture {unknown[1]}"
-                ) from error
-            raise _engine_error("load", f"MLX cannot load {Path(str(model.path)).name}", error) from error
-        return {**config, **(config.get("text_config") or {})}
-
-    def _try_a_token(self, model: base.ModelFile) -> list[Any]:
-        """The caches of one sequence after one token: how large they are, and that this device can run the model at all."""
-        from mlx_lm.models.cache import make_prompt_cache
-
-        mx = self._mx
-        caches: list[Any] = make_prompt_cache(self._model)
+                reason = f"mlx-lm {version} does not know the architecture {unknown[1]}"
+                raise base.EngineError("load", reason) from error
+            raise _engine_error("load", f"MLX cannot load {name}", error) from error
+        caches = make_prompt_cache(self._model)
         try:
             with mx.stream(self._stream):
                 mx.eval(self._model(mx.array([[0]]), cache=caches))
         except Exception as error:  # as above: a model's own code runs here for the first time
-            raise _engine_error("load", f"MLX cannot run {Path(str(model.path)).name} here", error) from error
-        return [part for cache in caches for part in getattr(cache, "caches", (cache,))]
+            raise _engine_error("load", f"MLX cannot run {name} here", error) from error
+        self._cache = [part for cache in caches for part in getattr(cache, "caches", (cache,))]
+        return {**config, **(config.get("text_config") or {})}
 
     def _describe(self, version: str, config: dict[str, Any], kind: str, device_name: str) -> base.EngineInfo:
         from mlx.utils import tree_flatten

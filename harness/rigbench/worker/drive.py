@@ -116,8 +116,7 @@ def drive(
 ) -> tuple[int, list[RequestRecord], str]:
     """Run the load. Returns t0 (ns, the first submission), the records in order of submission, SHA-256 of all prompts sent.
 
-    `stepped` is called once, after the first step. Raises EngineError as the session does. The collector is off meanwhile: a
-    pause in it would be a gap between tokens.
+    `stepped` is called once, after the first step. The collector is off meanwhile: a pause in it would be a gap between tokens.
     """
     ahead = load.requests_per_user if load.duration_ns is None else BODIES_PER_USER
     ready = {(user, index): load.prompt(user, index) for user in range(load.users) for index in range(ahead)}
@@ -168,7 +167,8 @@ def drive(
 
 
 def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
-    """Each request with its own tokens out of the log of all steps."""
+    """Each request with its own tokens out of the log of all steps. What its end tells of prompt and chunks is truer than what was
+    asked for and what each chunk seemed to be."""
     start = flights[0].submitted_ns
     stamps: list[list[int]] = [[] for _ in flights]
     chunks: list[list[int]] = [[] for _ in flights]
@@ -181,31 +181,26 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
                 chunks[event.request_id].append(event.units)
             if event.finished:
                 ends[event.request_id] = stamp, event
-    return [
-        _record(start, flight, stamps[id], chunks[id], *ends.get(id, (None, Event(id))))
-        for id, flight in enumerate(flights)
-    ]
-
-
-def _record(
-    start: int, flight: _Flight, times: list[int], counts: list[int], end_us: int | None, end: Event
-) -> RequestRecord:
-    """One request. What its end tells of prompt and chunks is truer than what was asked for and what each chunk seemed to be."""
-    asked = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
-    if end.chunk_units is not None:
-        times = [time for time, count in zip(times, end.chunk_units, strict=True) if count]
-        counts = [count for count in end.chunk_units if count]
-    return RequestRecord(
-        user=flight.user,
-        index=flight.turn,
-        prompt_tokens=end.prompt_tokens or asked,
-        submit_us=(flight.submitted_ns - start) // 1000,
-        unit_us=tuple(times),
-        chunk_units=None if all(count == 1 for count in counts) else tuple(counts),
-        end_us=end_us if end_us is not None and times and end_us > times[-1] else None,
-        cached_tokens=end.cached_tokens,
-        error=end.error,
-    )
+    records = []
+    for id, (flight, times, counts) in enumerate(zip(flights, stamps, chunks, strict=True)):
+        end_us, end = ends.get(id, (0, Event(id)))
+        asked = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
+        if end.chunk_units is not None:
+            times = [time for time, count in zip(times, end.chunk_units, strict=True) if count]
+            counts = [count for count in end.chunk_units if count]
+        record = RequestRecord(
+            user=flight.user,
+            index=flight.turn,
+            prompt_tokens=end.prompt_tokens or asked,
+            submit_us=(flight.submitted_ns - start) // 1000,
+            unit_us=tuple(times),
+            chunk_units=None if all(count == 1 for count in counts) else tuple(counts),
+            end_us=end_us if times and end_us > times[-1] else None,
+            cached_tokens=end.cached_tokens,
+            error=end.error,
+        )
+        records.append(record)
+    return records
 
 
 def assert_some_sound(records: list[RequestRecord]) -> None:
