@@ -30,9 +30,7 @@ from rigbench_backends import base
 
 OLDEST_MLX_LM = (0, 32)
 """The first whose BatchGenerator has `next_generated` and a batch that this file can stamp."""
-OUT_OF_MEMORY = re.compile(
-    r"out of memory|outofmemory|insufficient memory|\[.*alloc.*\]|bad_alloc|attempting to allocate", re.I
-)
+OUT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|\[.*alloc.*\]|bad_alloc|attempting to allocate", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +188,11 @@ class MlxSession(base.Session):
         device = mx.device_info(self._device)
         memory_bytes = device.get("memory_size") or device.get("total_memory")
         if memory_bytes and room_bytes + (self.info.weights_bytes or 0) > memory_bytes:
-            needed = (
+            need = (
                 f"{users} users of {context_tokens} tokens need a cache of {room_bytes / 1e9:.1f} GB beside the weights"
             )
-            here = f"{self.info.device_names[0]} has {memory_bytes / 1e9:.1f} GB in all"
-            raise base.EngineError("memory", f"{needed}, and {here}")
+            have = f"{self.info.device_names[0]} has {memory_bytes / 1e9:.1f} GB in all"
+            raise base.EngineError("memory", f"{need}, and {have}")
         from mlx_lm.generate import BatchGenerator
 
         self._end_generator()
@@ -213,10 +211,8 @@ class MlxSession(base.Session):
         """Stamp each step of the batch as its tokens reach the host; look at the caches where they are at their largest."""
         batch: Any = getattr(generator, "_generation_batch", None)
         if not hasattr(batch, "_step"):
-            newer = self.info.version.rpartition(" ")[2]
-            raise base.EngineError(
-                "unavailable", f"rigbench does not know the batch of mlx-lm {newer}: install mlx-lm 0.32"
-            )
+            batch_of = f"the batch of mlx-lm {self.info.version.rpartition(' ')[2]}"
+            raise base.EngineError("unavailable", f"rigbench does not know {batch_of}: install mlx-lm 0.32")
         compute = batch._step
 
         def step() -> Any:

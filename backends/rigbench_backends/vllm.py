@@ -155,17 +155,15 @@ class VllmSession(base.Session):
     def __init__(self, model: base.ModelFile, options: VllmOptions) -> None:
         folder = Path(model.path) if model.path else None
         if folder is None or not (folder / "config.json").is_file():
-            named = folder.name if folder else model.name
-            raise base.EngineError(
-                "load", f"vLLM needs a folder with config.json and safetensors weights: {named} is none"
-            )
+            place = folder.name if folder else model.name
+            need = "vLLM needs a folder with config.json and safetensors weights"
+            raise base.EngineError("load", f"{need}: {place} is none")
         if not any(folder.glob("*.safetensors")):
             raise base.EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
         os.environ.update(ENVIRONMENT)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
-        self._has_tokenizer = any(
-            (folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
-        )
+        tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json")
+        self._has_tokenizer = any((folder / name).is_file() for name in tokenizers)
         self._output_begin = output_end()
         try:
             from vllm import SamplingParams
@@ -178,9 +176,8 @@ class VllmSession(base.Session):
         try:
             chosen = {name: value for name, value in asdict(options).items() if value is not None}
             del chosen["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
-            arguments = EngineArgs(
-                **chosen, model=str(folder), skip_tokenizer_init=not self._has_tokenizer, disable_log_stats=True
-            )
+            chosen |= {"skip_tokenizer_init": not self._has_tokenizer, "disable_log_stats": True}
+            arguments = EngineArgs(model=str(folder), **chosen)
             # What is left to vLLM (users and tokens a step) is then what its server has.
             self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
         except Exception as error:
@@ -276,9 +273,8 @@ class VllmSession(base.Session):
                 outputs = self._step()
             except Exception as error:
                 running.clear()
-                raise base.EngineError(
-                    "decode", f"vLLM's engine failed: {root_cause(error, self._output())}"
-                ) from error
+                reason = root_cause(error, self._output())
+                raise base.EngineError("decode", f"vLLM's engine failed: {reason}") from error
             now = self.clock()
             events: list[base.Event] = []
             ids: list[int] = []
@@ -349,9 +345,8 @@ class VllmBackend(base.Backend):
         try:
             device, names = device_here()
         except Exception as error:
-            return base.Probe(
-                False, version, reason=f"vLLM does not load: {type(error).__name__}: {error}", fix=INSTALL
-            )
+            reason = f"vLLM does not load: {type(error).__name__}: {error}"
+            return base.Probe(False, version, reason=reason, fix=INSTALL)
         if device not in self.device_kinds:
             reason = f"vLLM finds no device that it was built for (it says {device or 'nothing'})"
             return base.Probe(False, version, reason=reason, fix=INSTALL)

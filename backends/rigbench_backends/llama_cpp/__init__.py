@@ -89,6 +89,12 @@ def _engine_error(kind: str, message: str, since: int) -> base.EngineError:
     return base.EngineError(kind, message + (f": {cause}" if cause else "") + (f"; {fix}" if fix else ""))
 
 
+def _buffer_bytes(kind: str, log: str) -> int | None:
+    """Bytes of all buffers of a kind (a pattern) that llama.cpp's log names; None where it names none."""
+    sizes = re.findall(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", log)
+    return round(sum(map(float, sizes)) * 2**20) if sizes else None
+
+
 def _choice(option: str, value: str, choices: dict[str, int]) -> int:
     if value not in choices:
         raise base.EngineError("options", f"{option} = {value!r}: choose one of {', '.join(choices)}")
@@ -136,10 +142,11 @@ class LlamaCppSession(base.Session):
         if options.rpc_servers:
             ggml.add_rpc_servers(options.rpc_servers)
         devices = ggml.devices()
-        self._load_log_begin = log_begin = output_end()
+        log_begin = output_end()
         self._model = lib.llama_model_load_from_file(os.fsencode(model.path), self._model_params())
         if not self._model:
             raise _engine_error("load", f"llama.cpp cannot load {Path(model.path).name}", log_begin)
+        self._load_log = "\n".join(output_lines(log_begin))
         self._must_generate_text(Path(model.path).name)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._n_vocab = lib.llama_vocab_n_tokens(self._vocab)
@@ -192,12 +199,11 @@ class LlamaCppSession(base.Session):
         gpus = [(name, text) for name, text, is_gpu in devices if is_gpu]
         offloads = bool(gpus) and self._options.n_gpu_layers != 0
         # Not all that there are: llama.cpp leaves integrated GPUs beside others alone, and one card known to two backends.
-        load_log = output_lines(self._load_log_begin)
-        used = re.findall(r"using device (\S+) \(", "\n".join(load_log))
+        used = re.findall(r"using device (\S+) \(", self._load_log)
         at_work = [device for device in devices if device[2] and (device[0] in used or not used)]
         names = "|".join(re.escape(name) for name, _, _ in at_work) or "(?!)"
         self._on_device = rf"\b(?:{names})(?:_\w+)? +"  # Vulkan0, MTL0_Mapped; Vulkan_Host is the processor's
-        self._device_weights = self._buffers(f"{self._on_device}model", load_log)
+        self._device_weights = _buffer_bytes(f"{self._on_device}model", self._load_log)
         return base.EngineInfo(
             engine="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {lib.llama_version().decode()}",
@@ -218,8 +224,7 @@ class LlamaCppSession(base.Session):
     def _resolved(self, offloads: bool) -> dict[str, Any]:
         """What becomes of the options. Flash attention is decided as a context is made, so one of a single row is made for it."""
         options = self._options
-        load_log = "\n".join(output_lines(self._load_log_begin))
-        layers = re.search(r"offloaded (\d+/\d+) layers", load_log)
+        layers = re.search(r"offloaded (\d+/\d+) layers", self._load_log)
         params = self._context_params(1, 256)
         params.n_batch = params.n_ubatch = 1
         log_begin = output_end()
@@ -234,7 +239,7 @@ class LlamaCppSession(base.Session):
             "n_ubatch": min(options.n_ubatch, options.n_batch),
             "flash_attn": {"enabled": "on", "disabled": "off"}[choice[-1]] if choice else options.flash_attn,
             "n_gpu_layers": (layers[1] if layers else None) if offloads else "0",
-            "repack": "REPACK model buffer" in load_log,
+            "repack": "REPACK model buffer" in self._load_log,
         }
 
     def encode(self, text: str) -> list[int]:
@@ -249,10 +254,9 @@ class LlamaCppSession(base.Session):
 
     def prepare(self, users: int, context_tokens: int) -> None:
         lib = self._lib
-        if users > (self.info.max_users or users):
-            raise base.EngineError(
-                "context", f"{users} users are more than llama.cpp's {self.info.max_users} sequences"
-            )
+        most = self.info.max_users or users
+        if users > most:
+            raise base.EngineError("context", f"{users} users are more than llama.cpp's {most} sequences")
         self._waiting.clear()
         self._prefilling.clear()
         self._decoding.clear()
@@ -300,7 +304,7 @@ class LlamaCppSession(base.Session):
             room = f"{users} users of {context_tokens} tokens"
             raise _engine_error("memory", f"llama.cpp cannot make a context for {room}", log_begin)
         self._free_threads = ggml.attach_threadpool(lib, self._context, max(params.n_threads, params.n_threads_batch))
-        self._context_log = output_lines(log_begin)
+        self._context_log = "\n".join(output_lines(log_begin))
         self._step_log_begin = output_end()
         self._context_shape = (users, context_tokens)
 
@@ -443,10 +447,8 @@ class LlamaCppSession(base.Session):
         """Read from llama.cpp's log, which names every buffer it makes: `CPU KV buffer size = 24.00 MiB`."""
         if self._context is None:
             return base.EngineMemory(weights_bytes=self.info.weights_bytes, reason="no context yet")
-        kv, compute, output, device = (
-            self._buffers(kind, self._context_log)
-            for kind in ("(?:KV|RS)", "compute", "output", f"{self._on_device}(?:KV|RS|compute|output)")
-        )
+        kinds = ("(?:KV|RS)", "compute", "output", f"{self._on_device}(?:KV|RS|compute|output)")
+        kv, compute, output, device = (_buffer_bytes(kind, self._context_log) for kind in kinds)
         return base.EngineMemory(
             weights_bytes=self.info.weights_bytes,
             kv_cache_bytes=kv,
@@ -454,12 +456,6 @@ class LlamaCppSession(base.Session):
             device_peak_bytes=(self._device_weights or 0) + (device or 0) or None,
             reason=None if kv is not None and compute is not None else "llama.cpp's log names no buffer sizes",
         )
-
-    @staticmethod
-    def _buffers(kind: str, lines: list[str]) -> int | None:
-        """Bytes of all buffers of a kind that the log names; None where it names none."""
-        sizes = re.findall(kind + r" +buffer size *(?:=|is) +([\d.]+) MiB", "\n".join(lines))
-        return round(sum(map(float, sizes)) * 2**20) if sizes else None
 
     def _free_context(self) -> None:
         if self._context is not None:
@@ -488,25 +484,23 @@ class LlamaCppBackend(base.Backend):
         return LlamaCppSession(model, options)
 
     def probe(self, options: LlamaCppOptions | None = None) -> base.Probe:
+        log_begin = output_end()
         try:
-            log_begin = output_end()
             ggml.bindings()
-            import llama_cpp
-
-            devices = ggml.devices()
-            texts = tuple(f"{name}: {text}" for name, text, _ in devices)
-            device = "cpu" if options and options.n_gpu_layers == 0 else ggml.device_kind(devices)
-            return base.Probe(
-                True,
-                f"llama-cpp-python {llama_cpp.__version__}",
-                device,
-                texts,
-                gpus=tuple(text for _, text, is_gpu in devices if is_gpu),
-                device_error=diagnose(output_lines(log_begin)).cause,
-                gpu_fix="scripts/quickstart builds llama.cpp for the GPU, or says what that needs",
-            )
         except base.EngineError as error:
             return base.Probe(False, reason=str(error), fix=ggml.INSTALL)
+        import llama_cpp
+
+        devices = ggml.devices()
+        return base.Probe(
+            True,
+            f"llama-cpp-python {llama_cpp.__version__}",
+            "cpu" if options and options.n_gpu_layers == 0 else ggml.device_kind(devices),
+            tuple(f"{name}: {text}" for name, text, _ in devices),
+            gpus=tuple(text for _, text, is_gpu in devices if is_gpu),
+            device_error=diagnose(output_lines(log_begin)).cause,
+            gpu_fix="scripts/quickstart builds llama.cpp for the GPU, or says what that needs",
+        )
 
     def diagnose(self, lines: Sequence[str], phase: str, signal: str | None, device: str | None) -> base.Diagnosis:
         return diagnose(lines, phase, signal, device)

@@ -68,9 +68,8 @@ class HttpBackend(Backend):
             return unusable(reason=str(error))
         if options.start:
             wants_file = any("{model}" in word for word in options.start)
-            return usable(
-                ("started by command",), model_formats=server.model_formats if server and wants_file else None
-            )
+            formats = server.model_formats if server and wants_file else None
+            return usable(("started by command",), model_formats=formats)
         ask = partial(_answer, place, os.environ.get(options.api_key_env), ASK_LIMIT_S, server.name if server else None)
         try:
             try:

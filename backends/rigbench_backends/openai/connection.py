@@ -309,9 +309,8 @@ class Client:
     def new_parser(self, connection: Connection) -> Any:
         parser = self._new_parser(connection)
         # As lenient as browsers and other clients are: measured is the server, not its grammar.
-        parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
-        )
+        lenient = ("headers", "optional_cr_before_lf", "spaces_after_chunk_size")
+        parser.set_dangerous_leniencies(**{f"lenient_{what}": True for what in lenient})
         return parser
 
     def ask(self, path: str, body: Any = None, limit_s: float = 60.0, *, root: bool = False) -> Any:

@@ -142,9 +142,8 @@ _MLX = Server(
 )
 _VLLM_METAL = replace(_VLLM, name="vllm-metal", model_formats=("mlx", "safetensors"), owned_by=(), platform="mlx")
 _TRTLLM = replace(_VLLM, name="trtllm", start="trtllm-serve MODEL", owned_by=("tensorrt_llm",), tokenize=None)
-SERVERS = {
-    server.name: server for server in (_OLLAMA, _LM_STUDIO, _LLAMA_SERVER, _VLLM, _VLLM_METAL, _TRTLLM, _SGLANG, _MLX)
-}
+_ALL = (_OLLAMA, _LM_STUDIO, _LLAMA_SERVER, _VLLM, _VLLM_METAL, _TRTLLM, _SGLANG, _MLX)
+SERVERS = {server.name: server for server in _ALL}
 UNKNOWN = Server("openai", 8000, "a server with OpenAI's API")
 
 
