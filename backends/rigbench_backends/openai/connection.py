@@ -26,7 +26,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from rigbench_backends.base import EngineError, Event
 from rigbench_backends.openai.reply import EventStream, Reply, plain, sentence
-from rigbench_backends.openai.servers import Address
+from rigbench_backends.openai.servers import Address, Origin, origin_of
 from rigbench_backends.process import StartedProcess
 
 READ_BYTES = 64 * 1024
@@ -78,8 +78,6 @@ class Flight:
 
 Arrival = tuple[int, Flight, bytes | None, str | None]
 """(ns, whose, bytes of its body, error): bytes None are the body's end, and `error` then says why it is not a sound one."""
-Origin = tuple[str, str, int]
-"""Scheme, host, port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,25 +479,15 @@ class Client:
         self.loop.close()
 
 
-def origin_of(url: str) -> Origin | None:
-    """Where a URL leads; None for what is not HTTP."""
-    parts = urlsplit(url)
-    with contextlib.suppress(ValueError):  # of a port that is no number
-        if parts.scheme in ("http", "https") and parts.hostname:
-            return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-    return None
-
-
 def allow_connections(count: int) -> None:
     """Raise this process's limit of open files (256 on a Mac) as far as `count` connections need and the system lets it."""
     if sys.platform != "win32":
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = count + SPARE_FILES
-        if soft < wanted:
+        limit = count + SPARE_FILES if hard == resource.RLIM_INFINITY else min(count + SPARE_FILES, hard)
+        if soft < limit:
             with contextlib.suppress(ValueError, OSError):
-                limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
                 resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 

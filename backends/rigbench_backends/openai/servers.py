@@ -173,6 +173,10 @@ class HttpOptions:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+Origin = tuple[str, str, int]
+"""Scheme, host, port."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a server is: `root` without the API's `/v1`, and `place`, which tells nobody whose machine it is."""
@@ -205,22 +209,29 @@ def place_of(options: HttpOptions) -> tuple[Server | None, Address]:
     return server, place
 
 
+def origin_of(url: str) -> Origin | None:
+    """Where a URL leads; None for what is not HTTP."""
+    parts = urlsplit(url)
+    with contextlib.suppress(ValueError):  # of a port that is no number
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    return None
+
+
 def address(base_url: str) -> Address:
     """From what a person writes: with or without /v1. EngineError("options") if it is no such address."""
-    parts = urlsplit(base_url if "//" in base_url else f"http://{base_url}")
+    url = base_url if "//" in base_url else f"http://{base_url}"
+    parts, origin = urlsplit(url), origin_of(url)
     if parts.username or parts.password:
         secret = "base_url must hold no user or key: the key comes from the environment (api_key_env)"
         raise EngineError("options", secret)
-    port = None
-    with contextlib.suppress(ValueError):  # of a port that is no number
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    if port is None or not parts.hostname or parts.query or parts.fragment:
+    if origin is None or parts.query or parts.fragment:
         raise EngineError("options", "base_url is no address of a server; write for example http://localhost:8000/v1")
-    site = f"{parts.scheme}://{parts.netloc}"
-    path = parts.path.rstrip("/") or "/v1"
-    local = parts.hostname in ("localhost", "::1", "0.0.0.0") or parts.hostname.startswith("127.")
-    place = f"{parts.scheme}://<{'local' if local else 'remote'}>:{port}"
-    return Address(site + path, site + path.removesuffix("/v1"), place, parts.hostname, port, local)
+    scheme, host, port = origin
+    site, path = f"{scheme}://{parts.netloc}", parts.path.rstrip("/") or "/v1"
+    local = host in ("localhost", "::1", "0.0.0.0") or host.startswith("127.")
+    place = f"{scheme}://<{'local' if local else 'remote'}>:{port}"
+    return Address(site + path, site + path.removesuffix("/v1"), place, host, port, local)
 
 
 def last_name(model: str) -> str:
