@@ -283,16 +283,14 @@ class VllmSession(base.Session):
                 request_id = running.get(output.request_id)
                 if request_id is None:
                     continue
-                completion = output.outputs[0]
-                new = completion.token_ids
-                ids.extend(new)
-                if not output.finished:
-                    events.append(base.Event(request_id, len(new)))
-                    continue
-                ended = True
-                del running[output.request_id]
-                wrong = None if completion.finish_reason == "length" else f"ended by {completion.finish_reason}"
-                events.append(base.Event(request_id, len(new), True, output.num_cached_tokens, wrong))
+                completion, cached, wrong = output.outputs[0], None, None
+                ids.extend(completion.token_ids)
+                if output.finished:
+                    ended = True
+                    del running[output.request_id]
+                    cached, why = output.num_cached_tokens, completion.finish_reason
+                    wrong = None if why == "length" else f"ended by {why}"
+                events.append(base.Event(request_id, len(completion.token_ids), output.finished, cached, wrong))
             if events:
                 return base.Step(now, events, ended, ids)
         return base.IDLE

@@ -146,9 +146,8 @@ class HttpSession(Session):
         key = (tokens, text[-64:])
         if key not in self._cuts:
 
-            def count(beginning: str) -> int | None:
-                counted: int | None = (self._one_token(beginning).get("usage") or {}).get("prompt_tokens")
-                return counted
+            def count(beginning: str) -> Any:
+                return (self._one_token(beginning).get("usage") or {}).get("prompt_tokens")
 
             # Another first character: the server's cache must not know a request of the window by its question.
             self._cuts[key] = measured_cut(count, f"0{text[1:]}", tokens)

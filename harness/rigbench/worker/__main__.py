@@ -167,8 +167,8 @@ class Worker:
             session.close()
 
 
-def make_prompts(session: Session, case: Case, text: str | None, purpose: str, length: int) -> Any:
-    """A case's prompts of `length` tokens, another set for each `purpose` (drive.Load)."""
+def make_prompts(session: Session, case: Case, text: str | None, purpose: str, length: int) -> drive.Prompts:
+    """A case's prompts of `length` tokens, another set for each `purpose`."""
     info, kind = session.info, case.workload.kind
     seed = f"{case.seed}/{case.workload.name}/{case.repetition}/{purpose}"
     if kind == "text" and not info.accepts_token_ids:

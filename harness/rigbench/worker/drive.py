@@ -39,16 +39,18 @@ class TextPrompt(NamedTuple):
 
 
 Prompt = tuple[int, ...] | TextPrompt
+Prompts = Callable[[int, int], Prompt]
+"""(user, index of the request) -> its prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the users do. `prompt(user, index)` gives token ids or text; `duration_ns` (if set) replaces `requests_per_user`."""
+    """What the users do. `duration_ns` (if set) replaces `requests_per_user`."""
 
     users: int
     requests_per_user: int
     output_tokens: int
-    prompt: Callable[[int, int], Prompt]
+    prompt: Prompts
     duration_ns: int | None = None
 
 
@@ -61,7 +63,7 @@ class _Flight(NamedTuple):
     submitted_ns: int
 
 
-def token_prompts(vocabulary: int, length: int, seed: str) -> Callable[[int, int], tuple[int, ...]]:
+def token_prompts(vocabulary: int, length: int, seed: str) -> Prompts:
     """Seeded random token ids of the exact length, another beginning for every request."""
 
     def draw(key: str, count: int) -> list[int]:
@@ -78,9 +80,7 @@ def token_prompts(vocabulary: int, length: int, seed: str) -> Callable[[int, int
     return prompt
 
 
-def text_prompts(
-    encode: Callable[[str], list[int]], text: str, length: int, seed: str
-) -> Callable[[int, int], tuple[int, ...]]:
+def text_prompts(encode: Callable[[str], list[int]], text: str, length: int, seed: str) -> Prompts:
     """A standardized text, cut to `length` tokens of the model's own tokenizer, behind a few seeded words per request.
 
     EngineError("context") if the text is too short for the length: a repeated text would be another prompt.
@@ -96,7 +96,7 @@ def text_prompts(
     return prompt
 
 
-def cut_prompts(cut: Callable[[str, int], str], text: str, length: int, seed: str) -> Callable[[int, int], TextPrompt]:
+def cut_prompts(cut: Callable[[str, int], str], text: str, length: int, seed: str) -> Prompts:
     """The same text and prefixes for an engine that takes text alone: cut by it to about `length` tokens."""
 
     def prompt(user: int, index: int) -> TextPrompt:
