@@ -28,6 +28,19 @@ def registry() -> dict[str, str]:
     return known
 
 
+ALIASES = {
+    "llama.cpp": "llama_cpp",
+    "llamacpp": "llama_cpp",
+    "llama-cpp": "llama_cpp",
+    "mlx": "mlx_lm",
+    "mlx-lm": "mlx_lm",
+    "openai": "openai_http",
+    "server": "openai_http",
+    "simulator": "sim",
+}
+"""What else people call a backend."""
+
+
 def load(name: str) -> Backend:
     """The backend called `name`. KeyError with the known names if there is none."""
     place = BUILT_IN.get(name) or registry().get(name)

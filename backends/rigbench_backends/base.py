@@ -17,13 +17,28 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 CONTRACT_VERSION = 3
-PRIVATE = {"private": True}
-"""Metadata of an option's field (an address, a path): its value stays out of every document."""
+
+
+def option(
+    default: Any,
+    about: str,
+    *flags: str,
+    least: float | None = None,
+    choices: Iterable[str] = (),
+    private: bool = False,
+) -> Any:
+    """A field of a backend's `Options`: its default, what it does, and the engine's own words for it on a command line (`-ngl`).
+
+    `least` is the smallest number, `choices` are the only texts that it takes. What is `private` (an address, a path) stays out
+    of every document.
+    """
+    metadata = {"about": about, "flags": flags, "least": least, "choices": tuple(choices), "private": private}
+    return field(default=default, metadata=metadata)
 
 
 class EngineError(Exception):

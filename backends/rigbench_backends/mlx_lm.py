@@ -35,17 +35,16 @@ OUT_OF_MEMORY = re.compile(r"out ?of ?memory|insufficient memory|\[.*alloc.*\]|b
 
 @dataclass(frozen=True, slots=True)
 class MlxOptions:
-    """What people tune in MLX, under mlx-lm's own names.
+    """What people tune in MLX, under mlx-lm's own names."""
 
-    `device`: `gpu` or `cpu` (None: the GPU where MLX has one). `prefill_step_size`: prompt tokens per sequence and chunk.
-    `prefill_batch_size`: prompts computed together. `pipeline`: under mlx.launch, layers spread over the machines in place of
-    each layer's matrices.
-    """
-
-    device: str | None = None
-    prefill_step_size: int = 2048
-    prefill_batch_size: int = 8
-    pipeline: bool = False
+    device: str | None = base.option(None, "gpu or cpu; left out: the GPU where MLX has one", choices=("gpu", "cpu"))
+    prefill_step_size: int = base.option(
+        2048, "prompt tokens of a sequence in one step", "--prefill-step-size", least=1
+    )
+    prefill_batch_size: int = base.option(8, "prompts computed together", least=1)
+    pipeline: bool = base.option(
+        False, "under mlx.launch: layers over the machines, not parts of each layer", "--pipeline"
+    )
 
 
 def install_command(platform: str = sys.platform) -> str:

@@ -27,26 +27,23 @@ VOCABULARY = 256
 
 @dataclass(frozen=True, slots=True)
 class SimOptions:
-    """The machine to pretend to be. None takes the model's own figure.
+    """The machine to pretend to be. None takes the model's own figure. A `fault` is for tests of the run loop."""
 
-    `fault` makes it fail on purpose, for tests of the run loop, from the first case of at least `fault_users` users and the step
-    `fault_step` on: `load`, `memory` (prepare fails), `decode`, `hang` (never returns), `crash` (the process dies by
-    `fault_signal`, at `fault_at`: load, prepare, step).
-    """
-
-    bandwidth_gb_per_s: float = 100.0
-    prefill_tps: float = 5000.0
-    step_overhead_s: float = 0.0
-    weight_bytes: int | None = None
-    kv_bytes_per_token: int | None = None
-    context_limit: int | None = None
-    pace: str = "virtual"
-    tokens_per_chunk: int = 1
-    fault: str | None = None
-    fault_users: int = 1
-    fault_at: str = "step"
-    fault_step: int = 1
-    fault_signal: str = "SIGKILL"
+    bandwidth_gb_per_s: float = base.option(100.0, "memory bandwidth", least=1e-3)
+    prefill_tps: float = base.option(5000.0, "prompt tokens a second", least=1e-3)
+    step_overhead_s: float = base.option(0.0, "time of a step besides reading", least=0)
+    weight_bytes: int | None = base.option(None, "bytes of weights that a step reads", least=1)
+    kv_bytes_per_token: int | None = base.option(None, "bytes of cache for a token", least=0)
+    context_limit: int | None = base.option(None, "longest context", least=1)
+    pace: str = base.option("virtual", "a clock of its own, or the wall's", choices=("virtual", "real"))
+    tokens_per_chunk: int = base.option(1, "tokens handed over at once", least=1)
+    fault: str | None = base.option(
+        None, "fails on purpose", choices=("load", "memory", "options", "decode", "hang", "crash")
+    )
+    fault_users: int = base.option(1, "in the first case of so many users", least=1)
+    fault_at: str = base.option("step", "where it crashes", choices=("load", "prepare", "step"))
+    fault_step: int = base.option(1, "from this step on", least=0)
+    fault_signal: str = base.option("SIGKILL", "the signal that ends the process")
 
 
 @dataclass(slots=True, eq=False)

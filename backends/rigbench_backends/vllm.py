@@ -52,26 +52,29 @@ CONTEXT_WORDS = re.compile(r"max_model_len.*(greater|larger|exceed)|maximum mode
 
 @dataclass(frozen=True, slots=True)
 class VllmOptions:
-    """What people tune in vLLM, under the names of its engine arguments. None leaves vLLM's default.
+    """What people tune in vLLM, under the names of its engine arguments. None leaves vLLM's default."""
 
-    `distributed_executor_backend`: `mp`, `ray`, `uni`. `max_model_len` -1: the model's whole context, or what fits the cache.
-    `max_num_seqs` bounds the users. `cpu_kvcache_space_gib` is the cache's size on a CPU, where `gpu_memory_utilization` says
-    nothing. `enforce_eager` leaves out compiling and CUDA graphs: slower steps, a quicker start.
-    """
-
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    distributed_executor_backend: str | None = None
-    quantization: str | None = None
-    dtype: str = "auto"
-    kv_cache_dtype: str = "auto"
-    gpu_memory_utilization: float | None = None
-    cpu_kvcache_space_gib: int = CPU_KV_CACHE_GIB
-    max_model_len: int = -1
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int | None = None
-    enable_prefix_caching: bool = False
-    enforce_eager: bool = False
+    tensor_parallel_size: int = base.option(1, "GPUs that share every layer", "-tp", "--tensor-parallel-size", least=1)
+    pipeline_parallel_size: int = base.option(
+        1, "GPUs that share the layers", "-pp", "--pipeline-parallel-size", least=1
+    )
+    distributed_executor_backend: str | None = base.option(None, "who starts the parts", choices=("mp", "ray", "uni"))
+    quantization: str | None = base.option(None, "how the weights are quantised", "--quantization")
+    dtype: str = base.option("auto", "type of the weights and activations", "--dtype")
+    kv_cache_dtype: str = base.option("auto", "type of the cache", "--kv-cache-dtype")
+    gpu_memory_utilization: float | None = base.option(
+        None, "share of the GPU's memory", "--gpu-memory-utilization", least=0
+    )
+    cpu_kvcache_space_gib: int = base.option(CPU_KV_CACHE_GIB, "size of the cache on a processor", least=1)
+    max_model_len: int = base.option(-1, "longest context; -1: what the cache holds", "--max-model-len", least=-1)
+    max_num_seqs: int | None = base.option(None, "users at most", "--max-num-seqs", least=1)
+    max_num_batched_tokens: int | None = base.option(
+        None, "tokens of a step at most", "--max-num-batched-tokens", least=1
+    )
+    enable_prefix_caching: bool = base.option(False, "prompts with one beginning are computed once")
+    enforce_eager: bool = base.option(
+        False, "no compiling and CUDA graphs: slower steps, a quicker start", "--enforce-eager"
+    )
 
 
 def stored_weights(folder: Path, dtype_bytes: int) -> tuple[int, int]:

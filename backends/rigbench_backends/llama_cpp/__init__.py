@@ -20,7 +20,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +33,39 @@ CACHE_BITS = {"f32": 32, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0":
 """Bits per cached value, block scales included; 16 of what is not here."""
 
 
+CACHE_TYPES = ("f16", "bf16", *CACHE_BITS)
+SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
+LOAD_MODES = {"auto": -1, "off": 0, "on": 1, "mlock": 3, "direct_io": 4}
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+
+
 @dataclass(frozen=True, slots=True)
 class LlamaCppOptions:
-    """What people tune in llama.cpp, under llama.cpp's own names. None leaves llama.cpp's default.
+    """What people tune in llama.cpp, under llama.cpp's own names. None leaves llama.cpp's default."""
 
-    `n_gpu_layers` < 0 offloads all, 0 leaves GPUs alone. `threads` is for decode, `threads_batch` for prompts (None: the same).
-    `flash_attn` and `mmap`: `auto`, `on`, `off` (`mmap` also `mlock`, `direct_io`). `type_k`, `type_v`: `f16`, `q8_0`, `q4_0` ...
-    `kv_unified`: one cache shared by all users in place of one stretch each. `rpc_servers`: `host:port` of llama.cpp RPC servers
-    to add as devices.
-    """
-
-    n_gpu_layers: int = -1
-    n_batch: int = 2048
-    n_ubatch: int = 512
-    threads: int | None = None
-    threads_batch: int | None = None
-    flash_attn: str = "auto"
-    type_k: str = "f16"
-    type_v: str = "f16"
-    kv_unified: bool = False
-    offload_kqv: bool = True
-    swa_full: bool = False
-    split_mode: str = "layer"
-    main_gpu: int = 0
-    tensor_split: tuple[float, ...] = ()
-    mmap: str = "auto"
-    repack: bool = True
-    rpc_servers: tuple[str, ...] = field(default=(), metadata=base.PRIVATE)
+    n_gpu_layers: int = base.option(
+        -1, "layers on the GPU; -1 is all, 0 leaves GPUs alone", "-ngl", "--n-gpu-layers", least=-1
+    )
+    n_batch: int = base.option(2048, "prompt tokens in one call of the engine", "--batch-size", least=1)
+    n_ubatch: int = base.option(512, "prompt tokens computed at once", "-ub", "--ubatch-size", least=1)
+    threads: int | None = base.option(None, "threads that decode", "-t", "--threads", least=1)
+    threads_batch: int | None = base.option(None, "threads for prompts", "-tb", "--threads-batch", least=1)
+    flash_attn: str = base.option("auto", "flash attention", "-fa", "--flash-attn", choices=FLASH_ATTN)
+    type_k: str = base.option("f16", "type of the cached keys", "-ctk", "--cache-type-k", choices=CACHE_TYPES)
+    type_v: str = base.option("f16", "type of the cached values", "-ctv", "--cache-type-v", choices=CACHE_TYPES)
+    kv_unified: bool = base.option(False, "one cache shared by all users, not one stretch each")
+    offload_kqv: bool = base.option(True, "the cache is on the GPU")
+    swa_full: bool = base.option(False, "a whole cache for layers that look back a window only")
+    split_mode: str = base.option("layer", "how several GPUs share a model", "-sm", "--split-mode", choices=SPLIT_MODES)
+    main_gpu: int = base.option(0, "the GPU that is used where the model is not split", "-mg", "--main-gpu", least=0)
+    tensor_split: tuple[float, ...] = base.option(
+        (), "share of the model on each GPU", "-ts", "--tensor-split", least=0
+    )
+    mmap: str = base.option("auto", "how the file is read", choices=LOAD_MODES)
+    repack: bool = base.option(True, "weights are laid out anew for the processor")
+    rpc_servers: tuple[str, ...] = base.option(
+        (), "HOST:PORT of llama.cpp RPC servers, added as devices", "--rpc", private=True
+    )
 
 
 def default_threads() -> int:
@@ -160,9 +166,9 @@ class LlamaCppSession(base.Session):
             # Without layers there a GPU would still get the weights sent for each long prompt, and be timed as the processor.
             self._no_devices = (ctypes.c_void_p * 1)()  # llama.cpp's list of devices ends with NULL
             params.devices = ctypes.addressof(self._no_devices)
-        params.split_mode = _choice("split_mode", options.split_mode, {"none": 0, "layer": 1, "row": 2, "tensor": 3})
+        params.split_mode = _choice("split_mode", options.split_mode, SPLIT_MODES)
         params.main_gpu = options.main_gpu
-        params.load_mode = _choice("mmap", options.mmap, {"auto": -1, "off": 0, "on": 1, "mlock": 3, "direct_io": 4})
+        params.load_mode = _choice("mmap", options.mmap, LOAD_MODES)
         params.use_extra_bufts = options.repack
         if options.tensor_split:
             limit = lib.llama_max_devices()
@@ -282,7 +288,7 @@ class LlamaCppSession(base.Session):
         params.n_outputs_max = max(users, 1)
         params.n_threads = self._threads
         params.n_threads_batch = options.threads_batch or self._threads
-        params.flash_attn_type = _choice("flash_attn", options.flash_attn, {"auto": -1, "off": 0, "on": 1})
+        params.flash_attn_type = _choice("flash_attn", options.flash_attn, FLASH_ATTN)
         for name in ("type_k", "type_v"):
             value = getattr(options, name)
             kind = getattr(lib, f"GGML_TYPE_{value.upper()}", None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from rigbench_backends.base import PRIVATE, EngineError
+from rigbench_backends.base import EngineError, option
 from rigbench_backends.openai.reply import plain
 from rigbench_backends.process import free_port
 
@@ -147,6 +147,7 @@ SERVERS = {server.name: server for server in _ALL}
 UNKNOWN = Server("openai", 8000, "a server with OpenAI's API")
 
 
+ENDPOINTS = ("completions", "chat")
 DEVICES = ("remote", "cpu", "cuda", "metal", "rocm", "vulkan")
 
 
@@ -154,23 +155,25 @@ DEVICES = ("remote", "cpu", "cuda", "metal", "rocm", "vulkan")
 class HttpOptions:
     """Which server, and how it is spoken to: a `server` of SERVERS, or `base_url`, or both.
 
-    `endpoint` is completions or chat. `device` is what a server on this machine runs on (`cpu`, `cuda`, `metal` ...): it is
-    then compared with that memory's bandwidth. `start` is a command that starts the server; {port} in it becomes a free port,
-    {model} the model's file or name, {python} the interpreter that this runs in. `extra` goes into every request as it is; a
-    None in it takes a field away. The key itself is only ever read from the environment.
+    In `start`, {port} becomes a free port, {model} the model's file or name, {python} the interpreter that this runs in. The key
+    itself is only ever read from the environment.
     """
 
-    server: str | None = None
-    base_url: str | None = field(default=None, metadata=PRIVATE)
-    endpoint: str = "completions"
-    served_model: str | None = field(default=None, metadata=PRIVATE)
-    api_key_env: str = "OPENAI_API_KEY"
-    device: str = "remote"
-    start: tuple[str, ...] = field(default=(), metadata=PRIVATE)
-    start_limit_s: float = 600.0
-    idle_limit_s: float = 300.0
-    vocab_size: int | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    server: str | None = option(None, "the kind of server", choices=tuple(SERVERS))
+    base_url: str | None = option(None, "its address, http://HOST:PORT/v1", private=True)
+    endpoint: str = option("completions", "the API that is measured", choices=ENDPOINTS)
+    served_model: str | None = option(None, "the model's name on the server", private=True)
+    api_key_env: str = option("OPENAI_API_KEY", "the environment variable that holds the key")
+    device: str = option(
+        "remote", "what a server on this machine runs on: its bandwidth is the ceiling", choices=DEVICES
+    )
+    start: tuple[str, ...] = option((), "the command that starts the server", private=True)
+    start_limit_s: float = option(600.0, "longest wait for a server that was started", least=0)
+    idle_limit_s: float = option(300.0, "longest wait for the next token", least=0)
+    vocab_size: int | None = option(None, "token ids are drawn below this", least=1)
+    extra: dict[str, Any] = field(
+        default_factory=dict, metadata={"about": "goes into every request as it is; null takes a field away"}
+    )
 
 
 Origin = tuple[str, str, int]
@@ -191,7 +194,7 @@ class Address:
 
 def place_of(options: HttpOptions) -> tuple[Server | None, Address]:
     """(the kind of server, None where the options name none, and its address). EngineError("options") in one sentence."""
-    choices = {"server": (None, *SERVERS), "endpoint": ("completions", "chat"), "device": DEVICES}
+    choices = {"server": (None, *SERVERS), "endpoint": ENDPOINTS, "device": DEVICES}
     for name, known in choices.items():
         if (value := getattr(options, name)) not in known:
             raise EngineError("options", f"{name} = {value!r}: choose one of {', '.join(filter(None, known))}")
