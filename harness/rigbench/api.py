@@ -8,6 +8,7 @@ Each name here is one of the package's: `rigbench.load` is `rigbench.api.load`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,11 +115,15 @@ def measure(
     InputError for what is written wrong, UnavailableError where the engine or the machine cannot. Ended early (Ctrl-C), the journal
     in `out` keeps the cases that are done: `rigbench run --resume` goes on.
     """
-    from rigbench.run import runner, start
+    from rigbench.run import runner, selection, start
+    from rigbench.suites.suite import load_suite
     from rigbench.telemetry import open_sources
     from rigbench.telemetry.base import SourceOptions
 
-    prepared = start.prepare(suite, backend, model, python, options or {}, fetch=True, say=lambda text: None)
+    chosen = load_suite(suite)
+    words = [f"{name}={json.dumps(value)}" for name, value in (options or {}).items()]
+    parts = selection.engines_of(chosen, [backend] if backend else [], [model] if model else [], python, words)
+    prepared = start.prepare(chosen, parts, fetch=True, say=lambda text: None)
     run = start.begin(prepared, Path(out))
     run.sources = open_sources(SourceOptions(telemetry=telemetry))
     runner.execute(run)

@@ -51,6 +51,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
 
 
+def hint(name: str, known: Iterable[str]) -> str:
+    """What a sentence about an unknown name goes on with: the nearest known one, else all of them."""
+    names = list(known)
+    near = nearest(name.lower(), names) or nearest(name, names)
+    return f"did you mean {near}?" if near else f"choose one of {', '.join(names)}"
+
+
 def private_words(*paths: str | None) -> list[str]:
     """What must not leave this machine: user, host, home, working folder and the folders of `paths`, longest first."""
     words = {str(Path.home()), str(Path.cwd()), socket.gethostname(), socket.getfqdn()}

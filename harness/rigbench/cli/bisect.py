@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.options import BACKEND, INTERRUPTED, JSON, OPTION, say
+from rigbench.cli.options import INTERRUPTED, JSON, number, one_of, say
 from rigbench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ def command(
     good: str = typer.Option(help="The earlier, fast version as pip requirement: llama-cpp-python==0.3.30"),
     bad: str = typer.Option(help="The later, slow one: llama-cpp-python==0.3.36"),
     candidates: str | None = typer.Option(None, help="Versions between, with commas (default: all that pip finds)."),
-    backend: str | None = BACKEND,
+    backend: str | None = typer.Option(None, "--backend", "-b", help="Run the suite on this backend."),
     model: str | None = typer.Option(None, "--model", "-m", help="Run the suite on this model."),
-    option: list[str] = OPTION,
+    option: list[str] = typer.Option([], "--option", "-O", help="An option of the engine: -O threads=4."),
     metric: list[str] = typer.Option(["user_tps"], "--metric", help="What may have become worse. May be repeated."),
-    runs: int = typer.Option(3, "--runs", min=1, max=100, help="How often the suite runs with each version."),
+    runs: int = typer.Option(
+        3, "--runs", parser=number(1, 100, whole=True), metavar="N", help="How often the suite runs with each version."
+    ),
     more: list[str] = typer.Option([], "--with", help="Another requirement for each environment. May be repeated."),
     pip: list[str] = typer.Option([], "--pip-arg", help="Passed on to pip: --pip-arg=--pre. May be repeated."),
     python: str | None = typer.Option(None, "--python", help="The interpreter to make the environments with."),
@@ -41,12 +43,12 @@ def command(
     from rigbench.analysis.definitions import comparable
     from rigbench.paths import slug
     from rigbench.run import bisect as bisecting
-    from rigbench.run import processes
+    from rigbench.run import processes, selection
     from rigbench.suites.suite import load_suite, suite_record
 
-    for name in metric:
-        if name not in comparable():
-            raise InputError(f"--metric {name!r}: choose of {', '.join(comparable())}")
+    metric = [one_of("--metric", name, comparable()) for name in metric]
+    chosen = load_suite(suite)
+    selection.engines_of(chosen, [backend] if backend else [], [model] if model else [], None, option)
     (package, first), (other, last) = bisecting.pinned(good), bisecting.pinned(bad)
     if package != other:
         raise InputError(f"--good is of {package} and --bad of {other}: two versions of one package are needed")
@@ -55,9 +57,7 @@ def command(
     given = named or bisecting.available(package, base, pip)
     versions = bisecting.between([bisecting.pinned(f"{package}=={text.strip()}")[1] for text in given], first, last)
     say(f"{package}: {len(versions)} versions from {first} to {last}")
-    asked = json.dumps(
-        [suite_record(load_suite(suite)).sha256, backend, model, list(option), base, list(pip), list(more)]
-    )
+    asked = json.dumps([suite_record(chosen).sha256, backend, model, list(option), base, list(pip), list(more)])
     folder = out / f"{slug(package)}-{slug(suite)}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
     words = [suite, *_words("--backend", backend), *_words("--model", model)]
     words += [word for text in option for word in ("--option", text)]

@@ -8,43 +8,64 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rigbench import units
-from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, say_json
+from rigbench.cli.options import CONTEXT, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, number, say_json, without_effect
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
     from rigbench.predict.cost import Cost
 
 
+AMOUNT = {"parser": number(), "metavar": "N"}
+
+
 def command(
+    context: typer.Context,
     active_watts: float | None = typer.Option(
-        None, "--active-watts", help="Watts while it works (else the catalogue's, with --hardware)."
+        None, "--active-watts", help="Watts while it works (else the catalogue's, with --hardware).", **AMOUNT
     ),
-    idle_watts: float = typer.Option(0.0, "--idle-watts", help="Watts while it waits."),
-    hours: float = typer.Option(8.0, "--hours", help="Hours of work a day."),
-    price_kwh: float = typer.Option(0.16, "--price-kwh", help="Price of a kWh."),
+    idle_watts: float = typer.Option(0.0, "--idle-watts", help="Watts while it waits.", **AMOUNT),
+    hours: float = typer.Option(8.0, "--hours", help="Hours of work a day.", parser=number(0, 24), metavar="N"),
+    price_kwh: float = typer.Option(0.16, "--price-kwh", help="Price of a kWh.", **AMOUNT),
+    currency: str = typer.Option("USD", "--currency", help="What all prices are in."),
     tokens_per_s: float | None = typer.Option(
-        None, "--tokens-per-s", help="All users together; else predicted from --hardware and --model."
+        None,
+        "--tokens-per-s",
+        help="All users together; else predicted from --hardware and --model.",
+        parser=number(above=True),
+        metavar="N",
     ),
-    hardware_price: float | None = typer.Option(None, "--hardware-price", help="What the machine costs."),
-    years: float = typer.Option(3.0, "--years", help="Years over which its price is spread."),
-    api_input: float = typer.Option(0.0, "--api-input", help="Million input tokens a day that an API would take."),
-    api_output: float = typer.Option(0.0, "--api-output", help="Million output tokens a day."),
-    api_input_price: float = typer.Option(2.50, "--api-input-price", help="Price of a million input tokens."),
-    api_output_price: float = typer.Option(10.0, "--api-output-price", help="Price of a million output tokens."),
-    hardware: str | None = HARDWARE,
+    hardware_price: float | None = typer.Option(None, "--hardware-price", help="What the machine costs.", **AMOUNT),
+    years: float = typer.Option(
+        3.0, "--years", help="Years over which its price is spread.", parser=number(above=True), metavar="N"
+    ),
+    api_input: float = typer.Option(
+        0.0, "--api-input", help="Million input tokens a day that an API would take.", **AMOUNT
+    ),
+    api_output: float = typer.Option(0.0, "--api-output", help="Million output tokens a day.", **AMOUNT),
+    api_input_price: float = typer.Option(2.50, "--api-input-price", help="Price of a million input tokens.", **AMOUNT),
+    api_output_price: float = typer.Option(
+        10.0, "--api-output-price", help="Price of a million output tokens.", **AMOUNT
+    ),
+    hardware: str | None = typer.Option(
+        None,
+        "--hardware",
+        "-d",
+        help="A catalogued device, or 2 of them: rtx-5090x2; its power, and with -m its speed.",
+    ),
     model: str | None = KNOWN_MODEL,
-    quant: str = QUANT,
+    quant: str | None = QUANT,
     users: int = USERS,
-    context: int = CONTEXT,
+    context_tokens: int = CONTEXT,
     published: bool = typer.Option(
         False, "--published", help="The published cost figures beside what their inputs give."
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Electricity of a year, a million tokens' cost, and when the machine has paid for itself against an API."""
+    """Say what electricity and tokens cost, and when a machine has paid for itself."""
     from rigbench.predict import cost as money
 
     if published:
+        without_effect(context, "--published", {"published", "as_json"})
         _published(as_json)
         return
     source = "stated"
@@ -54,17 +75,25 @@ def command(
         device, devices = devices_of(hardware)
         if device.power_w is None:
             raise InputError(f"the catalogue has no power of {device.id}; state --active-watts")
-        active_watts, source = (
-            device.power_w * devices,
-            f"board power of {device.id} in the catalogue, without the rest of the machine",
-        )
-    if tokens_per_s is None and hardware is not None and model is not None:
+        active_watts = device.power_w * devices
+        source = f"board power of {device.id} in the catalogue, without the rest of the machine"
+    elif hardware is not None and model is None:
+        raise InputError("--hardware has no effect beside --active-watts without --model: leave one out")
+    if model is not None and tokens_per_s is not None:
+        raise InputError("--model has no effect beside --tokens-per-s: leave one out")
+    if model is None:
+        for name, given in (("--quant", quant), ("--users", users != 1), ("--context", context_tokens != 4096)):
+            if given:
+                raise InputError(f"{name} has no effect without --model")
+    else:
         from rigbench.cli.predict import predictions
 
-        prediction = predictions(hardware, model, quant, users, context, "", False, 16, None, None)[3][0]
-        tokens_per_s = prediction.output_tps
+        made = predictions(hardware, model, quant, users, context_tokens, "", False, 16, None, None)[3][0]
+        if made.output_tps is None:
+            raise InputError(f"the speed of {model} is not known there: {made.reason}")
+        tokens_per_s = made.output_tps
     api = money.api_cost_per_day(api_input, api_output, api_input_price, api_output_price) * money.DAYS_PER_MONTH
-    found = money.cost(
+    result = money.cost(
         active_w=active_watts,
         idle_w=idle_watts,
         hours_per_day=hours,
@@ -73,58 +102,50 @@ def command(
         hardware_price=hardware_price,
         years_of_use=years,
         api_per_month=api or None,
+        output_tokens_per_day=api_output * 1e6,
     )
-    _print(
-        found,
-        {"active_watts": active_watts, "from": source, "tokens_per_s": tokens_per_s and round(tokens_per_s, 1)},
-        as_json,
-    )
-
-
-def _print(found: Cost, inputs: dict[str, Any], as_json: bool) -> None:
-    """The figures of one machine; each missing one with its reason."""
-    from rich.text import Text
-
-    from rigbench.report.table import output_console
-
+    speed = None if tokens_per_s is None else round(tokens_per_s, 1)
+    inputs = {"active_watts": active_watts, "from": source, "tokens_per_s": speed, "currency": currency}
     if as_json:
-        say_json({"inputs": inputs, **asdict(found)})
-        return
+        say_json({"inputs": inputs, **asdict(result)})
+    else:
+        _print(result, inputs, currency)
+
+
+def _print(result: Cost, inputs: dict[str, Any], currency: str) -> None:
+    """The figures of one machine; each missing one with its reason."""
+    from rigbench.report.table import output_console, print_notes, print_pairs
+
+    def amount(name: str, unit: str = currency) -> str:
+        value = getattr(result, name)
+        if value is not None:
+            return f"{value:.3g} {unit}" if abs(value) < 1 else f"{value:.2f} {unit}"
+        reason = result.reasons.get(name)
+        return f"{units.MISSING} ({reason})" if reason else units.MISSING
+
     console = output_console()
-    console.print(Text("inputs: " + ", ".join(f"{name} {value}" for name, value in inputs.items()), style="dim"))
-    shown = (
-        ("energy of a year", f"{found.annual_kwh:.0f} kWh, {found.annual_energy_cost:.2f}"),
-        ("energy of a month", f"{found.energy_cost_per_month:.2f}"),
-        (
-            "energy of a million tokens",
-            _money(found.energy_cost_per_million_tokens, found, "energy_cost_per_million_tokens"),
-        ),
-        (
-            "all costs of a million tokens",
-            _money(found.total_cost_per_million_tokens, found, "total_cost_per_million_tokens"),
-        ),
-        ("API a month", _money(found.api_cost_per_month, found, "")),
-        ("break-even", _money(found.break_even_months, found, "break_even_months", " months")),
-        (
-            "break-even without energy",
-            _money(found.break_even_months_ignoring_energy, found, "break_even_months", " months"),
-        ),
-    )
-    for what, text in shown:
-        console.print(f"{what:32} {text}", soft_wrap=True)
+    print_notes(console, ["inputs: " + ", ".join(f"{name} {value}" for name, value in inputs.items())])
+    pairs = [
+        ("electricity of a year", f"{result.annual_kwh:.0f} kWh, {amount('annual_energy_cost')}"),
+        ("electricity of a month", amount("energy_cost_per_month")),
+        ("electricity of a million tokens", amount("energy_cost_per_million_tokens")),
+        ("all costs of a million tokens", amount("total_cost_per_million_tokens")),
+        ("output tokens of a day at most", _millions(result.capacity_tokens_per_day)),
+        ("API a month", amount("api_cost_per_month")),
+        ("break-even", amount("break_even_months", "months")),
+        ("break-even without electricity", amount("break_even_months_ignoring_energy", "months")),
+    ]
+    print_pairs(console, pairs)
 
 
-def _money(value: float | None, found: Cost, name: str, unit: str = "") -> str:
-    if value is not None:
-        return f"{value:.3g}{unit}" if abs(value) < 1 else f"{value:.2f}{unit}"
-    reason = found.reasons.get(name)
-    return f"{units.MISSING} ({reason})" if reason else units.MISSING
+def _millions(tokens: float | None) -> str:
+    return units.MISSING if tokens is None else f"{tokens / 1e6:.3g} million"
 
 
 def _published(as_json: bool) -> None:
     """The published money figures beside what their own inputs give."""
     from rigbench.predict import published
-    from rigbench.report.table import make_table, output_console
+    from rigbench.report.table import output_console, print_table
 
     rows = [(row, published.computed_cost(row)) for row in published.costs()]
     if as_json:
@@ -136,9 +157,16 @@ def _published(as_json: bool) -> None:
         )
         return
     console = output_console()
-    table = make_table(console, ("quantity", "unit", "published", "computed", "verdict", "inputs"), left=2)
-    table.columns[4].justify = table.columns[5].justify = "left"
-    for row, computed in rows:
-        verdict = "reproduces" if published.same(row["value"], computed) else "differs"
-        table.add_row(row["quantity"], row["unit"], row["value"], f"{computed:.2f}", verdict, row["inputs"])
-    console.print(table)
+    columns = ("quantity", "unit", "published", "computed", "verdict", "inputs")
+    lines = [
+        (
+            row["quantity"],
+            row["unit"],
+            row["value"],
+            f"{computed:.2f}",
+            "reproduces" if published.same(row["value"], computed) else "differs",
+            row["inputs"],
+        )
+        for row, computed in rows
+    ]
+    print_table(console, columns, lines)

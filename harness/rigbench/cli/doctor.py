@@ -41,30 +41,31 @@ def command(as_json: bool = JSON) -> None:
         typer.echo(json.dumps(content, indent=1))
         return
     from rigbench import units
-    from rigbench.report.table import output_console
-
-    console = output_console()
-
-    def line(what: str, text: str) -> None:
-        console.print(f"{what:10} {text}", soft_wrap=True)
+    from rigbench.report.table import output_console, print_pairs
 
     cores = f", {machine.physical_cores} cores" if machine.physical_cores else ""
-    line("machine", f"{machine.cpu}{cores}, {units.bytes_text(machine.memory_bytes)}, {machine.os}, {machine.arch}")
-    for gpu in machine.gpus:
-        line("", f"{gpu.get('name')}, {units.bytes_text(gpu.get('memory_bytes'))}")
+    lines = [
+        ("machine", f"{machine.cpu}{cores}, {units.bytes_text(machine.memory_bytes)}, {machine.os}, {machine.arch}"),
+        *(("", f"{gpu.get('name')}, {units.bytes_text(gpu.get('memory_bytes'))}") for gpu in machine.gpus),
+    ]
     if memory is not None:
-        line("memory", f"read {units.bandwidth_text(memory.read_bytes_per_s)} ({memory.method})")
-    for name, found in probes.items():
+        when = str(memory.detail.get("measured_utc", ""))[:10]
+        lines.append(
+            ("memory", f"read {units.bandwidth_text(memory.read_bytes_per_s)} ({memory.method} {when})".rstrip())
+        )
+    for name, found in sorted(probes.items(), key=lambda item: (not item[1].usable, item[0] == "sim")):
         if found.usable:
-            line("backend", f"{name}: ready, {found.version} ({', '.join(found.devices)})")
+            lines.append(("backend", f"{name}: ready, {found.version} ({', '.join(found.devices)})"))
             if (sentence := engines.unused_gpu(found, adapters())) is not None:
-                line("", f"! {sentence}")
+                lines.append(("", f"! {sentence}"))
         else:
-            line("backend", f"{name}: not usable: {found.reason}" + (f"; fix: {found.fix}" if found.fix else ""))
+            lines.append(
+                ("backend", f"{name}: not usable: {found.reason}" + (f"; fix: {found.fix}" if found.fix else ""))
+            )
     for state in states:
         what = f"ready: {', '.join(state.metrics)}" if state.usable else f"not usable: {state.reason}"
-        line("telemetry", f"{state.name}: {what}" + (f"; fix: {state.fix}" if state.fix else ""))
-    for model in models:
-        line("model", f"{model.spec} ({units.bytes_text(model.bytes)})")
+        lines.append(("telemetry", f"{state.name}: {what}" + (f"; fix: {state.fix}" if state.fix else "")))
+    lines += [("model", f"{model.spec} ({units.bytes_text(model.bytes)})") for model in models]
     if not models:
-        line("model", "none yet; `rigbench run quickstart` makes one")
+        lines.append(("model", "none yet; `rigbench run quickstart` makes one"))
+    print_pairs(output_console(), lines)

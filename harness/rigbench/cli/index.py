@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, say
+from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, number, say
 from rigbench.text import printable
 
 
@@ -16,7 +16,13 @@ def command(
     out: Path | None = typer.Option(
         None, "-o", "--out", help="The index file (default: .index.parquet in the folder)."
     ),
-    processes: int | None = typer.Option(None, "--processes", min=1, help="How many at once (default: one per core)."),
+    processes: int | None = typer.Option(
+        None,
+        "--processes",
+        parser=number(1, 1024, whole=True),
+        metavar="N",
+        help="How many at once.  [default: one per core]",
+    ),
     as_json: bool = JSON_SI,
 ) -> None:
     """Bring the table of all results up to date: one Parquet file, for query, regress, pandas or DuckDB."""

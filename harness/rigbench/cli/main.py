@@ -1,14 +1,13 @@
-"""`rigbench`: the commands, and how errors end.
-
-Exit codes: 0 good, 2 the user's input, 3 the engine or machine cannot, 4 a regression was found, 5 a validation failed, 130 Ctrl-C.
-"""
+"""`rigbench`: the commands, and how errors end. The exit codes are those of rigbench.errors; CONTRIBUTING has them by command."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
+from typer.main import get_command
 
 from rigbench import __version__
 from rigbench.cli import (
@@ -18,6 +17,7 @@ from rigbench.cli import (
     compare,
     cost,
     doctor,
+    engines,
     export,
     import_,
     index,
@@ -30,24 +30,28 @@ from rigbench.cli import (
     run,
     show,
     submit,
+    suites,
     validate,
     watch,
 )
-from rigbench.errors import RigbenchError
+from rigbench.cli.options import INTERRUPTED
+from rigbench.errors import InputError, RigbenchError, UnavailableError
 
 COMMANDS = (
     doctor,
-    bandwidth,
-    watch,
+    suites,
+    engines,
     plan,
     run,
     show,
+    compare,
     metrics,
     predict,
     cost,
     advise,
+    bandwidth,
+    watch,
     validate,
-    compare,
     regress,
     index,
     query,
@@ -58,19 +62,21 @@ COMMANDS = (
 )
 """In the order in which `--help` lists them; a command is called as its file (import_.py is `import`)."""
 
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 app = typer.Typer(
     name="rigbench",
     help="Measure live LLM inference on this machine, and see how far it is from what the memory bandwidth allows.",
+    epilog="First: `rigbench doctor`, then `rigbench run my-model.gguf`. Completion: `rigbench --install-completion`.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 
 
 @app.callback(invoke_without_command=True)
 def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
+    version: bool = typer.Option(False, "--version", "-V", help="Print the version and end.", is_eager=True),
 ) -> None:
     if version:
         typer.echo(f"rigbench {__version__}")
@@ -78,25 +84,65 @@ def _options(
 
 
 for module in COMMANDS:
-    app.command(module.__name__.rpartition(".")[2].rstrip("_"))(module.command)
-app.add_typer(models.group, name="models")
+    name = module.__name__.rpartition(".")[2].rstrip("_")
+    first = (module.command.__doc__ or "").split("\n")[0]
+    app.command(name, short_help=first, context_settings=HELP)(module.command)
+app.add_typer(models.group, name="models", context_settings=HELP)
 
 
-def main() -> None:
-    """Run the command line; every error of ours is one clear sentence and its exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error of ours is one clear sentence."""
     try:
-        app(standalone_mode=True)
+        _invoke(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
     except RigbenchError as error:
-        for line in str(error).splitlines():
-            typer.echo(f"rigbench: {line}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("rigbench: interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # `rigbench show … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return _say(str(error), error.exit_code)
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `rigbench show … | head`: who reads has enough
+        _drop_output()
+        return 0
+    except OSError as error:  # of the output: a full disk behind `>`
+        _drop_output()
+        return _say(
+            f"cannot write or read {error.filename or 'the output'}: {error.strerror}", UnavailableError.exit_code
+        )
+    except Exception as error:  # typer's own, of what was written wrong
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(message, err=True)
+            return InputError.exit_code
+        path = error.ctx.command_path if getattr(error, "ctx", None) else "rigbench"
+        return _say(f"{message.rstrip('.')} (`{path} -h` shows what there is)", InputError.exit_code)
+    return 0
+
+
+def _invoke(words: list[str]) -> None:
+    command = get_command(app)
+    if "_RIGBENCH_COMPLETE" in os.environ:  # a shell asks how a line may go on
+        command()
+    if os.name == "nt":  # its shells leave *.json to the program
+        import glob
+
+        words = [name for word in words for name in (glob.glob(word) or [word])]  # noqa: PTH207  as it is written
+    with command.make_context("rigbench", words) as context:
+        command.invoke(context)
+
+
+def _say(text: str, exit_code: int) -> int:
+    for line in text.splitlines():
+        typer.echo(f"rigbench: {line}", err=True)
+    return exit_code
+
+
+def _drop_output() -> None:
+    """Nothing more is written when Python ends: it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

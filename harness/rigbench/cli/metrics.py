@@ -20,16 +20,10 @@ def command(as_json: bool = JSON) -> None:
         flags = [{"name": flag.name, "formula": flag.meaning, "unit": "", "of": "flag"} for flag in FLAGS]
         typer.echo(json.dumps([*found, *flags], indent=1))
         return
-    from rich.table import Table
-
-    from rigbench.report.table import output_console
+    from rigbench.report.table import output_console, print_table
 
     console = output_console()
-    table = Table("of a", "name", "in tables", "unit", "formula", box=None, pad_edge=False)
-    for each in found:
-        table.add_row(each["of"], each["name"], each.get("label", ""), each["unit"], each["formula"])
-    console.print(table, "")
-    table = Table("flag", "means", box=None, pad_edge=False)
-    for flag in FLAGS:
-        table.add_row(flag.name, flag.meaning)
-    console.print(table)
+    rows = [(each["of"], each["name"], each.get("label", ""), each["unit"], each["formula"]) for each in found]
+    print_table(console, ("of a", "name", "in tables", "unit", "formula"), rows, keys=2)
+    console.print()
+    print_table(console, ("flag", "means"), [(flag.name, flag.meaning) for flag in FLAGS])

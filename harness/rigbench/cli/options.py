@@ -1,20 +1,71 @@
-"""Options that several commands share, and what their words stand for."""
+"""Options that several commands share, what their words stand for, and the checks of numbers and names: nothing that was written
+passes silently."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rigbench.errors import InputError, RigbenchError
+from rigbench.errors import InputError, RigbenchError, UnavailableError
+from rigbench.text import hint
 
 if TYPE_CHECKING:
     from rigbench.analysis.table import Row
     from rigbench.predict.hardware import Hardware
+    from rigbench.records import ModelFacts
+    from rigbench.telemetry.base import Source
+
+
+def number(least: float = 0, most: float = 1e9, *, above: bool = False, whole: bool = False) -> Callable[[str], float]:
+    """The check of an option that is a number (typer's `parser`): from `least` (or only `above` it) to `most`, never NaN."""
+
+    def parse(text: str) -> float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a {'whole ' if whole else ''}number") from None
+        if not least <= value <= most or (above and value == least):
+            raise typer.BadParameter(f"{text} is impossible: give {'more than ' if above else ''}{least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def whole_numbers(option: str, text: str | None, least: int, most: int) -> list[int] | None:
+    """`512,2048` of an option as numbers, each once."""
+    if text is None:
+        return None
+    check = number(least, most, whole=True)
+    try:
+        values = [int(check(word.strip())) for word in text.split(",")]
+    except typer.BadParameter as error:
+        raise InputError(f"{option} {text}: {error.message}") from None
+    for value in values:
+        if values.count(value) > 1:
+            raise InputError(f"{option} {text}: {value} is there twice")
+    return values
+
+
+def one_of(option: str, text: str, known: Iterable[str]) -> str:
+    """The one of `known` that an option names, in capitals or not. InputError with the nearest."""
+    names = {name.lower(): name for name in known}
+    if text.lower() not in names:
+        raise InputError(f"{option} {text!r}: {hint(text, names.values())}")
+    return names[text.lower()]
+
+
+def without_effect(context: typer.Context, mode: str, used: Iterable[str]) -> None:
+    """InputError for an option that was given although `mode` does not use it."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in used:
+            raise InputError(f"{parameter.opts[0]} has no effect with {mode}: leave it out")
+
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -28,24 +79,10 @@ FAIL_ON = typer.Option(
 )
 MARKDOWN = typer.Option(False, "--markdown", help="As Markdown, for a pull request.")
 
-SUITE = typer.Argument(help="A suite's name (`rigbench run` lists them) or file.")
-BACKEND = typer.Option(None, "--backend", "-b", help="Run the suite on this backend.")
-MODEL = typer.Option(
-    None, "--model", "-m", help="Run the suite on this model: a file, synthetic:SHAPE:QUANT, or a catalogued name."
-)
-PYTHON = typer.Option(None, "--python", help="The Python interpreter that has the engine.")
-SERVER = typer.Option(
-    None,
-    "--server",
-    "-s",
-    help="Measure a running server: ollama, lmstudio, llama-server, vllm, mlx … or its http://HOST:PORT.",
-)
-OPTION = typer.Option([], "--option", "-O", help="An option of the backend: -O threads=4. May be repeated.")
-
 WALL_URL = typer.Option(None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored.")
-WALL_METER = typer.Option("shelly", "--wall-meter", help="shelly or tasmota.")
+WALL_METER = typer.Option(None, "--wall-meter", help="shelly or tasmota.  [default: shelly]")
 WALL_PATH = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
-WALL_UNIT = typer.Option("W", "--wall-unit", help="The unit of that power: W, mW or kW.")
+WALL_UNIT = typer.Option(None, "--wall-unit", help="With --wall-path, its unit: W, mW or kW.  [default: W]")
 
 HARDWARE = typer.Option(
     None, "--hardware", "-d", help="A catalogued device, rtx-5090 or 2 of them: rtx-5090x2. Without it: this machine."
@@ -53,9 +90,13 @@ HARDWARE = typer.Option(
 KNOWN_MODEL = typer.Option(
     None, "--model", "-m", help="A catalogued model (qwen3-30b-a3b, with :QUANT) or a .gguf file."
 )
-QUANT = typer.Option("Q4_K_M", "--quant", "-q", help="Quantisation of a catalogued model.")
-USERS = typer.Option(1, "--users", "-u", help="Users who decode at once.")
-CONTEXT = typer.Option(4096, "--context", "-c", help="Tokens of context for each user.")
+QUANT = typer.Option(None, "--quant", "-q", help="Quantisation of a catalogued model.  [default: Q4_K_M]")
+USERS = typer.Option(
+    1, "--users", "-u", parser=number(1, 1024, whole=True), metavar="N", help="Users who decode at once."
+)
+CONTEXT = typer.Option(
+    4096, "--context", "-c", parser=number(0, 1e9, whole=True), metavar="N", help="Tokens of context for each user."
+)
 
 
 def say(text: str) -> None:
@@ -68,45 +109,18 @@ def say_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=1, default=asdict))
 
 
-def engine_options(server: str | None, backend: str | None, option: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
-    """Backend and options by name, with what `--server` stands for."""
-    options = dict(key_value(text) for text in option)
-    if server is None:
-        return backend, options
-    if backend not in (None, "openai_http"):
-        raise InputError(f"--server is measured by the backend openai_http, not by {backend}: leave --backend out")
-    return "openai_http", {"base_url" if "://" in server else "server": server, **options}
-
-
-def key_value(text: str) -> tuple[str, Any]:
-    """`threads=4` -> ("threads", 4); a value that is no JSON is a string."""
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise InputError(f"--option {text!r}: write NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
 def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
     """The metrics that `--metric` names, all that are compared where it names none. Raises InputError for an unknown one."""
     from rigbench.analysis.definitions import comparable, compared
 
-    for name in names:
-        if name not in comparable():
-            raise InputError(f"--metric {name!r}: choose of {', '.join(comparable())}")
-    return tuple(names) or compared()
+    return tuple(one_of("--metric", name, comparable()) for name in names) or compared()
 
 
 def verdicts_of(names: Sequence[str]) -> list[str]:
     """The verdicts that `--fail-on` names. Raises InputError for an unknown one."""
     from rigbench.analysis.compare import BAD
 
-    for name in names:
-        if name not in BAD:
-            raise InputError(f"--fail-on {name!r}: choose of {', '.join(BAD)}")
-    return list(names)
+    return [one_of("--fail-on", name, BAD) for name in names]
 
 
 def bad_sentence(found: Sequence[str]) -> str:
@@ -116,12 +130,12 @@ def bad_sentence(found: Sequence[str]) -> str:
 
 
 def rows_of(files: Sequence[Path]) -> list[Row]:
-    """Rows of each document once, whatever the number of its copies. A broken one ends it if it is alone, else is said."""
+    """Rows of each run once, whatever the number of its copies; of a run that was resumed, those of its whole document. A broken
+    file ends it if it is alone, else is said."""
     from rigbench.analysis.table import table
     from rigbench.documents import store
 
-    seen: set[str] = set()
-    found: list[Row] = []
+    documents = {}
     for path in files:
         try:
             document = store.read(path)
@@ -130,12 +144,70 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
                 raise
             say(f"left out: {error}")
             continue
-        if document.id not in seen:
-            seen.add(document.id)
-            found += table(document)
-    if not found:
+        documents[document.id] = document
+    begun = [(each.complete, each.machine.id, each.created_utc, each.suite.sha256) for each in documents.values()]
+    rows = [
+        row
+        for document, (whole, *run) in zip(documents.values(), begun, strict=True)
+        if whole or (True, *run) not in begun
+        for row in table(document)
+    ]
+    if not rows:
         raise InputError("none of these files holds a measured case")
-    return found
+    return rows
+
+
+def facts_named(model: str, quant: str | None) -> ModelFacts:
+    """The facts of a catalogued model or a file. InputError where the name and --quant contradict, or --quant has no effect."""
+    from rigbench.models.names import model_name
+    from rigbench.models.resolve import facts_of
+
+    name = model_name(model)
+    if quant is not None and (name.kind != "catalogue" or name.quant):
+        raise InputError(f"--quant {quant} has no effect: {model} has its quantisation already")
+    return facts_of(model, quant or "Q4_K_M")
+
+
+def sources_of(
+    telemetry: bool,
+    wall_url: str | None,
+    wall_meter: str | None,
+    wall_path: str | None,
+    wall_unit: str | None,
+    replay: str | None = None,
+) -> list[Source]:
+    """The sensors of this machine. InputError for options that contradict each other or have no effect."""
+    from rigbench.telemetry import open_sources
+    from rigbench.telemetry.base import SourceOptions
+    from rigbench.telemetry.wall import PRESETS, WATTS
+
+    wall = {"--wall-meter": wall_meter, "--wall-path": wall_path, "--wall-unit": wall_unit}
+    for name, value in wall.items():
+        if value is not None and wall_url is None:
+            raise InputError(f"{name} has no effect without --wall-url")
+    if not telemetry and (wall_url or replay):
+        raise InputError(
+            f"--no-telemetry and {'--wall-url' if wall_url else '--replay'} contradict each other: leave one out"
+        )
+    if replay and wall_url:
+        raise InputError("--replay and --wall-url contradict each other: leave one out")
+    if wall_meter is not None and wall_path is not None:
+        raise InputError("--wall-meter has no effect with --wall-path: leave one out")
+    if wall_unit is not None and wall_path is None:
+        raise InputError("--wall-unit has no effect without --wall-path: a preset knows its unit")
+    meter = one_of("--wall-meter", wall_meter or "shelly", PRESETS)
+    unit = one_of("--wall-unit", wall_unit or "W", WATTS)
+    options = SourceOptions(telemetry, wall_url, meter, wall_path, unit, replay=replay)
+    return open_sources(options)
+
+
+def must_answer(sources: Sequence[Source]) -> None:
+    """UnavailableError for a wall meter that does not answer: its idle power alone would take a minute."""
+    for source in sources:
+        if source.name == "wall" and not (state := source.probe()).usable:
+            for each in sources:
+                each.close()
+            raise UnavailableError(f"the wall meter cannot be read: {state.reason}; {state.fix}")
 
 
 def devices_of(name: str) -> tuple[Hardware, int]:

@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.options import CONTEXT, HARDWARE, JSON, KNOWN_MODEL, QUANT, USERS, devices_of, say, say_json
+from rigbench.cli.options import (
+    CONTEXT,
+    HARDWARE,
+    JSON,
+    KNOWN_MODEL,
+    QUANT,
+    USERS,
+    devices_of,
+    facts_named,
+    number,
+    say,
+    say_json,
+    without_effect,
+)
 from rigbench.errors import InputError
+from rigbench.text import hint
 
 if TYPE_CHECKING:
     from rigbench.predict.fit import Fit
@@ -17,20 +31,38 @@ if TYPE_CHECKING:
     from rigbench.records import ModelFacts, Prediction
 
 
+ENGINES = ("llama.cpp", "llama.cpp-cuda", "llama.cpp-metal", "llama.cpp-vulkan", "ollama", "mlx", "vllm", "sglang")
+HERE = "this machine"
+"""The status of a device that is no entry of the catalogue."""
+TABLE = {"hardware", "model", "quant", "users", "context", "table", "as_json"}
+MODES = {
+    "--cases": {"cases", "out"},
+    "--published": {"published", "as_json"},
+    "--list-hardware": {"list_hardware", "as_json"},
+    "--table": TABLE,
+}
+"""What each way of asking uses; whatever else is given has no effect, and is refused."""
+
+
 def command(
+    context: typer.Context,
     hardware: str | None = HARDWARE,
     model: str | None = KNOWN_MODEL,
-    quant: str = QUANT,
+    quant: str | None = QUANT,
     users: int = USERS,
-    context: int = CONTEXT,
+    context_tokens: int = CONTEXT,
     backend: str = typer.Option(
-        "", "--backend", "-b", help="Engine: llama.cpp-cuda, mlx, vllm … (the device's usual one)."
+        "", "--backend", "-b", help="Engine: llama.cpp-cuda, mlx, vllm, ollama ... (the device's usual one)."
     ),
     tensor_parallel: bool = typer.Option(
         False, "--tensor-parallel", help="Several devices share every layer, not whole layers."
     ),
-    kv_bits: float = typer.Option(16, "--kv-bits", help="Bits per value of the KV cache."),
-    bandwidth: float | None = typer.Option(None, "--bandwidth", help="GB/s, in place of the catalogue's."),
+    kv_bits: float = typer.Option(
+        16, "--kv-bits", help="Bits per value of the KV cache.", parser=number(1, 32), metavar="N"
+    ),
+    bandwidth: float | None = typer.Option(
+        None, "--bandwidth", help="GB/s, in place of the catalogue's.", parser=number(0, 1e6, above=True), metavar="N"
+    ),
     calibrate: Path | None = typer.Option(
         None, "--calibrate", help="Results of this machine (file or folder) to take the constants from."
     ),
@@ -43,11 +75,19 @@ def command(
     list_hardware: bool = typer.Option(False, "--list-hardware", help="The hardware catalogue."),
     as_json: bool = JSON,
 ) -> None:
-    """Predict tokens per second, show whether it fits, and say from what."""
+    """Predict tokens per second, whether it fits, and from what."""
     from rigbench.predict.hardware import hardware as catalogue
     from rigbench.report import prediction
     from rigbench.report.table import output_console
 
+    asked = {"--cases": cases, "--published": published, "--list-hardware": list_hardware, "--table": table}
+    modes = [name for name, given in asked.items() if given]
+    if len(modes) > 1:
+        raise InputError(f"{' and '.join(modes)} contradict each other: ask for one")
+    if modes:
+        without_effect(context, modes[0], MODES[modes[0]])
+    elif out is not None:
+        raise InputError("--out has no effect without --cases: leave it out")
     console = output_console()
     if cases is not None:
         _cases(cases, out)
@@ -63,7 +103,7 @@ def command(
         else:
             prediction.print_hardware(console)
     elif table:
-        models, rows = prediction.grid(hardware, model, quant, users, context)
+        models, rows = prediction.grid(hardware, model, quant or "Q4_K_M", users, context_tokens)
         if as_json:
             say_json(
                 [
@@ -79,20 +119,20 @@ def command(
                 ]
             )
         else:
-            title = f"user t/s by the roofline, {quant}, {users} users, context {context}"
+            title = f"user t/s by the roofline, {quant or 'Q4_K_M'}, {users} users, context {context_tokens}"
             prediction.print_grid(console, models, rows, title)
     else:
         if model is None:
             raise InputError(
                 "name a model: --model llama-3.3-70b (or --table, --published, --cases FILE, --list-hardware)"
             )
-        facts, device, found, predicted = predictions(
-            hardware, model, quant, users, context, backend, tensor_parallel, kv_bits, bandwidth, calibrate
+        facts, device, fitting, predicted = predictions(
+            hardware, model, quant, users, context_tokens, backend, tensor_parallel, kv_bits, bandwidth, calibrate
         )
         if as_json:
-            say_json({"model": facts, "hardware": device, "fit": found, "predictions": predicted})
+            say_json({"model": facts, "hardware": device, "fit": fitting, "predictions": predicted})
         else:
-            prediction.print_prediction(console, facts, device, found, predicted)
+            prediction.print_prediction(console, facts, device, fitting, predicted[0], predicted[1:])
 
 
 def _cases(cases: Path, out: Path | None) -> None:
@@ -121,7 +161,7 @@ def _cases(cases: Path, out: Path | None) -> None:
 def predictions(
     hardware: str | None,
     model: str,
-    quant: str,
+    quant: str | None,
     users: int,
     context: int,
     backend: str,
@@ -129,67 +169,70 @@ def predictions(
     kv_bits: float,
     bandwidth: float | None,
     calibrate: Path | None,
-) -> tuple[ModelFacts, Hardware | None, Fit | None, list[Prediction]]:
-    """(facts, device or None, fit or None, predictions: roofline first)."""
-    from rigbench.models.resolve import facts_of
+) -> tuple[ModelFacts, Hardware, Fit | None, list[Prediction]]:
+    """(facts, device, fit or None where the memory is not known, predictions: roofline first)."""
     from rigbench.predict import predictors
     from rigbench.predict.fit import fit, with_fit
+    from rigbench.predict.roofline import is_engine
 
-    if kv_bits <= 0 or kv_bits > 32:
-        raise InputError(f"{kv_bits:g} bits per cached value is impossible: give 4 to 32")
-    facts = facts_of(model, quant)
-    device, devices, kind, measured, cores = None, 1, "", False, None
-    rate = None if bandwidth is None else bandwidth * 1e9
+    facts = facts_named(model, quant)
+    if facts.context_limit and context > facts.context_limit:
+        raise InputError(f"--context {context} is beyond the {facts.context_limit} tokens that {facts.name} has")
+    devices, measured, cores = 1, False, None
     if hardware is not None:
         device, devices = devices_of(hardware)
     else:
-        device, kind, here, cores = _this_machine()
-        if rate is None and here is not None:
-            rate, measured = here, True
-    if rate is None and device is not None:
-        rate = device.bandwidth_bytes_per_s
-    known = None if calibrate is None else _calibrated(calibrate)
+        device, cores = _this_machine(measure=bandwidth is None)
+        measured = device.status == HERE and bandwidth is None
+    if tensor_parallel and devices == 1:
+        raise InputError("--tensor-parallel has no effect on one device: write --hardware rtx-4090x2")
+    if backend and not is_engine(backend):
+        raise InputError(f"no engine {backend!r}; {hint(backend, ENGINES)}")
+    rate = device.bandwidth_bytes_per_s or None if bandwidth is None else bandwidth * 1e9
     whole = rate if rate is None or not tensor_parallel else rate * devices
     mean = context / 2
-    made = [
-        predictors.roofline(
-            facts,
-            rate,
-            backend=backend,
-            device_kind=kind,
-            device=device,
-            users=users,
-            context_tokens=mean,
-            kv_bits=kv_bits,
-            devices=devices,
-            tensor_parallel=tensor_parallel,
-            measured=measured,
-            cpu_cores=cores,
-            known=known,
-        )
-    ]
-    made += [
+    roofline = predictors.roofline(
+        facts,
+        rate,
+        backend=backend,
+        device_kind="cpu" if device.status == HERE else "",
+        device=None if device.status == HERE else device,
+        users=users,
+        context_tokens=mean,
+        kv_bits=kv_bits,
+        devices=devices,
+        tensor_parallel=tensor_parallel,
+        measured=measured,
+        cpu_cores=cores,
+        known=None if calibrate is None else _calibrated(calibrate),
+    )
+    rules = [
         rule(facts, whole, users=users, context_tokens=mean, kv_bits=kv_bits)
         for rule in (predictors.active_bytes, predictors.published, predictors.ceiling)
     ]
-    if device is None:
-        return facts, None, None, made
-    found = fit(facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices)
-    return facts, device, found, [with_fit(made[0], found), *made[1:]]
+    if not device.memory_bytes:
+        return facts, device, None, [roofline, *rules]
+    fitting = fit(facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices)
+    return facts, device, fitting, [with_fit(roofline, fitting), *rules]
 
 
-def _this_machine() -> tuple[Hardware | None, str, float | None, int | None]:
-    """(catalogued device, kind, measured bandwidth, CPU cores) of the machine that this runs on."""
+def _this_machine(*, measure: bool) -> tuple[Hardware, int | None]:
+    """(the machine that this runs on: its catalogued GPU, else its processor with the bandwidth as measured; its CPU cores)."""
     from rigbench.predict.calibrate import device_of
+    from rigbench.predict.hardware import Hardware
     from rigbench.run import engines
     from rigbench.telemetry.machine import this_machine
 
     machine = this_machine()
     device = device_of(machine, "gpu")
     if device is not None:
-        return device, "", None, machine.physical_cores
-    found = engines.device_bandwidth("cpu", (), (), say=say)
-    return None, "cpu", found.read_bytes_per_s if found else None, machine.physical_cores
+        return device, machine.physical_cores
+    found = engines.device_bandwidth("cpu", (), (), say=say) if measure else None
+    memory = machine.memory_bytes or 0
+    rate = (found.read_bytes_per_s if found else None) or 0.0
+    nothing = (None,) * 6
+    here = Hardware("here", machine.cpu, "cpu", "cpu", memory, (memory,), rate, *nothing, HERE, "measured", (), ())
+    return here, machine.physical_cores
 
 
 def _calibrated(path: Path) -> dict[str, float]:

@@ -38,19 +38,10 @@ def command(
         writer.writerow(map(csv_cell, answer.columns))
         writer.writerows([csv_cell(value) for value in row] for row in answer.rows)
         return
-    from rich.table import Table
-    from rich.text import Text
+    from rigbench.report.table import output_console, print_table
 
-    from rigbench.report.table import output_console
-
-    console = output_console()
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(answer.columns):
-        numbers = all(isinstance(row[place], int | float | None) for row in answer.rows)
-        table.add_column(Text(printable(name)), justify="right" if numbers else "left", overflow="fold")
-    for row in answer.rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    console.print(table)
+    columns = [printable(name) for name in answer.columns]
+    print_table(output_console(), columns, [[_cell(value) for value in row] for row in answer.rows])
 
 
 def _json_value(value: Any) -> Any:

@@ -2,81 +2,58 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from rigbench.cli.measure import Ask, measuring
 from rigbench.cli.options import (
-    BACKEND,
     INTERRUPTED,
-    MODEL,
-    OPTION,
-    PYTHON,
-    SERVER,
     WALL_METER,
     WALL_PATH,
     WALL_UNIT,
     WALL_URL,
-    engine_options,
+    must_answer,
     say,
+    sources_of,
 )
 from rigbench.cli.progress import Progress, Reporter
 from rigbench.errors import InputError, UnavailableError
 
+if TYPE_CHECKING:
+    from rigbench.run.runner import Run
 
+
+@measuring
 def command(
-    suite: str | None = typer.Argument(None, help="A suite's name (`rigbench run` lists them) or file."),
-    backend: str | None = BACKEND,
-    model: str | None = MODEL,
-    python: str | None = PYTHON,
-    server: str | None = SERVER,
-    option: list[str] = OPTION,
-    out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the result."),
+    ask: Ask,
+    out: Path | None = typer.Option(None, "-o", "--out", help="Folder for the result.  [default: results]"),
     resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
     telemetry: bool = typer.Option(True, "--telemetry/--no-telemetry", help="Read power, memory and clocks meanwhile."),
     wall_url: str | None = WALL_URL,
-    wall_meter: str = WALL_METER,
+    wall_meter: str | None = WALL_METER,
     wall_path: str | None = WALL_PATH,
-    wall_unit: str = WALL_UNIT,
+    wall_unit: str | None = WALL_UNIT,
     replay: str | None = typer.Option(None, "--replay", help="Take recorded readings from this file (for tests)."),
     strict: bool = typer.Option(False, "--strict", help="End with exit code 3 if any case failed."),
 ) -> None:
-    """Run a suite live and leave a result document; its path is the last line: `result: PATH`."""
+    """Measure a suite or a model live; the last line is the result's path.
+
+    rigbench run my-model.gguf takes about five minutes; with -p 512,2048 -n 128 -u 1,4,8 -r 5 it measures just that. -p and -n are
+    llama-bench's, but in one request: its pp512 is prefill t/s for 1 user, its tg128 at depth 512 is user t/s.
+    """
     from rigbench.analysis.table import table as rows_of
     from rigbench.report import table
-    from rigbench.report.plan import print_plan
     from rigbench.run import journal, processes, runner, start
-    from rigbench.telemetry import open_sources
-    from rigbench.telemetry.base import SourceOptions
 
     processes.interrupt_on_terminate()
-    sources = open_sources(
-        SourceOptions(
-            telemetry=telemetry,
-            wall_url=wall_url,
-            wall_preset=wall_meter,
-            wall_path=wall_path,
-            wall_unit=wall_unit,
-            replay=replay,
-        )
-    )
-    backend, options = engine_options(server, backend, option)
-    if resume is not None:
-        if backend or model or python or options:
-            raise InputError("a resumed run keeps its engines: leave --backend, --model, --python and --option out")
-        work = start.resume(resume, suite, say=say, progress=Progress())
-        folder = resume.parent.parent
-    elif suite is not None:
-        prepared = start.prepare(suite, backend, model, python, options, fetch=True, say=say, progress=Progress())
-        work = start.begin(prepared, out)
-        folder = out
-        print_plan(table.error_console(), work.plan, brief=True)
-    else:
-        if not sys.stderr.isatty():
-            raise InputError("name a suite (`rigbench run` on a terminal lists them), or --resume a journal")
-        typer.echo(_what_to_run(), err=True)
-        raise typer.Exit(InputError.exit_code)
+    sources = sources_of(telemetry, wall_url, wall_meter, wall_path, wall_unit, replay)
+    must_answer(sources)
+    if resume is not None and out is not None:
+        raise InputError("a resumed run is finished where it was begun: leave --out out")
+    folder = out or Path("results")
+    work, folder = _resumed(ask, resume) if resume is not None else (_begun(ask, folder), folder)
     work.sources = sources
     work.report = Reporter(work.total, len(work.done))
     ended = ""
@@ -111,18 +88,20 @@ def command(
         raise typer.Exit(exit_code)
 
 
-def _what_to_run() -> str:
-    """For `rigbench run` with nothing to run: the suites by name, each with what it is, and three commands to try."""
-    from rigbench.suites.suite import load_suite, suite_files
+def _begun(ask: Ask, out: Path) -> Run:
+    from rigbench.report import table
+    from rigbench.report.plan import print_plan
+    from rigbench.run import start
 
-    suites = [f"  {name:11} {load_suite(name).about}" for name in suite_files()]
-    return "\n".join(
-        [
-            "This would measure a suite on an engine of this machine. The suites:",
-            *suites,
-            "Try:",
-            "  rigbench run quickstart                     a small synthetic model, made here: a first result",
-            "  rigbench run quickstart -m my-model.gguf    the same with a model of yours",
-            "  rigbench plan standard -m my-model.gguf     what a thorough run would do, and how long it takes",
-        ]
-    )
+    prepared = ask.prepare(fetch=True)
+    work = start.begin(prepared, out)
+    print_plan(table.error_console(), work.plan, brief=True)
+    return work
+
+
+def _resumed(ask: Ask, path: Path) -> tuple[Run, Path]:
+    from rigbench.run import start
+
+    if ask.given:
+        raise InputError(f"a resumed run keeps its suite and its engines: leave {ask.given[0]} out")
+    return start.resume(path, ask.what, say=say, progress=Progress()), path.parent.parent

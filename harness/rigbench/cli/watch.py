@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import typer
 
-from rigbench.cli.options import WALL_METER, WALL_PATH, WALL_UNIT, WALL_URL
+from rigbench.cli.options import WALL_METER, WALL_PATH, WALL_UNIT, WALL_URL, number, sources_of
 
 
 def command(
-    seconds: float = typer.Option(0, "--seconds", help="End after so long; 0: until Ctrl-C."),
+    seconds: float = typer.Option(
+        0, "--seconds", help="End after so long; 0: until Ctrl-C.", parser=number(0, 1e7), metavar="N"
+    ),
     wall_url: str | None = WALL_URL,
-    wall_meter: str = WALL_METER,
+    wall_meter: str | None = WALL_METER,
     wall_path: str | None = WALL_PATH,
-    wall_unit: str = WALL_UNIT,
+    wall_unit: str | None = WALL_UNIT,
 ) -> None:
     """Show live what every sensor says, or why it says nothing: for setting up a wall meter or permissions."""
-    from rigbench.report.live import table_of
-    from rigbench.telemetry import open_sources
-    from rigbench.telemetry.base import SourceOptions
+    from rich.console import Group
+
+    from rigbench.report import live, table
     from rigbench.telemetry.sampler import Sampler
 
-    sampler = Sampler(
-        open_sources(SourceOptions(wall_url=wall_url, wall_preset=wall_meter, wall_path=wall_path, wall_unit=wall_unit))
-    ).start()
+    console = table.output_console()
+    sampler = Sampler(sources_of(True, wall_url, wall_meter, wall_path, wall_unit)).start()
     end = time.monotonic() + seconds if seconds else None
+
+    def shown() -> Group:
+        return Group(*table.parts(console.width, live.HEADINGS, live.reading_rows(sampler.recent(3)), keys=3))
+
     try:
-        if sys.stdout.isatty():
+        if console.is_terminal:
             from rich.live import Live
 
-            with Live(table_of(sampler.recent(3)), refresh_per_second=2, screen=False) as live:
+            with Live(shown(), console=console, refresh_per_second=2, screen=False) as view:
                 while end is None or time.monotonic() < end:
                     time.sleep(0.5)
-                    live.update(table_of(sampler.recent(3)))
+                    view.update(shown())
         else:
-            from rigbench.report.table import output_console
-
             time.sleep(min(seconds or 2.0, 2.0))
             while True:
-                output_console().print(table_of(sampler.recent(3)))
+                table.print_table(console, live.HEADINGS, live.reading_rows(sampler.recent(3)))
                 if end is None or time.monotonic() >= end:
                     break
                 time.sleep(1)

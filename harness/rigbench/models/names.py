@@ -4,6 +4,7 @@
     synthetic:SHAPE:QUANT    random weights of a catalogued shape, made when first used (synthetic:llama-1.5b:Q4_K_M)
     hf:OWNER/REPO/FILE.gguf  one file from a hub; hf:OWNER/REPO a folder of safetensors
     ID or ID:QUANT           a model of the catalogue, from the repository that it names (qwen3-30b-a3b:Q4_K_M)
+    ollama:NAME:TAG          a model that Ollama holds on this machine, as a file (ollama:llama3.1:8b)
     remote:NAME              whatever a server calls NAME: of its size nothing is known, so nothing is predicted
 
 A quantisation may stand anywhere in a text ('UD-Q4_K_XL', 'i1-Q4_K_M', 'GPTQ-Int4', '4-bit', 'F16 (MXFP4 experts)').
@@ -25,7 +26,8 @@ from rigbench.errors import InputError
 
 
 class ModelName(NamedTuple):
-    """`kind` is `path`, `synthetic`, `hf`, `remote` or `catalogue`; `name` a path, shape, OWNER/REPO, server's name or id."""
+    """`kind` is `path`, `synthetic`, `hf`, `ollama`, `remote` or `catalogue`; `name` a path, shape, OWNER/REPO, server's or
+    Ollama's name, or id."""
 
     text: str
     kind: str
@@ -44,6 +46,8 @@ def model_name(text: str) -> ModelName:
     if kind == "synthetic":
         shape_id, _, quant = rest.partition(":")
         return ModelName(text, kind, shape_id, quant)
+    if kind == "ollama" and rest:
+        return ModelName(text, kind, rest)
     if kind == "remote":
         if not rest:
             raise InputError(f"{text!r} names no model; write remote:NAME as the server calls it.")

@@ -8,12 +8,13 @@ and catalogued models without any being made.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.models import Progress, hub
+from rigbench.models import Progress, held, hub
 from rigbench.models.footprint import catalogued_facts
 from rigbench.models.formats.folders import facts_from_safetensors
 from rigbench.models.formats.gguf import facts_from_gguf, part_names, parts_of
@@ -32,6 +33,7 @@ from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, s
 from rigbench.models.synthetic.weights import synthetic_folder
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
+from rigbench.units import bytes_text
 from rigbench_backends.base import ModelFile, StepBytes
 
 FREE_FORMATS = ("shape", "remote")
@@ -91,6 +93,10 @@ def resolve(
         return _opened(_from_hub(name.name, name.file, spec, progress, fetch), formats)
     if name.kind == "path":
         return _opened(Path(spec).expanduser(), formats)
+    if name.kind == "ollama":
+        model, called = _opened(held.ollama_file(name.name), formats), re.sub("[:/]", "-", name.name)
+        facts = replace(model.facts, name=called) if model.facts else None
+        return ResolvedModel(facts, replace(model.file, name=called))
     return _from_catalogue(name, formats, progress, fetch)
 
 
@@ -102,6 +108,8 @@ def facts_of(spec: str, quant: str) -> ModelFacts:
     name = model_name(spec)
     if name.kind == "path":
         return _read(Path(spec).expanduser())
+    if name.kind == "ollama":
+        return _read(held.ollama_file(name.name))
     if name.kind in ("hf", "remote"):
         raise InputError(f"{spec}: only what is here or catalogued can be predicted; name a file or a catalogue id.")
     return catalogued_facts(name.name, name.quant or quant)
@@ -235,8 +243,27 @@ def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:
     return choices[quant.lower()]
 
 
+def download_of(spec: str, formats: tuple[str, ...]) -> str | None:
+    """The sentence on what `resolve` would download for a backend that opens `formats`; None where nothing. No network."""
+    name, place, size = model_name(spec), "", ""
+    if name.kind == "hf":
+        repo, file = name.name, name.file
+    elif name.kind == "catalogue" and not set(formats) & set(FREE_FORMATS) and name.name.lower() in shapes():
+        shape = catalogued(name.name)
+        place = next((one for one in formats if one in shape.where), "")
+        if not place or shape.family == "synthetic":
+            return None
+        repo, file = _choose(shape, place, name.quant)
+        size = f"about {bytes_text(_facts_to_come(shape, place, name.quant).file_bytes)} "
+    else:
+        return None
+    if (hub.find_file(repo, file) if file else hub.find_folder(repo)) is not None:
+        return None
+    return f"{spec} is not here: {size}from {repo} {'have' if size else 'has'} to be downloaded"
+
+
 def local_models() -> list[LocalModel]:
-    """Models that are here: synthetic ones, downloaded ones, and GGUF files in huggingface_hub's cache; by name."""
+    """Models that are here, by name: synthetic ones, downloaded ones, and GGUF files of huggingface_hub, Ollama and LM Studio."""
     found: list[LocalModel] = []
     for file in synthetic_folder().glob("*.gguf"):
         shape_id, _, quant = file.stem.rpartition("-")
@@ -256,6 +283,11 @@ def local_models() -> list[LocalModel]:
             found.append(
                 LocalModel(f"hf:{config.parent.relative_to(own).as_posix()}", str(config.parent), "safetensors", size)
             )
+    found += [
+        LocalModel(f"ollama:{name}", str(file), "gguf", file.stat().st_size)
+        for name, file in held.ollama_models().items()
+    ]
+    found += [LocalModel(str(file), str(file), "gguf", file.stat().st_size) for file in held.lmstudio_files()]
     return sorted(found + _shared_cache(), key=lambda model: model.spec)
 
 

@@ -2,6 +2,7 @@
 
 speed-bound        everything fits; the bandwidth decides how fast one user's text streams
 capacity-bound     memory decides: the largest model fits barely, only in part, or not at all
+overhead-bound     everything fits; a step takes longer for its kernels and unpacking than for reading: more bandwidth helps little
 concurrency-bound  one user would be quick, but the users together share the bandwidth and the arithmetic
 
 rigbench advise --model llama-3.3-70b --model qwen3-30b-a3b --users 4 --memory 128
@@ -77,7 +78,7 @@ def advise(
         if sizes:
             found.append(_advice(models, device, sizes, users, context_tokens, offload, known))
     if not found:
-        raise InputError("no machine of the catalogue is within this budget; raise --memory or leave out --vendor")
+        raise InputError("no machine of the catalogue is within this budget; raise --memory, or leave out --vendor")
     if least_user_tps is not None:
         found = [one for one in found if one.user_tps is not None and one.user_tps >= least_user_tps]
     return sorted(found, key=lambda one: (one.user_tps is None, -(one.user_tps or 0), one.hardware.power_w or 1e9))
@@ -143,12 +144,16 @@ def _why(
             f"{users} have {rate} each and {together} together."
         )
         return "concurrency-bound", text
-    read = units.bytes_text(slowest.prediction.bytes_per_step)
-    bandwidth = units.bandwidth_text(device.bandwidth_bytes_per_s)
-    return (
-        "speed-bound",
-        f"every model fits; {slowest.model} reads {read} a step at {bandwidth}, which makes {rate} t/s for a user.",
+    if not speed or not slowest.prediction.bytes_per_step:
+        return "speed-bound", f"every model fits; {slowest.model} makes {rate} t/s for a user."
+    read_s = slowest.prediction.bytes_per_step / device.bandwidth_bytes_per_s
+    rest_s = max(0.0, 1 / speed - read_s)
+    step, read, rest = (units.seconds_text(seconds) for seconds in (1 / speed, read_s, rest_s))
+    text = (
+        f"{slowest.model} reads {units.bytes_text(slowest.prediction.bytes_per_step)} a step, {read} at "
+        f"{units.bandwidth_text(device.bandwidth_bytes_per_s)}; with {rest} for kernels and unpacking a step takes {step}."
     )
+    return "speed-bound" if read_s > rest_s else "overhead-bound", text
 
 
 def _verb(found: Fit) -> str:

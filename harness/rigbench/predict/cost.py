@@ -21,7 +21,7 @@ DAYS_PER_MONTH = 30
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Figures in one currency; None with the reason in `reasons`."""
+    """Figures in one currency; None with the reason in `reasons`. `capacity_tokens_per_day`: what the machine makes at most."""
 
     annual_kwh: float
     annual_energy_cost: float
@@ -31,6 +31,7 @@ class Cost:
     api_cost_per_month: float | None
     break_even_months: float | None
     break_even_months_ignoring_energy: float | None
+    capacity_tokens_per_day: float | None
     reasons: dict[str, str]
 
 
@@ -81,8 +82,10 @@ def cost(
     hardware_price: float | None = None,
     years_of_use: float = 3.0,
     api_per_month: float | None = None,
+    output_tokens_per_day: float = 0.0,
 ) -> Cost:
-    """Everything that the given figures allow. `tokens_per_s` is all users' together (output_tps)."""
+    """Everything that the given figures allow. `tokens_per_s` is all users' together (output_tps). A machine that cannot make
+    `output_tokens_per_day` never takes the API's place: it has no break-even."""
     _positive(price_per_kwh=price_per_kwh, hardware_price=hardware_price, api_cost_per_month=api_per_month)
     if not (math.isfinite(years_of_use) and years_of_use > 0):
         raise InputError(f"{years_of_use:g} years of use is impossible: give a number above 0")
@@ -105,11 +108,17 @@ def cost(
         else:
             total = (hardware_price / years_of_use + yearly) / millions
     months = plain = None
-    if hardware_price is None or api_per_month is None:
+    capacity = None if tokens_per_s is None else tokens_per_s * hours_per_day * 3600
+    if capacity is not None and output_tokens_per_day > capacity:
+        reasons["break_even_months"] = reasons["break_even_months_ignoring_energy"] = (
+            f"never: the API makes {output_tokens_per_day / 1e6:g} million tokens a day, "
+            f"this machine {capacity / 1e6:.3g} million in {hours_per_day:g} hours"
+        )
+    elif hardware_price is None or api_per_month is None:
         reasons["break_even_months"] = "needs the price of the hardware and the API's cost per month"
     else:
         months = break_even_months(hardware_price, api_per_month, monthly)
         plain = break_even_months(hardware_price, api_per_month)
         if months is None:
             reasons["break_even_months"] = "never: the electricity costs as much as the API"
-    return Cost(energy, yearly, monthly, per_million, total, api_per_month, months, plain, reasons)
+    return Cost(energy, yearly, monthly, per_million, total, api_per_month, months, plain, capacity, reasons)

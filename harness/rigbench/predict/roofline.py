@@ -87,16 +87,24 @@ def constants(path: Path | None = None) -> dict[str, float]:
     }
 
 
+ENGINE_WORDS = {
+    "vllm-mlx": "mlx", "vllm-metal": "mlx", "mlx": "mlx", "vllm": "vllm", "sglang": "vllm", "tensorrt": "vllm", "trt": "vllm",
+    "exllama": "cuda", "cuda": "cuda", "metal": "metal", "rocm": "rocm", "hip": "rocm", "vulkan": "vulkan", "sycl": "vulkan",
+    "cpu": "cpu", "llama": "", "lmstudio": "", "lm studio": "", "koboldcpp": "", "openai": "", "sim": "",
+}  # fmt: skip
+"""What names a platform within the name of an engine; "" is an engine that runs on the device's usual one."""
+
+
+def is_engine(name: str) -> bool:
+    """Whether `platform_of` knows an engine of this name; of any other it takes the device's usual platform."""
+    return name in rigbench_backends.registry() or any(word in name.lower() for word in ENGINE_WORDS)
+
+
 def platform_of(backend: str, device: Hardware | None = None) -> str:
     """The platform of a backend as people write it: 'llama.cpp-cuda', 'MLX', 'ollama' (then the device's usual one)."""
     text = backend.lower()
-    words = {
-        "vllm-mlx": "mlx", "vllm-metal": "mlx", "mlx": "mlx", "vllm": "vllm", "sglang": "vllm", "tensorrt": "vllm", "trt": "vllm",
-        "exllama": "cuda", "cuda": "cuda", "metal": "metal", "rocm": "rocm", "hip": "rocm", "vulkan": "vulkan", "sycl": "vulkan",
-        "cpu": "cpu",
-    }  # fmt: skip
-    for word, platform in words.items():
-        if word in text:
+    for word, platform in ENGINE_WORDS.items():
+        if platform and word in text:
             return platform
     if device is None:
         raise InputError(

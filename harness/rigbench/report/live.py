@@ -1,32 +1,42 @@
-"""The present readings of all sources as a table."""
+"""The present readings of all sources as rows of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from rigbench import units
 from rigbench.records import Series
 
+HEADINGS = ("source", "device", "metric", "value", "scope", "from", "remark")
 
-def table_of(readings: Sequence[Series]) -> Table:
-    """The last value of each series, or its status and reason."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("source", "device", "metric", "value", "scope", "from", "remark"):
-        table.add_column(title, justify="right" if title == "value" else "left", no_wrap=title != "remark")
+
+def reading_rows(readings: Sequence[Series]) -> list[tuple[str, ...]]:
+    """As in HEADINGS: the last value of each series, of a counter its rate, or its status and reason."""
+    rows = []
     for series in readings:
-        known = [value for value in series.values if value is not None]
-        value = value_text(known[-1], series.unit) if known else units.MISSING
         remark = "" if series.status == "ok" else f"{series.status}: {series.reason}"
-        table.add_row(series.source, series.device or "", series.name, value, series.scope, series.api, remark)
-    return table
+        where = (series.source, series.device or "", series.name)
+        rows.append((*where, _value_text(series), series.scope, series.api, remark))
+    return rows
+
+
+def _value_text(series: Series) -> str:
+    known = [(at, value) for at, value in zip(series.time_us, series.values, strict=True) if value is not None]
+    if not known:
+        return units.MISSING
+    if series.method != "counter":
+        return value_text(known[-1][1], series.unit)
+    (start_us, first), (end_us, last) = known[0], known[-1]
+    if end_us <= start_us:
+        return units.MISSING
+    rate = (last - first) / (end_us - start_us) * 1e6
+    return value_text(rate, {"J": "W"}.get(series.unit, f"{series.unit}/s"))
 
 
 def value_text(value: float, unit: str) -> str:
     """A reading with its unit."""
-    if unit == "B":
-        return units.bytes_text(value)
+    if unit in ("B", "B/s"):
+        return units.bytes_text(value) + unit[1:]
     if unit == "Hz":
         return f"{value / 1e6:.0f} MHz"
     return f"{value:.4g} {unit}".rstrip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,52 +16,57 @@ from rigbench.predict.fit import Fit, fit, with_fit
 from rigbench.predict.hardware import GIB, Hardware, find, hardware
 from rigbench.predict.predictors import active_bytes, roofline
 from rigbench.records import ModelFacts, Prediction
-from rigbench.report.table import make_table
+from rigbench.report.table import print_notes, print_pairs, print_table
 
 CATALOGUED = {"m3-ultra": "m3-ultra-80", "m4-pro": "m4-pro-20"}
 
 
 def print_prediction(
-    console: Console, facts: ModelFacts, device: Hardware | None, found: Fit | None, predictions: Sequence[Prediction]
+    console: Console,
+    facts: ModelFacts,
+    device: Hardware,
+    fitting: Fit | None,
+    answer: Prediction,
+    rules: Sequence[Prediction],
 ) -> None:
-    """One model on one device: every predictor with its formula and inputs."""
-    where = (
-        f"{device.name}, {units.bandwidth_text(device.bandwidth_bytes_per_s)} ({device.status})"
-        if device
-        else "this machine"
+    """One model on one device: whether it fits, the roofline's answer with its inputs, and beside it simpler rules."""
+    bandwidth = units.bandwidth_text(answer.bandwidth_bytes_per_s)
+    console.print(
+        Text(f"{facts.name} {facts.quantization} on {device.name}, {bandwidth} ({device.status})", style="bold")
     )
     active = "" if not facts.experts else f", {facts.experts_used} of {facts.experts} experts"
-    console.print(Text(f"{facts.name} {facts.quantization} on {where}", style="bold"))
-    console.print(
+    model = (
         f"{units.bytes_text(facts.file_bytes)} file, {facts.parameters / 1e9:.3g} B parameters"
         f" ({facts.active_parameters / 1e9:.3g} B active{active}), {facts.layers} layers"
     )
-    if found is not None:
-        console.print(f"memory: {found.answer}: {found.reason}")
-    table = make_table(console, ("predictor", "user t/s", "all t/s", "bytes a step"))
-    for made in predictions:
-        table.add_row(
-            made.predictor,
-            units.rate_text(made.user_tps),
-            units.rate_text(made.output_tps),
-            units.bytes_text(made.bytes_per_step),
-        )
-    console.print(table)
-    for made in predictions:
-        missing = f" ({made.reason})" if made.user_tps is None else ""
-        console.print(Text(f"{made.predictor}: {made.formula}{missing}", style="dim"), soft_wrap=True)
-    console.print(
-        Text(f"inputs of {predictions[0].predictor}: {json.dumps(predictions[0].inputs)}", style="dim"), soft_wrap=True
+    fits = f"{fitting.answer}: {fitting.reason}" if fitting else "not known"
+    speed = f"{units.rate_text(answer.user_tps)} t/s for a user, {units.rate_text(answer.output_tps)} t/s in all"
+    if answer.user_tps is None:
+        speed = f"{units.MISSING} ({answer.reason})"
+    ceiling = (
+        f"{units.rate_text(answer.ceiling_user_tps)} t/s for a user: {units.bytes_text(answer.bytes_per_step)} a step"
     )
-    if predictions[0].reason and predictions[0].user_tps is not None:
-        console.print(Text(predictions[0].reason, style="yellow"))
+    print_pairs(console, [("model", model), ("memory", fits), ("predicted", speed), ("ceiling", ceiling)])
+    if answer.reason and answer.user_tps is not None:
+        console.print(Text(f"! {answer.reason}", style="yellow"))
+    console.print()
+    rows = [
+        (made.predictor, units.rate_text(made.user_tps), units.rate_text(made.output_tps), made.formula)
+        for made in rules
+    ]
+    print_table(console, ("simpler rules", "user t/s", "all t/s", "formula"), rows)
+    inputs = ", ".join(f"{name} {_shown(value)}" for name, value in answer.inputs.items() if value is not None)
+    print_notes(console, [f"predicted: {answer.formula}", f"from {inputs}"])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def print_hardware(console: Console) -> None:
     """The hardware catalogue."""
-    table = make_table(console, ("id", "name", "status", "memory GB", "GB/s", "FP16 TFLOPS", "W", "cores"), left=3)
-    for device in hardware():
-        table.add_row(
+    rows = [
+        (
             device.id,
             device.name,
             device.status,
@@ -72,7 +76,9 @@ def print_hardware(console: Console) -> None:
             units.MISSING if device.power_w is None else f"{device.power_w:g}",
             units.MISSING if device.gpu_cores is None else str(device.gpu_cores),
         )
-    console.print(table)
+        for device in hardware()
+    ]
+    print_table(console, ("id", "name", "status", "memory GB", "GB/s", "FP16 TFLOPS", "W", "cores"), rows)
 
 
 def grid(
@@ -99,43 +105,18 @@ def print_grid(
     rows: list[tuple[Hardware, list[tuple[Fit, Prediction]]]],
     title: str,
 ) -> None:
-    """user_tps of each cell; '-' where the model does not fit."""
+    """user_tps of each cell; '-' where the model does not fit. A line for each machine where there is one model, else for each
+    model."""
     console.print(Text(title, style="bold"))
     mark = {"fits": "", "tight": "!", "offload": "*"}
-    if len(models) == 1 and console.is_terminal:
-        table = make_table(console, ("hardware", models[0].name))
-        for device, ((found, made),) in rows:
-            table.add_row(device.id, units.rate_text(made.user_tps) + mark.get(found.answer, ""))
-        console.print(table)
-        rows = []
-    widest = max(len(facts.name) for facts in models) + 4
-    for block in _blocks(rows, console.width - widest) if console.is_terminal else [rows]:
-        lines = [["model", *(device.id for device, _ in block)]]
-        for i, facts in enumerate(models):
-            shown = (units.rate_text(cells[i][1].user_tps) + mark.get(cells[i][0].answer, "") for _, cells in block)
-            lines.append([facts.name, *shown])
-        if console.is_terminal:
-            table = make_table(console, lines[0])
-            for line in lines[1:]:
-                table.add_row(*line)
-            console.print(table)
-        else:  # too wide for any padding: tabs, as spreadsheets and `cut` read them
-            console.file.write("".join("\t".join(line) + "\n" for line in lines))
-    console.print(Text("- does not fit      ! fits tightly      * layers in the host's memory", style="dim"))
-
-
-def _blocks(rows: list[Any], width: int) -> list[list[Any]]:
-    """The devices in blocks that fit side by side."""
-    blocks: list[list[Any]] = [[]] if rows else []
-    used = 0
-    for row in rows:
-        needed = max(len(row[0].id), 6) + 3
-        if blocks[-1] and used + needed > width:
-            blocks.append([])
-            used = 0
-        blocks[-1].append(row)
-        used += needed
-    return blocks
+    cells = [[units.rate_text(made.user_tps) + mark.get(fit.answer, "") for fit, made in row] for _, row in rows]
+    machines = [device.id for device, _ in rows]
+    if len(models) == 1:
+        print_table(console, ("hardware", models[0].name), list(zip(machines, (row[0] for row in cells), strict=True)))
+    else:
+        names = [facts.name for facts in models]
+        print_table(console, ("model", *machines), list(zip(names, *cells, strict=True)))
+    print_notes(console, ["- does not fit      ! fits tightly      * layers in the host's memory"])
 
 
 def published_cells() -> list[tuple[published.Cell, float | None, float | None]]:
@@ -161,16 +142,20 @@ def print_published(console: Console, rows: Sequence[tuple[published.Cell, float
     for source in dict.fromkeys(cell.source for cell in printed):
         console.print(Text(f"published comparison {source}", style="bold"))
         columns = ("model", "hardware", "published", "computed", "verdict", "active", "roofline")
-        table = make_table(console, columns, left=2)
-        table.padding = (0, 1, 0, 0)
-        table.columns[1].no_wrap = True
-        for cell, active, roofed in rows:
-            if cell.source == source:
-                computed = units.MISSING if cell.computed is None else f"{cell.computed:.2f}"
-                figures = (units.rate_text(active), units.rate_text(roofed))
-                short = cell.model.removesuffix("-q4_k_m")
-                table.add_row(short, cell.hardware, cell.published, computed, cell.verdict, *figures)
-        console.print(table)
+        lines = [
+            (
+                cell.model.removesuffix("-q4_k_m"),
+                cell.hardware,
+                cell.published,
+                units.MISSING if cell.computed is None else f"{cell.computed:.2f}",
+                cell.verdict,
+                units.rate_text(active),
+                units.rate_text(roofed),
+            )
+            for cell, active, roofed in rows
+            if cell.source == source
+        ]
+        print_table(console, columns, lines, keys=2)
     footnote = "- does not fit; computed: bandwidth / file size x 0.65; active: the same on the bytes that a step reads"
     console.print(Text(footnote, style="dim"), soft_wrap=True)
     for cell in printed:

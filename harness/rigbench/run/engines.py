@@ -10,58 +10,24 @@ from dataclasses import fields
 from typing import Any
 
 import psutil
-from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
 from rigbench import ceilings
-from rigbench.errors import InputError, UnavailableError
+from rigbench.errors import UnavailableError
 from rigbench.models import resolve as models
 from rigbench.predict import hardware
 from rigbench.records import Bandwidth
 from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
+from rigbench.run.selection import backend_named, check_options
 from rigbench.suites.plan import Engine
-from rigbench.suites.suite import EnginePart, Suite
+from rigbench.suites.suite import EnginePart
 from rigbench.telemetry.adapters import Adapter, adapters
-from rigbench.text import nearest
 from rigbench_backends.base import Backend, ModelFile, Probe
 
 PROBE_LIMIT_S = 120
 NOT_MEASURABLE = ("remote", "rpc")
 """Devices whose memory is another machine's."""
-DEFAULT_BACKEND = "llama_cpp"
 Say = Callable[[str], None]
-
-
-def chosen_engines(
-    suite: Suite, backend: str | None, model: str | None, python: str | None, options: dict[str, Any]
-) -> list[EnginePart]:
-    """The suite's engines with what the command line replaces. Another backend drops the options made for the first one."""
-    chosen = []
-    default = EnginePart(backend=DEFAULT_BACKEND, model=default_model(DEFAULT_BACKEND))
-    for part in suite.engine or [default]:
-        same = backend is None or backend == part.backend
-        changed = EnginePart(
-            backend=backend or part.backend,
-            model=model or (part.model if same else default_model(str(backend))),
-            python=python or (part.python if same else None),
-            options={**(part.options if same else {}), **options},
-        )
-        if changed not in chosen:
-            chosen.append(changed)
-    return chosen
-
-
-def default_model(backend: str) -> str:
-    """What `--backend` runs without `--model`. InputError where only the user can know."""
-    known = (
-        backend if backend in rigbench_backends.registry() else DEFAULT_BACKEND
-    )  # what is wrong is told when it is resolved
-    engine = rigbench_backends.load(known)
-    if engine.default_model is None and "remote" in engine.model_formats:
-        raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
-    if engine.default_model is None:
-        raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
-    return engine.default_model
 
 
 def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:
@@ -96,24 +62,6 @@ def unused_gpu(probe: Probe, shown: Sequence[Adapter]) -> str | None:
     what = f"{names[0]} is here" if len(names) == 1 else f"{len(names)} GPUs are here ({', '.join(names)})"
     why = f" ({probe.device_error})" if probe.device_error else ""
     return f"{what}, but this build of the engine computes on the processor{why}: {probe.gpu_fix}"
-
-
-def check_options(backend: Backend, options: dict[str, Any], where: str) -> None:
-    """InputError naming the option that is unknown or of the wrong type."""
-    known = sorted(field.name for field in fields(backend.Options))
-    for name in options:
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"did you mean `{near}`?" if near else f"{backend.name} knows {', '.join(known)}"
-            raise InputError(f"{where}.options.{name}: unknown option; {hint}")
-    try:
-        TypeAdapter(backend.Options).validate_json(json.dumps(options), strict=True)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise InputError(
-            f"{where}.options.{name}: {fault['msg'].lower()} (given: {json.dumps(fault['input'])})"
-        ) from error
 
 
 def public_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
@@ -169,10 +117,7 @@ def resolve(
     unusable: list[UnavailableError | NoInterpreter] = []
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
-        if part.backend not in rigbench_backends.registry():
-            raise InputError(
-                f"{where}.backend: no backend {part.backend!r}; there are {', '.join(rigbench_backends.registry())}"
-            )
+        backend_named(part.backend)
         check_options(rigbench_backends.load(part.backend), part.options, where)
         try:
             engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)

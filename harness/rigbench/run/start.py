@@ -27,7 +27,7 @@ from rigbench.records import (
 )
 from rigbench.run import engines, journal
 from rigbench.run.runner import Run, results_from_journal
-from rigbench.suites.plan import Plan, make_plan
+from rigbench.suites.plan import Engine, Plan, make_plan
 from rigbench.suites.suite import EnginePart, Suite, load_suite, parse_suite, suite_record
 from rigbench.telemetry.machine import this_machine
 from rigbench_backends.base import EngineInfo
@@ -54,30 +54,23 @@ class Prepared:
 
 
 def prepare(
-    name: str,
-    backend: str | None,
-    model: str | None,
-    python: str | None,
-    options: dict[str, Any],
+    suite: Suite,
+    parts: Sequence[EnginePart],
     *,
     fetch: bool,
     say: Say,
     progress: Progress | None = None,
+    within: Callable[[Suite, Sequence[Engine]], Suite] | None = None,
 ) -> Prepared:
-    """The suite of this name or file, on its own engines or those asked for. Without `fetch`, no model is made or loaded down.
+    """The suite on these engines (run.selection.engines_of). Without `fetch`, no model is made or loaded down. `within` may
+    shorten the suite once its engines, and with them its time, are known.
 
     InputError for what is written wrong; UnavailableError where no engine can be used here.
     """
-    suite = load_suite(name)
-    parts = engines.chosen_engines(suite, backend, model, python, options)
-    return _prepared(suite, parts, fetch=fetch, say=say, progress=progress)
-
-
-def _prepared(
-    suite: Suite, parts: Sequence[EnginePart], *, fetch: bool, say: Say, progress: Progress | None
-) -> Prepared:
     machine = this_machine()
     ready, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=say, progress=progress, fetch=fetch)
+    if within is not None:
+        suite = within(suite, ready)
     return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths)
 
 
@@ -112,7 +105,7 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
         raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
     parts = [EnginePart.model_validate(part) for part in header["engines"]]
     done = results_from_journal(content.cases, path)
-    prepared = _prepared(suite, parts, fetch=True, say=say, progress=progress)
+    prepared = prepare(suite, parts, fetch=True, say=say, progress=progress)
     machine = prepared.machine
     if machine.id != header["machine"]:
         raise InputError(f"{path} was begun on another machine ({header['machine']}); this one is {machine.id}")

@@ -41,7 +41,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
@@ -50,7 +50,16 @@ from rigbench.text import nearest
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Users = Annotated[int, Field(ge=1, le=1024)]
-Levels = Annotated[list[Users], Field(min_length=1, max_length=32)]
+
+
+def _each_once(levels: list[int]) -> list[int]:
+    for level in levels:
+        if levels.count(level) > 1:
+            raise ValueError(f"{level} users are there twice: name each level once")
+    return levels
+
+
+Levels = Annotated[list[Users], Field(min_length=1, max_length=32), AfterValidator(_each_once)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -124,12 +133,15 @@ def suite_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted((configs_dir() / "suites").glob("*.toml"))}
 
 
+def names_a_suite(text: str) -> bool:
+    """Whether it is a suite's name or file; what is not may be a model."""
+    return text in suite_files() or text.endswith(".toml")
+
+
 def load_suite(name_or_path: str) -> Suite:
     """A suite by its shipped name or its file. InputError names the file and the key that is wrong."""
     shipped = suite_files()
     path = shipped.get(name_or_path) or Path(name_or_path)
-    if path.suffix == ".gguf" or path.is_dir():
-        raise InputError(f"{name_or_path} is a model, not a suite: rigbench run quickstart -m {name_or_path}")
     if not path.is_file():
         near = nearest(name_or_path, shipped)
         hint = f"did you mean {near}?" if near else f"give a file, or one of {', '.join(shipped)}"

@@ -1,0 +1,195 @@
+"""What `run` and `plan` share: a suite or a model, the flags that make a suite, and engines under any of their names.
+
+@measuring
+def command(ask: Ask, as_json: bool = JSON) -> None: ...     # has all options of Ask, and every flag of every engine
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import typer
+
+import rigbench_backends
+from rigbench.cli.options import number, say, whole_numbers
+from rigbench.errors import InputError
+
+if TYPE_CHECKING:
+    from rigbench.run.start import Prepared
+    from rigbench.suites.plan import Engine
+    from rigbench.suites.suite import EnginePart, Suite
+
+MODELS = (
+    "a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf, a catalogued name, or what `rigbench models list` shows"
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is to be measured, as it was written. `flags` are those of engines, as NAME=VALUE."""
+
+    what: str | None = typer.Argument(
+        None, help=f"A suite (`rigbench suites`) or a model: {MODELS}.", metavar="[SUITE|MODEL]"
+    )
+    model: list[str] = typer.Option([], "--model", "-m", help=f"A model: {MODELS}. Several: again.")
+    backend: list[str] = typer.Option(
+        [], "--backend", "-b", help="llama.cpp, mlx, vllm, a server (ollama ...) or sim. Several: again."
+    )
+    server: str | None = typer.Option(
+        None, "--server", "-s", help="A running server: ollama, lmstudio, llama-server, vllm, mlx ... or HOST:PORT."
+    )
+    python: str | None = typer.Option(None, "--python", help="The Python interpreter that has the engine.")
+    prompts: str | None = typer.Option(None, "-p", "--prompt", help="Prompt tokens: 512 or 512,2048.", metavar="N,N")
+    outputs: str | None = typer.Option(None, "-n", "--gen", help="Tokens to generate: 128.", metavar="N,N")
+    users: str | None = typer.Option(None, "-u", "--users", help="Users at once: 1,4,8.", metavar="N,N")
+    repetitions: int | None = typer.Option(
+        None, "-r", "--repetitions", help="How often.", parser=number(1, 100, whole=True), metavar="N"
+    )
+    minutes: float | None = typer.Option(
+        None,
+        "--minutes",
+        help="Take about so long at most: what was not asked for is left out, and said.  [default: 5 without a suite]",
+        parser=number(0, 10_000, above=True),
+        metavar="N",
+    )
+    option: list[str] = typer.Option(
+        [],
+        "--option",
+        "-O",
+        help="An option of the engine (`rigbench engines`): -O threads=4; a sweep: -O threads=2,4,8.",
+    )
+    flags: Sequence[str] = field(default=())
+
+    @property
+    def given(self) -> list[str]:
+        """The options that say what is measured on what, as they are written."""
+        named = {each.name: each.default.param_decls for each in fields(self) if each.name not in ("flags", "what")}
+        return [words[0] for name, words in named.items() if getattr(self, name)] + [*self.flags]
+
+    def suite(self) -> tuple[Suite, list[str]]:
+        """(the suite that is named or made from the flags, the models that are named). InputError for contradictions."""
+        from rigbench.suites import custom
+        from rigbench.suites.suite import load_suite, names_a_suite
+
+        models = list(self.model)
+        if self.what is None:
+            if not models and not self.server and not self.backend:
+                raise InputError("name a suite (`rigbench suites`) or a model: rigbench run my-model.gguf")
+            suite = custom.default_suite()
+        elif names_a_suite(self.what) or (models and not _is_model(self.what)):
+            suite = load_suite(self.what)
+        elif _is_model(self.what):
+            models = [self.what, *models]
+            suite = custom.default_suite()
+        else:
+            suite = load_suite(self.what)  # which says what is nearest
+        for model in models:
+            if models.count(model) > 1:
+                raise InputError(f"the model {model} is there twice")
+        repetitions = None if self.repetitions is None else int(self.repetitions)
+        suite = custom.changed(
+            suite,
+            whole_numbers("-p", self.prompts, 0, 1_000_000),
+            whole_numbers("-n", self.outputs, 0, 1_000_000),
+            whole_numbers("-u", self.users, 1, 1024),
+            repetitions,
+        )
+        return suite, models
+
+    def prepare(self, *, fetch: bool) -> Prepared:
+        """The suite on its engines here, within --minutes. What gave way, and what will be fetched, is said."""
+        from rigbench.cli.progress import Progress
+        from rigbench.run import selection, start
+
+        suite, models = self.suite()
+        parts = selection.engines_of(
+            suite, self.backend, models, self.python, [*self.option, *self.flags], self.server, say
+        )
+        for sentence in downloads(parts):
+            say(sentence)
+        bound = self.minutes is not None or suite.name == "custom"
+        within = self._within if bound else None
+        return start.prepare(suite, parts, fetch=fetch, say=say, progress=Progress(), within=within)
+
+    def _within(self, suite: Suite, engines: Sequence[Engine]) -> Suite:
+        from rigbench import units
+        from rigbench.suites import custom
+        from rigbench.suites.plan import make_plan
+
+        def estimate(candidate: Suite) -> float | None:
+            return make_plan(candidate, engines).seconds
+
+        fixed = [name for name in ("prompts", "outputs", "users", "repetitions") if getattr(self, name) is not None]
+        seconds = 60 * (self.minutes or custom.DEFAULT_MINUTES)
+        if self.minutes is None and fixed:  # what was asked for in figures takes as long as it takes
+            return suite
+        small = custom.shortened(suite, seconds, estimate, fixed)
+        if self.minutes is not None and small.seconds is None:
+            raise InputError(
+                "the time of this run cannot be estimated, so --minutes cannot bound it: give -p, -n, -u and -r"
+            )
+        if self.minutes is not None and small.seconds is not None and small.seconds > seconds:
+            raise InputError(
+                f"this takes about {units.seconds_text(small.seconds)} at least, and --minutes allows "
+                f"{units.seconds_text(seconds)}: give more, a smaller model, or fewer of -p, -n, -u and -r"
+            )
+        if small.sentence:
+            say(small.sentence)
+        return small.suite
+
+
+def downloads(parts: Sequence[EnginePart]) -> list[str]:
+    """What has to be loaded down for these engines, a sentence each."""
+    from rigbench.models.resolve import download_of
+
+    asked = dict.fromkeys((part.model, rigbench_backends.load(part.backend).model_formats) for part in parts)
+    return [sentence for each in asked if (sentence := download_of(*each)) is not None]
+
+
+def _is_model(text: str) -> bool:
+    """Whether it names a model by its form, or one of the catalogue or of this machine."""
+    from rigbench.models.names import model_name
+    from rigbench.models.shapes import shapes
+
+    name = model_name(text)
+    return name.kind != "catalogue" or name.name.lower() in shapes()
+
+
+@cache
+def engine_flags() -> dict[str, tuple[tuple[str, ...], str]]:
+    """Flags of the engines that rigbench ships: the option's name -> (its flags, which engine's and what it does)."""
+    found: dict[str, tuple[tuple[str, ...], str]] = {}
+    for backend in rigbench_backends.BUILT_IN:
+        for each in fields(rigbench_backends.load(backend).Options):
+            if flags := each.metadata.get("flags"):
+                found[each.name] = (flags, f"{backend}: {each.metadata['about']}.")
+    return found
+
+
+def measuring(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of Ask and the engines' own flags in place of its first parameter."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    hints = get_type_hints(Ask, localns={"Any": Any})
+    shared = [each for each in fields(Ask) if each.name != "flags"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(each.name, keyword, default=each.default, annotation=hints[each.name]) for each in shared
+    ]
+    parameters += [each.replace(kind=keyword) for each in own]
+    for name, (flags, about) in engine_flags().items():
+        option = typer.Option([], *flags, help=about, metavar="V,V")
+        parameters.append(inspect.Parameter(f"engine_{name}", keyword, default=option, annotation=list[str]))
+
+    def whole(**given: Any) -> None:
+        flags = [f"{name}={text}" for name in engine_flags() for text in given.pop(f"engine_{name}") or []]
+        ask = Ask(**{each.name: given.pop(each.name) for each in shared}, flags=flags)
+        command(ask, **given)
+
+    whole.__doc__ = command.__doc__
+    whole.__annotations__ = {each.name: each.annotation for each in parameters}
+    whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return whole
