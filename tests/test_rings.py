@@ -30,6 +30,7 @@ ROOMS = (
     "report",
     "cli",
     "api",
+    "__main__",
 )
 LEVEL = {**dict.fromkeys(GROUND, 0), **{room: level for level, room in enumerate(ROOMS, start=1)}}
 WORKER_NEEDS = {"records", "workloads", "errors", "units", "clock", "worker"}

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from plain_row import PLAIN
 from rigbench.analysis.table import Row
-from rigbench.report.table import columns_within, output_console, print_rows
+from rigbench.report.table import columns_of, output_console, print_rows, print_table
 
 VALUES = {
     "user_tps": 32.31,
@@ -36,23 +36,52 @@ def printed(width: int, rows: list[Row], terminal: bool = True) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("width", range(36, 160, 7))
-def test_no_cell_is_ever_cut_and_no_line_is_too_long(width: int) -> None:
-    text = printed(width, [row(), row(concurrency=1, flags=(), evidence={})])
+@pytest.mark.parametrize("width", [20, *range(36, 200, 7)])
+def test_no_cell_is_cut_no_line_too_long_and_no_column_dropped(width: int) -> None:
+    rows = [row(), row(concurrency=1, flags=(), evidence={})]
+    text = printed(width, rows)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    assert "32.3" in text
+    for title, cells in columns_of(rows).items():
+        assert title in text
+        assert all(cell in text for cell in cells)
 
 
-def test_what_matters_most_stays_longest() -> None:
-    assert [column.title for column in columns_within(45, [row()])] == ["workload", "users", "user t/s", "all t/s"]
-    wide = [column.title for column in columns_within(200, [row({"joules_per_token": 0.5})])]
-    assert wide[-1] == "flags"
-    assert "J/token" in wide
+def test_what_does_not_fit_goes_on_below_with_the_rows_named_again() -> None:
+    lines = printed(60, [row(), row(concurrency=4)]).splitlines()
+    heads = [line for line in lines if line.startswith("workload  users")]
+    assert len(heads) > 1 and "user t/s" in heads[0] and "user t/s" not in heads[1]
+    assert sum(line.startswith("chat-128      8") for line in lines) == len(heads)
+
+
+def test_where_nothing_fits_side_by_side_a_row_is_a_list() -> None:
+    assert "  user t/s: 32.3" in printed(20, [row()]).splitlines()
+
+
+def test_piped_a_table_is_whole_however_wide() -> None:
+    out = io.StringIO()
+    print_table(Console(file=out, width=40), ("name", "text"), [("a", "x" * 300), ("b", "y")])
+    assert out.getvalue().splitlines() == ["name  text", "a     " + "x" * 300, "b     y"]
+
+
+def test_a_last_column_of_words_is_wrapped_and_figures_never_are() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=50, force_terminal=True, color_system=None)
+    print_table(console, ("name", "n", "why"), [("a", "12345", "because of " * 9)])
+    lines = out.getvalue().splitlines()
+    assert len(lines) > 4 and max(map(len, lines)) <= 50 and "12345" in lines[2]
 
 
 def test_a_column_of_joules_is_shown_only_where_there_are_some() -> None:
-    assert "J/token" not in [column.title for column in columns_within(200, [row()])]
+    assert "J/token" not in columns_of([row()])
+    assert "J/token" in columns_of([row({"joules_per_token": 0.5})])
+
+
+def test_tails_of_waiting_are_shown_where_there_are_requests_enough() -> None:
+    known = row(percentiles={"ttft_s": {"p50": 1.0, "p95": 2.5}, "itl_s": {"p50": 0.03, "p95": 0.05}})
+    columns = columns_of([known, row(percentiles={"ttft_s": {"p50": 1.0, "p95": None}, "itl_s": {"p50": 0.03}})])
+    assert columns["TTFT p95"] == ("2.5 s", "-")
+    assert columns["gap p50"] == ("30 ms", "30 ms") and columns["gap p95"] == ("50 ms", "-")
 
 
 def test_missing_figures_are_dashes_and_never_zero() -> None:

@@ -21,7 +21,7 @@ from rigbench.suites.plan import heading
 
 PIPED_WIDTH = 1000
 GAP = 2
-"""Blanks between columns."""
+"""Blanks between columns; of a terminal's, the last is the box's."""
 PROSE = 30
 """A last column of words may be wrapped down to this width."""
 OPTIONAL = 8
@@ -83,7 +83,7 @@ def parts(
         if block is None:
             yield from _lists(headings, rows)
             return
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP, 0, 0))
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
         for place in block:
             wraps = place == len(headings) - 1 and place >= keys
             justify: Literal["left", "right"] = "left" if _is_left(headings, rows, place, left) else "right"
@@ -141,7 +141,7 @@ def _is_words(texts: Sequence[str]) -> bool:
 def _lists(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Text]:
     """Each row as lines of its own; what is empty is left out."""
     for row in rows:
-        yield Text(row[0], style="bold")
+        yield Text(f"{headings[0]}: {row[0]}", style="bold", overflow="fold")
         for title, text in zip(headings[1:], row[1:], strict=True):
             if text:
                 yield Text(f"  {title}: {text}", overflow="fold")
