@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import typer
 
-from rigbench.cli.options import JSON, say
+from rigbench.cli.options import JSON, say, say_json
 
 
 def command(
@@ -20,7 +17,7 @@ def command(
     again: bool = typer.Option(False, "--again", help="Measure anew, in place of the figure that is kept."),
     as_json: bool = JSON,
 ) -> None:
-    """Measure the memory bandwidth of this machine: read (what decoding is bound by) and copy. Kept for later runs."""
+    """Measure the memory bandwidth of this machine, kept for later runs."""
     from rigbench import ceilings, units
     from rigbench.errors import UnavailableError
     from rigbench.run.processes import find_python
@@ -29,8 +26,12 @@ def command(
     if found.read_bytes_per_s is None:
         raise UnavailableError(f"the bandwidth of {device} cannot be measured here: {found.reason}")
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        say_json(found)
         return
-    typer.echo(f"read  {units.bandwidth_text(found.read_bytes_per_s)}  ({found.source})")
+    from rigbench.report.table import output_console, print_pairs
+
+    when = str(found.detail.get("measured_utc", "now"))
+    pairs = [("read", f"{units.bandwidth_text(found.read_bytes_per_s)} ({found.source}; measured {when})")]
     if found.copy_bytes_per_s is not None:
-        typer.echo(f"copy  {units.bandwidth_text(found.copy_bytes_per_s)}  (bytes read + bytes written)")
+        pairs.append(("copy", f"{units.bandwidth_text(found.copy_bytes_per_s)} (bytes read + bytes written)"))
+    print_pairs(output_console(), pairs)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
-import typer
-
-from rigbench.cli.options import JSON, say
+from rigbench.cli.options import JSON, say, say_json
 
 
 def command(as_json: bool = JSON) -> None:
-    """Say what this machine is, which backends work here, and the command that fixes those that do not."""
+    """Say what this machine is, what works here, and how to fix what does not."""
     import rigbench_backends
     from rigbench.models.resolve import local_models
     from rigbench.run import engines
@@ -30,15 +25,16 @@ def command(as_json: bool = JSON) -> None:
         source.close()
     models = local_models()
     if as_json:
-        content = {
-            "machine": asdict(machine),
-            "adapters": [asdict(adapter) for adapter in adapters()],
-            "bandwidth": asdict(memory) if memory else None,
-            "backends": {name: asdict(found) for name, found in probes.items()},
-            "telemetry": [asdict(state) for state in states],
-            "models": [asdict(model) for model in models],
-        }
-        typer.echo(json.dumps(content, indent=1))
+        say_json(
+            {
+                "machine": machine,
+                "adapters": adapters(),
+                "bandwidth": memory,
+                "backends": probes,
+                "telemetry": states,
+                "models": models,
+            }
+        )
         return
     from rigbench import units
     from rigbench.report.table import output_console, print_pairs

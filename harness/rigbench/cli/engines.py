@@ -23,18 +23,18 @@ def command(
     if as_json:
         say_json(found)
         return
-    from rigbench.report.table import output_console, print_table
+    from rigbench.report.table import output_console, print_notes, print_table
 
     console = output_console()
     for each in found:
         also = f", also {', '.join(each['aliases'])}" if each["aliases"] else ""
-        console.print(f"{each['engine']}{also}: opens {', '.join(each['opens'])}", style="bold", soft_wrap=True)
+        print_notes(console, [f"{each['engine']}{also}: opens {', '.join(each['opens'])}"], "bold")
         rows = [
             (one["name"], " ".join(one["flags"]), _shown(one["default"]), one["about"] + _limits(one))
             for one in each["options"]
         ]
         print_table(console, ("-O", "flag", "default", "meaning"), rows)
-    console.print("rigbench run MODEL -O NAME=VALUE sets one, NAME=VALUE,VALUE sweeps over several.", soft_wrap=True)
+    print_notes(console, ["rigbench run MODEL -O NAME=VALUE sets one, NAME=VALUE,VALUE sweeps over several."])
 
 
 def _described(name: str) -> dict[str, Any]:

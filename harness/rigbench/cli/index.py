@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import typer
 
-from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, number, say
+from rigbench.cli.options import FAULTS_SHOWN, JSON_SI, number, say, say_json
 from rigbench.text import printable
 
 
@@ -25,21 +24,22 @@ def command(
     ),
     as_json: bool = JSON_SI,
 ) -> None:
-    """Bring the table of all results up to date: one Parquet file, for query, regress, pandas or DuckDB."""
+    """Bring the table of all results up to date: a Parquet file for query, regress and pandas."""
     from rigbench.documents import index as indexing
 
     done = indexing.update(folder, out, processes=processes)
     if as_json:
-        content = {
-            "index": str(done.path),
-            "documents": done.documents,
-            "rows": done.rows,
-            "read": done.read,
-            "unchanged": done.kept,
-            "gone": done.removed,
-            "left_out": [{"file": file, "reason": reason} for file, reason in done.faults],
-        }
-        typer.echo(json.dumps(content, indent=1))
+        say_json(
+            {
+                "index": str(done.path),
+                "documents": done.documents,
+                "rows": done.rows,
+                "read": done.read,
+                "unchanged": done.kept,
+                "gone": done.removed,
+                "left_out": [{"file": file, "reason": reason} for file, reason in done.faults],
+            }
+        )
         return
     if done.anew:
         say(f"read everything anew: {done.anew}")

@@ -34,7 +34,7 @@ from rigbench.cli import (
     validate,
     watch,
 )
-from rigbench.cli.options import INTERRUPTED
+from rigbench.cli.options import INTERRUPTED, say
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 
 COMMANDS = (
@@ -134,8 +134,7 @@ def _invoke(words: list[str]) -> None:
 
 
 def _say(text: str, exit_code: int) -> int:
-    for line in text.splitlines():
-        typer.echo(f"rigbench: {line}", err=True)
+    say(text)
     return exit_code
 
 

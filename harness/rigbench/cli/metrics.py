@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
-import typer
-
-from rigbench.cli.options import JSON
+from rigbench.cli.options import JSON, say_json
 
 
 def command(as_json: bool = JSON) -> None:
-    """Print each metric's name, formula and unit, and the meaning of each flag."""
+    """Say what each metric and flag means."""
     from rigbench.analysis.definitions import TERMS, registry
     from rigbench.analysis.flags import FLAGS
 
     found = [*(metric.describe() for metric in registry()), *map(asdict, TERMS)]
     if as_json:
         flags = [{"name": flag.name, "formula": flag.meaning, "unit": "", "of": "flag"} for flag in FLAGS]
-        typer.echo(json.dumps([*found, *flags], indent=1))
+        say_json([*found, *flags])
         return
     from rigbench.report.table import output_console, print_table
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import typer
 
-from rigbench.cli.options import JSON
+from rigbench.cli.options import JSON, one_of, say, say_json
 
 group = typer.Typer(help="List, make and fetch models.", no_args_is_help=True, rich_markup_mode=None)
 FORMAT = typer.Option("", "--format", help="gguf, mlx or safetensors: for engines that open these.")
@@ -25,25 +22,25 @@ def list_models(
     from rigbench.models.resolve import local_models
     from rigbench.models.shapes import shapes as catalogue
     from rigbench.models.tensors import parameters
+    from rigbench.report.table import output_console, print_table
 
-    if shapes:
-        known = catalogue()
-        if as_json:
-            typer.echo(json.dumps({name: asdict(shape) for name, shape in known.items()}, indent=1))
-            return
-        for name, shape in known.items():
-            total, active = parameters(shape)
-            experts = f", {active / 1e9:.3g} B active" if active != total else ""
-            typer.echo(f"{name:32} {total / 1e9:8.3g} B{experts}")
-        return
-    found = local_models()
+    known = catalogue() if shapes else {}
+    here = [] if shapes else local_models()
     if as_json:
-        typer.echo(json.dumps([asdict(model) for model in found], indent=1))
-        return
-    for model in found:
-        typer.echo(f"{model.spec:48} {units.bytes_text(model.bytes):>9}")
-    if not found:
-        typer.echo("no models yet; `rigbench models make llama-160m Q4_0` makes one without any download")
+        say_json(known if shapes else here)
+    elif shapes:
+        counts = [(name, *parameters(shape)) for name, shape in known.items()]
+        rows = [(name, f"{total / 1e9:.3g} B", f"{active / 1e9:.3g} B") for name, total, active in counts]
+        print_table(output_console(), ("shape", "parameters", "active"), rows)
+    elif here:
+        print_table(
+            output_console(),
+            ("model", "size"),
+            [(model.spec, units.bytes_text(model.bytes)) for model in here],
+            left=("model",),
+        )
+    else:
+        say("no models yet; `rigbench models make llama-160m Q4_0` makes one without any download")
 
 
 @group.command("make")
@@ -67,11 +64,8 @@ def fetch(
 
 def _resolve(spec: str, format: str) -> None:
     from rigbench.cli.progress import Progress
-    from rigbench.errors import InputError
     from rigbench.models.resolve import FOLDER_FORMATS, resolve
 
     formats = ("gguf", *FOLDER_FORMATS)
-    if format and format not in formats:
-        raise InputError(f"--format {format!r}: choose one of {', '.join(formats)}.")
-    model = resolve(spec, formats=(format,) if format else formats, progress=Progress())
-    typer.echo(f"model: {model.file.path}")
+    wanted = (one_of("--format", format, formats),) if format else formats
+    typer.echo(f"model: {resolve(spec, formats=wanted, progress=Progress()).file.path}")

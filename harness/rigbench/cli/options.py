@@ -4,6 +4,9 @@ passes silently."""
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -100,8 +103,12 @@ CONTEXT = typer.Option(
 
 
 def say(text: str) -> None:
-    """A sentence to the person, on stderr: stdout is for what was asked."""
-    typer.echo(f"rigbench: {text}", err=True)
+    """Sentences to the person, on stderr: stdout is for what was asked. On a terminal they are wrapped between words."""
+    for line in text.splitlines():
+        if sys.stderr.isatty():
+            width = max(20, shutil.get_terminal_size().columns)
+            line = textwrap.fill(line, width - 10, break_on_hyphens=False).replace("\n", "\n          ")
+        typer.echo(f"rigbench: {line}", err=True)
 
 
 def say_json(content: Any) -> None:

@@ -10,7 +10,7 @@ from rigbench.cli.options import JSON, say_json
 
 @measuring
 def command(ask: Ask, as_json: bool = JSON) -> None:
-    """Show what a run would do: cases, what is skipped and why, time, memory, downloads."""
+    """Show what a run would do, how long it takes, and what it needs."""
     prepared = ask.prepare(fetch=False)
     plan = prepared.plan
     if as_json:

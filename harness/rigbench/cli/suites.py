@@ -13,9 +13,9 @@ def command(as_json: bool = JSON) -> None:
     if as_json:
         say_json([suite.model_dump(mode="json") for suite in found])
         return
-    from rigbench.report.table import output_console, print_table
+    from rigbench.report.table import output_console, print_notes, print_table
     from rigbench.suites.custom import flags_of
 
     console = output_console()
     print_table(console, ("suite", "flags", "about"), [(each.name, flags_of(each), each.about) for each in found])
-    console.print("Without a suite, `rigbench run my-model.gguf` measures for about five minutes.", soft_wrap=True)
+    print_notes(console, ["Without a suite, `rigbench run my-model.gguf` measures for about five minutes."])

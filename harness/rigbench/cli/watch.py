@@ -18,7 +18,7 @@ def command(
     wall_path: str | None = WALL_PATH,
     wall_unit: str | None = WALL_UNIT,
 ) -> None:
-    """Show live what every sensor says, or why it says nothing: for setting up a wall meter or permissions."""
+    """Show live what every sensor says, or why it says nothing."""
     from rich.console import Group
 
     from rigbench.report import live, table
@@ -29,7 +29,7 @@ def command(
     end = time.monotonic() + seconds if seconds else None
 
     def shown() -> Group:
-        return Group(*table.parts(console.width, live.HEADINGS, live.reading_rows(sampler.recent(3)), keys=3))
+        return Group(*table.parts(console.width, live.HEADINGS, live.reading_rows(sampler.recent(3)), keys=2))
 
     try:
         if console.is_terminal:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rigbench import units
 from rigbench.records import Series
 
-HEADINGS = ("source", "device", "metric", "value", "scope", "from", "remark")
+HEADINGS = ("source", "metric", "value", "scope", "from", "remark")
 
 
 def reading_rows(readings: Sequence[Series]) -> list[tuple[str, ...]]:
@@ -15,8 +15,8 @@ def reading_rows(readings: Sequence[Series]) -> list[tuple[str, ...]]:
     rows = []
     for series in readings:
         remark = "" if series.status == "ok" else f"{series.status}: {series.reason}"
-        where = (series.source, series.device or "", series.name)
-        rows.append((*where, _value_text(series), series.scope, series.api, remark))
+        name = f"{series.device} {series.name}" if series.device else series.name
+        rows.append((series.source, name, _value_text(series), series.scope, series.api, remark))
     return rows
 
 

@@ -60,7 +60,10 @@ def print_prediction(
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """An input; of several by name those that are not 0."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {_shown(one)}" for name, one in value.items() if one) + ")"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def print_hardware(console: Console) -> None:
@@ -157,15 +160,14 @@ def print_published(console: Console, rows: Sequence[tuple[published.Cell, float
         ]
         print_table(console, columns, lines, keys=2)
     footnote = "- does not fit; computed: bandwidth / file size x 0.65; active: the same on the bytes that a step reads"
-    console.print(Text(footnote, style="dim"), soft_wrap=True)
+    print_notes(console, [footnote])
     for cell in printed:
         if cell.verdict != "reproduces":
-            console.print(Text(f"! {cell.verdict}: {cell.model} on {cell.hardware}: {cell.note}"), soft_wrap=True)
+            print_notes(console, [f"! {cell.verdict}: {cell.model} on {cell.hardware}: {cell.note}"], "")
     verdicts = [cell.verdict for cell in printed]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
     console.print(f"{len(printed)} cells: {counts}")
-    for line in explanations():
-        console.print(Text(line), soft_wrap=True)
+    print_notes(console, explanations(), "")
 
 
 def _model_id(name: str) -> str:
