@@ -25,11 +25,13 @@ def kept(
     measure: Callable[[], Bandwidth],
     *,
     again: bool = False,
+    quiet: Callable[[], bool] = lambda: False,
     path: Path | None = None,
     now: Callable[[], str] = utc_now,
 ) -> Bandwidth:
     """The bandwidth of `device`: as measured in the last 30 days on the hardware that `identity` describes, else measured now and
-    kept. `again` measures in any case. Of the identity only a hash is written.
+    kept. `again` measures in any case, and a figure of a busy machine is measured again where it is `quiet` now. Of the identity
+    only a hash is written.
 
     The file (cache_dir()/bandwidth.json) may be lost or unreadable at any time: it is then measured and written anew.
     What could not be measured is not kept.
@@ -41,7 +43,8 @@ def kept(
         try:
             # Files of older versions name the device otherwise (cuda:0): what it is kept under counts.
             found = Bandwidth(**{**known[place], "device": device})
-            if datetime.fromisoformat(now()) - datetime.fromisoformat(found.detail["measured_utc"]) < KEPT_FOR:
+            young = datetime.fromisoformat(now()) - datetime.fromisoformat(found.detail["measured_utc"]) < KEPT_FOR
+            if young and not ("busy_share" in found.detail and quiet()):
                 return found
         except (KeyError, TypeError, ValueError):  # not there, or written by another version of rigbench
             pass

@@ -30,7 +30,7 @@ def command(
         return
     from rigbench.report.table import output_console, print_pairs
 
-    when = str(found.detail.get("measured_utc", "now"))
+    when = str(found.detail.get("measured_utc", "now")) + (" on a busy machine" if "busy_share" in found.detail else "")
     pairs = [("read", f"{units.bandwidth_text(found.read_bytes_per_s)} ({found.source}; measured {when})")]
     if found.copy_bytes_per_s is not None:
         pairs.append(("copy", f"{units.bandwidth_text(found.copy_bytes_per_s)} (bytes read + bytes written)"))

@@ -45,7 +45,9 @@ def command(as_json: bool = JSON) -> None:
         *(("", f"{gpu.get('name')}, {units.bytes_text(gpu.get('memory_bytes'))}") for gpu in machine.gpus),
     ]
     if memory is not None:
-        when = str(memory.detail.get("measured_utc", ""))[:10]
+        when = str(memory.detail.get("measured_utc", ""))[:10] + (
+            " on a busy machine" if "busy_share" in memory.detail else ""
+        )
         lines.append(
             ("memory", f"read {units.bandwidth_text(memory.read_bytes_per_s)} ({memory.method} {when})".rstrip())
         )

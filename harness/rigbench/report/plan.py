@@ -28,9 +28,9 @@ def print_plan(console: Console, planned: Plan, brief: bool = False) -> None:
 
 
 def _sums(planned: Plan) -> str:
-    """`12 cases, about 3 min, about 1.5 GB of memory`, and what of it is not known."""
+    """`12 cases, about 3 min, about 1.5 GB for weights, cache and buffers`, and what of it is not known."""
     parts = [f"{planned.cases} case{'s' * (planned.cases > 1)}"]
     parts.append(f"about {units.seconds_text(planned.seconds)}" if planned.seconds else "for how long is not known")
     if planned.memory_bytes:
-        parts.append(f"about {units.bytes_text(planned.memory_bytes)} of memory")
+        parts.append(f"about {units.bytes_text(planned.memory_bytes)} for weights, cache and buffers")
     return ", ".join(parts)

@@ -122,7 +122,8 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
 
 
 def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path] | None:
-    """The run's document and its file in `folder`; None if no case was finished. The journal of a whole run is removed."""
+    """The run's document and its file in `folder`; None if no case was finished. The journal of a whole run is removed, and so is
+    the document that the run left when it was ended early."""
     run.report("end", {})
     run.journal.close()
     if not run.done:
@@ -130,6 +131,9 @@ def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path
         return None
     made = store.with_id(document(run, complete=complete))
     written = store.write(made, folder)
+    for earlier in written.parent.glob(f"{run.journal.path.stem}-*.json"):
+        if earlier != written and not store.read(earlier).complete:
+            earlier.unlink()
     if complete:
         run.journal.path.unlink(missing_ok=True)
     return made, written
