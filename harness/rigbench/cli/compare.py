@@ -16,12 +16,15 @@ from rigbench.cli.options import (
     bad_sentence,
     metrics_of,
     rows_of,
+    say_json,
     verdicts_of,
+    without_effect,
 )
 from rigbench.errors import InputError, RegressionFound
 
 
 def command(
+    context: typer.Context,
     results: list[Path] = typer.Argument(None, help="BASE and NEW: two documents, or two folders of them."),
     base: list[Path] = typer.Option([], "--base", help="A document or folder of the first side. May be repeated."),
     new: list[Path] = typer.Option([], "--new", help="A document or folder of the second side. May be repeated."),
@@ -29,8 +32,13 @@ def command(
     fail_on: list[str] = FAIL_ON,
     as_json: bool = JSON_SI,
     as_markdown: bool = MARKDOWN,
+    table: bool = typer.Option(False, "--table", help="Any number of results side by side, without verdicts."),
 ) -> None:
-    """Compare two results case by case: faster, slower, same, cannot tell (~), or not comparable and why."""
+    """Compare two results case by case, with how sure; or many side by side."""
+    if table:
+        without_effect(context, "--table", {"results", "metric", "as_json", "table"})
+        _side_by_side(list(results or []), metric, as_json)
+        return
     sides = list(base), list(new)
     given = list(results or [])
     for side in sides:
@@ -55,3 +63,17 @@ def command(
             compare_table.print_comparison(table.output_console(), found)
     if bad := found.bad(verdicts):
         raise RegressionFound(bad_sentence([f"{cell.group} {cell.metric} {cell.verdict}" for cell in bad]))
+
+
+def _side_by_side(results: list[Path], metric: list[str], as_json: bool) -> None:
+    from rigbench.documents.find import result_files
+    from rigbench.report import side_by_side, table
+
+    if not results:
+        raise InputError("name results: rigbench compare --table A.json B.json C.json, or folders of them")
+    metrics = metrics_of(metric) if metric else side_by_side.METRICS
+    content = side_by_side.side_by_side(rows_of(result_files(results)), metrics)
+    if as_json:
+        say_json(content)
+    else:
+        side_by_side.print_side_by_side(table.output_console(), content)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 from typer.main import get_command
@@ -62,7 +64,8 @@ COMMANDS = (
 )
 """In the order in which `--help` lists them; a command is called as its file (import_.py is `import`)."""
 
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+HELP = {"help_option_names": ["-h", "--help"]}
+WIDEST_HELP = 120
 app = typer.Typer(
     name="rigbench",
     help="Measure live LLM inference on this machine, and see how far it is from what the memory bandwidth allows.",
@@ -104,11 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `rigbench show … | head`: who reads has enough
         _drop_output()
         return 0
-    except OSError as error:  # of the output: a full disk behind `>`
-        _drop_output()
-        return _say(
-            f"cannot write or read {error.filename or 'the output'}: {error.strerror}", UnavailableError.exit_code
-        )
+    except OSError as error:
+        if error.filename:
+            return _say(f"cannot use {error.filename}: {error.strerror}", InputError.exit_code)
+        _drop_output()  # a full disk behind `>`
+        return _say(f"cannot write the output: {error.strerror}", UnavailableError.exit_code)
     except Exception as error:  # typer's own, of what was written wrong
         if not hasattr(error, "format_message"):
             raise
@@ -123,14 +126,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _invoke(words: list[str]) -> None:
     command = get_command(app)
+    _name_values(command)
     if "_RIGBENCH_COMPLETE" in os.environ:  # a shell asks how a line may go on
         command()
     if os.name == "nt":  # its shells leave *.json to the program
         import glob
 
         words = [name for word in words for name in (glob.glob(word) or [word])]  # noqa: PTH207  as it is written
-    with command.make_context("rigbench", words) as context:
+    width = min(WIDEST_HELP, shutil.get_terminal_size().columns) - 2
+    with command.make_context("rigbench", words, terminal_width=width) as context:
         command.invoke(context)
+
+
+def _name_values(command: Any) -> None:
+    """In help, a value is called as its parameter (`--out OUT`, `RESULT`), not by its type."""
+    for parameter in command.params:
+        if parameter.metavar is None and not getattr(parameter, "is_flag", False):
+            parameter.metavar = str(parameter.name).upper()
+    for inner in getattr(command, "commands", {}).values():
+        _name_values(inner)
 
 
 def _say(text: str, exit_code: int) -> int:

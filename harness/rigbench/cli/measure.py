@@ -33,7 +33,7 @@ class Ask:
     """What is to be measured, as it was written. `flags` are those of engines, as NAME=VALUE."""
 
     what: str | None = typer.Argument(
-        None, help=f"A suite (`rigbench suites`) or a model: {MODELS}.", metavar="[SUITE|MODEL]"
+        None, help=f"A suite (`rigbench suites`) or a model: {MODELS}.", metavar="SUITE|MODEL"
     )
     model: list[str] = typer.Option([], "--model", "-m", help=f"A model: {MODELS}. Several: again.")
     backend: list[str] = typer.Option(

@@ -1,4 +1,4 @@
-"""The command line in a terminal of a given width, in a forked child: everything is imported already, so a call takes milliseconds."""
+"""The command line in a terminal of a given width, in a forked child: what is imported already need not be again."""
 
 from __future__ import annotations
 
