@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _invoke(words: list[str]) -> None:
     command = get_command(app)
-    _name_values(command)
+    _legible(command)
     if "_RIGBENCH_COMPLETE" in os.environ:  # a shell asks how a line may go on
         command()
     if os.name == "nt":  # its shells leave *.json to the program
@@ -138,13 +138,26 @@ def _invoke(words: list[str]) -> None:
         command.invoke(context)
 
 
-def _name_values(command: Any) -> None:
-    """In help, a value is called as its parameter (`--out OUT`, `RESULT`), not by its type."""
+def _legible(command: Any, context_class: type[Any] | None = None) -> None:
+    """Help calls a value as its parameter (`--out OUT`, `RESULT`), not by its type, and leaves half of a narrow terminal to the
+    explanations."""
+    command.context_class = context_class = context_class or _narrow(command.context_class)
     for parameter in command.params:
         if parameter.metavar is None and not getattr(parameter, "is_flag", False):
             parameter.metavar = str(parameter.name).upper()
     for inner in getattr(command, "commands", {}).values():
-        _name_values(inner)
+        _legible(inner, context_class)
+
+
+def _narrow(context_class: type[Any]) -> type[Any]:
+    formatter: type[Any] = context_class.formatter_class
+
+    def write_dl(self: Any, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        formatter.write_dl(self, rows, min(col_max, max(10, self.width // 2 - 2)), col_spacing)
+
+    return type(
+        "Context", (context_class,), {"formatter_class": type("Formatter", (formatter,), {"write_dl": write_dl})}
+    )
 
 
 def _say(text: str, exit_code: int) -> int:
