@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from rigbench.cli.options import say
-from rigbench.errors import InputError, UnavailableError
+from rigbench.cli.options import one_of, say
+from rigbench.errors import UnavailableError
 from rigbench.text import printable
 
 
@@ -21,8 +21,7 @@ def command(
     from rigbench.documents.exchange import export as forms
     from rigbench.documents.find import result_files
 
-    if form not in forms.FORMATS:
-        raise InputError(f"--format {form!r}: choose of {', '.join(forms.FORMATS)}")
+    form = one_of("--format", form, forms.FORMATS)
     documents = [store.read(path) for path in result_files(results)]
     if form == "csv":
         text = forms.csv_text(documents)
@@ -40,3 +39,4 @@ def command(
         store.write_whole(out, text.encode("utf-8", "replace"))
     except OSError as error:
         raise UnavailableError(f"cannot write {out}: {error.strerror}") from error
+    say(f"{len(documents)} results written to {out}")
