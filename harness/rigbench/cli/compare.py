@@ -32,11 +32,11 @@ def command(
     fail_on: list[str] = FAIL_ON,
     as_json: bool = JSON_SI,
     as_markdown: bool = MARKDOWN,
-    table: bool = typer.Option(False, "--table", help="Any number of results side by side, without verdicts."),
+    as_table: bool = typer.Option(False, "--table", help="Any number of results side by side, without verdicts."),
 ) -> None:
     """Compare two results case by case, with how sure; or many side by side."""
-    if table:
-        without_effect(context, "--table", {"results", "metric", "as_json", "table"})
+    if as_table:
+        without_effect(context, "--table", {"results", "metric", "as_json", "as_table"})
         _side_by_side(list(results or []), metric, as_json)
         return
     sides = list(base), list(new)

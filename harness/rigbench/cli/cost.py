@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rigbench.predict.cost import Cost
 
 
-AMOUNT = {"parser": number(), "metavar": "N"}
+AMOUNT: dict[str, Any] = {"parser": number(), "metavar": "N"}
 
 
 def command(

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import typer
@@ -119,14 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(message, err=True)
             return InputError.exit_code
-        path = error.ctx.command_path if getattr(error, "ctx", None) else "rigbench"
+        path = getattr(getattr(error, "ctx", None), "command_path", "rigbench")
         return _say(f"{message.rstrip('.')} (`{path} -h` shows what there is)", InputError.exit_code)
     return 0
 
 
 def _invoke(words: list[str]) -> None:
-    command = get_command(app)
-    _legible(command)
+    command = _command()
     if "_RIGBENCH_COMPLETE" in os.environ:  # a shell asks how a line may go on
         command()
     if os.name == "nt":  # its shells leave *.json to the program
@@ -136,6 +136,13 @@ def _invoke(words: list[str]) -> None:
     width = min(WIDEST_HELP, shutil.get_terminal_size().columns) - 2
     with command.make_context("rigbench", words, terminal_width=width) as context:
         command.invoke(context)
+
+
+@cache
+def _command() -> Any:
+    command = get_command(app)
+    _legible(command)
+    return command
 
 
 def _legible(command: Any, context_class: type[Any] | None = None) -> None:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
 import typer
 
@@ -67,7 +67,7 @@ class Ask:
     @property
     def given(self) -> list[str]:
         """The options that say what is measured on what, as they are written."""
-        named = {each.name: each.default.param_decls for each in fields(self) if each.name not in ("flags", "what")}
+        named = {each.name: cast(Any, each.default).param_decls for each in fields(self)[1:-1]}
         return [words[0] for name, words in named.items() if getattr(self, name)] + [*self.flags]
 
     def suite(self) -> tuple[Suite, list[str]]:

@@ -12,7 +12,7 @@ HEADINGS = ("source", "metric", "value", "scope", "from", "remark")
 
 def reading_rows(readings: Sequence[Series]) -> list[tuple[str, ...]]:
     """As in HEADINGS: the last value of each series, of a counter its rate, or its status and reason."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for series in readings:
         remark = "" if series.status == "ok" else f"{series.status}: {series.reason}"
         name = f"{series.device} {series.name}" if series.device else series.name
