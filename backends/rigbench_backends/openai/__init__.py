@@ -5,8 +5,8 @@ wire adds is in the figures: this is what a user of the server sees. The server'
 prompts go as token ids of the exact length, and whether lengths are fixed; a server that stops early has its true lengths
 recorded. A request that fails is a failed request, never a slow one: inside a window nothing is tried again.
 
-    rigbench run smoke --server llama-server --model remote:any
-    rigbench run smoke --backend openai_http -O base_url=http://localhost:8000/v1 --model remote:any
+    rigbench run smoke --server llama-server
+    rigbench run smoke --server localhost:8000
 """
 
 from __future__ import annotations

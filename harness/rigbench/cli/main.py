@@ -133,6 +133,8 @@ def _invoke(words: list[str]) -> None:
         import glob
 
         words = [name for word in words for name in (glob.glob(word) or [word])]  # noqa: PTH207  as it is written
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     width = min(WIDEST_HELP, shutil.get_terminal_size().columns) - 2
     with command.make_context("rigbench", words, terminal_width=width) as context:
         command.invoke(context)

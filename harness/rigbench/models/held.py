@@ -14,7 +14,8 @@ from rigbench.errors import InputError
 from rigbench.text import hint
 
 MODEL_LAYER = "application/vnd.ollama.image.model"
-LIBRARY = "registry.ollama.ai/library/"
+REGISTRY = "registry.ollama.ai/"
+LIBRARY = f"{REGISTRY}library/"
 SYSTEM_FOLDER = Path("/usr/share/ollama/.ollama/models")
 """Of Ollama as a service of Linux."""
 
@@ -36,7 +37,7 @@ def _manifests(folder: Path) -> Iterator[tuple[str, Path]]:
         file = folder / "blobs" / digest.replace(":", "-")
         if file.is_file():
             *where, tag = manifest.relative_to(folder / "manifests").parts
-            yield f"{'/'.join(where)}:{tag}".removeprefix(LIBRARY), file
+            yield f"{'/'.join(where)}:{tag}".removeprefix(LIBRARY).removeprefix(REGISTRY), file
 
 
 def ollama_file(name: str) -> Path:

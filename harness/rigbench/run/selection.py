@@ -6,8 +6,11 @@ own words, several values of one as a sweep. Nothing is started here.
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
+import os
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from itertools import product
@@ -20,11 +23,12 @@ from rigbench.errors import InputError
 from rigbench.suites.suite import EnginePart, Suite
 from rigbench.text import hint, nearest
 from rigbench_backends.base import Backend
-from rigbench_backends.openai.servers import SERVERS
+from rigbench_backends.openai.servers import SERVERS, address, entries, last_name
 
 DEFAULT_BACKEND = "llama_cpp"
 SERVER_BACKEND = "openai_http"
 MOST_ENGINES = 100
+ASK_LIMIT_S = 3.0
 SWITCH = {"0": "off", "1": "on", "true": "on", "false": "off"}
 """How an option that takes `on` and `off` is set in other tools."""
 
@@ -67,7 +71,9 @@ def engines_of(
             say(f"{part.backend} has no option {name}: it runs without")
         hints = get_type_hints(rigbench_backends.load(part.backend).Options)
         sweeps = [[(name, value) for value in _values(one, hints[name], texts)] for name, (one, texts) in own.items()]
-        for model in models or [part.model or default_model(part.backend)]:
+        for model in models or [part.model or default_model(part.backend, part.options, say)]:
+            if part.backend == SERVER_BACKEND:
+                _must_be_served(model, part.options)
             for chosen in product(*sweeps):
                 made = part.model_copy(
                     update={
@@ -117,14 +123,44 @@ def _server_options(server: str) -> dict[str, Any]:
     raise InputError(f"no server {server!r}; write HOST:PORT, or its name: {hint(server, SERVERS)}")
 
 
-def default_model(backend: str) -> str:
-    """What a backend runs without `--model`. InputError where only the user can know."""
+def default_model(backend: str, options: Mapping[str, Any], say: Callable[[str], None]) -> str:
+    """What a backend runs without `--model`: of a server the one that it has. InputError where only the user can know."""
     engine = rigbench_backends.load(backend)
-    if engine.default_model is None and "remote" in engine.model_formats:
-        raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
-    if engine.default_model is None:
+    if engine.default_model is not None:
+        return engine.default_model
+    if "remote" not in engine.model_formats:
         raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
-    return engine.default_model
+    names = served(options)
+    if len(names) == 1:
+        say(f"the server has {names[0]}")
+        return f"remote:{names[0]}"
+    what = f"the server has {', '.join(names)}" if names else f"{backend} measures what a server has loaded"
+    raise InputError(f"{what}: name it with --model remote:NAME")
+
+
+def served(options: Mapping[str, Any]) -> list[str]:
+    """The models that a running server lists, as it calls them; none where it does not answer, or lists what is not loaded."""
+    server = SERVERS.get(str(options.get("server")))
+    if options.get("start") or (server and server.model is not None) or not (server or options.get("base_url")):
+        return []
+    try:
+        place = address(options.get("base_url") or f"http://127.0.0.1:{server.port if server else 0}/v1")
+        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if place.local else []))
+        request = urllib.request.Request(f"{place.base_url}/models")
+        if key := os.environ.get(str(options.get("api_key_env", "OPENAI_API_KEY"))):
+            request.add_header("Authorization", f"Bearer {key}")
+        with opener.open(request, timeout=ASK_LIMIT_S) as answer:
+            return [last_name(str(entry["id"])) for entry in entries(json.load(answer))]
+    except (OSError, ValueError, http.client.HTTPException):  # what is wrong with it is said when it is probed
+        return []
+
+
+def _must_be_served(model: str, options: Mapping[str, Any]) -> None:
+    """InputError for a model that the server does not list: many answer with what they have, whatever they are asked for."""
+    name = model.removeprefix("remote:")
+    names = served(options)
+    if names and options.get("served_model") is None and not {name, f"{name}:latest"} & set(names):
+        raise InputError(f"the server has no model {name!r}; {hint(name, names)}")
 
 
 def _asked(options: Sequence[str]) -> dict[str, list[str]]:
