@@ -29,6 +29,22 @@ def test_measured_once_and_again_on_request(tmp_path: Path) -> None:
     assert [place.partition("/")[2] for place in json.loads(path.read_text())] == ["cpu", "cpu"]
 
 
+def test_what_was_measured_on_a_busy_machine_is_measured_again_once_it_is_quiet(tmp_path: Path) -> None:
+    path, calls = tmp_path / "bandwidth.json", count(1)
+
+    def kept(*, busy: bool) -> float | None:
+        measure = lambda: Bandwidth("cpu", next(calls) * 1e9, detail={"busy_share": 0.7} if busy else {})  # noqa: E731
+        return cache.kept("cpu", "a", measure, path=path, quiet=lambda: not busy).read_bytes_per_s
+
+    assert [kept(busy=True), kept(busy=True), kept(busy=False), kept(busy=False), kept(busy=True)] == [
+        1e9,
+        1e9,
+        2e9,
+        2e9,
+        2e9,
+    ]
+
+
 def test_after_30_days_it_is_measured_again(tmp_path: Path) -> None:
     path, calls = tmp_path / "bandwidth.json", count(1)
 

@@ -17,9 +17,6 @@ from dataclasses import replace
 from rigbench.errors import InputError
 from rigbench.records import Bandwidth
 
-BUSY = 0.25
-"""With more of the processor in use by others, a bandwidth is not the machine's."""
-
 
 def measure(device: str, python: str = sys.executable) -> Bandwidth:
     """The bandwidth of an engine's `device` in bytes per second, under that name, or None with the reason.
@@ -73,20 +70,13 @@ def kept(
     from rigbench.ceilings import cache
 
     def measured() -> Bandwidth:
-        busy = busy_share()
-        when = f"; other programs hold {busy:.0%} of the processor: it may be too low" if busy > BUSY else ""
+        busy = cache.busy_share()
+        when = f"; other programs hold {busy:.0%} of the processor: it may be too low" if busy else ""
         say(f"measuring the memory bandwidth of {device}, once (a few seconds){when}")
         figure = measure(device, python)
-        return replace(figure, detail={**figure.detail, "busy_share": round(busy, 2)}) if busy > BUSY else figure
+        return replace(figure, detail={**figure.detail, "busy_share": busy}) if busy else figure
 
-    return cache.kept(device, identity(device, python), measured, again=again, quiet=lambda: busy_share() <= BUSY)
-
-
-def busy_share() -> float:
-    """The share of all cores that is in use just now; asked while this process waits."""
-    import psutil
-
-    return psutil.cpu_percent(interval=0.3) / 100
+    return cache.kept(device, identity(device, python), measured, again=again, quiet=lambda: not cache.busy_share())
 
 
 def _parts(device: str) -> tuple[str, int]:

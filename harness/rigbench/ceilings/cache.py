@@ -17,6 +17,8 @@ from rigbench.paths import cache_dir
 from rigbench.records import Bandwidth
 
 KEPT_FOR = timedelta(days=30)
+BUSY = 0.25
+"""With more of the processor in use by others, a bandwidth is not the machine's."""
 
 
 def kept(
@@ -54,6 +56,14 @@ def kept(
     found = replace(found, detail={**found.detail, "measured_utc": now()})
     _save(path, {**known, place: asdict(found)})
     return found
+
+
+def busy_share() -> float:
+    """The share of all cores that other programs hold while this process waits; 0 where it is too small to matter."""
+    import psutil
+
+    share = psutil.cpu_percent(interval=0.3) / 100
+    return round(share, 2) if share > BUSY else 0.0
 
 
 def _load(path: Path) -> dict[str, dict[str, Any]]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rigbench import units
 from rigbench.analysis.compare import BAD, Cell, Comparison
 from rigbench.analysis.definitions import metric
 from rigbench.analysis.regress import History
+from rigbench.report.table import print_table
 
 HEADINGS = ("case", "metric", "base", "new", "change", "95 % interval", "p", "n", "verdict")
 STYLES = {
@@ -32,9 +31,8 @@ FOOTNOTES = (
 
 STEP_HEADINGS = ("machine", "from", "to", *HEADINGS)
 LEFT = ("case", "metric", "verdict", "differs", "since", "run")
-YIELDING = ("run", "n", "p", "95 % interval", "before", "after", "base", "new")
-"""Columns that a narrow terminal can do without, the readiest first."""
-GAP = 3
+LONG = 40
+"""Longer values are shown by what differs in them."""
 SHIFT_HEADINGS = ("case", "metric", "since", "run", "before", "after", "change", "verdict")
 
 
@@ -65,7 +63,7 @@ def cell_texts(cell: Cell) -> tuple[str, ...]:
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """What differs, the table, its formulas, and the flags in words."""
     if comparison.differences:
-        rows = [(each.name, each.base, each.new) for each in comparison.differences]
+        rows = [(each.name, *differing(each.base, each.new)) for each in comparison.differences]
         print_texts(console, ("differs", "base", "new"), rows)
     else:
         console.print("The same machine, system, drivers, engine and options on both sides.")
@@ -76,6 +74,16 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(note, style="dim"))
     for line in (*reason_lines(comparison.cells), *flag_lines(comparison.cells)):
         console.print(Text(f"! {line}", style="yellow"))
+
+
+def differing(base: str, new: str) -> tuple[str, str]:
+    """Two values that differ; of long lists (an engine's build flags) only what the other does not have."""
+    mark = next((mark for mark in (" | ", ", ", " ") if mark in base and mark in new), None)
+    if mark is None or max(len(base), len(new)) <= LONG:
+        return base, new
+    sides = base.split(mark), new.split(mark)
+    alone = [mark.join(part for part in side if part not in other) for side, other in (sides, sides[::-1])]
+    return f"… {alone[0] or 'without it'}", f"… {alone[1] or 'without it'}"
 
 
 def print_cells(console: Console, cells: Sequence[Cell]) -> None:
@@ -97,18 +105,9 @@ def short_case(group: str) -> str:
 
 
 def print_texts(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table of texts; on a narrow terminal the columns that matter least are left out before any cell is broken."""
-    kept = list(range(len(headings)))
-    widths = [max(len(row[place]) for row in (headings, *rows)) for place in kept]
-    for title in YIELDING:
-        if sum(widths[place] for place in kept) + GAP * len(kept) > console.width and title in headings:
-            kept.remove(headings.index(title))
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    for place in kept:
-        table.add_column(headings[place], justify="left" if headings[place] in LEFT else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(row[place]) for place in kept), style=STYLES.get(row[-1], ""))
-    console.print(table)
+    """A table of texts, in the colours of its verdicts."""
+    keys = 2 if headings[0] == "case" else 1
+    print_table(console, headings, rows, keys=keys, left=LEFT, styles=[STYLES.get(row[-1], "") for row in rows])
 
 
 def print_histories(console: Console, histories: Sequence[History], *, every: bool) -> None:
