@@ -20,23 +20,13 @@ def command(
     quant: str | None = QUANT,
     users: int = USERS,
     context: int = CONTEXT,
-    memory: float | None = typer.Option(
-        None, "--memory", help="At most this much memory, GB.", parser=number(above=True), metavar="N"
-    ),
+    memory: float | None = number(None, "--memory", "At most this much memory, GB.", above=True),
     vendor: str | None = typer.Option(None, "--vendor", help="Only nvidia, apple, amd or intel."),
-    least: float | None = typer.Option(
-        None,
-        "--least",
-        help="At least this many tokens per second for each user.",
-        parser=number(above=True),
-        metavar="N",
-    ),
+    least: float | None = number(None, "--least", "At least so many tokens per second for each user.", above=True),
     offload: bool = typer.Option(
         False, "--offload", help="Count machines that keep part of the layers in the host's memory."
     ),
-    top: int = typer.Option(
-        15, "--top", help="How many machines to show (0: all).", parser=number(whole=True), metavar="N"
-    ),
+    top: int = number(15, "--top", "How many machines to show (0: all).", whole=True),
     as_json: bool = JSON,
 ) -> None:
     """Say which machine runs these models for these users, and why."""

@@ -7,13 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.options import INTERRUPTED, JSON, number, one_of, say
+from rigbench.cli.options import INTERRUPTED, JSON, number, one_of, say, say_json
 from rigbench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -30,9 +29,7 @@ def command(
     model: str | None = typer.Option(None, "--model", "-m", help="Run the suite on this model."),
     option: list[str] = typer.Option([], "--option", "-O", help="An option of the engine: -O threads=4."),
     metric: list[str] = typer.Option(["user_tps"], "--metric", help="What may have become worse. May be repeated."),
-    runs: int = typer.Option(
-        3, "--runs", parser=number(1, 100, whole=True), metavar="N", help="How often the suite runs with each version."
-    ),
+    runs: int = number(3, "--runs", "How often the suite runs with each version.", 1, 100, whole=True),
     more: list[str] = typer.Option([], "--with", help="Another requirement for each environment. May be repeated."),
     pip: list[str] = typer.Option([], "--pip-arg", help="Passed on to pip: --pip-arg=--pre. May be repeated."),
     python: str | None = typer.Option(None, "--python", help="The interpreter to make the environments with."),
@@ -73,7 +70,7 @@ def command(
     except bisecting.CannotMeasure as error:
         raise UnavailableError(f"one of the two ends cannot be measured: {error}") from error
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        say_json(found)
     else:
         _print(found, package, last)
 

@@ -15,37 +15,24 @@ if TYPE_CHECKING:
     from rigbench.predict.cost import Cost
 
 
-AMOUNT: dict[str, Any] = {"parser": number(), "metavar": "N"}
-
-
 def command(
     context: typer.Context,
-    active_watts: float | None = typer.Option(
-        None, "--active-watts", help="Watts while it works (else the catalogue's, with --hardware).", **AMOUNT
+    active_watts: float | None = number(
+        None, "--active-watts", "Watts while it works (else the catalogue's, with -d)."
     ),
-    idle_watts: float = typer.Option(0.0, "--idle-watts", help="Watts while it waits.", **AMOUNT),
-    hours: float = typer.Option(8.0, "--hours", help="Hours of work a day.", parser=number(0, 24), metavar="N"),
-    price_kwh: float = typer.Option(0.16, "--price-kwh", help="Price of a kWh.", **AMOUNT),
+    idle_watts: float = number(0.0, "--idle-watts", "Watts while it waits."),
+    hours: float = number(8.0, "--hours", "Hours of work a day.", 0, 24),
+    price_kwh: float = number(0.16, "--price-kwh", "Price of a kWh."),
     currency: str = typer.Option("USD", "--currency", help="What all prices are in."),
-    tokens_per_s: float | None = typer.Option(
-        None,
-        "--tokens-per-s",
-        help="All users together; else predicted from --hardware and --model.",
-        parser=number(above=True),
-        metavar="N",
+    tokens_per_s: float | None = number(
+        None, "--tokens-per-s", "All users together; else predicted from --hardware and --model.", above=True
     ),
-    hardware_price: float | None = typer.Option(None, "--hardware-price", help="What the machine costs.", **AMOUNT),
-    years: float = typer.Option(
-        3.0, "--years", help="Years over which its price is spread.", parser=number(above=True), metavar="N"
-    ),
-    api_input: float = typer.Option(
-        0.0, "--api-input", help="Million input tokens a day that an API would take.", **AMOUNT
-    ),
-    api_output: float = typer.Option(0.0, "--api-output", help="Million output tokens a day.", **AMOUNT),
-    api_input_price: float = typer.Option(2.50, "--api-input-price", help="Price of a million input tokens.", **AMOUNT),
-    api_output_price: float = typer.Option(
-        10.0, "--api-output-price", help="Price of a million output tokens.", **AMOUNT
-    ),
+    hardware_price: float | None = number(None, "--hardware-price", "What the machine costs."),
+    years: float = number(3.0, "--years", "Years over which its price is spread.", above=True),
+    api_input: float = number(0.0, "--api-input", "Million input tokens a day that an API would take."),
+    api_output: float = number(0.0, "--api-output", "Million output tokens a day."),
+    api_input_price: float = number(2.50, "--api-input-price", "Price of a million input tokens."),
+    api_output_price: float = number(10.0, "--api-output-price", "Price of a million output tokens."),
     hardware: str | None = typer.Option(
         None,
         "--hardware",

@@ -15,12 +15,8 @@ def command(
     out: Path | None = typer.Option(
         None, "-o", "--out", help="The index file (default: .index.parquet in the folder)."
     ),
-    processes: int | None = typer.Option(
-        None,
-        "--processes",
-        parser=number(1, 1024, whole=True),
-        metavar="N",
-        help="How many at once.  [default: one per core]",
+    processes: int | None = number(
+        None, "--processes", "How many at once.  [default: one per core]", 1, 1024, whole=True
     ),
     as_json: bool = JSON_SI,
 ) -> None:

@@ -7,64 +7,37 @@ import shutil
 import sys
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import typer
 from typer.main import get_command
 
 from rigbench import __version__
-from rigbench.cli import (
-    advise,
-    bandwidth,
-    bisect,
-    compare,
-    cost,
-    doctor,
-    engines,
-    export,
-    import_,
-    index,
-    metrics,
-    models,
-    plan,
-    predict,
-    query,
-    regress,
-    run,
-    show,
-    submit,
-    suites,
-    validate,
-    watch,
-)
+from rigbench.cli.models import group as models
 from rigbench.cli.options import INTERRUPTED, say
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 
-COMMANDS = (
-    doctor,
-    suites,
-    engines,
-    plan,
-    run,
-    show,
-    compare,
-    metrics,
-    predict,
-    cost,
-    advise,
-    bandwidth,
-    watch,
-    validate,
-    regress,
-    index,
-    query,
-    export,
-    import_,
-    submit,
-    bisect,
+NAMES = (
+    *(
+        "doctor",
+        "suites",
+        "engines",
+        "plan",
+        "run",
+        "show",
+        "compare",
+        "metrics",
+        "predict",
+        "cost",
+        "advise",
+        "bandwidth",
+    ),
+    *("watch", "validate", "regress", "index", "query", "export", "import", "submit", "bisect"),
 )
-"""In the order in which `--help` lists them; a command is called as its file (import_.py is `import`)."""
-
+"""In the order in which `--help` lists them; each is the file of its name, `import` that of import_.py."""
+COMMANDS = [import_module(f"rigbench.cli.{name}{'_' * iskeyword(name)}") for name in NAMES]
 HELP = {"help_option_names": ["-h", "--help"]}
 WIDEST_HELP = 120
 app = typer.Typer(
@@ -87,11 +60,10 @@ def _options(
         raise typer.Exit
 
 
-for module in COMMANDS:
-    name = module.__name__.rpartition(".")[2].rstrip("_")
+for name, module in zip(NAMES, COMMANDS, strict=True):
     first = (module.command.__doc__ or "").split("\n")[0]
     app.command(name, short_help=first, context_settings=HELP)(module.command)
-app.add_typer(models.group, name="models", context_settings=HELP)
+app.add_typer(models, name="models", context_settings=HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -46,15 +46,14 @@ class Ask:
     prompts: str | None = typer.Option(None, "-p", "--prompt", help="Prompt tokens: 512 or 512,2048.", metavar="N,N")
     outputs: str | None = typer.Option(None, "-n", "--gen", help="Tokens to generate: 128.", metavar="N,N")
     users: str | None = typer.Option(None, "-u", "--users", help="Users at once: 1,4,8.", metavar="N,N")
-    repetitions: int | None = typer.Option(
-        None, "-r", "--repetitions", help="How often.", parser=number(1, 100, whole=True), metavar="N"
-    )
-    minutes: float | None = typer.Option(
+    repetitions: int | None = number(None, "-r --repetitions", "How often.", 1, 100, whole=True)
+    minutes: float | None = number(
         None,
         "--minutes",
-        help="Take about so long at most: what was not asked for is left out, and said.  [default: 5 without a suite]",
-        parser=number(0, 10_000, above=True),
-        metavar="N",
+        "Take about so long at most: what was not asked for is left out, and said.  [default: 5 without a suite]",
+        0,
+        10_000,
+        above=True,
     )
     option: list[str] = typer.Option(
         [],

@@ -24,8 +24,22 @@ if TYPE_CHECKING:
     from rigbench.telemetry.base import Source
 
 
-def number(least: float = 0, most: float = 1e9, *, above: bool = False, whole: bool = False) -> Callable[[str], float]:
-    """The check of an option that is a number (typer's `parser`): from `least` (or only `above` it) to `most`, never NaN."""
+def number(
+    default: float | None,
+    names: str,
+    about: str,
+    least: float = 0,
+    most: float = 1e9,
+    *,
+    whole: bool = False,
+    above: bool = False,
+) -> Any:
+    """An option that is a number from `least` (or only `above` it) to `most`, never NaN. `names`: "--users -u"."""
+    return typer.Option(default, *names.split(), help=about, parser=checked(least, most, whole, above), metavar="N")
+
+
+def checked(least: float, most: float, whole: bool = False, above: bool = False) -> Callable[[str], float]:
+    """The check of a number that was written: from `least` (or only `above` it) to `most`."""
 
     def parse(text: str) -> float:
         try:
@@ -43,7 +57,7 @@ def whole_numbers(option: str, text: str | None, least: int, most: int) -> list[
     """`512,2048` of an option as numbers, each once."""
     if text is None:
         return None
-    check = number(least, most, whole=True)
+    check = checked(least, most, whole=True)
     try:
         values = [int(check(word.strip())) for word in text.split(",")]
     except typer.BadParameter as error:
@@ -94,12 +108,8 @@ KNOWN_MODEL = typer.Option(
     None, "--model", "-m", help="A catalogued model (qwen3-30b-a3b, with :QUANT) or a .gguf file."
 )
 QUANT = typer.Option(None, "--quant", "-q", help="Quantisation of a catalogued model.  [default: Q4_K_M]")
-USERS = typer.Option(
-    1, "--users", "-u", parser=number(1, 1024, whole=True), metavar="N", help="Users who decode at once."
-)
-CONTEXT = typer.Option(
-    4096, "--context", "-c", parser=number(0, 1e9, whole=True), metavar="N", help="Tokens of context for each user."
-)
+USERS = number(1, "--users -u", "Users who decode at once.", 1, 1024, whole=True)
+CONTEXT = number(4096, "--context -c", "Tokens of context for each user.", whole=True)
 
 
 def say(text: str) -> None:

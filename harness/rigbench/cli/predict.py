@@ -57,12 +57,8 @@ def command(
     tensor_parallel: bool = typer.Option(
         False, "--tensor-parallel", help="Several devices share every layer, not whole layers."
     ),
-    kv_bits: float = typer.Option(
-        16, "--kv-bits", help="Bits per value of the KV cache.", parser=number(1, 32), metavar="N"
-    ),
-    bandwidth: float | None = typer.Option(
-        None, "--bandwidth", help="GB/s, in place of the catalogue's.", parser=number(0, 1e6, above=True), metavar="N"
-    ),
+    kv_bits: float = number(16, "--kv-bits", "Bits per value of the KV cache.", 1, 32),
+    bandwidth: float | None = number(None, "--bandwidth", "GB/s, in place of the catalogue's.", above=True),
     calibrate: Path | None = typer.Option(
         None, "--calibrate", help="Results of this machine (file or folder) to take the constants from."
     ),

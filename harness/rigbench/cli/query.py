@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import typer
 
+from rigbench.cli.options import say_json
 from rigbench.text import printable
 
 
@@ -27,7 +27,7 @@ def command(
     answer = asking.ask(index, sql)
     if as_json:
         rows = [dict(zip(answer.columns, map(_json_value, row), strict=True)) for row in answer.rows]
-        typer.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return
     if as_csv:
         import csv

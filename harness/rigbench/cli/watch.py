@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import time
 
-import typer
-
 from rigbench.cli.options import WALL_METER, WALL_PATH, WALL_UNIT, WALL_URL, number, sources_of
 
 
 def command(
-    seconds: float = typer.Option(
-        0, "--seconds", help="End after so long; 0: until Ctrl-C.", parser=number(0, 1e7), metavar="N"
-    ),
+    seconds: float = number(0, "--seconds", "End after so long; 0: until Ctrl-C.", 0, 1e7),
     wall_url: str | None = WALL_URL,
     wall_meter: str | None = WALL_METER,
     wall_path: str | None = WALL_PATH,
