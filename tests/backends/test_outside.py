@@ -124,7 +124,7 @@ def test_doctor_names_it(folder: Path) -> None:
 
 
 def test_an_option_that_it_does_not_have_is_refused_by_name(folder: Path) -> None:
-    with pytest.raises(AssertionError, match=r"options\.bead: unknown option; did you mean `beads`\?"):
+    with pytest.raises(AssertionError, match=r"unknown option bead of abacus; did you mean `beads`\?"):
         rigbench(folder, "run", "count.toml", "--backend", "abacus", "-O", "bead=7")
 
 

@@ -223,6 +223,11 @@ def test_ctrl_c_saves_what_there_is_and_says_how_to_go_on(
     assert document["complete"] is False
     assert 1 <= len(document["cases"]) < 6
     assert f"--resume {journal.relative_to(tmp_path)}" in err
+    if how == signal.SIGINT:  # the whole document takes the place of the partial one
+        whole = (
+            rigbench("run", "--resume", journal, cwd=tmp_path).stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+        )
+        assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob("results/*/*.json")] == [whole]
 
 
 def test_a_resumed_run_refuses_another_suite_or_engine(suite: Callable[..., Path], tmp_path: Path) -> None:

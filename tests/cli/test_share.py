@@ -83,7 +83,7 @@ def test_export_and_import(results: Path) -> None:
     text = rigbench("export", good, path, "--format", "markdown", cwd=results).stdout
     assert text.count("### ") == 2
     assert rigbench("export", good, cwd=results).stdout.startswith("document_id,")
-    assert "choose of csv" in rigbench("export", good, "--format", "xml", cwd=results, expect=2).stderr
+    assert "choose one of csv" in rigbench("export", good, "--format", "xml", cwd=results, expect=2).stderr
     assert "cannot write" in rigbench("export", good, "-o", "no/such/folder", cwd=results, expect=3).stderr
     assert "is neither" in rigbench("import", good, cwd=results, expect=2).stderr
 

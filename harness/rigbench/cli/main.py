@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _invoke(words: list[str]) -> None:
     command = _command()
     if "_RIGBENCH_COMPLETE" in os.environ:  # a shell asks how a line may go on
-        command()
+        command(prog_name="rigbench")
     if os.name == "nt":  # its shells leave *.json to the program
         import glob
 
