@@ -6,11 +6,9 @@ def command(ask: Ask, as_json: bool = JSON) -> None: ...     # has all options o
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast, get_type_hints
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, make_dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -30,7 +28,7 @@ MODELS = (
 
 @dataclass(frozen=True)
 class Ask:
-    """What is to be measured, as it was written. `flags` are those of engines, as NAME=VALUE."""
+    """What is to be measured, as it was written."""
 
     what: str | None = typer.Argument(
         None, help=f"A suite (`rigbench suites`) or a model: {MODELS}.", metavar="SUITE|MODEL"
@@ -61,13 +59,12 @@ class Ask:
         "-O",
         help="An option of the engine (`rigbench engines`): -O threads=4; a sweep: -O threads=2,4,8.",
     )
-    flags: Sequence[str] = field(default=())
 
     @property
     def given(self) -> list[str]:
         """The options that say what is measured on what, as they are written."""
-        named = {each.name: cast(Any, each.default).param_decls for each in fields(self)[1:-1]}
-        return [words[0] for name, words in named.items() if getattr(self, name)] + [*self.flags]
+        named = {each.name: cast(Any, each.default).param_decls for each in fields(self)[1:]}
+        return [words[0] for name, words in named.items() if getattr(self, name)]
 
     def suite(self) -> tuple[Suite, list[str]]:
         """(the suite that is named or made from the flags, the models that are named). InputError for contradictions."""
@@ -99,14 +96,14 @@ class Ask:
         )
         return suite, models
 
-    def prepare(self, *, fetch: bool) -> Prepared:
+    def prepare(self, flags: EngineFlags, *, fetch: bool) -> Prepared:
         """The suite on its engines here, within --minutes. What gave way, and what will be fetched, is said."""
         from rigbench.cli.progress import Progress
         from rigbench.run import selection, start
 
         suite, models = self.suite()
         parts = selection.engines_of(
-            suite, self.backend, models, self.python, [*self.option, *self.flags], self.server, say
+            suite, self.backend, models, self.python, [*self.option, *settings(flags)], self.server, say
         )
         for sentence in downloads(parts):
             say(sentence)
@@ -158,37 +155,20 @@ def _is_model(text: str) -> bool:
     return name.kind != "catalogue" or name.name.lower() in shapes()
 
 
-@cache
-def engine_flags() -> dict[str, tuple[tuple[str, ...], str]]:
-    """Flags of the engines that rigbench ships: the option's name -> (its flags, which engine's and what it does)."""
-    found: dict[str, tuple[tuple[str, ...], str]] = {}
+def _options_of_engines() -> list[tuple[str, type, Any]]:
+    """(name, type, option) for each flag of the engines that rigbench ships."""
+    found: dict[str, Any] = {}
     for backend in rigbench_backends.BUILT_IN:
         for each in fields(rigbench_backends.load(backend).Options):
-            if flags := each.metadata.get("flags"):
-                found[each.name] = (flags, f"{backend}: {each.metadata['about']}.")
-    return found
+            if words := each.metadata.get("flags"):
+                found[each.name] = typer.Option([], *words, help=f"{backend}: {each.metadata['about']}.", metavar="V,V")
+    return [(f"engine_{name}", list[str], option) for name, option in found.items()]
 
 
-def measuring(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of Ask and the engines' own flags in place of its first parameter."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    hints = get_type_hints(Ask, localns={"Any": Any})
-    shared = [each for each in fields(Ask) if each.name != "flags"]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [
-        inspect.Parameter(each.name, keyword, default=each.default, annotation=hints[each.name]) for each in shared
-    ]
-    parameters += [each.replace(kind=keyword) for each in own]
-    for name, (flags, about) in engine_flags().items():
-        option = typer.Option([], *flags, help=about, metavar="V,V")
-        parameters.append(inspect.Parameter(f"engine_{name}", keyword, default=option, annotation=list[str]))
+class EngineFlags(make_dataclass("_EngineFlags", _options_of_engines())):  # type: ignore[misc]  # made of what backends declare
+    """The engines' own flags, each with the texts that it was given."""
 
-    def whole(**given: Any) -> None:
-        flags = [f"{name}={text}" for name in engine_flags() for text in given.pop(f"engine_{name}") or []]
-        ask = Ask(**{each.name: given.pop(each.name) for each in shared}, flags=flags)
-        command(ask, **given)
 
-    whole.__doc__ = command.__doc__
-    whole.__annotations__ = {each.name: each.annotation for each in parameters}
-    whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return whole
+def settings(flags: EngineFlags) -> list[str]:
+    """The flags of engines that were given, as NAME=VALUE."""
+    return [f"{name.removeprefix('engine_')}={text}" for name, texts in asdict(flags).items() for text in texts]

@@ -3,14 +3,15 @@ passes silently."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 
@@ -84,6 +85,33 @@ def without_effect(context: typer.Context, mode: str, used: Iterable[str]) -> No
             raise InputError(f"{parameter.opts[0]} has no effect with {mode}: leave it out")
 
 
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of those of its parameters that are dataclasses as options of its own: what several commands
+    share is written once."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
+    parameters: list[inspect.Parameter] = []
+    for each in own:
+        kind = groups.get(each.name)
+        if kind is None:
+            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        for one in fields(kind):
+            hint_of = get_type_hints(kind)[one.name]
+            parameters.append(
+                inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hint_of)
+            )
+
+    def whole(**given: Any) -> None:
+        made = {name: kind(**{one.name: given.pop(one.name) for one in fields(kind)}) for name, kind in groups.items()}
+        command(**made, **given)
+
+    whole.__doc__ = command.__doc__
+    whole.__annotations__ = {each.name: each.annotation for each in parameters}
+    whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return whole
+
+
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 FAULTS_SHOWN = 20
@@ -95,11 +123,6 @@ FAIL_ON = typer.Option(
     [], "--fail-on", help="Exit with 4 on this verdict: slower, more (memory, energy). May be repeated."
 )
 MARKDOWN = typer.Option(False, "--markdown", help="As Markdown, for a pull request.")
-
-WALL_URL = typer.Option(None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored.")
-WALL_METER = typer.Option(None, "--wall-meter", help="shelly or tasmota.  [default: shelly]")
-WALL_PATH = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
-WALL_UNIT = typer.Option(None, "--wall-unit", help="With --wall-path, its unit: W, mW or kW.  [default: W]")
 
 HARDWARE = typer.Option(
     None, "--hardware", "-d", help="A catalogued device, rtx-5090 or 2 of them: rtx-5090x2. Without it: this machine."
@@ -185,37 +208,41 @@ def facts_named(model: str, quant: str | None) -> ModelFacts:
     return facts_of(model, quant or "Q4_K_M")
 
 
-def sources_of(
-    telemetry: bool,
-    wall_url: str | None,
-    wall_meter: str | None,
-    wall_path: str | None,
-    wall_unit: str | None,
-    replay: str | None = None,
-) -> list[Source]:
-    """The sensors of this machine. InputError for options that contradict each other or have no effect."""
-    from rigbench.telemetry import open_sources
-    from rigbench.telemetry.base import SourceOptions
-    from rigbench.telemetry.wall import PRESETS, WATTS
+@dataclass(frozen=True)
+class Wall:
+    """The options of a wall meter."""
 
-    wall = {"--wall-meter": wall_meter, "--wall-path": wall_path, "--wall-unit": wall_unit}
-    for name, value in wall.items():
-        if value is not None and wall_url is None:
-            raise InputError(f"{name} has no effect without --wall-url")
-    if not telemetry and (wall_url or replay):
-        raise InputError(
-            f"--no-telemetry and {'--wall-url' if wall_url else '--replay'} contradict each other: leave one out"
-        )
-    if replay and wall_url:
-        raise InputError("--replay and --wall-url contradict each other: leave one out")
-    if wall_meter is not None and wall_path is not None:
-        raise InputError("--wall-meter has no effect with --wall-path: leave one out")
-    if wall_unit is not None and wall_path is None:
-        raise InputError("--wall-unit has no effect without --wall-path: a preset knows its unit")
-    meter = one_of("--wall-meter", wall_meter or "shelly", PRESETS)
-    unit = one_of("--wall-unit", wall_unit or "W", WATTS)
-    options = SourceOptions(telemetry, wall_url, meter, wall_path, unit, replay=replay)
-    return open_sources(options)
+    wall_url: str | None = typer.Option(
+        None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored."
+    )
+    wall_meter: str | None = typer.Option(None, "--wall-meter", help="shelly or tasmota.  [default: shelly]")
+    wall_path: str | None = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
+    wall_unit: str | None = typer.Option(
+        None, "--wall-unit", help="With --wall-path, its unit: W, mW or kW.  [default: W]"
+    )
+
+    def sources(self, *, telemetry: bool = True, replay: str | None = None) -> list[Source]:
+        """The sensors of this machine, and the meter. InputError for options that contradict each other or have no effect."""
+        from rigbench.telemetry import open_sources
+        from rigbench.telemetry.base import SourceOptions
+        from rigbench.telemetry.wall import PRESETS, WATTS
+
+        given = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items() if value is not None}
+        if given and self.wall_url is None:
+            raise InputError(f"{next(iter(given))} has no effect without --wall-url")
+        if given and (not telemetry or replay):
+            raise InputError(
+                f"--wall-url and {'--replay' if replay else '--no-telemetry'} contradict each other: leave one out"
+            )
+        if replay and not telemetry:
+            raise InputError("--replay and --no-telemetry contradict each other: leave one out")
+        if self.wall_meter is not None and self.wall_path is not None:
+            raise InputError("--wall-meter has no effect with --wall-path: leave one out")
+        if self.wall_unit is not None and self.wall_path is None:
+            raise InputError("--wall-unit has no effect without --wall-path: a preset knows its unit")
+        meter = one_of("--wall-meter", self.wall_meter or "shelly", PRESETS)
+        unit = one_of("--wall-unit", self.wall_unit or "W", WATTS)
+        return open_sources(SourceOptions(telemetry, self.wall_url, meter, self.wall_path, unit, replay=replay))
 
 
 def must_answer(sources: Sequence[Source]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from rigbench.cli.measure import Ask, downloads, measuring
-from rigbench.cli.options import JSON, say_json
+from rigbench.cli.measure import Ask, EngineFlags, downloads
+from rigbench.cli.options import JSON, grouped, say_json
 
 
-@measuring
-def command(ask: Ask, as_json: bool = JSON) -> None:
+@grouped
+def command(ask: Ask, flags: EngineFlags, as_json: bool = JSON) -> None:
     """Show what a run would do, how long it takes, and what it needs."""
-    prepared = ask.prepare(fetch=False)
+    prepared = ask.prepare(flags, fetch=False)
     plan = prepared.plan
     if as_json:
         say_json(

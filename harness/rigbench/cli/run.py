@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.measure import Ask, measuring
-from rigbench.cli.options import (
-    INTERRUPTED,
-    WALL_METER,
-    WALL_PATH,
-    WALL_UNIT,
-    WALL_URL,
-    must_answer,
-    say,
-    sources_of,
-)
+from rigbench.cli.measure import Ask, EngineFlags, settings
+from rigbench.cli.options import INTERRUPTED, Wall, grouped, must_answer, say
 from rigbench.cli.progress import Progress, Reporter
 from rigbench.errors import InputError, UnavailableError
 
@@ -25,16 +16,14 @@ if TYPE_CHECKING:
     from rigbench.run.runner import Run
 
 
-@measuring
+@grouped
 def command(
     ask: Ask,
+    flags: EngineFlags,
+    wall: Wall,
     out: Path | None = typer.Option(None, "-o", "--out", help="Folder for the result.  [default: results]"),
     resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
     telemetry: bool = typer.Option(True, "--telemetry/--no-telemetry", help="Read power, memory and clocks meanwhile."),
-    wall_url: str | None = WALL_URL,
-    wall_meter: str | None = WALL_METER,
-    wall_path: str | None = WALL_PATH,
-    wall_unit: str | None = WALL_UNIT,
     replay: str | None = typer.Option(None, "--replay", help="Take recorded readings from this file (for tests)."),
     strict: bool = typer.Option(False, "--strict", help="End with exit code 3 if any case failed."),
 ) -> None:
@@ -48,12 +37,12 @@ def command(
     from rigbench.run import journal, processes, runner, start
 
     processes.interrupt_on_terminate()
-    sources = sources_of(telemetry, wall_url, wall_meter, wall_path, wall_unit, replay)
+    sources = wall.sources(telemetry=telemetry, replay=replay)
     must_answer(sources)
     if resume is not None and out is not None:
         raise InputError("a resumed run is finished where it was begun: leave --out out")
     folder = out or Path("results")
-    work, folder = _resumed(ask, resume) if resume is not None else (_begun(ask, folder), folder)
+    work, folder = _resumed(ask, flags, resume) if resume is not None else (_begun(ask, flags, folder), folder)
     work.sources = sources
     work.report = Reporter(work.total, len(work.done))
     ended = ""
@@ -88,20 +77,20 @@ def command(
         raise typer.Exit(exit_code)
 
 
-def _begun(ask: Ask, out: Path) -> Run:
+def _begun(ask: Ask, flags: EngineFlags, out: Path) -> Run:
     from rigbench.report import table
     from rigbench.report.plan import print_plan
     from rigbench.run import start
 
-    prepared = ask.prepare(fetch=True)
+    prepared = ask.prepare(flags, fetch=True)
     work = start.begin(prepared, out)
     print_plan(table.error_console(), work.plan, brief=True)
     return work
 
 
-def _resumed(ask: Ask, path: Path) -> tuple[Run, Path]:
+def _resumed(ask: Ask, flags: EngineFlags, path: Path) -> tuple[Run, Path]:
     from rigbench.run import start
 
-    if ask.given:
-        raise InputError(f"a resumed run keeps its suite and its engines: leave {ask.given[0]} out")
+    if given := [*ask.given, *settings(flags)]:
+        raise InputError(f"a resumed run keeps its suite and its engines: leave {given[0]} out")
     return start.resume(path, ask.what, say=say, progress=Progress()), path.parent.parent

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 
-from rigbench.cli.options import WALL_METER, WALL_PATH, WALL_UNIT, WALL_URL, number, sources_of
+from rigbench.cli.options import Wall, grouped, number
 
 
+@grouped
 def command(
+    wall: Wall,
     seconds: float = number(0, "--seconds", "End after so long; 0: until Ctrl-C.", 0, 1e7),
-    wall_url: str | None = WALL_URL,
-    wall_meter: str | None = WALL_METER,
-    wall_path: str | None = WALL_PATH,
-    wall_unit: str | None = WALL_UNIT,
 ) -> None:
     """Show live what every sensor says, or why it says nothing."""
     from rich.console import Group
@@ -21,7 +19,7 @@ def command(
     from rigbench.telemetry.sampler import Sampler
 
     console = table.output_console()
-    sampler = Sampler(sources_of(True, wall_url, wall_meter, wall_path, wall_unit)).start()
+    sampler = Sampler(wall.sources()).start()
     end = time.monotonic() + seconds if seconds else None
 
     def shown() -> Group:
