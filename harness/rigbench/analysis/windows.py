@@ -93,11 +93,7 @@ def integrated(readings: Sequence[tuple[int, float]], start_us: float, end_us: f
     """Joules under the curve of watts between the edges. At least one reading is needed."""
     first = bisect_right(readings, start_us, key=lambda reading: reading[0])
     last = bisect_left(readings, end_us, key=lambda reading: reading[0])
-    curve = [
-        (start_us, value_at(readings, start_us)),
-        *readings[first:last],
-        (end_us, value_at(readings, end_us)),
-    ]
+    curve = [(start_us, value_at(readings, start_us)), *readings[first:last], (end_us, value_at(readings, end_us))]
     return sum((p + q) / 2 * (u - t) for (t, p), (u, q) in pairwise(curve)) * 1e-6
 
 

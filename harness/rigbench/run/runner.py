@@ -18,16 +18,7 @@ import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
 from rigbench.errors import InputError
-from rigbench.records import (
-    Bandwidth,
-    Case,
-    CaseResult,
-    Failure,
-    Flag,
-    Machine,
-    PhaseMark,
-    RequestRecord,
-)
+from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
 from rigbench.run.journal import Journal
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess

@@ -16,15 +16,7 @@ from rigbench.errors import InputError
 from rigbench.paths import file_stem
 from rigbench.predict import hardware, predictors
 from rigbench.predict.roofline import engine_platform
-from rigbench.records import (
-    SCHEMA_VERSION,
-    Bandwidth,
-    Case,
-    Machine,
-    ModelFacts,
-    Prediction,
-    RunDocument,
-)
+from rigbench.records import SCHEMA_VERSION, Bandwidth, Case, Machine, ModelFacts, Prediction, RunDocument
 from rigbench.run import engines, journal
 from rigbench.run.runner import Run, results_from_journal
 from rigbench.suites.plan import Plan, make_plan
