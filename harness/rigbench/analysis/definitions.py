@@ -47,8 +47,8 @@ class Metric:
     """One metric. Either `of_case` or `of_row` computes it: a number, None, or Unknown with the reason.
 
     `kinds`: the kinds of workload that have it, all of them if empty. `join` makes one number of the repetitions'. `unit` decides
-    how it prints. `priority` of its column: on a narrow terminal the largest goes first, 0 always stays; None has no column, and from
-    8 on a column without any number is left out. `compared`: whether `compare` and `regress` show it unless asked for others.
+    how it prints. `priority` of its column: on a narrow terminal the largest goes first, 0 always stays; None has no column, and
+    from 8 on a column without any number is left out. `compared`: whether `compare` and `regress` show it unless asked for others.
     """
 
     name: str

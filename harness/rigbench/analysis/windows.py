@@ -12,7 +12,7 @@ import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rigbench.records import RequestRecord, Series
 
@@ -32,32 +32,23 @@ class Window:
 
 def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None:
     """The stretch in which all N users are served; None if N requests never decoded at once."""
-    edges: list[tuple[int, int, int]] = []
-    for record in records:
-        if record.unit_us:
-            # At one instant ends come before beginnings, so that a request's successor is not counted beside it.
-            edges.append((record.unit_us[0], 1, 1))
-            edges.append((record.unit_us[-1], 0, -1))
-    start, decoding = None, 0
-    for time_us, _, change in sorted(edges):
-        decoding += change
-        if decoding >= users:
-            start = time_us
-            break
-    if start is None:
+    # Sorted, ends (-1) come before beginnings (1) of one instant, so that a request's successor is not counted beside it.
+    ends = [(record.unit_us[-1], -1) for record in records if record.unit_us]
+    begins = sorted(ends + [(record.unit_us[0], 1) for record in records if record.unit_us])
+    decoding = accumulate(change for _, change in begins)
+    start = next((at for (at, _), count in zip(begins, decoding, strict=True) if count >= users), None)
+    flights = sorted(ends + [(record.submit_us, 1) for record in records])
+    in_flight = accumulate(change for _, change in flights)
+    falls = [at for (at, change), count in zip(flights, in_flight, strict=True) if change < 0 and count == users - 1]
+    end = falls[-1] if falls else None
+    if start is None or end is None or end <= start:
         return None
-    flights = [(r.submit_us, 1, 1) for r in records] + [(r.unit_us[-1], 0, -1) for r in records if r.unit_us]
-    end, in_flight = None, 0
-    for time_us, _, change in sorted(flights):
-        if change < 0 and in_flight == users:
-            end = time_us
-        in_flight += change
-    if end is None or end <= start:
-        return None
-    tokens = 0
-    for record in records:
-        counts = record.chunk_units or (1,) * len(record.unit_us)
-        tokens += sum(n for stamp, n in zip(record.unit_us, counts, strict=True) if start < stamp <= end)
+    tokens = sum(
+        count
+        for record in records
+        for stamp, count in zip(record.unit_us, record.chunk_units or (1,) * len(record.unit_us), strict=True)
+        if start < stamp <= end
+    )
     return Window(start, end, tokens)
 
 
@@ -103,8 +94,7 @@ def counted(readings: Sequence[tuple[int, float]], start_us: float, end_us: floa
 
 
 def gap_share(series: Series, start_us: float, end_us: float) -> tuple[float, float]:
-    """Longest stretch of the window without a reading in seconds, and the share of the window in stretches of over
-    2.5 periods."""
+    """Longest stretch of the window without a reading in seconds, and the window's share in stretches of over 2.5 periods."""
     inside = [min(max(at, start_us), end_us) for at, _ in points(series)]
     edges = [start_us, *inside, end_us]
     gaps = [later - earlier for earlier, later in pairwise(edges)]
