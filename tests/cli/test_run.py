@@ -229,7 +229,7 @@ def test_a_resumed_run_refuses_another_suite_or_engine(suite: Callable[..., Path
     header = {"format": "rigbench-journal-1", "suite": {}, "engines": []}
     path = tmp_path / "x.journal"
     path.write_text(json.dumps(header) + "\n")
-    assert "name: is missing" in rigbench("run", "--resume", path, cwd=tmp_path, expect=2).stderr
+    assert "written by another version of rigbench" in rigbench("run", "--resume", path, cwd=tmp_path, expect=2).stderr
 
 
 BAD_INPUT = [

@@ -10,13 +10,25 @@ from pathlib import Path
 import pytest
 
 from rigbench.errors import InputError, UnavailableError
+from rigbench.records import Case, CaseResult, Failure
 from rigbench.run import journal
+from rigbench.run.journal import Finished, Header
+from rigbench.suites.suite import load_suite
+from rigbench.workloads import Generation
 
-CASES = [{"n": n, "text": "é" * n} for n in range(5)]
+HEADER = Header("2026-01-01T00:00:00Z", 1.5, "box", load_suite("smoke"), (), {"m": None})
+
+
+def finished(n: int, text: str = "") -> Finished:
+    case = Case(f"g/r{n}", "g", "sim", "m", Generation("chat", "text", 8, 8), 1, 1, n, 0)
+    return Finished(CaseResult(case, n, 0.5, error=Failure("crash", text or "é" * n)), None)
+
+
+CASES = tuple(finished(n) for n in range(5))
 
 
 def written(path: Path) -> Path:
-    made = journal.create(path, {"suite": "x"})
+    made = journal.create(path, HEADER)
     for case in CASES:
         made.append(case)
     made.close()
@@ -25,7 +37,7 @@ def written(path: Path) -> Path:
 
 def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     content = journal.read(written(tmp_path / "a" / "j.journal"))
-    assert content.header["suite"] == "x"
+    assert content.header == HEADER
     assert content.cases == CASES
     assert content.dropped == ()
     assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "j.journal"]  # the reserve is gone
@@ -38,8 +50,7 @@ def test_cut_at_every_byte_loses_the_torn_case_alone(tmp_path: Path) -> None:
         path = tmp_path / "cut.journal"
         path.write_bytes(whole[:cut])
         content = journal.read(path)
-        finished = whole[header_end:cut].count(b"\n")
-        assert content.cases == CASES[:finished]
+        assert content.cases == CASES[: whole[header_end:cut].count(b"\n")]
         assert bool(content.dropped) == (not whole[:cut].endswith(b"\n"))
 
 
@@ -47,9 +58,9 @@ def test_going_on_after_a_torn_line_keeps_both_sides(tmp_path: Path) -> None:
     path = written(tmp_path / "j.journal")
     path.write_bytes(path.read_bytes()[:-3])
     again = journal.reopen(path)
-    again.append({"n": "new"})
+    again.append(finished(9))
     again.close()
-    assert journal.read(path).cases == [*CASES[:4], {"n": "new"}]
+    assert journal.read(path).cases == (*CASES[:4], finished(9))
 
 
 def test_a_damaged_line_in_the_middle_costs_that_case(tmp_path: Path) -> None:
@@ -58,7 +69,7 @@ def test_a_damaged_line_in_the_middle_costs_that_case(tmp_path: Path) -> None:
     lines[2] = b"\0" * len(lines[2])
     path.write_bytes(b"\n".join(lines))
     content = journal.read(path)
-    assert content.cases == [CASES[0], *CASES[2:]]
+    assert content.cases == (CASES[0], *CASES[2:])
     assert "line 3" in content.dropped[0]
 
 
@@ -67,6 +78,17 @@ def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "j.journal"
     path.write_bytes(data)
     with pytest.raises(InputError, match="not a journal"):
+        journal.read(path)
+
+
+def test_another_version_is_named(tmp_path: Path) -> None:
+    header, *cases = written(tmp_path / "j.journal").read_bytes().splitlines(keepends=True)
+    path = tmp_path / "other.journal"
+    path.write_bytes(header.replace(b"journal-1", b"journal-9") + b"".join(cases))
+    with pytest.raises(InputError, match="written by another version of rigbench"):
+        journal.read(path)
+    path.write_bytes(header + b"".join(case.replace(b'"order"', b'"place"') for case in cases))
+    with pytest.raises(InputError, match="written by another version of rigbench"):
         journal.read(path)
 
 
@@ -79,12 +101,12 @@ def test_no_journal_is_an_input_error(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UnavailableError, match="cannot write"):
-        journal.create(tmp_path / "sub" / "j.journal", {})
+        journal.create(tmp_path / "sub" / "j.journal", HEADER)
 
 
 def test_a_full_disk_still_takes_the_case_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write fails half-way, as on a full disk, until the reserve is given up."""
-    made = journal.create(tmp_path / "j.journal", {"suite": "x"})
+    made = journal.create(tmp_path / "j.journal", HEADER)
     made.append(CASES[0])
     real = os.write
     reserve = tmp_path / "j.reserve"
@@ -106,9 +128,10 @@ def test_a_full_disk_still_takes_the_case_in_hand(tmp_path: Path, monkeypatch: p
 FULL_DISK = """
 import sys
 from pathlib import Path
+from run.test_journal import HEADER, finished
 from rigbench.run import journal
 path = Path(sys.argv[1]) / "j.journal"
-made = journal.create(path, {"suite": "x"})
+made = journal.create(path, HEADER)
 filler = (path.parent / "filler").open("wb", buffering=0)
 try:
     while True:
@@ -116,11 +139,11 @@ try:
 except OSError:
     pass
 try:
-    made.append({"n": 1, "text": "y" * 1_000_000})
+    made.append(finished(1, "y" * 1_000_000))
 except journal.DiskFull as error:
     print("full:", error)
 made.close()
-print("cases:", [case["n"] for case in journal.read(path).cases])
+print("cases:", [case.result.order for case in journal.read(path).cases])
 """
 
 

@@ -214,7 +214,8 @@ FLAGS = (
                "over 16 MB of memory moved to or from the disk: take a smaller model or context, or end other programs",
                readings=_swapping),
     Definition("foreign_load",
-               "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: end them",
+               "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: "
+               "end them",
                readings=_foreign_load),
     Definition("short_window", "too few tokens while all users decoded, so there is no all t/s: ask for more output tokens",
                requests=_short_window),

@@ -11,22 +11,48 @@ import contextlib
 import errno
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from rigbench.errors import InputError, UnavailableError
+from rigbench.records import CaseResult
+from rigbench.suites.suite import EnginePart, Suite
+from rigbench_backends.base import EngineInfo
 
 RESERVE_BYTES = 32 * 2**20
-FORMAT = "rigbench-journal-1"
+OTHER_VERSION = "was written by another version of rigbench: finish it with that one, or start again"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line: what is to be run, on what. `models` has the hash of each model's file by the model's name."""
+
+    format: Literal["rigbench-journal-1"] = field(default="rigbench-journal-1", kw_only=True)
+    created_utc: str
+    created_unix: float
+    machine: str
+    suite: Suite
+    engines: tuple[EnginePart, ...]
+    models: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Each line after it: a case that is over, and the engine that it ran on."""
+
+    result: CaseResult
+    engine: EngineInfo | None
 
 
 @dataclass(frozen=True, slots=True)
 class JournalContent:
     """What a journal holds. `dropped` says in words which lines could not be read."""
 
-    header: dict[str, Any]
-    cases: list[dict[str, Any]]
+    header: Header
+    cases: tuple[Finished, ...]
     dropped: tuple[str, ...]
 
 
@@ -50,9 +76,10 @@ class Journal:
             except AttributeError:  # not on Windows and macOS: written out instead
                 reserve.write(b"\0" * RESERVE_BYTES)
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, record: Header | Finished) -> None:
         """One more line. DiskFull, after the line is down in the reserve's space, if that was the last there was."""
-        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        parts = json.dumps(asdict(record), default=_plain, allow_nan=False, separators=(",", ":"))
+        line = parts.encode() + b"\n"
         start = os.fstat(self._handle).st_size
         try:
             self._write(line)
@@ -90,7 +117,11 @@ class Journal:
             os.close(self._handle)
 
 
-def create(path: Path, header: dict[str, Any]) -> Journal:
+def _plain(part: Suite | EnginePart) -> dict[str, Any]:
+    return part.model_dump(mode="json")
+
+
+def create(path: Path, header: Header) -> Journal:
     """A new journal with its header. UnavailableError if the folder cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +132,7 @@ def create(path: Path, header: dict[str, Any]) -> Journal:
         ) from error
     journal = Journal(path, handle)
     try:
-        journal.append({"format": FORMAT, **header})
+        journal.append(header)
     except (OSError, DiskFull) as error:
         journal.close()
         path.unlink(missing_ok=True)
@@ -117,25 +148,26 @@ def read(path: Path) -> JournalContent:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"no journal at {path}: {error.strerror}") from error
-    lines = data.split(b"\n")
-    complete, torn = lines[:-1], lines[-1]
-    dropped = []
-    if torn:
-        dropped.append(f"the last line was torn ({len(torn)} bytes): its case will run again")
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(complete, 1):
+    *lines, torn = data.split(b"\n")
+    first, rest = (lines[0], lines[1:]) if lines else (b"", [])
+    try:
+        header = TypeAdapter(Header).validate_json(first)
+    except ValidationError as error:
+        if b'"rigbench-journal-' in first and error.errors()[0]["type"] != "json_invalid":
+            raise InputError(f"{path} {OTHER_VERSION}") from error
+        raise InputError(
+            f"{path} is not a journal of rigbench, or its first line is damaged; start the suite again"
+        ) from error
+    dropped = [f"the last line was torn ({len(torn)} bytes): its case will run again"] if torn else []
+    cases = []
+    for number, line in enumerate(rest, 2):
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError
-            records.append(record)
-        except ValueError:
-            if number == 1:
-                break
+            cases.append(TypeAdapter(Finished).validate_json(line))
+        except ValidationError:
             dropped.append(f"line {number} is damaged: its case will run again")
-    if not records or records[0].get("format") != FORMAT:
-        raise InputError(f"{path} is not a journal of rigbench, or its first line is damaged; start the suite again")
-    return JournalContent(records[0], records[1:], tuple(dropped))
+    if rest and not cases:
+        raise InputError(f"no case of {path} can be read: it is damaged, or it {OTHER_VERSION}")
+    return JournalContent(header, tuple(cases), tuple(dropped))
 
 
 def reopen(path: Path) -> Journal:

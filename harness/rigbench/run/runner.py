@@ -5,21 +5,18 @@ The parent sleeps on the worker's pipe. It speaks to people (through `report`) o
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
-from rigbench.errors import InputError
 from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
-from rigbench.run.journal import Journal
+from rigbench.run.journal import Finished, Journal
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from rigbench.suites.plan import Job, Plan
@@ -61,7 +58,7 @@ class Run:
     journal: Journal
     created_utc: str
     created_unix: float
-    done: dict[str, tuple[CaseResult, EngineInfo | None]] = field(default_factory=dict)
+    done: dict[str, Finished] = field(default_factory=dict)
     report: Report = lambda *_: None
     sources: Sequence[Source] = ()
     telemetry: dict[str, Any] = field(default_factory=dict)
@@ -85,7 +82,7 @@ def execute(run: Run) -> None:
     for skipped in run.plan.skipped:
         if skipped.case.id not in run.done:
             failure = Failure("skipped", skipped.reason)
-            _finish(run, CaseResult(skipped.case, _order(run), run.seconds_at(now_ns()), error=failure), None)
+            _finish(run, CaseResult(skipped.case, len(run.done), run.seconds_at(now_ns()), error=failure), None)
     with Meters(run.sources, run.suite.load.settle_s) as meters:
         try:
             for job in run.plan.jobs:
@@ -98,14 +95,10 @@ def execute(run: Run) -> None:
             run.telemetry = meters.report()
 
 
-def _order(run: Run) -> int:
-    return len(run.done)
-
-
 def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
     """A case is over: keep it in memory, then on disk, then tell people."""
-    run.done[result.case.id] = (result, info)
-    run.journal.append({"result": asdict(result), "engine": None if info is None else asdict(info)})
+    run.done[result.case.id] = finished = Finished(result, info)
+    run.journal.append(finished)
     run.report("done", {"result": result})
 
 
@@ -134,35 +127,25 @@ class _JobRun:
     def measure(self, case: Case) -> None:
         """One case: measured, or a row that says why not."""
         run = self._run
-        before = self._given_up.get(case.group)
-        if before is not None:
-            failure = Failure("not_run", f"an earlier repetition failed ({before.kind}: {before.message})")
-            _finish(run, CaseResult(case, _order(run), run.seconds_at(now_ns()), error=failure), self._info)
-            return
         begun = run.seconds_at(now_ns())
-        cannot = self._never_loads
-        if cannot is None and self._worker is None:
-            try:
-                self._start()
-            except _CannotStart as error:
-                cannot = error.failure
-                if self._info is None:
-                    self._never_loads = cannot
-        if cannot is not None:
-            _finish(run, CaseResult(case, _order(run), begun, error=cannot), self._info)
-            return
-        run.report("case", {"case": case})
-        assert self._worker is not None
         try:
-            result = self._measure(self._worker, case)
+            if self._never_loads is not None:
+                raise _CannotStart(self._never_loads)
+            if (before := self._given_up.get(case.group)) is not None:
+                why = f"an earlier repetition failed ({before.kind}: {before.message})"
+                raise _CaseFailed(Failure("not_run", why))
+            worker = self._worker or self._start()
+            run.report("case", {"case": case})
+            result = self._measure(worker, case)
         except _CaseFailed as error:
-            flags: tuple[Flag, ...] = ()
-            result = CaseResult(case, _order(run), begun, flags=flags, error=error.failure)
-            if error.failure.kind in LASTING:
+            result = CaseResult(case, len(run.done), begun, error=error.failure)
+            if isinstance(error, _CannotStart):
+                self._never_loads = error.failure if self._info is None else None
+            elif error.failure.kind in LASTING:
                 self._given_up[case.group] = error.failure
         _finish(run, result, self._info)
 
-    def _start(self) -> None:
+    def _start(self) -> WorkerProcess:
         """A fresh worker with the model loaded."""
         engine = self._job.engine
         size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
@@ -188,6 +171,7 @@ class _JobRun:
         self._info = TypeAdapter(EngineInfo).validate_python({**answer["info"], "detail": detail})
         self._load_ns = (answer["load_start_ns"], answer["load_end_ns"])
         self._run.report("loaded", {"info": self._info})
+        return worker
 
     def _measure(self, worker: WorkerProcess, case: Case) -> CaseResult:
         run = self._run
@@ -213,21 +197,10 @@ class _JobRun:
             (start_ns, end_ns), self._load_ns = self._load_ns, None
             phases.insert(0, PhaseMark("load", (start_ns - t0_ns) // 1000, (end_ns - t0_ns) // 1000))
         metered, marks = self._meters.after_case(worker.pid, t0_ns, phases)
-        result = TypeAdapter(CaseResult).validate_python(
-            {
-                "case": asdict(case),
-                "order": _order(run),
-                "started_s": run.seconds_at(t0_ns),
-                "prompts_sha256": answer["prompts_sha256"],
-                "warmup": answer["warmup"],
-                "warmup_rounds": answer["warmup_rounds"],
-                "warmup_steady": answer["warmup_steady"],
-                "requests": answer["requests"],
-                "phases": [asdict(mark) for mark in marks],
-                "engine_memory": answer["memory"],
-                "flags": answer["flags"],
-            }
-        )
+        told = ("prompts_sha256", "warmup", "warmup_rounds", "warmup_steady", "requests", "flags")
+        content = {name: answer[name] for name in told} | {"engine_memory": answer["memory"]}
+        place = {"case": case, "order": len(run.done), "started_s": run.seconds_at(t0_ns), "phases": marks}
+        result = TypeAdapter(CaseResult).validate_python(content | place)
         assert self._info is not None
         metered = as_seen_from(self._info.place, metered)
         idle = self._job.engine.unused_gpu
@@ -307,16 +280,3 @@ class _CaseFailed(Exception):
 
 class _CannotStart(_CaseFailed):
     """The model does not load."""
-
-
-def results_from_journal(records: list[dict[str, Any]], path: Path) -> dict[str, tuple[CaseResult, EngineInfo | None]]:
-    """The finished cases of a journal. A record that does not fit is left out, so that its case runs again."""
-    done: dict[str, tuple[CaseResult, EngineInfo | None]] = {}
-    for record in records:
-        with contextlib.suppress(ValidationError, KeyError):
-            result = TypeAdapter(CaseResult).validate_python(record["result"])
-            info = None if record["engine"] is None else TypeAdapter(EngineInfo).validate_python(record["engine"])
-            done[result.case.id] = (result, info)
-    if records and not done:
-        raise InputError(f"{path} was written by another version of rigbench: finish it with that one, or start again")
-    return done

@@ -18,9 +18,9 @@ from rigbench.predict import hardware, predictors
 from rigbench.predict.roofline import engine_platform
 from rigbench.records import SCHEMA_VERSION, Bandwidth, Case, Machine, ModelFacts, Prediction, RunDocument
 from rigbench.run import engines, journal
-from rigbench.run.runner import Run, results_from_journal
+from rigbench.run.runner import Run
 from rigbench.suites.plan import Plan, make_plan
-from rigbench.suites.suite import EnginePart, Suite, load_suite, parse_suite, suite_record
+from rigbench.suites.suite import EnginePart, Suite, load_suite, suite_record
 from rigbench.telemetry.machine import this_machine
 from rigbench_backends.base import EngineInfo
 
@@ -78,14 +78,8 @@ def begin(prepared: Prepared, folder: Path) -> Run:
     suite, machine = prepared.suite, prepared.machine
     created, created_unix = utc_now(), time.time()
     path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
-    header = {
-        "created_utc": created,
-        "created_unix": created_unix,
-        "machine": machine.id,
-        "suite": {**suite.model_dump(mode="json"), "engine": []},
-        "engines": [part.model_dump(mode="json") for part in prepared.parts],
-        "models": prepared.models,
-    }
+    plain = suite.model_copy(update={"engine": []})
+    header = journal.Header(created, created_unix, machine.id, plain, tuple(prepared.parts), prepared.models)
     opened = journal.create(path, header)
     return Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix)
 
@@ -99,24 +93,28 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
     for line in content.dropped:
         say(f"{path.name}: {line}")
     header = content.header
-    suite = parse_suite(header["suite"], str(path))
-    if name is not None and suite_record(load_suite(name)).sha256 != suite_record(suite).sha256:
+    if name is not None and suite_record(load_suite(name)).sha256 != suite_record(header.suite).sha256:
         raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
-    parts = [EnginePart.model_validate(part) for part in header["engines"]]
-    done = results_from_journal(content.cases, path)
-    prepared = _prepared(suite, parts, fetch=True, say=say, progress=progress)
+    prepared = _prepared(header.suite, header.engines, fetch=True, say=say, progress=progress)
     machine = prepared.machine
-    if machine.id != header["machine"]:
-        raise InputError(f"{path} was begun on another machine ({header['machine']}); this one is {machine.id}")
-    changed = [key for key, value in header["models"].items() if prepared.models.get(key) != value]
+    if machine.id != header.machine:
+        raise InputError(f"{path} was begun on another machine ({header.machine}); this one is {machine.id}")
+    changed = [key for key, value in header.models.items() if prepared.models.get(key) != value]
     if changed:
         raise InputError(
             f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again"
         )
-    opened = journal.reopen(path)
-    created, created_unix = header["created_utc"], header["created_unix"]
-    run = Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix, done)
-    say(f"resuming: {len(done)} of {run.total} cases are done")
+    run = Run(
+        header.suite,
+        prepared.plan,
+        machine,
+        prepared.bandwidths,
+        journal.reopen(path),
+        header.created_utc,
+        header.created_unix,
+        {finished.result.case.id: finished for finished in content.cases},
+    )
+    say(f"resuming: {len(run.done)} of {run.total} cases are done")
     return run
 
 
@@ -138,10 +136,11 @@ def document(run: Run, *, complete: bool) -> RunDocument:
     """What there is, as a document without its id."""
     engines: list[EngineInfo] = []
     cases = []
-    for result, info in run.done.values():
+    for finished in run.done.values():
+        info = finished.engine
         if info is not None and info not in engines:
             engines.append(info)
-        cases.append(replace(result, engine=None if info is None else engines.index(info)))
+        cases.append(replace(finished.result, engine=None if info is None else engines.index(info)))
     facts: dict[str, ModelFacts] = {}
     for job in run.plan.jobs:
         found = job.engine.model.facts
@@ -172,8 +171,8 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
     """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
     device that ran it."""
     made: dict[str, tuple[Prediction, ...]] = {}
-    for result, info in run.done.values():
-        case = result.case
+    for finished in run.done.values():
+        case, info = finished.result.case, finished.engine
         if case.group in made or case.model not in facts or info is None:
             continue
         found = run.bandwidths.get(info.device)
@@ -187,10 +186,8 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
         try:
             roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
-            roofline = replace(
-                predictors.ceiling(facts[case.model], bandwidth, **asked), user_tps=None, output_tps=None
-            )
-            roofline = replace(roofline, predictor="roofline", reason=str(error))
+            without = predictors.ceiling(facts[case.model], bandwidth, **asked)
+            roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
         made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
     return tuple(prediction for pair in made.values() for prediction in pair)
 
