@@ -60,23 +60,16 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
     if not entry["memory_gib"] or not entry["bandwidth_gbs"] > 0:
         raise InputError(f"{where}: hardware {entry['id']!r} needs a memory size and a bandwidth above 0")
     sizes = tuple(round(gib * GIB) for gib in entry["memory_gib"])
-    scaled = {key: entry.get(key) for key in ("fp16_tflops", "clock_mhz")}
+    unchanged = ("id", "name", "family", "power_w", "gpu_cores", "memory_kind", "year", "status", "source")
+    tflops, mhz = entry.get("fp16_tflops"), entry.get("clock_mhz")
     return Hardware(
-        id=entry["id"],
-        name=entry["name"],
+        **{key: entry.get(key) for key in unchanged},
         vendor=vendor,
-        family=entry["family"],
         memory_bytes=max(sizes),
         memory_options_bytes=sizes,
         bandwidth_bytes_per_s=entry["bandwidth_gbs"] * 1e9,
-        fp16_flops=None if scaled["fp16_tflops"] is None else scaled["fp16_tflops"] * 1e12,
-        power_w=entry.get("power_w"),
-        gpu_cores=entry.get("gpu_cores"),
-        clock_hz=None if scaled["clock_mhz"] is None else scaled["clock_mhz"] * 1e6,
-        memory_kind=entry.get("memory_kind"),
-        year=entry.get("year"),
-        status=entry["status"],
-        source=entry["source"],
+        fp16_flops=None if tflops is None else tflops * 1e12,
+        clock_hz=None if mhz is None else mhz * 1e6,
         aliases=tuple(entry.get("aliases", ())),
         match_names=(entry["name"], entry["id"], *entry.get("aliases", ()), *entry.get("match", ())),
     )
@@ -153,11 +146,9 @@ def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | No
     the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported.
     """
     wanted = normalize(device_name)
-    if not wanted:
-        return None
     whole, unsized = _by_name()
-    named = whole.get(wanted, []) or unsized.get(_unsized(wanted), [])
-    if not named:
+    named = whole.get(wanted) or unsized.get(_unsized(wanted))
+    if not wanted or not named:
         return None
     if gpu_cores is not None:
         named = [d for d in named if d.gpu_cores == gpu_cores] or named
@@ -167,10 +158,9 @@ def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | No
             return 0.0
         return min(abs(option - memory_bytes) / option for option in device.memory_options_bytes)
 
-    closest = min(distance(d) for d in named)
-    best = max(
-        (d for d in named if distance(d) <= closest + 0.02), key=lambda d: (d.status == "shipping", d.gpu_cores or 0)
-    )
+    closest = min(map(distance, named))
+    near = [d for d in named if distance(d) <= closest + 0.02]
+    best = max(near, key=lambda d: (d.status == "shipping", d.gpu_cores or 0))
     if memory_bytes is None:
         return best
     return replace(best, memory_bytes=min(best.memory_options_bytes, key=lambda option: abs(option - memory_bytes)))
