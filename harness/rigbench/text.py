@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 SECRET_MIN_LENGTH = 3
@@ -37,6 +37,23 @@ PRIVATE = {
 def printable(text: str, instead: str = "?") -> str:
     """`text` on one line, safe on a terminal and in a table: each character that cannot be printed becomes `instead`."""
     return "".join(letter if letter.isprintable() else instead for letter in text)
+
+
+def inert(text: str) -> str:
+    """`text` as Markdown that can neither break a table nor hold markup, a link, an image or HTML."""
+    return re.sub(r"[\\`*\[\]|~#<>&!]|\b_|_\b", r"\\\g<0>", " ".join(printable(text, " ").split()))
+
+
+def markdown_table(
+    heading: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = (), bold: Collection[str] = ()
+) -> list[str]:
+    """The lines of a Markdown table whose texts are inert. `right`: headings of numbers; `bold`: texts that stand out."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [line(map(inert, heading)), line("---:" if name in right else "---" for name in heading)]
+    return lines + [line(f"**{inert(cell)}**" if cell in bold else inert(cell) for cell in row) for row in rows]
 
 
 def last_part(path: str) -> str:

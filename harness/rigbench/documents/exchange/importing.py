@@ -68,9 +68,8 @@ class _Figures:
         """One more test; one of the same group is another repetition of it."""
         if engine not in self.engines:
             self.engines.append(engine)
-        self.cases.setdefault(
-            case.group, CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
-        )
+        result = CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
+        self.cases.setdefault(case.group, result)
         kept = self.metrics.setdefault(case.group, {})
         for name, values in metrics.items():
             kept.setdefault(name, []).extend(values)
@@ -132,8 +131,9 @@ def _llama_bench(entry: Entry, made: dict[str, _Figures], machine: str | None) -
         detail={"model_type": entry.text("model_type")},
     )
     model = re.sub(r"\.gguf$", "", last_part(entry.text("model_filename")), flags=re.IGNORECASE) or UNKNOWN
-    workload = (f"pp{prompt}" if prompt else f"tg{generated}") + (f"-d{depth}" if depth else "")
-    case = _case("llama_cpp", model, workload, prompt or depth, generated, 1, 1, entry.settings(SETTINGS))
+    name = (f"pp{prompt}" if prompt else f"tg{generated}") + (f"-d{depth}" if depth else "")
+    workload = Generation(name, "tokens", prompt or depth, generated)
+    case = _case("llama_cpp", model, workload, 1, 1, entry.settings(SETTINGS))
     figures.add(case, engine, {"prefill_tps": rates} if prompt else {"user_tps": rates, "output_tps": rates})
     return None
 
@@ -148,20 +148,15 @@ def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str |
     figures = made.setdefault(place, _Figures(VLLM, _machine(place, "", ""), created, note))
     figures.duration_s += entry.number("duration") or 0
     rate = None if entry.content.get("request_rate") == "inf" else entry.number("request_rate")
-    users = (
-        entry.count("max_concurrency")
-        or entry.count("max_concurrent_requests")
-        or entry.count("num_prompts")
-        or completed
-    )
+    names = ("max_concurrency", "max_concurrent_requests", "num_prompts")
+    users = next((count for count in map(entry.count, names) if count), completed)
     prompt, output = (round(entry.count(f"total_{kind}_tokens") / completed) for kind in ("input", "output"))
     options = entry.settings(("backend", "endpoint_type", "burstiness", "num_prompts"))
     if rate is not None:
         options["request_rate"] = rate
-    workload = f"serve-{prompt}-{output}" + (f"-{rate:g}-per-s" if rate is not None else "")
-    case = _case(
-        "vllm", last_part(entry.text("model_id")) or UNKNOWN, workload, prompt, output, users, completed, options
-    )
+    name = f"serve-{prompt}-{output}" + (f"-{rate:g}-per-s" if rate is not None else "")
+    model, workload = last_part(entry.text("model_id")) or UNKNOWN, Generation(name, "tokens", prompt, output)
+    case = _case("vllm", model, workload, users, completed, options)
     metrics = {}
     for name, source in (("ttft_s", "median_ttft_ms"), ("tpot_s", "median_tpot_ms"), ("latency_s", "median_e2el_ms")):
         value = entry.number(source)
@@ -178,23 +173,14 @@ def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str |
     return None
 
 
-def _case(
-    backend: str,
-    model: str,
-    workload: str,
-    prompt: int,
-    output: int,
-    users: int,
-    requests: int,
-    options: dict[str, Any],
-) -> Case:
-    group = f"{backend}/{model}/{workload}/c{users}"
+def _case(backend: str, model: str, workload: Generation, users: int, requests: int, options: dict[str, Any]) -> Case:
+    group = f"{backend}/{model}/{workload.name}/c{users}"
     return Case(
         id=f"{group}/r0",
         group=group,
         backend=backend,
         model=model,
-        workload=Generation(workload, "tokens", prompt, output),
+        workload=workload,
         concurrency=users,
         requests_per_user=max(1, requests // users),
         repetition=0,
@@ -207,14 +193,9 @@ def _machine(name: str, cpu: str, gpu: str) -> Machine:
     return Machine(
         id=slug(name),
         cpu=cpu or UNKNOWN,
-        physical_cores=None,
-        logical_cores=None,
-        memory_bytes=None,
         gpus=tuple({"name": part.strip()} for part in gpu.split(",") if part.strip()),
-        os=UNKNOWN,
-        kernel=UNKNOWN,
-        arch=UNKNOWN,
-        python=UNKNOWN,
+        **dict.fromkeys(("physical_cores", "logical_cores", "memory_bytes")),
+        **dict.fromkeys(("os", "kernel", "arch", "python"), UNKNOWN),
     )
 
 
