@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from rigbench.analysis import stats
-from rigbench.analysis.windows import Window, bracket, counted, gap_share, integrated, period_us, points, valid_share
+from rigbench.analysis import stats, windows
+from rigbench.analysis.windows import Points, Window
 from rigbench.records import CaseResult, PhaseMark, Series
 from rigbench.telemetry import limits
 from rigbench.telemetry.base import Limits
@@ -56,10 +56,10 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     if seconds < needs.min_s:
         reason = f"window of {seconds:.2f} s; {main.source} needs {needs.min_s:g} s"
         return replace(found, status="unavailable", reason=reason)
-    curve = points(power) if power else []
-    count = points(counter) if counter else []
+    curve = windows.points(power) if power else []
+    count = windows.points(counter) if counter else []
     counter_j, counter_reason = _counter_joules(counter, count, start_us, end_us)
-    joules = integrated(curve, start_us, end_us) if curve else counter_j
+    joules = windows.integrated(curve, start_us, end_us) if curve else counter_j
     if joules is None:
         status = main.status if main.status in ("unavailable", "denied") else "unavailable"
         return replace(found, status=status, reason=counter_reason or main.reason or "no reading")
@@ -82,7 +82,7 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
 
 
 def _counter_joules(
-    counter: Series | None, count: list[tuple[int, float]], start_us: float, end_us: float
+    counter: Series | None, count: Points, start_us: float, end_us: float
 ) -> tuple[float | None, str | None]:
     if counter is None:
         return None, None
@@ -90,42 +90,40 @@ def _counter_joules(
         return None, counter.reason or "the counter was read less than twice"
     if any(later < earlier for (_, earlier), (_, later) in pairwise(count)):
         return None, "the counter went backwards (driver restarted, or device replaced)"
-    gained = counted(count, start_us, end_us)
+    gained = windows.counted(count, start_us, end_us)
     if gained <= 0 and not limits(counter.source, counter.device).may_rest:
         return None, f"the counter stood still for {(end_us - start_us) * 1e-6:.1f} s"
     return gained, None
 
 
-def _same_span_ratio(
-    curve: list[tuple[int, float]], count: list[tuple[int, float]], start_us: float, end_us: float
-) -> float | None:
+def _same_span_ratio(curve: Points, count: Points, start_us: float, end_us: float) -> float | None:
     """Counter over integral between the counter's own readings next outside the window (a counter read at edges only
     has none at the window's), as far as the power was read there too."""
-    start, end = bracket(count, start_us, end_us)
+    start, end = windows.bracket(count, start_us, end_us)
     if end <= start or start < curve[0][0] - 1e6 or end > curve[-1][0] + 1e6:
         return None
-    area = integrated(curve, start, end)
-    return counted(count, start, end) / area if area > 0 else None
+    area = windows.integrated(curve, start, end)
+    return windows.counted(count, start, end) / area if area > 0 else None
 
 
-def _derived(count: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+def _derived(count: Points) -> Points:
     """Watts between successive readings of a counter, at the middle of each step."""
     return [((t + u) // 2, (b - a) / ((u - t) * 1e-6)) for (t, a), (u, b) in pairwise(count) if u > t]
 
 
 def _status(series: Series, needs: Limits, start_us: float, end_us: float) -> tuple[str, str | None]:
     if series.method == "counter":
-        return _counter_status(points(series), start_us, end_us)
+        return _counter_status(windows.points(series), start_us, end_us)
     seconds = (end_us - start_us) * 1e-6
-    gap_s, share = gap_share(series, start_us, end_us)
-    readings = sum(start_us <= at <= end_us for at, _ in points(series))
+    gap_s, share = windows.gap_share(series, start_us, end_us)
+    readings = sum(start_us <= at <= end_us for at, _ in windows.points(series))
     if readings < MIN_READINGS:
         return "unavailable", f"{readings} readings in the window; {MIN_READINGS} are needed"
     if share > needs.max_gap_share:
         return "unavailable", f"{share:.0%} of the window is without readings (at most {needs.max_gap_share:.0%})"
-    if gap_s > MAX_GAP_PERIODS * (period_us(series) or 0) * 1e-6:
+    if gap_s > MAX_GAP_PERIODS * (windows.period_us(series) or 0) * 1e-6:
         return "degraded", f"no reading for {gap_s:.2f} s"
-    if (valid := valid_share(series, start_us, end_us)) < MIN_VALID:
+    if (valid := windows.valid_share(series, start_us, end_us)) < MIN_VALID:
         return "degraded", f"{1 - valid:.0%} of the readings failed"
     if series.status == "low_confidence":  # degraded speaks of the whole case, of which this window is a part
         return series.status, series.reason
@@ -134,12 +132,12 @@ def _status(series: Series, needs: Limits, start_us: float, end_us: float) -> tu
     return "ok", None
 
 
-def _counter_status(count: list[tuple[int, float]], start_us: float, end_us: float) -> tuple[str, str | None]:
+def _counter_status(count: Points, start_us: float, end_us: float) -> tuple[str, str | None]:
     """A counter misses nothing between its readings, but where the window's edges lie between two, it is a guess what
     each side of the edge had of it."""
     if max(0.0, count[0][0] - start_us) + max(0.0, end_us - count[-1][0]) > 0.05 * (end_us - start_us):
         return "unavailable", "the counter was not read at the edges of the window"
-    start, end = bracket(count, start_us, end_us)
+    start, end = windows.bracket(count, start_us, end_us)
     if end - start > 1.2 * (end_us - start_us):
         reason = f"the counter was read over {(end - start) * 1e-6:.1f} s, of which the window is a part"
         return "low_confidence", reason

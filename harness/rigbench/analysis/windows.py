@@ -16,6 +16,9 @@ from itertools import accumulate, pairwise
 
 from rigbench.records import RequestRecord, Series
 
+Points = list[tuple[int, float]]
+"""Readings: (microseconds, value)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -52,7 +55,7 @@ def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None
     return Window(start, end, tokens)
 
 
-def points(series: Series) -> list[tuple[int, float]]:
+def points(series: Series) -> Points:
     """The readings that exist: (microseconds, value)."""
     return [(at, value) for at, value in zip(series.time_us, series.values, strict=True) if value is not None]
 
@@ -69,7 +72,7 @@ def valid_share(series: Series, start_us: float, end_us: float) -> float:
     return sum(value is not None for value in inside) / len(inside) if inside else 0.0
 
 
-def value_at(readings: Sequence[tuple[int, float]], at_us: float) -> float:
+def value_at(readings: Points, at_us: float) -> float:
     """Straight line between the readings on either side; beyond the first or last, that reading."""
     index = bisect_left(readings, at_us, key=lambda reading: reading[0])
     if index == 0:
@@ -80,7 +83,7 @@ def value_at(readings: Sequence[tuple[int, float]], at_us: float) -> float:
     return high if right == left else low + (high - low) * (at_us - left) / (right - left)
 
 
-def integrated(readings: Sequence[tuple[int, float]], start_us: float, end_us: float) -> float:
+def integrated(readings: Points, start_us: float, end_us: float) -> float:
     """Joules under the curve of watts between the edges. At least one reading is needed."""
     first = bisect_right(readings, start_us, key=lambda reading: reading[0])
     last = bisect_left(readings, end_us, key=lambda reading: reading[0])
@@ -88,7 +91,7 @@ def integrated(readings: Sequence[tuple[int, float]], start_us: float, end_us: f
     return sum((p + q) / 2 * (u - t) for (t, p), (u, q) in pairwise(curve)) * 1e-6
 
 
-def counted(readings: Sequence[tuple[int, float]], start_us: float, end_us: float) -> float:
+def counted(readings: Points, start_us: float, end_us: float) -> float:
     """Joules that a counter gained between the edges. At least two readings are needed."""
     return value_at(readings, end_us) - value_at(readings, start_us)
 
@@ -102,7 +105,7 @@ def gap_share(series: Series, start_us: float, end_us: float) -> tuple[float, fl
     return max(gaps) * 1e-6, sum(gap for gap in gaps if gap > allowed) / (end_us - start_us)
 
 
-def bracket(count: list[tuple[int, float]], start_us: float, end_us: float) -> tuple[int, int]:
+def bracket(count: Points, start_us: float, end_us: float) -> tuple[int, int]:
     """The counter's readings next outside the window."""
     before = [at for at, _ in count if at <= start_us]
     after = [at for at, _ in count if at >= end_us]

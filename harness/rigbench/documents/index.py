@@ -50,7 +50,7 @@ TYPES = {
     "tuple[str, ...]": "VARCHAR[]",
     "tuple[float | None, ...]": "DOUBLE[]",
     "dict[str, str]": "MAP(VARCHAR, VARCHAR)",
-    "dict[str, tuple[float, ...]]": "MAP(VARCHAR, DOUBLE[])",
+    "Samples": "MAP(VARCHAR, DOUBLE[])",
 }
 """DuckDB's type for a field of Row."""
 

@@ -77,18 +77,16 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
 
 def load_hardware(folder: Path) -> tuple[Hardware, ...]:
     """Every device in `folder/*.toml`, in file order. Raises InputError for an id or alias that is there twice."""
-    found: list[Hardware] = []
-    names: set[str] = set()
+    named: dict[str, Hardware] = {}
     for file in sorted(folder.glob("*.toml")):
         content = tomllib.loads(file.read_text(encoding="utf-8"))
         for entry in content.get("hardware", ()):
             device = parse_hardware(entry, content["vendor"], file.name)
             for name in (device.id, *device.aliases):
-                if name in names:
+                if name in named:
                     raise InputError(f"{file.name}: the hardware name {name!r} is there twice")
-                names.add(name)
-            found.append(device)
-    return tuple(found)
+                named[name] = device
+    return tuple(dict.fromkeys(named.values()))
 
 
 @cache
@@ -100,10 +98,9 @@ def hardware() -> tuple[Hardware, ...]:
 def find(name: str) -> Hardware:
     """The device with this id or alias (any case). Raises InputError with the nearest names."""
     wanted = name.strip().lower()
-    for device in hardware():
-        if wanted == device.id or wanted in device.aliases:
-            return device
-    known = [n for d in hardware() for n in (d.id, *d.aliases)]
+    known = {each: device for device in hardware() for each in (device.id, *device.aliases)}
+    if wanted in known:
+        return known[wanted]
     close = nearest(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
     hint = "; `rigbench predict --list-hardware` lists what is known" if close == "." else close.rstrip(".")
     raise InputError(f"no hardware named {name!r} in the catalogue{hint}")
@@ -133,7 +130,7 @@ def _by_name() -> tuple[dict[str, list[Hardware]], dict[str, list[Hardware]]]:
     unsized: dict[str, list[Hardware]] = {}
     for device in hardware():
         names = {normalize(name) for name in device.match_names}
-        for table, keys in ((whole, names), (unsized, {_unsized(name) for name in names})):
+        for table, keys in ((whole, names), (unsized, set(map(_unsized, names)))):
             for key in keys:
                 table.setdefault(key, []).append(device)
     return whole, unsized

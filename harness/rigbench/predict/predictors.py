@@ -104,11 +104,11 @@ def _prediction(
     predictor: str, facts: ModelFacts, bandwidth_bytes_per_s: float | None, asked: Asked, share: float = 1.0
 ) -> Prediction:
     """What reading the step's bytes at this share of the bandwidth gives; None with the reason without a bandwidth."""
-    users, context_tokens = asked.get("users", 1), asked.get("context_tokens", 0)
-    kv_bits = asked.get("kv_bits", 16)
+    users, context_tokens, kv_bits = asked.get("users", 1), asked.get("context_tokens", 0), asked.get("kv_bits", 16)
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     moved, weights = step_bytes(facts, users, context_tokens, kv_bits), round(weight_bytes(facts, users))
     ceiling_tps = None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / moved
+    user_tps = None if ceiling_tps is None else ceiling_tps * share
     factor = "" if share == 1 else f" x {share:g}"
     inputs = {
         "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
@@ -121,7 +121,7 @@ def _prediction(
     return Prediction(
         group=asked.get("group", ""),
         predictor=predictor,
-        user_tps=None if ceiling_tps is None else ceiling_tps * share,
+        user_tps=user_tps,
         output_tps=None if ceiling_tps is None else users * ceiling_tps * share,
         ceiling_user_tps=ceiling_tps,
         bytes_per_step=moved,

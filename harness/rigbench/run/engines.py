@@ -53,15 +53,13 @@ def chosen_engines(
 
 def default_model(backend: str) -> str:
     """What `--backend` runs without `--model`. InputError where only the user can know."""
-    known = (
-        backend if backend in rigbench_backends.registry() else DEFAULT_BACKEND
-    )  # what is wrong is told when it is resolved
-    engine = rigbench_backends.load(known)
-    if engine.default_model is None and "remote" in engine.model_formats:
+    # An unknown backend is told when it is resolved.
+    engine = rigbench_backends.load(backend if backend in rigbench_backends.registry() else DEFAULT_BACKEND)
+    if engine.default_model is not None:
+        return engine.default_model
+    if "remote" in engine.model_formats:
         raise InputError(f"{backend} measures what a server has loaded: name it with --model remote:NAME")
-    if engine.default_model is None:
-        raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
-    return engine.default_model
+    raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
 
 
 def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> Probe:
@@ -72,20 +70,15 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
         answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
     except WorkerGone as gone:
         why = rigbench_backends.load(backend).diagnose(worker.log_lines(), "load", gone.signal, None)
-        return Probe(
-            False,
-            reason=f"{gone}{f': {why.cause}' if why.cause else ''}",
-            fix=why.fix or "install its engine into that interpreter again",
-        )
+        cause = f": {why.cause}" if why.cause else ""
+        return Probe(False, reason=f"{gone}{cause}", fix=why.fix or "install its engine into that interpreter again")
     except WorkerLate:
         return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", fix="install its engine anew")
     finally:
         worker.kill()
     if answer["event"] == "error":
         return Probe(False, reason=answer["message"])
-    values: dict[str, Any] = {field.name: answer[field.name] for field in fields(Probe)}
-    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Probe(**values)
+    return TypeAdapter(Probe).validate_python({field.name: answer[field.name] for field in fields(Probe)})
 
 
 def unused_gpu(probe: Probe, shown: Sequence[Adapter]) -> str | None:
@@ -110,10 +103,8 @@ def check_options(backend: Backend, options: dict[str, Any], where: str) -> None
         TypeAdapter(backend.Options).validate_json(json.dumps(options), strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise InputError(
-            f"{where}.options.{name}: {fault['msg'].lower()} (given: {json.dumps(fault['input'])})"
-        ) from error
+        name, given = ".".join(map(str, fault["loc"])), json.dumps(fault["input"])
+        raise InputError(f"{where}.options.{name}: {fault['msg'].lower()} (given: {given})") from error
 
 
 def public_options(backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
@@ -170,18 +161,17 @@ def resolve(
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
         if part.backend not in rigbench_backends.registry():
-            raise InputError(
-                f"{where}.backend: no backend {part.backend!r}; there are {', '.join(rigbench_backends.registry())}"
-            )
-        check_options(rigbench_backends.load(part.backend), part.options, where)
+            known = ", ".join(rigbench_backends.registry())
+            raise InputError(f"{where}.backend: no backend {part.backend!r}; there are {known}")
+        backend = rigbench_backends.load(part.backend)
+        check_options(backend, part.options, where)
         try:
-            engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
+            engines.append(_engine(part, backend, probes, bandwidths, gpus, say, progress, fetch))
         except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
             nothing = models.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
-            told = public_options(rigbench_backends.load(part.backend), part.options)
-            engine = Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error))
-        engines.append(engine)
+            told = public_options(backend, part.options)
+            engines.append(Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error)))
     if len(unusable) == len(engines):
         raise unusable[0]
     return engines, bandwidths
@@ -189,6 +179,7 @@ def resolve(
 
 def _engine(
     part: EnginePart,
+    backend: Backend,
     probes: dict[str, Probe],
     bandwidths: dict[str, Bandwidth],
     gpus: Sequence[dict[str, Any]],
@@ -197,15 +188,13 @@ def _engine(
     fetch: bool,
 ) -> Engine:
     """One engine, ready to plan; `probes` and `bandwidths` keep what was asked for the next one."""
-    backend = rigbench_backends.load(part.backend)
     python = find_python(part.python)
     asked = json.dumps([part.backend, python, part.options], sort_keys=True)
     found = probes.get(asked) or probe(part.backend, python, part.options)
     probes[asked] = found
     if not found.usable:
-        raise UnavailableError(
-            f"{part.backend} cannot run here: {found.reason}" + (f"; fix: {found.fix}" if found.fix else "")
-        )
+        fix = f"; fix: {found.fix}" if found.fix else ""
+        raise UnavailableError(f"{part.backend} cannot run here: {found.reason}{fix}")
     device = found.device or "cpu"
     # The processor's name may hold that of its graphics: on a GPU only GPUs say whose memory is read.
     on_gpu = device != "cpu" and found.gpus
@@ -213,9 +202,7 @@ def _engine(
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
-    formats = found.model_formats or backend.model_formats
-    if not fetch:
-        formats = (*formats, "shape")
+    formats = (*(found.model_formats or backend.model_formats), *(() if fetch else ("shape",)))
     model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
     if device not in ("sim", "remote"):

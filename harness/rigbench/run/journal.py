@@ -67,9 +67,6 @@ class Journal:
         self.path = path
         self._handle = handle
         self._reserve = path.with_suffix(".reserve")
-        self._make_reserve()
-
-    def _make_reserve(self) -> None:
         with contextlib.suppress(OSError), self._reserve.open("wb") as reserve:
             try:
                 os.posix_fallocate(reserve.fileno(), 0, RESERVE_BYTES)
@@ -78,32 +75,32 @@ class Journal:
 
     def append(self, record: Header | Finished) -> None:
         """One more line. DiskFull, after the line is down in the reserve's space, if that was the last there was."""
-        parts = json.dumps(asdict(record), default=_plain, allow_nan=False, separators=(",", ":"))
-        line = parts.encode() + b"\n"
-        start = os.fstat(self._handle).st_size
+        line = json.dumps(asdict(record), default=_plain, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         try:
             self._write(line)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._handle, start)
             self.release_reserve()
             try:
                 self._write(line)
             except OSError as again:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._handle, start)
                 raise DiskFull(f"the disk is full, and the last case is not saved ({self.path.name})") from again
-            raise DiskFull(
-                f"the disk is full; every finished case is saved. Free some space, then: rigbench run --resume {self.path}"
-            ) from error
+            fix = f"Free some space, then: rigbench run --resume {self.path}"
+            raise DiskFull(f"the disk is full; every finished case is saved. {fix}") from error
 
     def _write(self, line: bytes) -> None:
+        """The whole line, or nothing of it."""
+        start = os.fstat(self._handle).st_size
         view = memoryview(line)
-        while view:
-            view = view[os.write(self._handle, view) :]
-        os.fsync(self._handle)
+        try:
+            while view:
+                view = view[os.write(self._handle, view) :]
+            os.fsync(self._handle)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, start)
+            raise
 
     def release_reserve(self) -> None:
         """Give the kept space back: for the last case on a full disk, or for the document."""
@@ -125,21 +122,22 @@ def create(path: Path, header: Header) -> Journal:
     """A new journal with its header. UnavailableError if the folder cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+        journal = Journal(path, _open(path, os.O_CREAT | os.O_EXCL))
     except OSError as error:
-        raise UnavailableError(
-            f"cannot write in {path.parent}: {error.strerror}; choose another folder with -o DIR"
-        ) from error
-    journal = Journal(path, handle)
+        fix = "choose another folder with -o DIR"
+        raise UnavailableError(f"cannot write in {path.parent}: {error.strerror}; {fix}") from error
     try:
         journal.append(header)
     except (OSError, DiskFull) as error:
         journal.close()
         path.unlink(missing_ok=True)
-        raise UnavailableError(
-            f"cannot write in {path.parent}: the disk is full; free some space or use -o DIR"
-        ) from error
+        fix = "free some space or use -o DIR"
+        raise UnavailableError(f"cannot write in {path.parent}: the disk is full; {fix}") from error
     return journal
+
+
+def _open(path: Path, more: int = 0) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | more, 0o644)
 
 
 def read(path: Path) -> JournalContent:
@@ -148,16 +146,15 @@ def read(path: Path) -> JournalContent:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"no journal at {path}: {error.strerror}") from error
-    *lines, torn = data.split(b"\n")
-    first, rest = (lines[0], lines[1:]) if lines else (b"", [])
+    first, _, after = data.partition(b"\n")
+    *rest, torn = after.split(b"\n")
     try:
         header = TypeAdapter(Header).validate_json(first)
     except ValidationError as error:
         if b'"rigbench-journal-' in first and error.errors()[0]["type"] != "json_invalid":
             raise InputError(f"{path} {OTHER_VERSION}") from error
-        raise InputError(
-            f"{path} is not a journal of rigbench, or its first line is damaged; start the suite again"
-        ) from error
+        why = "is not a journal of rigbench, or its first line is damaged; start the suite again"
+        raise InputError(f"{path} {why}") from error
     dropped = [f"the last line was torn ({len(torn)} bytes): its case will run again"] if torn else []
     cases = []
     for number, line in enumerate(rest, 2):
@@ -173,7 +170,7 @@ def read(path: Path) -> JournalContent:
 def reopen(path: Path) -> Journal:
     """Take a journal up again; a torn last line is cut off first, so that the next one starts cleanly."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
+        handle = _open(path)
         data = path.read_bytes()
         os.ftruncate(handle, data.rfind(b"\n") + 1)
     except OSError as error:

@@ -154,12 +154,8 @@ class _JobRun:
         if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
             self._meters.before_load(self._run.report)
         worker = self._worker = WorkerProcess(engine.python)
-        command = {
-            "do": "open",
-            "backend": engine.backend,
-            "model": asdict(engine.model.file),
-            "options": engine.options,
-        }
+        model = asdict(engine.model.file)
+        command = {"do": "open", "backend": engine.backend, "model": model, "options": engine.options}
         try:
             answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
         except _CaseFailed as error:
@@ -257,10 +253,8 @@ class _JobRun:
     def _failure(self, kind: str, message: str, log: Sequence[str], why: Diagnosis = Diagnosis(None)) -> Failure:  # noqa: B008
         fatal = next((i for i, line in enumerate(log) if line.startswith("Fatal Python error")), len(log))
         lines = list(log[: fatal + STACK_LINES][-LOG_LINES:])
-        if (
-            why.cause and kind == "crash" and not any(why.cause in line for line in lines)
-        ):  # a backtrace has pushed it out of sight
-            lines.insert(0, why.cause)
+        if why.cause and kind == "crash" and not any(why.cause in line for line in lines):
+            lines.insert(0, why.cause)  # a backtrace has pushed it out of sight
         clean = [scrub(line, self._private) for line in lines]
         return Failure(kind, scrub(message, self._private), tuple(clean), self._phase, why.fix)
 

@@ -101,9 +101,8 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
         raise InputError(f"{path} was begun on another machine ({header.machine}); this one is {machine.id}")
     changed = [key for key, value in header.models.items() if prepared.models.get(key) != value]
     if changed:
-        raise InputError(
-            f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again"
-        )
+        other = f"the model {changed[0]} is not the one that {path.name} was begun with"
+        raise InputError(f"{other}; start the suite again")
     run = Run(
         header.suite,
         prepared.plan,
@@ -141,13 +140,11 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         if info is not None and info not in engines:
             engines.append(info)
         cases.append(replace(finished.result, engine=None if info is None else engines.index(info)))
+    known = [job.engine.model.facts for job in run.plan.jobs if job.engine.model.facts is not None]
     facts: dict[str, ModelFacts] = {}
-    for job in run.plan.jobs:
-        found = job.engine.model.facts
-        if found is None:
-            continue
-        if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
-            facts[found.name] = found
+    for each in known:
+        if each.name not in facts or facts[each.name].sha256 is None:  # one with a file says more than a bare shape
+            facts[each.name] = each
     made = RunDocument(
         schema_version=SCHEMA_VERSION,
         id="",
@@ -177,12 +174,12 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
             continue
         found = run.bandwidths.get(info.device)
         bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
-        asked: dict[str, Any] = {
-            "users": case.concurrency,
-            "context_tokens": case.workload.mean_context_tokens,
-            "kv_bits": info.kv_bits,
-            "group": case.group,
-        }
+        asked = predictors.Asked(
+            users=case.concurrency,
+            context_tokens=case.workload.mean_context_tokens,
+            kv_bits=info.kv_bits,
+            group=case.group,
+        )
         try:
             roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
@@ -193,7 +190,7 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
 
 
 def _roofline(
-    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: dict[str, Any]
+    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: predictors.Asked
 ) -> Prediction:
     found = run.bandwidths.get(info.device)
     memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)

@@ -68,13 +68,14 @@ class Entry:
 
     def settings(self, names: Sequence[str]) -> dict[str, Any]:
         """Plain values by name, where they are there."""
-        found = {name: self.content[name] for name in names if name in self.content}
-        kept = {name: plain(value) if isinstance(value, str) else value for name, value in found.items()}
-        return {
-            name: value
-            for name, value in kept.items()
-            if isinstance(value, str | bool) or (isinstance(value, int | float) and -LARGEST < value < LARGEST)
-        }
+        found: dict[str, Any] = {}
+        for name in names:
+            value = self.content.get(name)
+            if isinstance(value, str):
+                found[name] = plain(value)
+            elif isinstance(value, int | float) and -LARGEST < value < LARGEST:
+                found[name] = value
+        return found
 
 
 def plain(text: str) -> str:
