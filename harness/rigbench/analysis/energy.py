@@ -27,10 +27,8 @@ MIN_READINGS = 5
 @dataclass(frozen=True, slots=True)
 class Energy:
     """Energy of one window from one device of one source, in joules; None with the reason where it cannot be told.
-
     `joules` is the integral where there is power, else the counter's (`method`); `counter_over_integrated` is their ratio where
-    both exist. Watts are over the same window.
-    """
+    both exist. Watts are over the same window."""
 
     source: str
     scope: str

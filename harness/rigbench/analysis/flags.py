@@ -42,10 +42,8 @@ Range = tuple[float, float]
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A flag: its name, its meaning and what to do about it, and what finds it (a sentence of evidence for each instance).
-
     `readings` takes the case's series, the range of the measuring and the machine's logical cores; `requests` the case. A flag
-    with neither is found where it happens (a backend, the run) or by `row_flags`.
-    """
+    with neither is found where it happens (a backend, the run) or by `row_flags`."""
 
     name: str
     meaning: str

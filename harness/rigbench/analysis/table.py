@@ -100,11 +100,12 @@ class Row:
         return stats.estimate(self.samples.get(name, ()))
 
 
+COLUMNS = tuple(each for each in fields(Row) if each.name not in DETAIL)
+
+
 def table(document: RunDocument, metrics: Sequence[Metric] | None = None) -> list[Row]:
     """The rows, in the order in which the groups first ran. `metrics`: all of the registry unless given.
-
-    A group of which nothing was measured has no samples and an `error`.
-    """
+    A group of which nothing was measured has no samples and an `error`."""
     metrics = registry() if metrics is None else metrics
     predictions: dict[str, dict[str, Prediction]] = {}
     for prediction in document.predictions:
@@ -136,7 +137,7 @@ def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]
 
 def record(row: Row) -> dict[str, Any]:
     """A row as one line of a table of many documents, in plain JSON types: the columns of the index."""
-    found = {column(each.name): getattr(row, each.name) for each in fields(Row) if each.name not in DETAIL}
+    found = {column(each.name): getattr(row, each.name) for each in COLUMNS}
     return found | {each.name: row[each.name] for each in registry()}
 
 

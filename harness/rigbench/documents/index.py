@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from rigbench import __version__
 from rigbench.analysis.definitions import registry
-from rigbench.analysis.table import DETAIL, Row, column, from_record, record, table
+from rigbench.analysis.table import COLUMNS, Row, column, from_record, record, table
 from rigbench.documents import bounds, find, store
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.records import SCHEMA_VERSION, RunDocument
@@ -61,11 +61,7 @@ Stamp = tuple[int, int]
 @cache
 def columns() -> dict[str, str]:
     """Every column with its DuckDB type: of the file, the fields of Row, and each metric. `metrics` has a number per repetition."""
-    own = {
-        column(each.name): TYPES[str(each.type).removesuffix(" | None")]
-        for each in fields(Row)
-        if each.name not in DETAIL
-    }
+    own = {column(each.name): TYPES[str(each.type).removesuffix(" | None")] for each in COLUMNS}
     return FILE_COLUMNS | own | {each.name: "DOUBLE" for each in registry()}
 
 
@@ -91,9 +87,7 @@ class Outcome:
 
 def update(folder: Path, path: Path | None = None, *, processes: int | None = None) -> Outcome:
     """Bring the index of `folder` (default: in it) up to date and say what was done.
-
-    InputError if `folder` is none; UnavailableError if the index cannot be written.
-    """
+    InputError if `folder` is none; UnavailableError if the index cannot be written."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: name the one that holds the results")
     path = path or folder / NAME

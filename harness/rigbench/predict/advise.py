@@ -59,10 +59,8 @@ def advise(
     known: Constants | None = None,
 ) -> list[Advice]:
     """Machines that can be bought, best first: those that hold every model, by the speed of the slowest; then the rest.
-
     `most_memory_bytes` is the budget of memory; `offload` counts what would run partly from the host's memory as held.
-    Raises InputError where no model is named or no machine is within the budget.
-    """
+    Raises InputError where no model is named or no machine is within the budget."""
     if not models:
         raise InputError("name at least one model: rigbench advise --model qwen3-30b-a3b")
     vendor = vendor and vendor.lower()

@@ -182,9 +182,7 @@ def named_facts(
     size_bytes: float | None = None,
 ) -> ModelFacts:
     """Facts of a model that is only named: from its catalogued shape, scaled to the stated parameters and size.
-
-    Raises InputError for what is neither known nor stated.
-    """
+    Raises InputError for what is neither known nor stated."""
     for what, count in (("bytes of a model", size_bytes), ("parameters", parameters), ("parameters", active)):
         if count is not None and not (math.isfinite(count) and count > 0):
             raise InputError(f"{count:g} {what} are impossible")
@@ -223,9 +221,7 @@ def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
 
 def find_device(row: Mapping[str, str]) -> Hardware | None:
     """The catalogue's device for the columns `hardware` and `gpu_cores_or_variant`.
-
-    A longer name than the catalogue's ('DGX Spark (GB10) Founders') counts where the stated bandwidth agrees too.
-    """
+    A longer name than the catalogue's ('DGX Spark (GB10) Founders') counts where the stated bandwidth agrees too."""
     name, variant = row["hardware"].strip(), row.get("gpu_cores_or_variant", "")
     cores = re.search(r"(\d+)[- ]core GPU", f"{name} {variant}", re.IGNORECASE)
     memory = re.search(r"(\d+) ?GB", f"{name} {variant}")

@@ -60,10 +60,11 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
     if not entry["memory_gib"] or not entry["bandwidth_gbs"] > 0:
         raise InputError(f"{where}: hardware {entry['id']!r} needs a memory size and a bandwidth above 0")
     sizes = tuple(round(gib * GIB) for gib in entry["memory_gib"])
-    unchanged = ("id", "name", "family", "power_w", "gpu_cores", "memory_kind", "year", "status", "source")
+    names = ("id", "name", "family", "power_w", "gpu_cores", "memory_kind", "year", "status", "source")
+    unchanged: dict[str, Any] = {name: entry.get(name) for name in names}
     tflops, mhz = entry.get("fp16_tflops"), entry.get("clock_mhz")
     return Hardware(
-        **{key: entry.get(key) for key in unchanged},
+        **unchanged,
         vendor=vendor,
         memory_bytes=max(sizes),
         memory_options_bytes=sizes,
@@ -138,10 +139,8 @@ def _by_name() -> tuple[dict[str, list[Hardware]], dict[str, list[Hardware]]]:
 
 def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | None = None) -> Hardware | None:
     """The catalogue's device for what NVML, sysctl or a driver reports, or None where nothing fits for certain.
-
     Several entries can bear one reported name (Apple's core variants, cards sold with two sizes): `gpu_cores` decides, then
-    the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported.
-    """
+    the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported."""
     wanted = normalize(device_name)
     whole, unsized = _by_name()
     named = whole.get(wanted) or unsized.get(_unsized(wanted))

@@ -42,9 +42,7 @@ class Model(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell. `computed` is the rule's figure with all devices, or None where the file is larger than the memory.
-
-    `verdict`: `reproduces`, `truncated` (cut off instead of rounded), `one device` (two cards counted as one), `differs`.
-    """
+    `verdict`: `reproduces`, `truncated` (cut off instead of rounded), `one device` (two cards counted as one), `differs`."""
 
     source: str
     model: str

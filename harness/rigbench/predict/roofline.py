@@ -129,9 +129,7 @@ def cycles_per_s(setup: Setup) -> float:
 @cache
 def _cycles_of_bandwidth(vendor: str) -> tuple[float, float]:
     """(constant, slope) of log cycles over log bandwidth through the vendor's catalogued devices ('': all that are no CPU).
-
-    A straight line with a slope of 0 to 1, so that more bandwidth never predicts less speed.
-    """
+    A straight line with a slope of 0 to 1, so that more bandwidth never predicts less speed."""
     points = [
         (math.log(device.bandwidth_bytes_per_s), math.log(device.gpu_cores * device.clock_hz))
         for device in hardware()
@@ -205,10 +203,8 @@ def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Ter
 
 def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     """What the step's time is made of, before constants, by the names of the module's formula.
-
     The prediction and the fit both read this list. Of `users` and `matmul` the smaller counts: past some users llama.cpp's
-    kernels change from one product per user to tiles of 32.
-    """
+    kernels change from one product per user to tiles of 32."""
     platform, users, context = setup.platform, setup.users, setup.context_tokens
     share = setup.devices if setup.tensor_parallel else 1
     bandwidth = setup.bandwidth_bytes_per_s * share

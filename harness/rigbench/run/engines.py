@@ -121,9 +121,7 @@ def device_bandwidth(
     python: str = sys.executable,
 ) -> Bandwidth | None:
     """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`.
-
-    `python` is the engine's interpreter, through which devices are measured that only its engine knows.
-    """
+    `python` is the engine's interpreter, through which devices are measured that only its engine knows."""
     if device == "sim":
         return None
     reason = f"rigbench cannot measure the bandwidth of {device}"
@@ -150,10 +148,8 @@ def resolve(
     fetch: bool = True,
 ) -> tuple[list[Engine], dict[str, Bandwidth]]:
     """Engines ready to plan, and the bandwidth by device. InputError for what is written wrong.
-
     One that cannot be used here raises UnavailableError with the fix; of several, those are skipped with that reason, if
-    any is left.
-    """
+    any is left."""
     engines: list[Engine] = []
     bandwidths: dict[str, Bandwidth] = {}
     probes: dict[str, Probe] = {}

@@ -156,10 +156,7 @@ class _JobRun:
         worker = self._worker = WorkerProcess(engine.python)
         model = asdict(engine.model.file)
         command = {"do": "open", "backend": engine.backend, "model": model, "options": engine.options}
-        try:
-            answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
-        except _CaseFailed as error:
-            raise _CannotStart(error.failure) from error
+        answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
         if (answer["rigbench"], answer["contract"]) != (__version__, CONTRACT_VERSION):
             self._replace()
             raise _CannotStart(Failure("protocol", "the worker is of another version of rigbench than the parent"))
@@ -214,9 +211,10 @@ class _JobRun:
         return replace(record, error=scrub(record.error, self._private)) if record.error else record
 
     def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:
-        """Send a command and wait for its answer; phases on the way are reported. _CaseFailed with why, if it fails."""
+        """Send a command and wait for its answer; phases on the way are reported. _CannotStart or _CaseFailed with why, if it fails."""
         deadline = time.monotonic() + limit_s
-        self._phase = "load" if command["do"] == "open" else "prepare"
+        opening = command["do"] == "open"
+        self._phase, sound = "load" if opening else "prepare", False
         try:
             worker.send(command)
             while True:
@@ -228,17 +226,17 @@ class _JobRun:
                     self._run.report("phase", message)
                 elif message["event"] == "error":
                     failure = self._failure(message["kind"], message["message"], worker.log_lines())
-                    if failure.kind not in SOUND_AFTER or command["do"] == "open":
-                        self._replace()
-                    raise _CaseFailed(failure)
+                    sound = failure.kind in SOUND_AFTER and not opening
+                    break
                 else:
                     return message
         except WorkerLate:
             failure = self._failure("time_limit", f"{late}, {DOING[self._phase]}", worker.log_lines())
         except WorkerGone as gone:
             failure = self._crash(gone, worker.log_lines())
-        self._replace()
-        raise _CaseFailed(failure)
+        if not sound:
+            self._replace()
+        raise _CannotStart(failure) if opening else _CaseFailed(failure)
 
     def _crash(self, gone: WorkerGone, log: Sequence[str]) -> Failure:
         """A worker that died: while doing what, the line in which its engine says why (if it got so far), and what to try."""

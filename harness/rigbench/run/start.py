@@ -57,9 +57,7 @@ def prepare(
     progress: Progress | None = None,
 ) -> Prepared:
     """The suite of this name or file, on its own engines or those asked for. Without `fetch`, no model is made or loaded down.
-
-    InputError for what is written wrong; UnavailableError where no engine can be used here.
-    """
+    InputError for what is written wrong; UnavailableError where no engine can be used here."""
     suite = load_suite(name)
     parts = engines.chosen_engines(suite, backend, model, python, options)
     return _prepared(suite, parts, fetch=fetch, say=say, progress=progress)
@@ -86,9 +84,7 @@ def begin(prepared: Prepared, folder: Path) -> Run:
 
 def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress | None = None) -> Run:
     """The run of the journal at `path`, with what is done. `name`: the suite that the caller takes it for.
-
-    InputError if suite, machine or a model is another than when it was begun.
-    """
+    InputError if suite, machine or a model is another than when it was begun."""
     content = journal.read(path)
     for line in content.dropped:
         say(f"{path.name}: {line}")
