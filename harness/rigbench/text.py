@@ -71,11 +71,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def private_words(*paths: str | None) -> list[str]:
     """What must not leave this machine: user, host, home, working folder and the folders of `paths`, longest first."""
     words = {str(Path.home()), str(Path.cwd()), socket.gethostname(), socket.getfqdn()}
+    words |= {str(Path(path).parent) for path in paths if path}
     with contextlib.suppress(OSError, KeyError):
         words.add(getpass.getuser())
-    for path in paths:
-        if path:
-            words.add(str(Path(path).parent))
     kept = {word for word in words if len(word) >= SECRET_MIN_LENGTH and word not in ("localhost", "root")}
     return sorted(kept, key=len, reverse=True)
 

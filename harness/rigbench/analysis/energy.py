@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from rigbench.analysis import stats, windows
 from rigbench.analysis.windows import Points, Window
@@ -52,8 +53,8 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     found = Energy(main.source, main.scope, main.device, seconds)
     needs = limits(main.source, main.device)
     if seconds < needs.min_s:
-        reason = f"window of {seconds:.2f} s; {main.source} needs {needs.min_s:g} s"
-        return replace(found, status="unavailable", reason=reason)
+        short = f"window of {seconds:.2f} s; {main.source} needs {needs.min_s:g} s"
+        return replace(found, status="unavailable", reason=short)
     curve = windows.points(power) if power else []
     count = windows.points(counter) if counter else []
     counter_j, counter_reason = _counter_joules(counter, count, start_us, end_us)
@@ -196,7 +197,7 @@ def _total(parts: Sequence[Energy]) -> Energy:
         return None if None in values else sum(values)
 
     worst = max(parts, key=lambda each: ("ok", "low_confidence", "degraded").index(each.status))
-    sums = {name: total(name) for name in ("joules", "watts_mean", "watts_peak", "net_joules")}
+    sums: dict[str, Any] = {name: total(name) for name in ("joules", "watts_mean", "watts_peak", "net_joules")}
     return replace(whole, method=parts[0].method, status=worst.status, reason=worst.reason, **sums)
 
 

@@ -26,10 +26,10 @@ ROUNDING = 0.005
 """Stamps are whole microseconds, so an engine at its ceiling may come out a hair above it."""
 PRESSURE = ("nominal", "moderate", "heavy", "trapping", "sleeping")
 HEAT = {
-    "throttled_sw_thermal": "by the driver for heat",
-    "throttled_hw_thermal": "by the chip for heat",
-    "throttled_hw_brake": "by the power supply's brake",
-    "throttled_cpu": "by the chip for heat",
+    "throttled_sw_thermal": "slowed by the driver for heat",
+    "throttled_hw_thermal": "slowed by the chip for heat",
+    "throttled_hw_brake": "slowed by the power supply's brake",
+    "throttled_cpu": "slowed by the chip for heat",
 }
 MASK_POWER = 0x04
 MASK_HEAT = 0x08 | 0x20 | 0x40 | 0x80
@@ -115,19 +115,22 @@ def _inside(series: Series, measured: Range) -> list[float]:
     return [value for at, value in points(series) if measured[0] <= at <= measured[1]]
 
 
-def _mask_share(series: Series, measured: Range, bits: int) -> float:
-    masks = _inside(series, measured)
-    return sum(1 for mask in masks if round(mask) & bits) / len(masks) if masks else 0.0
+def _slowed(
+    readings: Sequence[Series], measured: Range, counters: dict[str, str], mask: int, masked: str
+) -> Iterator[str]:
+    """What slowed a device, in words: by counters of seconds, or by the bits of NVML's reasons in its samples."""
+    for name, words in counters.items():
+        for series, device in _named(readings, name):
+            if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
+                yield f"{device} was {words} during {share:.0%} of the window"
+    for series, device in _named(readings, "clocks_event_reasons"):
+        hits = [bool(round(reasons) & mask) for reasons in _inside(series, measured)]
+        if hits and (share := sum(hits) / len(hits)) > SLOWED_SHARE:
+            yield f"{device} was {masked} in {share:.0%} of the samples"
 
 
 def _throttled(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
-    for name, cause in HEAT.items():
-        for series, device in _named(readings, name):
-            if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
-                yield f"{device} was slowed {cause} during {share:.0%} of the window"
-    for series, device in _named(readings, "clocks_event_reasons"):
-        if (share := _mask_share(series, measured, MASK_HEAT)) > SLOWED_SHARE:
-            yield f"{device} was slowed for heat or supply in {share:.0%} of the samples"
+    yield from _slowed(readings, measured, HEAT, MASK_HEAT, "slowed for heat or supply")
     for series, _ in _named(readings, "thermal_pressure"):
         worst = round(max(_inside(series, measured), default=0))
         if worst > 0:
@@ -135,12 +138,8 @@ def _throttled(readings: Sequence[Series], measured: Range, cores: int) -> Itera
 
 
 def _power_capped(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
-    for series, device in _named(readings, "throttled_power"):
-        if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
-            yield f"{device} was at its power limit during {share:.0%} of the window"
-    for series, device in _named(readings, "clocks_event_reasons"):
-        if (share := _mask_share(series, measured, MASK_POWER)) > SLOWED_SHARE:
-            yield f"{device} was at its power limit in {share:.0%} of the samples"
+    limited = "at its power limit"
+    yield from _slowed(readings, measured, {"throttled_power": limited}, MASK_POWER, limited)
 
 
 def _swapping(readings: Sequence[Series], measured: Range, cores: int) -> list[str]:

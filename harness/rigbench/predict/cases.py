@@ -74,39 +74,28 @@ def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
     return columns, rows
 
 
-def write_rows(columns: list[str], rows: list[dict[str, str]]) -> str:
-    """The CSV again, with the columns of the prediction at the end."""
-    out = io.StringIO(newline="")
-    names = [*(name for name in columns if name not in ADDED), *ADDED]
-    writer = csv.DictWriter(out, names, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
 def predict_cases(text: str, known: Constants | None = None) -> str:
     """The CSV with a prediction, or a reason, in every row. Raises InputError only for what is no such table at all."""
     columns, rows = read_rows(text)
     known = constants() if known is None else known
-    return write_rows(columns, [predict_row(row, known) for row in rows])
+    out = io.StringIO(newline="")
+    names = [*(name for name in columns if name not in ADDED), *ADDED]
+    writer = csv.DictWriter(out, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**row, **_added(row, known)} for row in rows)
+    return out.getvalue()
 
 
-def predict_row(row: Mapping[str, str], known: Constants) -> dict[str, str]:
-    """One row with its prediction, or with the reason why there is none."""
-    blank = {**row, "pred_tokens_per_s": "", "predictor": "", "reason": ""}
+def _added(row: Mapping[str, str], known: Constants) -> dict[str, str]:
+    """A row's prediction, or the reason why there is none: the values of ADDED."""
     try:
         case = parse_row(row, known)
-        rate = predicted_rate(case, known)
+        setup = settled(case, known)
+        step_s = step_seconds(case.facts, setup, known)["step"]
     except InputError as error:
-        return {**blank, "reason": str(error)}
-    return {**blank, "pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
-
-
-def predicted_rate(case: CaseRow, known: Constants) -> float:
-    """Tokens per second of the kind that the row asks for."""
-    setup = settled(case, known)
-    step_s = step_seconds(case.facts, setup, known)["step"]
-    return (setup.users if case.wanted == "output" else 1) / step_s
+        return {"pred_tokens_per_s": "", "predictor": "", "reason": str(error)}
+    rate = (setup.users if case.wanted == "output" else 1) / step_s
+    return {"pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
 
 
 def settled(case: CaseRow, known: Constants) -> Setup:
@@ -139,7 +128,9 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
         raise InputError(f"{row['hardware']!r} is not in the catalogue, and its memory bandwidth is not stated")
     if device is None:
         notes.append("chip not in the catalogue: predicted from its bandwidth and backend")
-    devices = whole(row, "devices", 1)
+    devices = number(row, "devices") or 1
+    if devices != int(devices):
+        raise InputError(f"devices = {devices:g} is no whole number")
     quant, size_gib = row["quant"].strip(), number(row, "model_size_gib")
     if quant.lower() in _UNSTATED and size_gib is None:
         raise InputError("neither the quantisation nor the size of the model is stated")
@@ -164,7 +155,7 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
         hardware=device,
         users=users or 1,
         context_tokens=mean_context(row, known),
-        devices=devices,
+        devices=int(devices),
         tensor_parallel=devices > 1 and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", words)),
         year=software_year(row),
         engine=row["backend"].strip().lower(),
@@ -253,14 +244,6 @@ def number(row: Mapping[str, str], column: str) -> float | None:
     if not (math.isfinite(found) and 0 < found < 1e9):
         raise InputError(f"{column} = {text[:40]!r} is impossible")
     return found
-
-
-def whole(row: Mapping[str, str], column: str, default: int) -> int:
-    """A whole number of at least 1."""
-    found = number(row, column) or default
-    if found != int(found):
-        raise InputError(f"{column} = {found:g} is no whole number")
-    return int(found)
 
 
 def mean_context(row: Mapping[str, str], known: Constants) -> float:

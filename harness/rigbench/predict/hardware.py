@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -135,6 +136,12 @@ def _by_name() -> tuple[dict[str, list[Hardware]], dict[str, list[Hardware]]]:
             for key in keys:
                 table.setdefault(key, []).append(device)
     return whole, unsized
+
+
+def match_first(names: Sequence[str], gpus: Sequence[dict[str, Any]]) -> Hardware | None:
+    """`match` for the first of these names that it knows; the memory of the machine's first GPU tells sizes apart."""
+    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
+    return next(filter(None, (match(name, memory) for name in names)), None)
 
 
 def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | None = None) -> Hardware | None:

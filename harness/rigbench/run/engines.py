@@ -130,11 +130,8 @@ def device_bandwidth(
         if found.read_bytes_per_s is not None or device == "cpu":
             return found
         reason = found.reason or reason
-    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
-    for name in device_names:
-        known = hardware.match(name, memory)
-        if known is not None:
-            return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
+    if (known := hardware.match_first(device_names, gpus)) is not None:
+        return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
     names = ", ".join(device_names) or device
     return Bandwidth(device, None, method="datasheet", reason=f"{reason}, and {names} is not in the catalogue")
 
@@ -204,14 +201,6 @@ def _engine(
     if device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
     known = bandwidths.get(device)
-    return Engine(
-        part.backend,
-        model,
-        python,
-        part.options,
-        device,
-        known.read_bytes_per_s if known else None,
-        limit,
-        public_options(backend, part.options),
-        unused_gpu=unused_gpu(found, adapters()),
-    )
+    read = known.read_bytes_per_s if known else None
+    told, idle = public_options(backend, part.options), unused_gpu(found, adapters())
+    return Engine(part.backend, model, python, part.options, device, read, limit, told, unused_gpu=idle)

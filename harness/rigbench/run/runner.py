@@ -16,12 +16,12 @@ import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
 from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
-from rigbench.run.journal import Finished, Journal
+from rigbench.run.journal import Finished, Header, Journal
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
 from rigbench.suites.plan import Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
-from rigbench.suites.suite import Suite
+from rigbench.suites.suite import EnginePart, Suite
 from rigbench.telemetry.base import Source
 from rigbench.text import private_words, scrub
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
@@ -47,17 +47,29 @@ LASTING = ("memory", "context", "options", "crash", "killed", "time_limit", "dec
 """Failures of one repetition that the next would meet again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a suite comes to on this machine, before anything of it is run."""
+
+    suite: Suite
+    parts: Sequence[EnginePart]
+    plan: Plan
+    machine: Machine
+    bandwidths: dict[str, Bandwidth]
+
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The hash of each model's file by the model's name."""
+        return {job.engine.model.name: job.engine.model.sha256 for job in self.plan.jobs}
+
+
 @dataclass(slots=True)
 class Run:
     """Everything one run needs, and what it has so far."""
 
-    suite: Suite
-    plan: Plan
-    machine: Machine
-    bandwidths: dict[str, Bandwidth]
+    prepared: Prepared
+    header: Header
     journal: Journal
-    created_utc: str
-    created_unix: float
     done: dict[str, Finished] = field(default_factory=dict)
     report: Report = lambda *_: None
     sources: Sequence[Source] = ()
@@ -65,7 +77,12 @@ class Run:
     start_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start_ns = now_ns() - round((time.time() - self.created_unix) * 1e9)
+        self.start_ns = now_ns() - round((time.time() - self.header.created_unix) * 1e9)
+
+    @property
+    def plan(self) -> Plan:
+        """What is to be run."""
+        return self.prepared.plan
 
     @property
     def total(self) -> int:
@@ -83,7 +100,7 @@ def execute(run: Run) -> None:
         if skipped.case.id not in run.done:
             failure = Failure("skipped", skipped.reason)
             _finish(run, CaseResult(skipped.case, len(run.done), run.seconds_at(now_ns()), error=failure), None)
-    with Meters(run.sources, run.suite.load.settle_s) as meters:
+    with Meters(run.sources, run.prepared.suite.load.settle_s) as meters:
         try:
             for job in run.plan.jobs:
                 left = [case for case in job.cases if case.id not in run.done]
@@ -149,7 +166,7 @@ class _JobRun:
         """A fresh worker with the model loaded."""
         engine = self._job.engine
         size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
-        limit_s = self._run.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
+        limit_s = self._run.prepared.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
         self._run.report("load", {"job": self._job})
         if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
             self._meters.before_load(self._run.report)
@@ -170,15 +187,15 @@ class _JobRun:
         run = self._run
         text = None
         if case.workload.kind == "text":
-            workload = next(part for part in run.suite.workload if part.name == case.workload.name)
+            workload = next(part for part in run.prepared.suite.workload if part.name == case.workload.name)
             text = prompt_text(prompt_name(case.workload.prompt_tokens, workload.prompt))
         settle_start = now_ns()
         settle_flags = self._meters.before_case(worker.pid)
         settled = now_ns()
-        limit_s = run.suite.load.case_time_limit_s
+        limit_s = run.prepared.suite.load.case_time_limit_s
         answer = self._ask(
             worker,
-            {"do": "case", "case": asdict(case), "text": text, "warmup": run.suite.warmup.model_dump()},
+            {"do": "case", "case": asdict(case), "text": text, "warmup": run.prepared.suite.warmup.model_dump()},
             limit_s,
             f"the case took longer than {limit_s:g} s (load.case_time_limit_s)",
         )
@@ -211,7 +228,7 @@ class _JobRun:
         return replace(record, error=scrub(record.error, self._private)) if record.error else record
 
     def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:
-        """Send a command and wait for its answer; phases on the way are reported. _CannotStart or _CaseFailed with why, if it fails."""
+        """Send a command and wait for its answer; phases on the way are reported. _CannotStart or _CaseFailed if it fails."""
         deadline = time.monotonic() + limit_s
         opening = command["do"] == "open"
         self._phase, sound = "load" if opening else "prepare", False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from rigbench.errors import InputError
 from rigbench.paths import file_stem
 from rigbench.predict import hardware, predictors
 from rigbench.predict.roofline import engine_platform
-from rigbench.records import SCHEMA_VERSION, Bandwidth, Case, Machine, ModelFacts, Prediction, RunDocument
+from rigbench.records import SCHEMA_VERSION, Case, ModelFacts, Prediction, RunDocument
 from rigbench.run import engines, journal
-from rigbench.run.runner import Run
-from rigbench.suites.plan import Plan, make_plan
+from rigbench.run.runner import Prepared, Run
+from rigbench.suites.plan import make_plan
 from rigbench.suites.suite import EnginePart, Suite, load_suite, suite_record
 from rigbench.telemetry.machine import this_machine
 from rigbench_backends.base import EngineInfo
@@ -27,22 +27,6 @@ from rigbench_backends.base import EngineInfo
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """Called with what is made or fetched, the bytes so far and the bytes in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a suite comes to on this machine, before anything of it is run."""
-
-    suite: Suite
-    parts: Sequence[EnginePart]
-    plan: Plan
-    machine: Machine
-    bandwidths: dict[str, Bandwidth]
-
-    @property
-    def models(self) -> dict[str, str | None]:
-        """The hash of each model's file by the model's name."""
-        return {job.engine.model.name: job.engine.model.sha256 for job in self.plan.jobs}
 
 
 def prepare(
@@ -73,13 +57,11 @@ def _prepared(
 
 def begin(prepared: Prepared, folder: Path) -> Run:
     """A new run with its journal in `folder`. UnavailableError if nothing can be written there."""
-    suite, machine = prepared.suite, prepared.machine
-    created, created_unix = utc_now(), time.time()
-    path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
-    plain = suite.model_copy(update={"engine": []})
-    header = journal.Header(created, created_unix, machine.id, plain, tuple(prepared.parts), prepared.models)
-    opened = journal.create(path, header)
-    return Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix)
+    suite, machine, created = prepared.suite, prepared.machine.id, utc_now()
+    plain, parts = suite.model_copy(update={"engine": []}), tuple(prepared.parts)
+    header = journal.Header(created, time.time(), machine, plain, parts, prepared.models)
+    path = (folder / file_stem(machine, created, suite.name)).with_suffix(".journal")
+    return Run(prepared, header, journal.create(path, header))
 
 
 def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress | None = None) -> Run:
@@ -92,24 +74,16 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
     if name is not None and suite_record(load_suite(name)).sha256 != suite_record(header.suite).sha256:
         raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
     prepared = _prepared(header.suite, header.engines, fetch=True, say=say, progress=progress)
-    machine = prepared.machine
-    if machine.id != header.machine:
-        raise InputError(f"{path} was begun on another machine ({header.machine}); this one is {machine.id}")
+    machine = prepared.machine.id
+    if machine != header.machine:
+        raise InputError(f"{path} was begun on another machine ({header.machine}); this one is {machine}")
     changed = [key for key, value in header.models.items() if prepared.models.get(key) != value]
     if changed:
         other = f"the model {changed[0]} is not the one that {path.name} was begun with"
         raise InputError(f"{other}; start the suite again")
-    run = Run(
-        header.suite,
-        prepared.plan,
-        machine,
-        prepared.bandwidths,
-        journal.reopen(path),
-        header.created_utc,
-        header.created_unix,
-        {finished.result.case.id: finished for finished in content.cases},
-    )
-    say(f"resuming: {len(run.done)} of {run.total} cases are done")
+    done = {finished.result.case.id: finished for finished in content.cases}
+    run = Run(prepared, header, journal.reopen(path), done)
+    say(f"resuming: {len(done)} of {run.total} cases are done")
     return run
 
 
@@ -145,13 +119,13 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         schema_version=SCHEMA_VERSION,
         id="",
         rigbench_version=__version__,
-        created_utc=run.created_utc,
+        created_utc=run.header.created_utc,
         duration_s=run.seconds_at(now_ns()),
-        suite=suite_record(run.suite),
-        machine=run.machine,
+        suite=suite_record(run.prepared.suite),
+        machine=run.prepared.machine,
         engines=tuple(engines),
         models=tuple(facts.values()),
-        bandwidth=tuple(run.bandwidths.values()),
+        bandwidth=tuple(run.prepared.bandwidths.values()),
         cases=tuple(sorted(cases, key=lambda case: case.order)),
         predictions=_predictions(run, facts),
         complete=complete,
@@ -168,14 +142,10 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
         case, info = finished.result.case, finished.engine
         if case.group in made or case.model not in facts or info is None:
             continue
-        found = run.bandwidths.get(info.device)
+        found = run.prepared.bandwidths.get(info.device)
         bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
-        asked = predictors.Asked(
-            users=case.concurrency,
-            context_tokens=case.workload.mean_context_tokens,
-            kv_bits=info.kv_bits,
-            group=case.group,
-        )
+        users, context = case.concurrency, case.workload.mean_context_tokens
+        asked = predictors.Asked(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
         try:
             roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
@@ -188,10 +158,9 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
 def _roofline(
     run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: predictors.Asked
 ) -> Prediction:
-    found = run.bandwidths.get(info.device)
-    memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
-    known = [device for name in info.device_names if (device := hardware.match(name, memory)) is not None]
-    device = known[0] if known and info.device != "cpu" else None
+    found = run.prepared.bandwidths.get(info.device)
+    names = info.device_names if info.device != "cpu" else ()
+    device = hardware.match_first(names, run.prepared.machine.gpus)
     return predictors.roofline(
         facts,
         bandwidth,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,14 +29,15 @@ from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
 from rigbench.documents.exchange.export import DEVICES
 from rigbench.documents.exchange.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
-from rigbench.documents.exchange.foreign import Entry, entries
 from rigbench.errors import InputError
 from rigbench.paths import slug
 from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord
-from rigbench.text import last_part
+from rigbench.text import last_part, printable
 from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
+TEXT_LETTERS = 200
+LARGEST = 1e24
 UNKNOWN = "unknown"
 LLAMA_BENCH, VLLM = "llama-bench", "vllm bench serve"
 _FIELDS = list(LLAMA_BENCH_FIELDS)
@@ -83,7 +85,7 @@ def read(path: Path, machine: str | None = None) -> Imported:
         raise InputError(f"no file to import at {path}: {error.strerror}") from error
     if fault is not None:
         raise InputError(f"{path}: {fault.message}")
-    found = entries(data, path)
+    found = _entries(data, path)
     if not found:
         raise InputError(f"{path} holds no results")
     made: dict[str, _Figures] = {}
@@ -91,9 +93,9 @@ def read(path: Path, machine: str | None = None) -> Imported:
     for number, entry in enumerate(found):
         where = f"{path}: [{number}]"
         if isinstance(entry, dict) and {"model_filename", "n_prompt", "n_gen", "avg_ts"} <= entry.keys():
-            reason = _llama_bench(Entry(entry, where), made, machine)
+            reason = _llama_bench(_Entry(entry, where), made, machine)
         elif isinstance(entry, dict) and {"model_id", "output_throughput", "completed"} <= entry.keys():
-            reason = _vllm(Entry(entry, where), made, machine)
+            reason = _vllm(_Entry(entry, where), made, machine)
         else:
             raise InputError(f"{where} is neither of llama-bench (-o json) nor of vllm bench serve (--save-result)")
         if reason:
@@ -102,7 +104,7 @@ def read(path: Path, machine: str | None = None) -> Imported:
     return Imported(tuple(_document(one, digest) for one in made.values() if one.cases), tuple(left))
 
 
-def _llama_bench(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+def _llama_bench(entry: _Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
     prompt, generated, depth = entry.count("n_prompt"), entry.count("n_gen"), entry.count("n_depth")
     if bool(prompt) == bool(generated):
         return "prompt and generation in one figure tell neither rate" if prompt else "no tokens"
@@ -138,7 +140,7 @@ def _llama_bench(entry: Entry, made: dict[str, _Figures], machine: str | None) -
     return None
 
 
-def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+def _vllm(entry: _Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
     completed = entry.count("completed")
     if not completed:
         return "no request was completed"
@@ -190,12 +192,13 @@ def _case(backend: str, model: str, workload: Generation, users: int, requests: 
 
 
 def _machine(name: str, cpu: str, gpu: str) -> Machine:
+    unknown: dict[str, Any] = dict.fromkeys(("physical_cores", "logical_cores", "memory_bytes"))
+    unknown |= dict.fromkeys(("os", "kernel", "arch", "python"), UNKNOWN)
     return Machine(
         id=slug(name),
         cpu=cpu or UNKNOWN,
         gpus=tuple({"name": part.strip()} for part in gpu.split(",") if part.strip()),
-        **dict.fromkeys(("physical_cores", "logical_cores", "memory_bytes")),
-        **dict.fromkeys(("os", "kernel", "arch", "python"), UNKNOWN),
+        **unknown,
     )
 
 
@@ -234,3 +237,72 @@ def _utc(text: str) -> tuple[str, bool]:
         except ValueError:
             continue
     return utc_now(), False
+
+
+def _entries(data: bytes, path: Path) -> list[Any]:
+    """A JSON list, one object, or one object per line."""
+    try:
+        text = data.decode("utf-8")
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {str(error)[:200]}") from error
+    return content if isinstance(content, list) else [content]
+
+
+class _Entry:
+    """One object of the file, read with its types checked and its texts made harmless."""
+
+    def __init__(self, content: dict[str, Any], where: str) -> None:
+        self.content, self.where = content, where
+
+    def text(self, name: str) -> str:
+        """A short printable text; '' if it is missing."""
+        value = self.content.get(name) or ""
+        if not isinstance(value, str):
+            raise InputError(f"{self.where}.{name}: not a text")
+        return _plain(value)
+
+    def number(self, name: str) -> float | None:
+        """A finite number; None if it is missing."""
+        value = self.content.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+            raise InputError(f"{self.where}.{name}: not a finite number")
+        return value
+
+    def count(self, name: str) -> int:
+        """A whole number from 0 to 2**53; 0 if it is missing."""
+        value = self.number(name) or 0
+        if value != int(value) or not 0 <= value <= 2**53:
+            raise InputError(f"{self.where}.{name}: not a count")
+        return int(value)
+
+    def positive(self, name: str) -> list[float]:
+        """The numbers above 0 of a list; [] if it is missing."""
+        values = self.content.get(name)
+        if values is None:
+            return []
+        if not isinstance(values, list):
+            raise InputError(f"{self.where}.{name}: not a list")
+        found = [_Entry({name: value}, self.where).number(name) for value in values]
+        return [value for value in found if value is not None and value > 0]
+
+    def settings(self, names: Sequence[str]) -> dict[str, Any]:
+        """Plain values by name, where they are there."""
+        found: dict[str, Any] = {}
+        for name in names:
+            value = self.content.get(name)
+            if isinstance(value, str):
+                found[name] = _plain(value)
+            elif isinstance(value, int | float) and -LARGEST < value < LARGEST:
+                found[name] = value
+        return found
+
+
+def _plain(text: str) -> str:
+    """Short, printable, on one line."""
+    return printable(text[:TEXT_LETTERS], " ").strip()
