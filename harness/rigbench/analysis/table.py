@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rigbench.analysis import energy, flags, requests, stats
@@ -178,7 +178,7 @@ def _row(
         samples = imported_figures(imported, case.group)
     published = predictions.get(PUBLISHED)
     prediction = next((each for name, each in predictions.items() if name != PUBLISHED), published)
-    values = _values(samples, prediction, published, metrics, reasons)
+    values = _values(samples, RowInput({}, prediction, published), metrics, reasons)
     own = [(*one.result.flags, *flags.request_flags(one)) for one in measured]
     evidence = {flag.name: flag.evidence for each in reversed(own) for flag in each}
     of_row = flags.row_flags(samples.get("user_tps", ()), values["ceiling_tps"])
@@ -236,26 +236,22 @@ def _samples(measured: Sequence[Repetition], metrics: Sequence[Metric]) -> tuple
     found: dict[str, list[float]] = {}
     reasons: dict[str, str] = {}
     for one in measured:
-        numbers, unknown = case_values(one, metrics)
+        numbers, why = case_values(one, metrics)
         for name, value in numbers.items():
             found.setdefault(name, []).append(value)
-        reasons |= unknown
+        reasons |= why
         if one.result.error is not None:
             reasons["case"] = f"{one.result.error.kind}: {one.result.error.message}"
-    unknown = {name: why for name, why in reasons.items() if name not in found}
+    unknown = {name: reason for name, reason in reasons.items() if name not in found}
     return {name: tuple(numbers) for name, numbers in found.items()}, unknown
 
 
 def _values(
-    samples: Samples,
-    prediction: Prediction | None,
-    published: Prediction | None,
-    metrics: Sequence[Metric],
-    reasons: dict[str, str],
+    samples: Samples, row: RowInput, metrics: Sequence[Metric], reasons: dict[str, str]
 ) -> dict[str, float | None]:
     """The row's number of each metric; a reason is added for each that is unknown."""
     values: dict[str, float | None] = {}
-    row = RowInput(values, prediction, published)
+    row = replace(row, values=values)
     for each in metrics:
         joined = each.join(samples[each.name]) if each.name in samples else None
         found = joined if each.of_row is None else each.of_row(row)

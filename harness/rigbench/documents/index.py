@@ -178,22 +178,17 @@ def _write(
         with tempfile.TemporaryDirectory(prefix=".index-", dir=path.parent) as scratch, connect() as database:
             parts = _read(folder, Path(scratch), changed, processes)
             kinds = ", ".join(f"{name}: '{kind}'" for name, kind in columns().items())
-            sources = []
+            files = ", ".join(_quoted(pattern(part)) for part in parts)
+            sources = [
+                f"SELECT * FROM read_json([{files}], columns = {{{kinds}}}, format = 'newline_delimited', "
+                f"maximum_object_size = {2 * ROW_BYTES})"
+            ]
             if stale is not None:
                 database.register("stale", pd.DataFrame({"file": stale}, dtype="str"))
                 sources.append(
                     f"SELECT {', '.join(columns())} FROM read_parquet({_quoted(pattern(path))}) "
                     "WHERE file NOT IN (SELECT file FROM stale)"
                 )
-            if parts:
-                files = ", ".join(_quoted(pattern(part)) for part in parts)
-                sources.append(
-                    f"SELECT * FROM read_json([{files}], columns = {{{kinds}}}, format = 'newline_delimited', "
-                    f"maximum_object_size = {2 * ROW_BYTES})"
-                )
-            if not sources:
-                nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns().items())
-                sources.append(f"SELECT {nothing} WHERE false")
             whole = Path(scratch) / "whole.parquet"
             database.execute(
                 f"COPY (SELECT * FROM ({' UNION ALL '.join(sources)}) ORDER BY file, case_group) TO {_quoted(whole)} "
@@ -206,8 +201,8 @@ def _write(
 
 
 def _read(folder: Path, scratch: Path, files: Sequence[tuple[str, Stamp]], processes: int) -> list[Path]:
-    """Rows of `files` as JSON lines in files of `scratch`, by as many processes as are worth their start."""
-    chunks = [files[start : start + CHUNK_FILES] for start in range(0, len(files), CHUNK_FILES)]
+    """Rows of `files` as JSON lines in one file or more of `scratch`, by as many processes as are worth their start."""
+    chunks = [files[start : start + CHUNK_FILES] for start in range(0, len(files), CHUNK_FILES)] or [[]]
     outs = [scratch / f"{number}.jsonl" for number in range(len(chunks))]
     if min(processes, len(chunks)) < 2:
         for chunk, out in zip(chunks, outs, strict=True):

@@ -148,11 +148,9 @@ def _result_from_v1(result: Any) -> Any:
         changed["case"] = {**rest, "workload": {new: case[old] for old, new in WORKLOAD_V1.items()}}
 
     def record(content: Any) -> Any:
-        return (
-            {RECORD_V1.get(name, name): value for name, value in content.items()}
-            if isinstance(content, dict)
-            else content
-        )
+        if not isinstance(content, dict):
+            return content
+        return {RECORD_V1.get(name, name): value for name, value in content.items()}
 
     for part in ("requests", "warmup"):
         if isinstance(result.get(part), list):

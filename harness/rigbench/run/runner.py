@@ -193,12 +193,10 @@ class _JobRun:
         settle_flags = self._meters.before_case(worker.pid)
         settled = now_ns()
         limit_s = run.prepared.suite.load.case_time_limit_s
-        answer = self._ask(
-            worker,
-            {"do": "case", "case": asdict(case), "text": text, "warmup": run.prepared.suite.warmup.model_dump()},
-            limit_s,
-            f"the case took longer than {limit_s:g} s (load.case_time_limit_s)",
-        )
+        warmup = run.prepared.suite.warmup.model_dump()
+        command = {"do": "case", "case": asdict(case), "text": text, "warmup": warmup}
+        late = f"the case took longer than {limit_s:g} s (load.case_time_limit_s)"
+        answer = self._ask(worker, command, limit_s, late)
         t0_ns = answer["t0_ns"]
         phases = [PhaseMark(name, start, end) for name, start, end in answer["phases"]]
         if settled - settle_start > 1e6:

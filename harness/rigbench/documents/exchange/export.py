@@ -73,18 +73,17 @@ def markdown(documents: Sequence[RunDocument]) -> str:
     lines = []
     for document in documents:
         title = f"{document.machine.id}, {document.suite.name} {document.suite.version}, {document.created_utc}"
-        rows = [
-            (
+        rows = []
+        for row in table(document):
+            what = (
                 row.model,
                 row.engine_version or row.engine,
                 row.workload,
                 str(row.concurrency),
                 str(row.repetitions),
-                *(metric.text(row[metric.name]) for metric in metrics),
-                ", ".join(row.flags) or (row.error or ""),
             )
-            for row in table(document)
-        ]
+            shown = (metric.text(row[metric.name]) for metric in metrics)
+            rows.append((*what, *shown, ", ".join(row.flags) or row.error or ""))
         table_lines = markdown_table(("model", "engine", "workload", *numbers, "flags"), rows, right=numbers)
         lines += [f"### {inert(title)}\n", *table_lines, ""]
     return "\n".join(lines)
