@@ -44,7 +44,9 @@ class Flag:
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is asked for: one backend, model, workload and concurrency level, in one repetition.
-    `group` (the id without its repetition) is what a table shows as one row."""
+
+    `group` (the id without its repetition) is what a table shows as one row.
+    """
 
     id: str
     group: str
@@ -88,8 +90,10 @@ class PhaseMark:
 @dataclass(frozen=True, slots=True)
 class Series:
     """Raw readings of one quantity during a case. `values[i]` was read at `time_us[i]` from the case's t0; None = read failed.
+
     `scope`: board, soc, package, process, host, wall. `method`: counter, sampled, integrated, theoretical.
-    `status`: ok, low_confidence, degraded, unavailable, denied; `reason` whenever it is not ok."""
+    `status`: ok, low_confidence, degraded, unavailable, denied; `reason` whenever it is not ok.
+    """
 
     name: str
     unit: str
@@ -233,7 +237,9 @@ class SuiteRecord:
 @dataclass(frozen=True, slots=True)
 class RunDocument:
     """One run, self-contained. `summary` is derived, for people, and never read back. `id` is the SHA-256 of the rest.
-    `complete` is False when the run was ended early: what is there is sound, but cases are missing."""
+
+    `complete` is False when the run was ended early: what is there is sound, but cases are missing.
+    """
 
     schema_version: int
     id: str
