@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rigbench.ceilings import cpu
 from rigbench.clock import now_ns
-from rigbench.telemetry import host
+from rigbench.telemetry import host, machine
 
 C_SOURCE = r"""
 #define _GNU_SOURCE
@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="pairs of samples, each of about 0.2 s (default 12)")
     rounds = parser.parse_args().rounds
-    cores = host.usable_cores()
+    cores = machine.usable_cores()
     size, limit = cpu.array_size(host.available_memory_bytes() // 2, host.last_level_cache_bytes())
     print(f"{host.cpu_name()}, {cores} cores, {size / 1e6:.0f} MB on each side" + (f" ({limit})" if limit else ""))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:

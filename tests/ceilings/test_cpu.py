@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rigbench.ceilings import cpu
-from rigbench.telemetry import host
+from rigbench.telemetry import machine
 
 
 def test_threads_double_up_to_all_cores() -> None:
@@ -105,5 +105,5 @@ def test_every_piece_is_read_once_in_each_pass_whichever_thread_takes_it() -> No
 def test_identity_is_stable_and_names_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cpu.identity()
     assert before == cpu.identity()
-    monkeypatch.setattr(host, "usable_cores", lambda: 10_000)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 10_000)
     assert cpu.identity() != before

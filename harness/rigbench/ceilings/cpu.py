@@ -30,7 +30,7 @@ import numpy as np
 from rigbench.ceilings.figure import figure
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Bandwidth
-from rigbench.telemetry import host
+from rigbench.telemetry import host, machine
 
 GIB = 1 << 30
 FILL_CHUNK = 1 << 17
@@ -157,7 +157,7 @@ def measure(*, cores: int | None = None, array_bytes: int | None = None, pace: P
 
     `read_bytes_per_s` and `copy_bytes_per_s` are the best samples; medians, sweep and kernel are in `detail`.
     """
-    cores = cores or host.usable_cores()
+    cores = cores or machine.usable_cores()
     pace = pace or Pace()
     cache_bytes = host.last_level_cache_bytes()
     size, remark = array_size(host.available_memory_bytes(), cache_bytes)
@@ -208,4 +208,4 @@ def identity() -> tuple[object, ...]:
     import psutil
 
     memory_gib = round(psutil.virtual_memory().total / GIB)
-    return host.cpu_name(), platform.machine(), os.cpu_count(), host.usable_cores(), memory_gib
+    return host.cpu_name(), platform.machine(), os.cpu_count(), machine.usable_cores(), memory_gib

@@ -14,7 +14,7 @@ from typing import Any
 from rigbench.ceilings import child
 from rigbench.ceilings.figure import figure
 from rigbench.records import Bandwidth
-from rigbench.telemetry import host
+from rigbench.telemetry import machine
 
 PROGRAM, PACKAGE = "ggml_program.py", "llama-cpp-python"
 
@@ -30,7 +30,7 @@ def measure(device: str, python: str = sys.executable, size_bytes: int = 0) -> B
 
     `size_bytes` 0: 8 GiB (1 GiB on a processor), a quarter of the free memory at most.
     """
-    answer = child.answer(python, PROGRAM, PACKAGE, device, str(host.usable_cores()), str(size_bytes))
+    answer = child.answer(python, PROGRAM, PACKAGE, device, str(machine.usable_cores()), str(size_bytes))
     return Bandwidth(device, None, reason=answer) if isinstance(answer, str) else parsed(device, answer)
 
 

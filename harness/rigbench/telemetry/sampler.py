@@ -15,6 +15,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -29,25 +30,23 @@ Wait = Callable[[float], bool]
 """Waits for so many seconds, or until the end is called for, and says whether it was."""
 
 
+@dataclass(slots=True)
 class Group:
     """Metrics of one source that are read together, and all their readings. `period_ns` None: read at edges only."""
 
-    def __init__(self, metrics: Sequence[Metric], period_ns: int | None) -> None:
-        self.metrics = tuple(metrics)
-        self.period_ns = period_ns
-        self.readings: list[tuple[int, tuple[Reading, ...]]] = []
-        self.next_ns = 0
-        self.late_ticks = 0
-        self.longest_gap_ns = 0
+    metrics: tuple[Metric, ...]
+    period_ns: int | None
+    readings: list[tuple[int, tuple[Reading, ...]]] = field(default_factory=list)
+    next_ns: int = 0
+    late_ticks: int = 0
+    longest_gap_ns: int = 0
 
     def advance(self, now: int) -> None:
         """Set the next deadline after one was served; those that passed meanwhile are late ticks."""
         assert self.period_ns is not None
-        self.next_ns += self.period_ns
-        if self.next_ns <= now:
-            missed = (now - self.next_ns) // self.period_ns + 1
-            self.late_ticks += missed
-            self.next_ns += missed * self.period_ns
+        late = (now - self.next_ns) // self.period_ns
+        self.late_ticks += late
+        self.next_ns += (late + 1) * self.period_ns
 
 
 class Lane:
@@ -62,13 +61,14 @@ class Lane:
         self.lock = threading.Lock()
         self.call_ns: list[int] = []
         self.cpu_ns = 0
-        periods = sorted({metric.period_s for metric in source.metrics if metric.readable}, key=lambda p: p or 1e9)
+        readable = [metric for metric in source.metrics if metric.readable]
+        periods = sorted({metric.period_s for metric in readable}, key=lambda period_s: period_s or 1e9)
         self.groups = [
             Group(
-                [metric for metric in source.metrics if metric.readable and metric.period_s == period],
-                None if period is None else round(period * 1e9),
+                tuple(metric for metric in readable if metric.period_s == period_s),
+                None if period_s is None else round(period_s * 1e9),
             )
-            for period in periods
+            for period_s in periods
         ]
 
     def run(self) -> None:
@@ -76,9 +76,9 @@ class Lane:
         ticking = [group for group in self.groups if group.period_ns is not None]
         if not ticking:
             return
-        start = self.clock()
+        start_ns = self.clock()
         for group in ticking:
-            group.next_ns = start
+            group.next_ns = start_ns
         stop = False
         while not stop:
             for group in ticking:
@@ -89,8 +89,7 @@ class Lane:
             self.cpu_ns = self.cpu_clock()
 
     def read(self, group: Group) -> None:
-        """One reading of a group. What a source raises against its contract is a missing reading too, never the end
-        of the thread."""
+        """One reading of a group. What a source raises against its contract is a missing reading too."""
         with self.lock:
             begin = self.clock()
             values: Sequence[Reading]
@@ -114,15 +113,11 @@ class Lane:
 
     def forget(self, before_ns: int) -> None:
         for group in self.groups:
-            keep = bisect_left(group.readings, before_ns, key=_instant)
-            group.readings = group.readings[max(0, keep - 1) :]
+            group.readings = group.readings[max(0, bisect_left(group.readings, before_ns, key=_instant) - 1) :]
 
 
 class Sampler:
-    """Reads all sources from `start` to `stop`.
-
-    `window` may be called at any time, for any stretch that has not been forgotten.
-    """
+    """Reads all sources from `start` to `stop`; `window` may be called at any time, for what has not been forgotten."""
 
     def __init__(self, sources: Sequence[Source], clock: Clock = now_ns, wait: Wait | None = None) -> None:
         self._stop = threading.Event()
@@ -167,21 +162,22 @@ class Sampler:
             lane.edge()
 
     def window(self, t0_ns: int, start_ns: int, end_ns: int) -> tuple[Series, ...]:
-        """All readings from `start_ns` to `end_ns`, and one on each side for interpolation, as times relative to
-        `t0_ns`.
+        """All readings from `start_ns` to `end_ns`, and one on each side for interpolation, as times relative to `t0_ns`.
 
         A metric that could not be read is there as an empty Series with its status and reason.
         """
         series = []
         for lane in self.lanes:
-            name = lane.source.name
-            unreadable = [metric for metric in lane.source.metrics if not metric.readable]
-            series += [_judged(name, metric, (), t0_ns, start_ns, end_ns) for metric in unreadable]
+            cuts: list[tuple[Metric, list[tuple[int, Reading]]]]
+            cuts = [(metric, []) for metric in lane.source.metrics if not metric.readable]
             for group in lane.groups:
-                readings = _cut(group.readings, start_ns, end_ns)
-                for index, metric in enumerate(group.metrics):
-                    cut = [(instant, values[index]) for instant, values in readings]
-                    series.append(_judged(name, metric, cut, t0_ns, start_ns, end_ns))
+                first = max(0, bisect_left(group.readings, start_ns, key=_instant) - 1)
+                cut = group.readings[first : bisect_right(group.readings, end_ns, key=_instant) + 1]
+                cuts += [
+                    (metric, [(instant, values[index]) for instant, values in cut])
+                    for index, metric in enumerate(group.metrics)
+                ]
+            series += [_judged(lane.source.name, metric, cut, t0_ns, start_ns, end_ns) for metric, cut in cuts]
         return tuple(series)
 
     def recent(self, seconds: float) -> tuple[Series, ...]:
@@ -222,23 +218,10 @@ def _plausible(metric: Metric, value: Reading) -> Reading:
     return value
 
 
-def _cut(
-    readings: list[tuple[int, tuple[Reading, ...]]], start_ns: int, end_ns: int
-) -> list[tuple[int, tuple[Reading, ...]]]:
-    first = max(0, bisect_left(readings, start_ns, key=_instant) - 1)
-    return readings[first : bisect_right(readings, end_ns, key=_instant) + 1]
-
-
-def _short(value: float) -> float:
-    """Ten digits: 1 mJ of a counter at 1 MJ, and no tails of binary fractions in the documents."""
-    return float(f"{value:.10g}")
-
-
 def _judged(
     source: str, metric: Metric, cut: Sequence[tuple[int, Reading]], t0_ns: int, start_ns: int, end_ns: int
 ) -> Series:
-    """One metric's readings with what is to be said of them: unavailable, denied, degraded, or what the source itself
-    said."""
+    """One metric's readings and their status: unavailable, denied, degraded, or what the source itself said."""
     valid = [instant for instant, value in cut if not isinstance(value, Missing)]
     failures = [value for _, value in cut if isinstance(value, Missing)]
     status, reason = metric.status, metric.reason
@@ -256,17 +239,10 @@ def _judged(
         if gap_s > MAX_GAP_PERIODS * metric.period_s:
             status, reason = "degraded", f"no reading for {gap_s:.2f} s (one is due every {metric.period_s:g} s)"
     return Series(
-        metric.name,
-        metric.unit,
-        source,
-        metric.api,
-        metric.scope,
-        metric.method,
-        status,
-        reason,
-        metric.device,
+        *(metric.name, metric.unit, source, metric.api, metric.scope, metric.method, status, reason, metric.device),
         time_us=tuple((instant - t0_ns) // 1000 for instant, _ in cut),
-        values=tuple(None if isinstance(value, Missing) else _short(value) for _, value in cut),
+        # ten digits: 1 mJ of a counter at 1 MJ, and no tails of binary fractions in the documents
+        values=tuple(None if isinstance(value, Missing) else float(f"{value:.10g}") for _, value in cut),
     )
 
 
