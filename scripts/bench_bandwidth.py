@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rigbench.ceilings import cpu
-from rigbench.clock import now_ns
 from rigbench.telemetry import host, machine
 
 C_SOURCE = r"""
@@ -86,13 +85,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:
         program = compiled(Path(folder))
         array = cpu.filled(size, pool, cores)
-        kernel = cpu.READ_KERNELS[cpu.read_sweep(array, pool, cores).kernel]
-        pieces = cpu.chunks(array)
+        kernel = cpu.READ_KERNELS[cpu.read_sweep(array, pool, cores)[0]]
+        ours = cpu.Work(pool, kernel, cpu.chunks(array), cores, size).rate
         with subprocess.Popen([program, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdin is not None and child.stdout is not None
-
-            def ours(passes: int) -> float:
-                return cpu.rate(pool, kernel, pieces, cores, size, passes, now_ns)
 
             def theirs(passes: int) -> float:
                 print(cores, passes, file=child.stdin, flush=True)

@@ -4,16 +4,13 @@ for ever."""
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from rigbench.clock import utc_now
-from rigbench.paths import cache_dir
+from rigbench.paths import cache_dir, read_json, write_json
 from rigbench.records import Bandwidth
 
 KEPT_FOR = timedelta(days=30)
@@ -36,37 +33,17 @@ def kept(
     """
     path = path or cache_dir() / "bandwidth.json"
     place = f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}/{device}"
-    known = _load(path)
+    known = read_json(path)
     if not again:
         try:
             # Files of older versions name the device otherwise (cuda:0): what it is kept under counts.
-            found = Bandwidth(**{**known[place], "device": device})
-            if datetime.fromisoformat(now()) - datetime.fromisoformat(found.detail["measured_utc"]) < KEPT_FOR:
-                return found
+            figure = Bandwidth(**{**known[place], "device": device})
+            if datetime.fromisoformat(now()) - datetime.fromisoformat(figure.detail["measured_utc"]) < KEPT_FOR:
+                return figure
         except (KeyError, TypeError, ValueError):  # not there, or written by another version of rigbench
             pass
-    found = measure()
-    if found.read_bytes_per_s is None:
-        return found
-    found = replace(found, detail={**found.detail, "measured_utc": now()})
-    _save(path, {**known, place: asdict(found)})
-    return found
-
-
-def _load(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _save(path: Path, known: dict[str, dict[str, Any]]) -> None:
-    """Whole or not at all; a cache that cannot be written is no reason to fail."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+    figure = measure()
+    if figure.read_bytes_per_s is not None:
+        figure = replace(figure, detail={**figure.detail, "measured_utc": now()})
+        write_json(path, {**known, place: asdict(figure)})
+    return figure

@@ -19,7 +19,7 @@ from rigbench.models.formats.folders import facts_from_safetensors
 from rigbench.models.formats.gguf import facts_from_gguf, part_names, parts_of
 from rigbench.models.hashes import sha256_of
 from rigbench.models.mixes import MIXES
-from rigbench.models.names import ModelName, model_name, nearest, one_of, quantisation
+from rigbench.models.names import ModelName, model_name, one_of, quantisation
 from rigbench.models.shapes import Location, Shape, shapes
 from rigbench.models.shapes import shape as catalogued
 from rigbench.models.synthetic.folder import (
@@ -32,6 +32,7 @@ from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, s
 from rigbench.models.synthetic.weights import synthetic_folder
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
+from rigbench.text import did_you_mean
 from rigbench_backends.base import ModelFile, StepBytes
 
 FREE_FORMATS = ("shape", "remote")
@@ -180,7 +181,7 @@ def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progres
     spec, model_id, quant = name.text, name.name, name.quant
     known = shapes()
     if model_id.lower() not in known:
-        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}")
+        raise InputError(f"{spec!r} is no file and no model of the catalogue{did_you_mean(model_id.lower(), known)}")
     shape = catalogued(model_id)
     if formats[0] in FREE_FORMATS:
         return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
+from rigbench.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
     known = set(_FIELDS) - {"where"}
     for key in table:
         if key not in known and key not in _PLACES:
-            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}")
+            raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, known)}")
     for key in _REQUIRED:
         if key not in table:
             raise InputError(f"{where}: {key!r} is missing.")
@@ -189,7 +189,7 @@ def shape(model_id: str) -> Shape:
     catalogue = _catalogue()
     found = catalogue.get(model_id) or catalogue.get(model_id.lower())
     if found is None:
-        raise InputError(f"No model {model_id!r} in the catalogue{nearest(model_id.lower(), catalogue)}")
+        raise InputError(f"No model {model_id!r} in the catalogue{did_you_mean(model_id.lower(), catalogue)}")
     return found
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
+from rigbench.text import did_you_mean
 
 GIB = 2**30
 
@@ -111,7 +111,7 @@ def find(name: str) -> Hardware:
         if wanted == device.id or wanted in device.aliases:
             return device
     known = [n for d in hardware() for n in (d.id, *d.aliases)]
-    close = nearest(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
+    close = did_you_mean(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
     hint = "; `rigbench predict --list-hardware` lists what is known" if close == "." else close.rstrip(".")
     raise InputError(f"no hardware named {name!r} in the catalogue{hint}")
 
