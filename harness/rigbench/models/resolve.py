@@ -22,13 +22,8 @@ from rigbench.models.mixes import MIXES
 from rigbench.models.names import ModelName, model_name, one_of, quantisation
 from rigbench.models.shapes import Location, Shape, shapes
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.folder import (
-    FOLDER_QUANTS,
-    ensure_synthetic_folder,
-    facts_of_synthetic_folder,
-    synthetic_folder_path,
-)
-from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, synthetic_path
+from rigbench.models.synthetic import folder, gguf
+from rigbench.models.synthetic.folder import FOLDER_QUANTS
 from rigbench.models.synthetic.weights import synthetic_folder
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
@@ -152,13 +147,13 @@ def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | N
             f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
         )
     in_folder = place in FOLDER_QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
+    maker = folder if in_folder else gguf
     if set(formats) & set(FREE_FORMATS):
-        return _from_facts((facts_of_synthetic_folder if in_folder else facts_from_shape)(shape, quant))
-    path = (synthetic_folder_path if in_folder else synthetic_path)(shape.id, quant)
-    if not fetch and not path.exists():
+        return _from_facts(maker.facts_from_shape(shape, quant))
+    if not fetch and not maker.synthetic_path(shape.id, quant).exists():
         command = f"rigbench models make {shape_id} {quant}{f' --format {place}' if in_folder else ''}"
         raise UnavailableError(f"{spec} has not been made yet; `{command}` makes it.")
-    return _opened((ensure_synthetic_folder if in_folder else ensure_synthetic)(shape.id, quant, progress), formats)
+    return _opened(maker.ensure_synthetic(shape.id, quant, progress), formats)
 
 
 def _is_made_in(place: str, quant: str) -> bool:
@@ -184,7 +179,7 @@ def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progres
         raise InputError(f"{spec!r} is no file and no model of the catalogue{did_you_mean(model_id.lower(), known)}")
     shape = catalogued(model_id)
     if formats[0] in FREE_FORMATS:
-        return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))
+        return _from_facts(gguf.facts_from_shape(shape, quant or _DEFAULT_QUANT))
     suggested = _SUGGESTED.get(formats[0], _DEFAULT_QUANT)
     if shape.family == "synthetic":
         raise InputError(
@@ -213,9 +208,9 @@ def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
     quant = quant or _usual(shape.where[place]) or _SUGGESTED.get(place, _DEFAULT_QUANT)
     if place in FOLDER_FORMATS:
         with suppress(InputError, UnavailableError):  # of a family or kind of which rigbench writes no folders
-            return facts_of_synthetic_folder(shape, quant)
+            return folder.facts_from_shape(shape, quant)
     alike = quantisation(quant).mix
-    return replace(facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
+    return replace(gguf.facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
 
 
 def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:

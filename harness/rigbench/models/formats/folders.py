@@ -57,17 +57,14 @@ def facts_from_safetensors(folder: str | Path) -> ModelFacts:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
-    rows: list[Row] = []
-    made_for_mlx = False
-    for file in files:
-        more, source = _read_table(file)
-        rows += more
-        made_for_mlx = made_for_mlx or source == "mlx"
+    tables = [_read_table(file) for file in files]
+    rows = [row for more, _ in tables for row in more]
+    made_for_mlx = any(source == "mlx" for _, source in tables)
     return facts_from_rows(folder, config, rows, sum(file.stat().st_size for file in files), made_for_mlx)
 
 
 def facts_from_rows(
-    folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool
+    folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool = False
 ) -> ModelFacts:
     """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
     text = _text_config(config, folder)

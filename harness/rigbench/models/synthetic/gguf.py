@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,16 +24,7 @@ from rigbench.models.mixes import BLOCKS, MIXES, tensor_bytes, tensor_types
 from rigbench.models.names import QUANTS, one_of
 from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.weights import (
-    WRITTEN_TYPES,
-    block_buffer,
-    is_file_whole,
-    make,
-    pieces,
-    spread,
-    synthetic_folder,
-    write_file,
-)
+from rigbench.models.synthetic.weights import WRITTEN_TYPES, Plan, block_buffer, make, pieces, spread, synthetic_folder
 from rigbench.models.tensors import kv_shape, tensors
 from rigbench.records import ModelFacts
 
@@ -69,9 +59,8 @@ def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None
     Raises InputError for an unknown shape or quantisation, UnavailableError where this shape cannot be made, the disk is
     too small or the file cannot be written. Two processes at once write it once.
     """
-    shape = catalogued(shape_id)
     path = synthetic_path(shape_id, quant)
-    write_synthetic(shape, one_of(quant, MIXES), path, progress)
+    write_synthetic(catalogued(shape_id), quant, path, progress)
     return path
 
 
@@ -87,19 +76,10 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
         raise UnavailableError(
             f"Synthetic models are not made in {quant} (it needs {', '.join(sorted(strange))}); take Q4_K_M."
         )
-
-    def write(part: Path) -> None:
-        write_file(part, _content(shape, layout), layout.file_bytes, path.name, progress)
-
-    make(path, layout.file_bytes, lambda: is_whole(path, layout), write)
+    make(path, layout, _content(shape, layout), progress)
 
 
-def is_whole(path: Path, layout: Layout) -> bool:
-    """Whether the file is there with the size, the metadata and the tensor table that it should have."""
-    return is_file_whole(path, layout.header, layout.file_bytes)
-
-
-def _content(shape: Shape, layout: Layout) -> Iterator[bytes | memoryview]:
+def _content(shape: Shape, layout: Plan) -> Iterator[bytes | memoryview]:
     """The whole file in pieces of at most the buffer's size, each from another place of the buffer."""
     scaled_embedding = shape.architecture.startswith("gemma")
     yield layout.header
@@ -109,27 +89,15 @@ def _content(shape: Shape, layout: Layout) -> Iterator[bytes | memoryview]:
         yield bytes(-tensor.size_bytes % ALIGNMENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """`header` is everything before the first tensor's data; `tensors` have their offsets from the start of the file."""
-
-    header: bytes
-    tensors: tuple[TensorInfo, ...]
-    file_bytes: int
-
-
-def plan(shape: Shape, quant: str) -> Layout:
+def plan(shape: Shape, quant: str) -> Plan:
     """The file of this shape in this quantisation. Raises InputError for an unknown quantisation."""
     quant = one_of(quant, MIXES)
     listed = tensors(shape)
     kinds = tensor_types(shape, listed, quant)
     rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
     header, offsets, file_bytes = header_bytes([*_metadata(shape, quant), *_vocabulary(shape.vocab)], rows)
-    infos = (
-        TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
-        for (name, dims, kind), offset in zip(rows, offsets, strict=True)
-    )
-    return Layout(header, tuple(infos), file_bytes)
+    infos = (TensorInfo(*row, tensor_bytes(*row[1:]), offset) for row, offset in zip(rows, offsets, strict=True))
+    return Plan(header, tuple(infos), file_bytes)
 
 
 def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
