@@ -116,8 +116,9 @@ class Work:
                 self.kernel(piece)
             return start, self.clock()
 
-        starts, ends = zip(*self.pool.map(timed, range(self.threads)), strict=True)
-        return self.moved_bytes * passes / ((max(ends) - min(starts)) * 1e-9)
+        spans = list(self.pool.map(timed, range(self.threads)))
+        elapsed_ns = max(end for _, end in spans) - min(start for start, _ in spans)
+        return self.moved_bytes * passes / (elapsed_ns * 1e-9)
 
     def samples(self, count: int) -> tuple[float, ...]:
         """Up to `count` rates, 3 at least: fewer where the machine is busy with other things and each takes longer."""
