@@ -81,17 +81,12 @@ def facts_from_rows(
             return "routed"
         return "rest" if _EMBEDDING.search(name) and not (tied and "per_layer" not in name) else "dense"
 
+    parameters = ((row, _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits))) for row in rows)
+    used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts"
     return model_facts(
-        sum_weights(
-            (part(row.name), _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes)
-            for row in rows
-        ),
+        sum_weights((part(row.name), count, row.size_bytes) for row, count in parameters),
         _cache(text, layers),
-        *text.experts(
-            "num_local_experts num_experts n_routed_experts",
-            "num_experts_per_tok num_experts_per_token moe_topk top_k_experts",
-            layers,
-        ),
+        *text.experts("num_local_experts num_experts n_routed_experts", used, layers),
         name=folder.resolve().name,
         format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
         architecture=str(config.get("model_type") or text.get("model_type") or "unknown"),
@@ -150,9 +145,8 @@ def _read_table(file: Path) -> tuple[list[Row], str | None]:
         source = table.pop("__metadata__", {}).get("format")
         rows = [_row(name, entry, size - end) for name, entry in table.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise InputError(
-            f"{file.name} is cut off or damaged: its table of tensors makes no sense; download it again."
-        ) from None
+        fault = "is cut off or damaged: its table of tensors makes no sense; download it again."
+        raise InputError(f"{file.name} {fault}") from None
     return rows, source if isinstance(source, str) else None
 
 
@@ -170,9 +164,8 @@ def _quantization(config: dict[str, Any], rows: list[Row]) -> tuple[str, int]:
     """(name, bits of a packed weight)."""
     own, other = config.get("quantization"), config.get("quantization_config")
     table = own if isinstance(own, dict) else other if isinstance(other, dict) else {}
-    bits = next(
-        (value for key in ("bits", "w_bit") if isinstance(value := table.get(key), int) and 1 <= value <= 32), 0
-    )
+    named = (table.get(key) for key in ("bits", "w_bit"))
+    bits = next((value for value in named if isinstance(value, int) and 1 <= value <= 32), 0)
     if isinstance(own, dict) and bits:
         return f"{bits}bit", bits
     method = table.get("quant_method")
@@ -209,11 +202,8 @@ def _cache(text: Settings, layers: int) -> Cache:
     window = 0 if text.get("use_sliding_window") is False else text.number("sliding_window", 0)
     kinds = _layer_kinds(text, layers, window)
     if "window" in kinds and not latent:
-        full_heads, full_dim = (
-            text.number("num_global_key_value_heads", kv_heads),
-            text.number("global_head_dim", head_dim),
-        )
-        full_values = 2 * full_heads * full_dim
+        full_heads = text.number("num_global_key_value_heads", kv_heads)
+        full_values = 2 * full_heads * text.number("global_head_dim", head_dim)
     key_dim = text.number("linear_key_head_dim", 0)
     state = state_values(
         text.number("linear_num_key_heads", 0) * key_dim,
@@ -235,9 +225,8 @@ def _layer_kinds(text: Settings, layers: int, window: int) -> list[str]:
         return ["full" if layer % interval == interval - 1 else "state" for layer in range(layers)]
     if window == 0:
         return ["full"] * layers
-    default = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}.get(
-        str(text.get("model_type")), 0
-    )
+    defaults = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
+    default = defaults.get(str(text.get("model_type")), 0)
     every = text.get("sliding_window_pattern")
     every = default if every is None else every if isinstance(every, int) and every > 0 else 0
     return ["full" if every and layer % every == every - 1 else "window" for layer in range(layers)]
