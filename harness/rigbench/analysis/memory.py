@@ -1,5 +1,5 @@
 """Peak memory of each device during a case, from its readings. The host's peak is read from the live processes: see
-harness/rigbench/telemetry/memory.py."""
+harness/rigbench/telemetry/host.py."""
 
 from __future__ import annotations
 

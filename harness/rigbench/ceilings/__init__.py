@@ -61,13 +61,13 @@ def kept(
     device: str, python: str = sys.executable, *, again: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Bandwidth:
     """measure(), at most once in 30 days for the same hardware; `again` measures in any case. `say` hears of a measurement."""
-    from rigbench.ceilings import cache
+    from rigbench.ceilings import figure
 
     def measured() -> Bandwidth:
         say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
         return measure(device, python)
 
-    return cache.kept(device, identity(device, python), measured, again=again)
+    return figure.kept(device, identity(device, python), measured, again=again)
 
 
 def _parts(device: str) -> tuple[str, int]:

@@ -15,7 +15,6 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -30,27 +29,8 @@ Wait = Callable[[float], bool]
 """Waits for so many seconds, or until the end is called for, and says whether it was."""
 
 
-@dataclass(slots=True)
-class Group:
-    """Metrics of one source that are read together, and all their readings. `period_ns` None: read at edges only."""
-
-    metrics: tuple[Metric, ...]
-    period_ns: int | None
-    readings: list[tuple[int, tuple[Reading, ...]]] = field(default_factory=list)
-    next_ns: int = 0
-    late_ticks: int = 0
-    longest_gap_ns: int = 0
-
-    def advance(self, now: int) -> None:
-        """Set the next deadline after one was served; those that passed meanwhile are late ticks."""
-        assert self.period_ns is not None
-        late = (now - self.next_ns) // self.period_ns
-        self.late_ticks += late
-        self.next_ns += (late + 1) * self.period_ns
-
-
 class Lane:
-    """One source, its groups of metrics, and what reading it cost. `run` is the body of its thread."""
+    """One source, the readings of its metrics, and what reading it cost. `run` is the body of its thread."""
 
     def __init__(self, source: Source, clock: Clock, wait: Wait, cpu_clock: Clock = time.thread_time_ns) -> None:
         self.source = source
@@ -61,59 +41,59 @@ class Lane:
         self.lock = threading.Lock()
         self.call_ns: list[int] = []
         self.cpu_ns = 0
-        readable = [metric for metric in source.metrics if metric.readable]
-        periods = sorted({metric.period_s for metric in readable}, key=lambda period_s: period_s or 1e9)
-        self.groups = [
-            Group(
-                tuple(metric for metric in readable if metric.period_s == period_s),
-                None if period_s is None else round(period_s * 1e9),
-            )
-            for period_s in periods
-        ]
+        self.late_ticks = 0
+        self.longest_gap_ns = 0
+        self.readings: dict[Metric, list[tuple[int, Reading]]] = {metric: [] for metric in source.metrics}
+        self.groups: dict[float | None, list[Metric]] = {}
+        """What is read together, by period in seconds; None: at edges only."""
+        for metric in sorted(source.metrics, key=lambda metric: metric.period_s or 1e9):
+            if metric.readable:
+                self.groups.setdefault(metric.period_s, []).append(metric)
 
     def run(self) -> None:
         """Read every group at its deadlines until `wait` says that the end has come."""
-        ticking = [group for group in self.groups if group.period_ns is not None]
-        if not ticking:
+        groups = {round(period_s * 1e9): metrics for period_s, metrics in self.groups.items() if period_s is not None}
+        if not groups:
             return
-        start_ns = self.clock()
-        for group in ticking:
-            group.next_ns = start_ns
+        due_ns = dict.fromkeys(groups, self.clock())
+        last_ns: dict[int, int] = {}
         stop = False
         while not stop:
-            for group in ticking:
-                if group.next_ns <= self.clock():
-                    self.read(group)
-                    group.advance(self.clock())
-            stop = self.wait(max(0, min(group.next_ns for group in ticking) - self.clock()) * 1e-9)
+            for period_ns, metrics in groups.items():
+                if due_ns[period_ns] <= self.clock():
+                    instant = self.read(metrics)
+                    self.longest_gap_ns = max(self.longest_gap_ns, instant - last_ns.get(period_ns, instant))
+                    last_ns[period_ns] = instant
+                    late = (self.clock() - due_ns[period_ns]) // period_ns
+                    self.late_ticks += late
+                    due_ns[period_ns] += (late + 1) * period_ns
+            stop = self.wait(max(0, min(due_ns.values()) - self.clock()) * 1e-9)
             self.cpu_ns = self.cpu_clock()
 
-    def read(self, group: Group) -> None:
-        """One reading of a group. What a source raises against its contract is a missing reading too."""
+    def read(self, metrics: Sequence[Metric]) -> int:
+        """One reading of each, at the instant that is returned. What a source raises against its contract is missing too."""
         with self.lock:
             begin = self.clock()
             values: Sequence[Reading]
             try:
-                values = self.source.read(group.metrics)
+                values = self.source.read(metrics)
             except Exception as error:
-                values = [Missing(f"{type(error).__name__}: {error}")] * len(group.metrics)
+                values = [Missing(f"{type(error).__name__}: {error}")] * len(metrics)
             end = self.clock()
         self.call_ns.append(end - begin)
-        checked = tuple(_plausible(metric, value) for metric, value in zip(group.metrics, values, strict=True))
         instant = (begin + end) // 2
-        if group.readings:
-            group.longest_gap_ns = max(group.longest_gap_ns, instant - group.readings[-1][0])
-        group.readings.append((instant, checked))
+        for metric, value in zip(metrics, values, strict=True):
+            self.readings[metric].append((instant, _plausible(metric, value)))
+        return instant
 
     def edge(self) -> None:
         """Read what is read at edges only, now."""
-        for group in self.groups:
-            if group.period_ns is None:
-                self.read(group)
+        if None in self.groups:
+            self.read(self.groups[None])
 
     def forget(self, before_ns: int) -> None:
-        for group in self.groups:
-            group.readings = group.readings[max(0, bisect_left(group.readings, before_ns, key=_instant) - 1) :]
+        for metric, known in self.readings.items():
+            self.readings[metric] = known[max(0, bisect_left(known, before_ns, key=_instant) - 1) :]
 
 
 class Sampler:
@@ -168,16 +148,10 @@ class Sampler:
         """
         series = []
         for lane in self.lanes:
-            cuts: list[tuple[Metric, list[tuple[int, Reading]]]]
-            cuts = [(metric, []) for metric in lane.source.metrics if not metric.readable]
-            for group in lane.groups:
-                first = max(0, bisect_left(group.readings, start_ns, key=_instant) - 1)
-                cut = group.readings[first : bisect_right(group.readings, end_ns, key=_instant) + 1]
-                cuts += [
-                    (metric, [(instant, values[index]) for instant, values in cut])
-                    for index, metric in enumerate(group.metrics)
-                ]
-            series += [_judged(lane.source.name, metric, cut, t0_ns, start_ns, end_ns) for metric, cut in cuts]
+            for metric, known in lane.readings.items():
+                first = max(0, bisect_left(known, start_ns, key=_instant) - 1)
+                cut = known[first : bisect_right(known, end_ns, key=_instant) + 1]
+                series.append(_judged(lane.source.name, metric, cut, t0_ns, start_ns, end_ns))
         return tuple(series)
 
     def recent(self, seconds: float) -> tuple[Series, ...]:
@@ -202,12 +176,12 @@ class Sampler:
                 "cpu_s": cpu_s,
                 "cpu_share_of_a_core": cpu_s / elapsed_s if elapsed_s else None,
                 "calls": sum(len(lane.call_ns) for lane in self.lanes),
-                "late_ticks": sum(group.late_ticks for lane in self.lanes for group in lane.groups),
+                "late_ticks": sum(lane.late_ticks for lane in self.lanes),
             },
         }
 
 
-def _instant(reading: tuple[int, tuple[Reading, ...]]) -> int:
+def _instant(reading: tuple[int, Reading]) -> int:
     return reading[0]
 
 
@@ -250,7 +224,6 @@ def _source_report(lane: Lane) -> dict[str, Any]:
     """One source: usable or why not, its calls and their time, late ticks and the longest gap between two readings."""
     probe = lane.probe
     calls = sorted(lane.call_ns)
-    longest_gap_ns = max((group.longest_gap_ns for group in lane.groups if group.period_ns is not None), default=0)
     return {
         "name": lane.source.name,
         "usable": probe.usable,
@@ -262,7 +235,7 @@ def _source_report(lane: Lane) -> dict[str, Any]:
         "calls": len(calls),
         "call_p50_s": statistics.median(calls) * 1e-9 if calls else None,
         "call_p99_s": calls[min(len(calls) - 1, len(calls) * 99 // 100)] * 1e-9 if calls else None,
-        "late_ticks": sum(group.late_ticks for group in lane.groups),
-        "longest_gap_s": longest_gap_ns * 1e-9 or None,
+        "late_ticks": lane.late_ticks,
+        "longest_gap_s": lane.longest_gap_ns * 1e-9 or None,
         "cpu_s": lane.cpu_ns * 1e-9,
     }

@@ -52,8 +52,7 @@ class Row(NamedTuple):
 def facts_from_safetensors(folder: str | Path) -> ModelFacts:
     """Facts of a model's folder. Raises InputError in one sentence: no config, no weights, cut off, damaged."""
     folder = Path(folder)
-    config = read_config(folder)
-    _text_config(config, folder)
+    config = _read_config(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
@@ -67,7 +66,8 @@ def facts_from_rows(
     folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool = False
 ) -> ModelFacts:
     """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
-    text = _text_config(config, folder)
+    # the part that describes the language model, where others stand beside it
+    text = Settings(config.get("text_config", config), f"{folder.name}/config.json")
     layers = text.layers("num_hidden_layers")
     quantization, bits = _quantization(config, rows)
     own_bits = _own_bits(config)
@@ -100,15 +100,7 @@ def facts_from_rows(
     )
 
 
-def _text_config(config: dict[str, Any], folder: Path) -> Settings:
-    """The part that describes the language model, where others stand beside it."""
-    text = config.get("text_config", config)
-    if not isinstance(text, dict):
-        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
-    return Settings(text, f"{folder.name}/config.json")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model's folder. Raises InputError."""
     path = folder / "config.json"
     if not folder.is_dir():
@@ -121,6 +113,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder.name}/config.json cannot be read: {error}.") from None
     if not isinstance(config, dict):
         raise InputError(f"{folder.name}/config.json is not a table of settings.")
+    if not isinstance(config.get("text_config", config), dict):
+        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
     return config
 
 
