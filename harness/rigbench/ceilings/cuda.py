@@ -159,9 +159,8 @@ def _measure(driver: Driver, index: int) -> Bandwidth:
         size = min(MOST_BYTES, free.value // 4) // 256 * 256
         call("cuMemAlloc_v2", byref(data), c_size_t(size + 256))
         call("cuMemsetD32_v2", data, c_uint(0x5A5A5A5B), c_size_t(size // 4))
-        by_blocks = {
-            blocks: _reads(call, data, size, blocks) for blocks in (processors.value * n for n in BLOCKS_PER_SM)
-        }
+        shapes = [processors.value * blocks for blocks in BLOCKS_PER_SM]
+        by_blocks = {blocks: _reads(call, data, size, blocks) for blocks in shapes}
         copies = _copies(call, data, size // 2 // 256 * 256)
     finally:
         if data.value:

@@ -84,9 +84,7 @@ def _download(
         url = hf_hub_url(repo, file, endpoint=endpoint)
         facts = get_hf_file_metadata(url)
         if facts.size is None:
-            raise UnavailableError(
-                f"The hub does not say how large {repo}/{file} is; download it by hand and name its path."
-            )
+            raise UnavailableError(f"The hub does not tell the size of {repo}/{file}; download it and name its path.")
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.is_file():
@@ -153,10 +151,10 @@ def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wai
     if have > size_bytes:
         part.unlink()
         have = 0
-    free = shutil.disk_usage(part.parent).free
-    if free < size_bytes - have:
+    free, needed = shutil.disk_usage(part.parent).free, size_bytes - have
+    if free < needed:
         raise UnavailableError(
-            f"{part.stem} needs {bytes_text(size_bytes - have)} more and {part.parent} has {bytes_text(free)} free."
+            f"{part.stem} needs {bytes_text(needed)} more and {part.parent} has {bytes_text(free)} free."
         )
     tries = 0
     while have < size_bytes:
@@ -209,9 +207,7 @@ def _verify(part: Path, etag: str, name: str) -> None:
         arrived = hashlib.file_digest(file, lambda: kinds[len(etag)])
     if arrived.hexdigest() != etag:
         part.unlink()
-        raise UnavailableError(
-            f"{name} arrived damaged (its hash is not the one that the hub gives); download it again."
-        )
+        raise UnavailableError(f"{name} arrived damaged (its hash is not what the hub gives); download it again.")
 
 
 def _is_passing(error: Exception) -> bool:
@@ -224,17 +220,15 @@ def _explained(error: Exception, repo: str, file: str | None) -> InputError | Un
     from huggingface_hub import errors
 
     what = f"{repo}/{file}" if file else repo
+    page = f"huggingface.co/{repo}"
+    not_here = f"{what} is not on this machine and"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return UnavailableError(
-            f"{what} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file."
-        )
+        return UnavailableError(f"{not_here} HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file.")
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return UnavailableError(
-            f"{repo} asks for permission: accept its terms at huggingface.co/{repo} and run `hf auth login`."
-        )
+        return UnavailableError(f"{repo} asks for permission: accept its terms at {page} and run `hf auth login`.")
     if isinstance(error, errors.EntryNotFoundError):
-        return InputError(f"{repo} has no file {file}; look up its name at huggingface.co/{repo}.")
+        return InputError(f"{repo} has no file {file}; look up its name at {page}.")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)) or status in (401, 404):
         return InputError(f"The hub has no repository {repo}, or it is private (then run `hf auth login`).")
     if isinstance(error, errors.HFValidationError):
@@ -244,8 +238,6 @@ def _explained(error: Exception, repo: str, file: str | None) -> InputError | Un
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return UnavailableError(f"{what} could not be saved: {error.strerror}.")
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if not _is_passing(error):
-        return UnavailableError(f"{what} could not be fetched: {type(error).__name__}, {reason}.")
-    return UnavailableError(
-        f"{what} is not on this machine and the hub cannot be reached ({reason}); connect, or name a local file."
-    )
+    if _is_passing(error):
+        return UnavailableError(f"{not_here} the hub cannot be reached ({reason}); connect, or name a local file.")
+    return UnavailableError(f"{what} could not be fetched: {type(error).__name__}, {reason}.")

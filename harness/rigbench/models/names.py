@@ -38,9 +38,8 @@ def model_name(text: str) -> ModelName:
     """What kind of model a text names, by its form alone. Raises InputError where it has none of the forms."""
     kind, _, rest = text.partition(":")
     if not text.strip():
-        raise InputError(
-            "The model's name is empty; name a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf or a catalogue id."
-        )
+        forms = "a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf or a catalogue id"
+        raise InputError(f"The model's name is empty; name {forms}.")
     if kind == "synthetic":
         shape_id, _, quant = rest.partition(":")
         return ModelName(text, kind, shape_id, quant)
@@ -147,7 +146,6 @@ def one_of(text: str, names: Iterable[str]) -> str:
     """The one of these names of quantisations that `text` is, upper and lower case alike. Raises InputError."""
     known = {name.upper(): name for name in names}
     if text.upper() not in known:
-        raise InputError(
-            f"No quantisation {text!r} among {', '.join(known.values())}{did_you_mean(text.upper(), known)}"
-        )
+        nearest = did_you_mean(text.upper(), known)
+        raise InputError(f"No quantisation {text!r} among {', '.join(known.values())}{nearest}")
     return known[text.upper()]

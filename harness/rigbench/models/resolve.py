@@ -138,10 +138,9 @@ def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | N
     if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
         if opened == ["gguf"]:
             one_of(quant, MIXES)
-        made = dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ()))
-        raise InputError(
-            f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
-        )
+        made = ", ".join(dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ())))
+        backend = f"a backend that opens {' and '.join(opened)}"
+        raise InputError(f"{spec}: for {backend}, synthetic models are made in {made}.")
     in_folder = place in FOLDER_QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
     maker = folder if in_folder else gguf
     if set(formats) & set(FREE_FORMATS):
@@ -176,11 +175,9 @@ def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progres
     shape = catalogued(model_id)
     if formats[0] in FREE_FORMATS:
         return _resolved(gguf.facts_from_shape(shape, quant or _DEFAULT_QUANT))
-    suggested = _SUGGESTED.get(formats[0], _DEFAULT_QUANT)
+    synthetic = f"synthetic:{shape.id}:{quant or _SUGGESTED.get(formats[0], _DEFAULT_QUANT)}"
     if shape.family == "synthetic":
-        raise InputError(
-            f"{model_id} exists only as a synthetic model; write synthetic:{model_id}:{quant or suggested}."
-        )
+        raise InputError(f"{model_id} exists only as a synthetic model; write {synthetic}.")
     for place in formats:
         if place in shape.where:
             repo, file = _choose(shape, place, quant)
@@ -189,7 +186,7 @@ def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progres
             return _opened(_from_hub(repo, file, spec, progress, fetch), formats)
     raise InputError(
         f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
-        f", or synthetic:{shape.id}:{quant or suggested}."
+        f", or {synthetic}."
     )
 
 

@@ -112,7 +112,7 @@ class Shape:
 
 _POSITIVE = ("parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context")
 _REQUIRED = ("id", "name", "architecture", "ffn", *_POSITIVE)
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+_KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 _PLACES = ("gguf", "mlx", "safetensors")
 
 

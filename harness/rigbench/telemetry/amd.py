@@ -36,9 +36,8 @@ class AmdSource(Source):
         folders = cards(drm)
         if not folders:
             return cls.absent("no AMD graphics card")
-        files = {
-            metric: file for at, folder in enumerate(folders) for metric, file in _files(folder, f"gpu{at}").items()
-        }
+        devices = [_files(folder, f"gpu{index}") for index, folder in enumerate(folders)]
+        files = {metric: file for each in devices for metric, file in each.items()}
         if not files:
             return cls.absent("the AMD card's driver gives no readings", "load amdgpu")
         return cls(files, tuple(map(_name, folders)))

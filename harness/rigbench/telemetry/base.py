@@ -149,6 +149,10 @@ class Source:
     """What can be read, and what cannot with the reason. Fixed once the source is open."""
     devices: tuple[str, ...] = ()
     """What its readings are of, by names for people."""
+    version: str | None = None
+    """Of the driver behind it."""
+    pid: int | None = None
+    """The worker whose process tree the readings `process` are about; None between workers."""
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source | None:
@@ -191,14 +195,15 @@ class Source:
 
     def probe(self) -> Probe:
         """Usable here? If not: why, and what would fix it. Cheap, and never raises."""
-        return Probe(True, devices=self.devices)
+        return Probe(True, self.version, devices=self.devices)
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         """One reading for each of `metrics`, in their order. Never raises for what can go wrong with a device."""
         raise NotImplementedError
 
     def watch(self, pid: int | None) -> None:
-        """The worker whose process tree the readings `process` are about; None between workers."""
+        """Another worker, or none, from now on."""
+        self.pid = pid
 
     def close(self) -> None:
         """Let go of the device. The source is not read any more."""

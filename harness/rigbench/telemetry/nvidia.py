@@ -16,17 +16,18 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
 from rigbench.telemetry import base, host
 from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
-from rigbench_backends.base import Probe
 
 STATE_S = base.STATE_PERIOD_S
 POWER = Metric(*base.POWER, "nvmlDeviceGetFieldValues POWER_INSTANT", "board", "sampled", base.POWER_PERIOD_S)
-MEAN_POWER = replace(POWER, api="nvmlDeviceGetPowerUsage")
+MEAN_POWER = replace(
+    POWER, api="nvmlDeviceGetPowerUsage", status="low_confidence", reason="a mean over about the last second"
+)
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
 METRICS = (
     Metric(*base.ENERGY, "nvmlDeviceGetTotalEnergyConsumption", "board", "counter", None),
@@ -48,9 +49,7 @@ THROTTLED = tuple(
     )
 )
 """Nanoseconds that clocks were held down: by the power limit, by the driver or the chip for heat, by the supply."""
-THROTTLE_MASK = Metric(
-    *base.CLOCKS_EVENT_REASONS, "nvmlDeviceGetCurrentClocksEventReasons", "board", "sampled", STATE_S
-)
+MASK = Metric(*base.CLOCKS_EVENT_REASONS, "nvmlDeviceGetCurrentClocksEventReasons", "board", "sampled", STATE_S)
 FIELD_POWER_INSTANT = 186
 FIXES = {
     "LibraryNotFound": "no NVIDIA driver",
@@ -63,26 +62,17 @@ FIXES = {
 """What an error of NVML means, by the end of its class's name (NVMLError_GpuIsLost), and what fixes it."""
 
 
-class Gpu(NamedTuple):
-    """One GPU that is ours to see: the name it has in readings, NVML's handle, and its own name."""
-
-    device: str
-    handle: Any
-    name: str
-
-
 class NvmlSource(Source):
     """The GPUs of this machine."""
 
     name = "nvml"
     platforms = ("linux", "win32")
 
-    def __init__(self, nvml: Any, gpus: Sequence[Gpu], driver: str | None) -> None:
+    def __init__(self, nvml: Any, handles: Sequence[Any]) -> None:
         self._nvml = nvml
-        self._driver = driver
-        self._pid: int | None = None
-        self._handles = {gpu.device: gpu.handle for gpu in gpus}
-        self.devices = tuple(gpu.name for gpu in gpus)
+        self._handles = {f"gpu{index}": handle for index, handle in enumerate(handles)}
+        self.version = text(nvml.nvmlSystemGetDriverVersion())
+        self.devices = tuple(text(nvml.nvmlDeviceGetName(handle)) for handle in handles)
         self.metrics = tuple(metric for device in self._handles for metric in self._known(device))
 
     @classmethod
@@ -94,20 +84,18 @@ class NvmlSource(Source):
             return cls.absent(str(error))
         try:
             nvml.nvmlInit()
-            gpus = opened(nvml, setting)
-            driver = text(nvml.nvmlSystemGetDriverVersion())
+            if handles := opened(nvml, setting):
+                return cls(nvml, handles)
         except nvml.NVMLError as error:
-            found = reason_of(error)
-            return cls.absent(found.reason, status=found.status)
-        if not gpus:
-            limited = setting is not None or "CUDA_VISIBLE_DEVICES" in os.environ
-            return cls.absent(f"no NVIDIA GPU{' that CUDA_VISIBLE_DEVICES lets be seen' if limited else ''}")
-        return cls(nvml, gpus, driver)
+            missing = reason_of(error)
+            return cls.absent(missing.reason, status=missing.status)
+        limited = setting is not None or "CUDA_VISIBLE_DEVICES" in os.environ
+        return cls.absent(f"no NVIDIA GPU{' that CUDA_VISIBLE_DEVICES lets be seen' if limited else ''}")
 
     @classmethod
     def gpus(cls, nvml: Any = None, setting: str | None = None) -> tuple[dict[str, Any], ...]:
         with _library(nvml) as library:
-            return tuple(_facts(library, gpu) for gpu in opened(library, setting)) if library else ()
+            return tuple(_facts(library, handle) for handle in opened(library, setting)) if library else ()
         return ()
 
     @classmethod
@@ -119,14 +107,8 @@ class NvmlSource(Source):
         versions = {"nvidia": driver and text(driver), "cuda": cuda and f"{cuda // 1000}.{cuda % 1000 // 10}"}
         return {name: version for name, version in versions.items() if version}
 
-    def probe(self) -> Probe:
-        return Probe(True, self._driver, devices=self.devices)
-
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         return [self._reading(metric) for metric in metrics]
-
-    def watch(self, pid: int | None) -> None:
-        self._pid = pid
 
     def close(self) -> None:
         with contextlib.suppress(self._nvml.NVMLError):
@@ -144,11 +126,10 @@ class NvmlSource(Source):
 
         power = told(POWER)
         if not power.readable:
-            mean = replace(MEAN_POWER, status="low_confidence", reason="a mean over about the last second")
-            power = told(mean)
+            power = told(MEAN_POWER)
         throttled = [told(metric) for metric in THROTTLED]
         if not any(metric.readable for metric in throttled):
-            throttled = [told(THROTTLE_MASK)]
+            throttled = [told(MASK)]
         yield from (power, *map(told, METRICS), *throttled)
 
     def _reading(self, metric: Metric) -> Reading:
@@ -192,9 +173,9 @@ class NvmlSource(Source):
             return Missing("the driver does not tell memory by process (Windows' display driver model)")
         if running and not any(psutil.pid_exists(process.pid) for process in running):
             return Missing("the driver tells the process ids of the host, and this is a container")
-        if ours and self._pid is None:
+        if ours and self.pid is None:
             return host.NO_WORKER
-        tree = () if self._pid is None else host.tree_pids(self._pid)
+        tree = () if self.pid is None else host.tree_pids(self.pid)
         return float(sum(process.usedGpuMemory for process in running if (process.pid in tree) == ours))
 
 
@@ -237,12 +218,11 @@ def visible(gpus: Sequence[tuple[Any, str]], setting: str | None) -> list[Any]:
     return found
 
 
-def opened(nvml: Any, setting: str | None) -> list[Gpu]:
-    """The GPUs that are ours to see; `setting` None: by the environment."""
+def opened(nvml: Any, setting: str | None) -> list[Any]:
+    """Handles of the GPUs that are ours to see; `setting` None: by the environment."""
     setting = setting if setting is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-    seen = visible([(handle, text(nvml.nvmlDeviceGetUUID(handle))) for handle in handles], setting)
-    return [Gpu(f"gpu{index}", handle, text(nvml.nvmlDeviceGetName(handle))) for index, handle in enumerate(seen)]
+    return visible([(handle, text(nvml.nvmlDeviceGetUUID(handle))) for handle in handles], setting)
 
 
 def text(value: str | bytes) -> str:
@@ -272,17 +252,17 @@ def _library(nvml: Any) -> Iterator[Any]:
     ask(nvml, "nvmlShutdown")
 
 
-def _facts(nvml: Any, gpu: Gpu) -> dict[str, Any]:
+def _facts(nvml: Any, handle: Any) -> dict[str, Any]:
     """What decides a GPU's speed; None where it is not known."""
 
     def fact(name: str, *arguments: Any, scale: float = 1) -> Any:
-        value = ask(nvml, name, gpu.handle, *arguments)
+        value = ask(nvml, name, handle, *arguments)
         return None if value is None else value * scale
 
-    memory = ask(nvml, "nvmlDeviceGetMemoryInfo", gpu.handle, nvml.nvmlMemory_v2)
-    ecc = ask(nvml, "nvmlDeviceGetEccMode", gpu.handle)
+    memory = ask(nvml, "nvmlDeviceGetMemoryInfo", handle, nvml.nvmlMemory_v2)
+    ecc = ask(nvml, "nvmlDeviceGetEccMode", handle)
     return {
-        "name": gpu.name,
+        "name": text(nvml.nvmlDeviceGetName(handle)),
         "vendor": "NVIDIA",
         "memory_bytes": None if memory is None else int(memory.total),
         "memory_reserved_bytes": None if memory is None else int(memory.reserved),

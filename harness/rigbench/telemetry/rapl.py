@@ -11,7 +11,7 @@ limit (TDP) is never given for a measurement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rigbench.telemetry.base import (
@@ -67,9 +67,8 @@ class RaplSource(Source):
     def __init__(self, domains: Sequence[Domain]) -> None:
         self._domains = {domain.name: domain for domain in domains}
         self.devices = tuple(self._domains)
-        self.metrics = tuple(
-            Metric(*ENERGY, "powercap energy_uj", "package", "counter", POWER_PERIOD_S, name) for name in self.devices
-        )
+        counter = Metric(*ENERGY, "powercap energy_uj", "package", "counter", POWER_PERIOD_S)
+        self.metrics = tuple(replace(counter, device=name) for name in self.devices)
 
     @classmethod
     def open(cls, options: SourceOptions, root: Path = POWERCAP, proc: Path = Path("/proc")) -> Source:
@@ -89,9 +88,8 @@ class RaplSource(Source):
                 return cls.absent("energy_uj may be read by root only", GRANT, "denied")
             except (OSError, ValueError):
                 continue
-            domains.append(
-                Domain(name if "-" in name else f"{name}-{package}", zone / "energy_uj", range_uj + 1, now_uj)
-            )
+            name = name if "-" in name else f"{name}-{package}"
+            domains.append(Domain(name, zone / "energy_uj", range_uj + 1, now_uj))
         return cls(domains) if domains else cls.absent("powercap has no readable package counter")
 
     @classmethod

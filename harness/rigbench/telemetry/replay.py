@@ -42,15 +42,12 @@ class ReplaySource(Source):
         try:
             content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
             rows = content["readings"] if isinstance(content, dict) else content
-            recorded = [
-                Series(**{**row, "time_us": tuple(row["time_us"]), "values": tuple(row["values"])}) for row in rows
-            ]
+            recorded = [Series(**row | {name: tuple(row[name]) for name in ("time_us", "values")}) for row in rows]
         except OSError as error:
             raise InputError(f"the recording {path} cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise InputError(
-                f"{path} is no recording: it must hold a JSON list of readings as in a result document"
-            ) from None
+            fault = "it must hold a JSON list of readings as in a result document"
+            raise InputError(f"{path} is no recording: {fault}") from None
         if not recorded or any(len(each.time_us) != len(each.values) for each in recorded):
             raise InputError(f"{path} is no recording: it holds no readings, or times and values of unequal number")
         return cls(recorded)
@@ -67,10 +64,8 @@ def _metric(series: Series) -> Metric:
     gaps = [later - earlier for earlier, later in pairwise(series.time_us)]
     period_s = median(gaps) * 1e-6 if gaps else None
     status = series.status if not series.time_us or series.status == "low_confidence" else "ok"
-    api = f"recorded from {series.source}: {series.api}"
-    return Metric(
-        series.name, series.unit, api, series.scope, series.method, period_s, series.device, status, series.reason
-    )
+    api, own = f"recorded from {series.source}: {series.api}", (series.scope, series.method)
+    return Metric(series.name, series.unit, api, *own, period_s, series.device, status, series.reason)
 
 
 def _at(series: Series, at_us: int) -> Reading:

@@ -83,9 +83,7 @@ class WallSource(Source):
             return cls(parts.geturl(), Meter("/", path, WATTS[unit] * options.wall_scale), "HTTP JSON")
         if preset not in PRESETS:
             known = ", ".join(PRESETS)
-            raise InputError(
-                f"the wall meter's preset {preset!r} is not known; use one of {known}, or give a JSON path"
-            )
+            raise InputError(f"the wall meter's preset {preset!r} is not known; use one of {known}, or a JSON path")
         meter = PRESETS[preset]
         bare = parts.path in ("", "/") and not parts.query
         return cls(f"{parts.scheme}://{parts.netloc}{meter.path}" if bare else parts.geturl(), meter, f"{preset} HTTP")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import model_facts, sum_weights
+from rigbench.models.footprint import Parts, model_facts
 from rigbench.models.kv import Cache, Settings, state_values, total_cache
 from rigbench.records import ModelFacts
 
@@ -73,18 +73,19 @@ def facts_from_rows(
     own_bits = _own_bits(config)
     tied = not any(_OUTPUT.search(row.name) for row in rows)
 
-    def part(name: str) -> str:
-        layer = _LAYER.search(name)
-        if _UNREAD.search(name) or (layer and int(layer[1]) >= layers):
-            return "rest"
-        if _ROUTED.search(name):
-            return "routed"
-        return "rest" if _EMBEDDING.search(name) and not (tied and "per_layer" not in name) else "dense"
+    def parts() -> Parts:
+        for row in rows:
+            layer = _LAYER.search(row.name)
+            looked_up = _EMBEDDING.search(row.name) and not (tied and "per_layer" not in row.name)
+            if _UNREAD.search(row.name) or (layer and int(layer[1]) >= layers):
+                part = "rest"
+            else:
+                part = "routed" if _ROUTED.search(row.name) else "rest" if looked_up else "dense"
+            yield part, _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes
 
-    parameters = ((row, _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits))) for row in rows)
     used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts"
     return model_facts(
-        sum_weights((part(row.name), count, row.size_bytes) for row, count in parameters),
+        parts(),
         _cache(text, layers),
         *text.experts("num_local_experts num_experts n_routed_experts", used, layers),
         name=folder.resolve().name,

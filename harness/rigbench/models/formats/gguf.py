@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import gguf_weights, model_facts
+from rigbench.models.footprint import gguf_parts, model_facts
 from rigbench.models.kv import cache_from_metadata, gguf_settings
 from rigbench.models.mixes import BLOCKS, tensor_bytes
 from rigbench.models.names import QUANTS
@@ -218,7 +218,7 @@ def facts_from_gguf(path: str | Path) -> ModelFacts:
     file_type = meta.values.get("general.file_type", -1)
     named = [quant.name for quant in QUANTS.values() if quant.file_type == file_type]
     return model_facts(
-        gguf_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers),
+        gguf_parts(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers),
         cache_from_metadata(meta),
         *meta.experts("expert_count", "expert_used_count", layers),
         name=re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", first.path.name),

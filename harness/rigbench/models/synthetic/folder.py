@@ -20,13 +20,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rigbench.errors import InputError, UnavailableError
+from rigbench.errors import UnavailableError
 from rigbench.models import Progress
 from rigbench.models.formats.folders import Row, facts_from_rows
 from rigbench.models.names import one_of
 from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.gguf import MAX_VOCAB, MIN_VOCAB, byte_symbols
+from rigbench.models.synthetic.gguf import MIN_VOCAB, byte_symbols, check_vocabulary
 from rigbench.models.synthetic.weights import (
     WEIGHTS,
     Plan,
@@ -55,26 +55,18 @@ _GROUPS = (64, 32)
 _ROUTER_BITS = 8
 _BOS, _EOS = "<|begin_of_text|>", "<|end_of_text|>"
 _MERGED, _SPACE_T = "Ġ t", "Ġt"
+# fmt: off
 _NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
+    "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
     "ffn_gate_inp": "mlp.gate",
-    "ffn_gate_exps": "mlp.experts.{}.gate_proj",
-    "ffn_up_exps": "mlp.experts.{}.up_proj",
+    "ffn_gate_exps": "mlp.experts.{}.gate_proj", "ffn_up_exps": "mlp.experts.{}.up_proj",
     "ffn_down_exps": "mlp.experts.{}.down_proj",
 }
+# fmt: on
 
 
 class PlannedTensor(NamedTuple):
@@ -148,10 +140,7 @@ def _check_shape(shape: Shape) -> None:
             f"{shape.id} cannot be made as a folder of safetensors: rigbench writes those of {', '.join(ARCHITECTURES)} "
             "models (mixtures of experts: qwen3moe alone); use a real folder of it."
         )
-    if not MIN_VOCAB <= shape.vocab <= MAX_VOCAB:
-        raise InputError(
-            f"A vocabulary of {shape.vocab} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens."
-        )
+    check_vocabulary(shape.vocab)
 
 
 def _planned(shape: Shape, bits: int, kind: str) -> Iterator[PlannedTensor]:

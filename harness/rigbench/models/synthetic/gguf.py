@@ -72,10 +72,8 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
             f"it writes {', '.join(sorted(ARCHITECTURES))}. Use a real file of it."
         )
     layout = plan(shape, quant)
-    if strange := {tensor.kind for tensor in layout.tensors} - WRITTEN_TYPES:
-        raise UnavailableError(
-            f"Synthetic models are not made in {quant} (it needs {', '.join(sorted(strange))}); take Q4_K_M."
-        )
+    if strange := ", ".join(sorted({tensor.kind for tensor in layout.tensors} - WRITTEN_TYPES)):
+        raise UnavailableError(f"Synthetic models are not made in {quant} (it needs {strange}); take Q4_K_M.")
     make(path, layout, _content(shape, layout), progress)
 
 
@@ -94,7 +92,7 @@ def plan(shape: Shape, quant: str) -> Plan:
     quant = one_of(quant, MIXES)
     listed = tensors(shape)
     kinds = tensor_types(shape, listed, quant)
-    rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
+    rows = [(*tensor, kind) for tensor, kind in zip(listed, kinds, strict=True)]
     header, offsets, file_bytes = header_bytes([*_metadata(shape, quant), *_vocabulary(shape.vocab)], rows)
     infos = (TensorInfo(*row, tensor_bytes(*row[1:]), offset) for row, offset in zip(rows, offsets, strict=True))
     return Plan(header, tuple(infos), file_bytes)
@@ -150,9 +148,8 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
             own["attention.q_lora_rank"] = shape.q_lora_rank
     if shape.window:
         own["attention.sliding_window"] = shape.window
-        own["attention.sliding_window_pattern"] = tuple(
-            not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers)
-        )
+        windowed = (not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers))
+        own["attention.sliding_window_pattern"] = tuple(windowed)
     if shape.experts:
         own |= _expert_metadata(shape)
     if shape.linear_v_heads:
@@ -201,9 +198,14 @@ def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
     return own
 
 
-def _vocabulary(size: int) -> tuple[bytes, ...]:
+def check_vocabulary(size: int) -> None:
+    """Raises InputError unless a synthetic model can have a vocabulary of this size."""
     if not MIN_VOCAB <= size <= MAX_VOCAB:
         raise InputError(f"A vocabulary of {size} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens.")
+
+
+def _vocabulary(size: int) -> tuple[bytes, ...]:
+    check_vocabulary(size)
     symbols, padding = [*byte_symbols(), "Ġt"], size - MIN_VOCAB
     kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * len(symbols), *[_CONTROL] * len(_SPECIAL))
     texts = b"".join(map(text_bytes, [*symbols, *_SPECIAL])) + _padding()[: padding * _PADDING_BYTES]
