@@ -47,29 +47,23 @@ def function(name: str, result: Any, *arguments: Any) -> Any:
 
 def devices() -> list[dict[str, Any]]:
     """Every device that this build knows: its handle, name (Vulkan0), kind (vulkan), description, bytes in all and free."""
-    device_at = function("ggml_backend_dev_get", c_void_p, c_size_t)
-    name_of = function("ggml_backend_dev_name", c_char_p, c_void_p)
-    description_of = function("ggml_backend_dev_description", c_char_p, c_void_p)
-    type_of = function("ggml_backend_dev_type", c_int, c_void_p)
-    memory_of = function("ggml_backend_dev_memory", None, c_void_p, c_void_p, c_void_p)
     known = []
     for index in range(function("ggml_backend_dev_count", c_size_t)()):
-        handle = device_at(index)
+        handle = function("ggml_backend_dev_get", c_void_p, c_size_t)(index)
         free, total = c_size_t(), c_size_t()
-        memory_of(handle, byref(free), byref(total))
-        name = name_of(handle).decode()
+        function("ggml_backend_dev_memory", None, c_void_p, c_void_p, c_void_p)(handle, byref(free), byref(total))
+        name = function("ggml_backend_dev_name", c_char_p, c_void_p)(handle).decode()
         kind = name.rstrip("0123456789").lower()
-        known.append(
-            {
-                "handle": handle,
-                "name": name,
-                "kind": "metal" if kind == "mtl" else kind,
-                "description": description_of(handle).decode().strip(),
-                "type": type_of(handle),
-                "memory_bytes": total.value,
-                "free_bytes": free.value,
-            }
-        )
+        device = {
+            "handle": handle,
+            "name": name,
+            "kind": "metal" if kind == "mtl" else kind,
+            "description": function("ggml_backend_dev_description", c_char_p, c_void_p)(handle).decode().strip(),
+            "type": function("ggml_backend_dev_type", c_int, c_void_p)(handle),
+            "memory_bytes": total.value,
+            "free_bytes": free.value,
+        }
+        known.append(device)
     return known
 
 

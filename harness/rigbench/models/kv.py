@@ -58,9 +58,10 @@ def cache_from_shape(shape: Shape) -> Cache:
         if shape.is_recurrent(layer):
             return "state", state_values(keys, values, shape.linear_head_dim, shape.linear_conv)
         kv_heads, head_dim = kv_shape(shape, layer)
-        windowed = shape.window and not (shape.full_every and shape.is_full(layer))
         latent = shape.kv_lora_rank
-        return "window" if windowed else "full", latent + shape.rope_dim if latent else 2 * kv_heads * head_dim
+        return "window" if shape.is_windowed(
+            layer
+        ) else "full", latent + shape.rope_dim if latent else 2 * kv_heads * head_dim
 
     return total_cache(map(of, range(shape.layers - shape.shared_kv_layers)), shape.window)
 

@@ -99,6 +99,10 @@ class Shape:
         """Whether this layer attends over the whole context."""
         return self.full_every == 0 or layer % self.full_every == self.full_every - 1
 
+    def is_windowed(self, layer: int) -> bool:
+        """Whether this layer looks back over a window alone."""
+        return self.window > 0 and not (self.full_every and self.is_full(layer))
+
     def is_recurrent(self, layer: int) -> bool:
         """Whether this layer keeps a state of fixed size instead of a cache."""
         return self.linear_v_heads > 0 and not self.is_full(layer)

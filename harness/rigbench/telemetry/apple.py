@@ -31,6 +31,15 @@ PARTS = {
     "dram": re.compile(r"()DRAM\d*(_\d+)?"),
 }
 """Names match whole: `GPU SRAM Energy` or `PCPU0 Energy` are parts of these, not more of them."""
+ENERGY = Metric(*base.ENERGY, "IOReport Energy Model", "soc", "counter", base.SLOW_PERIOD_S)
+HOST_METRICS = (
+    Metric(*base.POWER, "SMC PSTR", "host", "sampled", base.POWER_PERIOD_S),
+    Metric(*base.THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", base.STATE_PERIOD_S),
+)
+FOOTPRINTS = (
+    Metric(*base.FOOTPRINT, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+    Metric(*base.FOOTPRINT_LIFETIME_MAX, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+)
 STANDS_STILL_S = 5.0
 BUSY_CORE_S = 1.0
 
@@ -60,23 +69,14 @@ class AppleSource(Source):
 
     def __init__(self, native: Darwin, clock: Clock, busy_s: Callable[[], float]) -> None:
         self._native, self._clock, self._busy_s = native, clock, busy_s
-        self._tree: host.Tree | None = None
+        self._tree = host.Tree(None)
         self._total_j: dict[str, float] = {}
         self._moved: dict[str, tuple[int, float]] = {}
-        energy_refused = self._count_energy()
-
-        def metric(quantity: base.Quantity, api: str, scope: str, period_s: float, refused: Missing | None) -> Metric:
-            told = Metric(*quantity, api, scope, "sampled", period_s)
-            return told if refused is None else replace(told, status=refused.status, reason=refused.reason)
-
-        energy = metric(base.ENERGY, "IOReport Energy Model", "soc", base.SLOW_PERIOD_S, energy_refused)
-        level, rusage = "com.apple.system.thermalpressurelevel", "proc_pid_rusage"
+        energy = ENERGY.told(self._count_energy())
         self.metrics = (
-            *(replace(energy, method="counter", device=part) for part in self._total_j or ["cpu"]),
-            metric(base.POWER, "SMC PSTR", "host", base.POWER_PERIOD_S, self._refused(base.POWER)),
-            metric(base.THERMAL_PRESSURE, level, "host", base.STATE_PERIOD_S, self._refused(base.THERMAL_PRESSURE)),
-            metric(base.FOOTPRINT, rusage, "process", base.STATE_PERIOD_S, None),
-            metric(base.FOOTPRINT_LIFETIME_MAX, rusage, "process", base.STATE_PERIOD_S, None),
+            *(replace(energy, device=part) for part in self._total_j or ["cpu"]),
+            *(metric.told(self._one(metric.name)) for metric in HOST_METRICS),
+            *FOOTPRINTS,
         )
         self.devices = tuple(metric.device or metric.name for metric in self.metrics if metric.readable)
 
@@ -95,8 +95,8 @@ class AppleSource(Source):
             return cls.absent(f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
         return cls(native, clock, busy_s)
 
-    def _count_energy(self) -> Missing | None:
-        """Begins the count of every part that there is; why there is none."""
+    def _count_energy(self) -> Reading:
+        """Begins the count of every part that there is; Missing with the reason where there is none."""
         try:
             self._native.energy()  # the first begins the count, the second has every channel's name
             parts = part_joules(self._native.energy())
@@ -104,11 +104,7 @@ class AppleSource(Source):
             return refusal(error)
         self._total_j = dict.fromkeys(parts, 0.0)
         self._moved = dict.fromkeys(parts, (self._clock(), self._busy_s()))
-        return None if parts else Missing('IOReport\'s group "Energy Model" has none of the known channels')
-
-    def _refused(self, quantity: base.Quantity) -> Missing | None:
-        answer = self._one(quantity.name)
-        return answer if isinstance(answer, Missing) else None
+        return 0.0 if parts else Missing('IOReport\'s group "Energy Model" has none of the known channels')
 
     @classmethod
     def limits(cls, device: str | None) -> Limits:
@@ -164,7 +160,7 @@ class AppleSource(Source):
         return [energy[metric.device] if metric.device else self._one(metric.name) for metric in metrics]
 
     def watch(self, pid: int | None) -> None:
-        self._tree = None if pid is None else host.Tree(pid)
+        self._tree = host.Tree(pid)
 
     def close(self) -> None:
         self._native.close()
@@ -175,11 +171,13 @@ class AppleSource(Source):
                 return self._native.smc_float("PSTR")
             if name == base.THERMAL_PRESSURE.name:
                 return float(self._native.thermal_pressure())
-            if self._tree is None:
-                return host.NO_WORKER
             tree = [self._native.footprint(process.pid) for process in self._tree.processes()]
             now = name == base.FOOTPRINT.name
-            return float(sum(each.bytes_now if now else each.bytes_lifetime_max for each in tree))
+            return (
+                float(sum(each.bytes_now if now else each.bytes_lifetime_max for each in tree))
+                if tree
+                else host.NO_WORKER
+            )
         except OSError as error:
             return refusal(error)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -71,6 +71,17 @@ THERMAL_PRESSURE = Quantity("thermal_pressure", "level")
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """A reading that could not be had, and why. `status`: unavailable or denied."""
+
+    reason: str
+    status: str = "unavailable"
+
+
+Reading = float | Missing
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One quantity of one source: `Metric(*POWER, "hwmon power1_average", "board", "sampled", POWER_PERIOD_S, "gpu0")`.
 
@@ -93,16 +104,9 @@ class Metric:
         """Whether there is any use in reading it."""
         return self.status not in ("unavailable", "denied")
 
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A reading that could not be had, and why. `status`: unavailable or denied."""
-
-    reason: str
-    status: str = "unavailable"
-
-
-Reading = float | Missing
+    def told(self, answer: Reading) -> Metric:
+        """This metric once it was asked for: unavailable or denied where the answer is missing."""
+        return replace(self, status=answer.status, reason=answer.reason) if isinstance(answer, Missing) else self
 
 
 @dataclass(frozen=True, slots=True)

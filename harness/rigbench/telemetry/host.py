@@ -60,7 +60,7 @@ class HostSource(Source):
     def __init__(self) -> None:
         self.devices = (cpu_name(),)
         self._own = psutil.Process()
-        self._tree: Tree | None = None
+        self._tree = Tree(None)
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source:
@@ -74,10 +74,10 @@ class HostSource(Source):
         return {name: mode for name, mode in {"cpu_governor": governor, "platform_profile": profile}.items() if mode}
 
     def watch(self, pid: int | None) -> None:
-        self._tree = None if pid is None else Tree(pid)
+        self._tree = Tree(pid)
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        worker = self._tree.processes() if self._tree else []
+        worker = self._tree.processes()
         swap = psutil.swap_memory()
         # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS).
         swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
@@ -134,14 +134,14 @@ class Tree:
     """A process and its descendants. They are listed anew at every eighth look: a tree changes rarely, and listing it costs
     more than reading it, for the parent of every process of the machine is asked for."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int | None) -> None:
         self._pid = pid
         self._known: list[psutil.Process] = []
         self._looks = 0
 
     def processes(self) -> list[psutil.Process]:
-        """Those that lived at the last listing; [] when the first has ended."""
-        if self._looks % 8 == 0:
+        """Those that lived at the last listing; [] when the first has ended, or there is none."""
+        if self._pid is not None and self._looks % 8 == 0:
             try:
                 root = psutil.Process(self._pid)
                 self._known = [root, *root.children(recursive=True)]

@@ -119,10 +119,8 @@ class NvmlSource(Source):
 
         def told(metric: Metric) -> Metric:
             metric = replace(metric, device=device)
-            answer = self._reading(metric)
-            if isinstance(answer, Missing) and metric.api != PROCESSES:  # of which there may be none now
-                metric = replace(metric, status=answer.status, reason=answer.reason)
-            return metric
+            # of processes there may be none now
+            return metric if metric.api == PROCESSES else metric.told(self._reading(metric))
 
         power = told(POWER)
         if not power.readable:

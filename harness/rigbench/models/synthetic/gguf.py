@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress
@@ -114,7 +115,7 @@ def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
 
 
 def _metadata(shape: Shape, quant: str) -> list[bytes]:
-    general: dict[str, bool | int | float | str] = {
+    general: dict[str, Any] = {
         "general.architecture": shape.architecture,
         "general.name": "rigbench synthetic",  # not the model's: llama.cpp looks for some families' own tokens by this name
         "general.file_type": QUANTS[quant].file_type or 0,
@@ -123,7 +124,7 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
         "rigbench.synthetic_version": SYNTHETIC_VERSION,
     }
     latent = shape.kv_lora_rank > 0
-    own: dict[str, bool | int | float | tuple[int, ...]] = {
+    own: dict[str, Any] = {
         "vocab_size": shape.vocab,
         "context_length": shape.context,
         "embedding_length": shape.hidden,
@@ -148,10 +149,20 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
             own["attention.q_lora_rank"] = shape.q_lora_rank
     if shape.window:
         own["attention.sliding_window"] = shape.window
-        windowed = (not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers))
-        own["attention.sliding_window_pattern"] = tuple(windowed)
+        own["attention.sliding_window_pattern"] = tuple(map(shape.is_windowed, range(shape.layers)))
     if shape.experts:
-        own |= _expert_metadata(shape)
+        own |= {
+            "expert_count": shape.experts,
+            "expert_used_count": shape.experts_used,
+            "expert_feed_forward_length": shape.expert_ffn,
+            "leading_dense_block_count": shape.dense_layers,
+            "interleave_moe_layer_step": shape.moe_every,
+        }
+    if shape.shared_ffn:
+        own["expert_shared_feed_forward_length"] = shape.shared_ffn
+        own["expert_shared_count"] = max(1, shape.shared_ffn // shape.expert_ffn)
+    if shape.router_bias:
+        own |= {"expert_gating_func": _SIGMOID_GATING, "expert_weights_norm": True, "expert_weights_scale": 1.0}
     if shape.linear_v_heads:
         own |= {
             "full_attention_interval": shape.full_every,
@@ -179,23 +190,7 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
     if shape.architecture in ("qwen35", "qwen35moe"):
         own["rope.dimension_sections"] = (shape.head_dim // 8, shape.head_dim // 8, shape.head_dim // 8, 0)
     named = {f"{shape.architecture}.{key}": value for key, value in own.items()}
-    return [value_bytes(key, value) for key, value in {**general, **named}.items()]
-
-
-def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
-    own: dict[str, bool | int | float] = {
-        "expert_count": shape.experts,
-        "expert_used_count": shape.experts_used,
-        "expert_feed_forward_length": shape.expert_ffn,
-        "leading_dense_block_count": shape.dense_layers,
-        "interleave_moe_layer_step": shape.moe_every,
-    }
-    if shape.shared_ffn:
-        own["expert_shared_feed_forward_length"] = shape.shared_ffn
-        own["expert_shared_count"] = max(1, shape.shared_ffn // shape.expert_ffn)
-    if shape.router_bias:
-        own |= {"expert_gating_func": _SIGMOID_GATING, "expert_weights_norm": True, "expert_weights_scale": 1.0}
-    return own
+    return [value_bytes(*item) for item in (general | named).items()]
 
 
 def check_vocabulary(size: int) -> None:
