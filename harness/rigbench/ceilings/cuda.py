@@ -161,7 +161,9 @@ def _measure(driver: Driver, index: int) -> Bandwidth:
         call("cuMemsetD32_v2", data, c_uint(0x5A5A5A5B), c_size_t(size // 4))
         shapes = [processors.value * blocks for blocks in BLOCKS_PER_SM]
         by_blocks = {blocks: _reads(call, data, size, blocks) for blocks in shapes}
-        copies = _copies(call, data, size // 2 // 256 * 256)
+        half = size // 2 // 256 * 256
+        copying = ("cuMemcpyDtoDAsync_v2", c_uint64(data.value + half), data, c_size_t(half), None)
+        copies = _timed(call, lambda: call(*copying), 2 * half)
     finally:
         if data.value:
             driver.functions.cuMemFree_v2(data)
@@ -193,11 +195,6 @@ def _reads(call: Callable[..., None], data: c_uint64, size: int, blocks: int) ->
         return _timed(call, lambda: call("cuLaunchKernel", kernel, *shape, none, None, pointers, None), used)
     finally:
         call("cuModuleUnload", module)
-
-
-def _copies(call: Callable[..., None], data: c_uint64, half: int) -> list[float]:
-    target = c_uint64(data.value + half)
-    return _timed(call, lambda: call("cuMemcpyDtoDAsync_v2", target, data, c_size_t(half), None), 2 * half)
 
 
 def _timed(call: Callable[..., None], launch: Callable[[], None], moved_bytes: int) -> list[float]:

@@ -133,7 +133,8 @@ def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | N
     if not shape_id or not quant:
         raise InputError(f"{spec!r} names no shape and quantisation; write for example synthetic:llama-1.5b:Q4_K_M.")
     shape = catalogued(shape_id)
-    place = next((one for one in formats if one in FREE_FORMATS or _is_made_in(one, quant)), None)
+    made_in = {one for one, quants in MADE_IN.items() if quant.upper() in map(str.upper, quants)}
+    place = next((one for one in formats if one in FREE_FORMATS or one in made_in), None)
     opened = [one for one in formats if one not in FREE_FORMATS]
     if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
         if opened == ["gguf"]:
@@ -151,10 +152,6 @@ def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | N
     return _opened(maker.ensure_synthetic(shape.id, quant, progress), formats)
 
 
-def _is_made_in(place: str, quant: str) -> bool:
-    return quant.upper() in map(str.upper, MADE_IN.get(place, ()))
-
-
 def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
     """`file` of a repository with all its parts (the path of the first), or the folder of the repository."""
     names = [str(Path(file).with_name(name)) for name in part_names(Path(file).name)] if file else []
@@ -169,9 +166,9 @@ def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch:
 
 def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
     spec, model_id, quant = name.text, name.name, name.quant
-    known = shapes()
-    if model_id.lower() not in known:
-        raise InputError(f"{spec!r} is no file and no model of the catalogue{did_you_mean(model_id.lower(), known)}")
+    if model_id.lower() not in shapes():
+        nearest = did_you_mean(model_id.lower(), shapes())
+        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest}")
     shape = catalogued(model_id)
     if formats[0] in FREE_FORMATS:
         return _resolved(gguf.facts_from_shape(shape, quant or _DEFAULT_QUANT))

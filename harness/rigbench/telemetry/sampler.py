@@ -32,12 +32,11 @@ Wait = Callable[[float], bool]
 class Lane:
     """One source, the readings of its metrics, and what reading it cost. `run` is the body of its thread."""
 
-    def __init__(self, source: Source, clock: Clock, wait: Wait, cpu_clock: Clock = time.thread_time_ns) -> None:
+    def __init__(self, source: Source, clock: Clock, wait: Wait) -> None:
         self.source = source
         self.probe = source.probe()
         self.clock = clock
         self.wait = wait
-        self.cpu_clock = cpu_clock
         self.lock = threading.Lock()
         self.call_ns: list[int] = []
         self.cpu_ns = 0
@@ -68,7 +67,7 @@ class Lane:
                     self.late_ticks += late
                     due_ns[period_ns] += (late + 1) * period_ns
             stop = self.wait(max(0, min(due_ns.values()) - self.clock()) * 1e-9)
-            self.cpu_ns = self.cpu_clock()
+            self.cpu_ns = time.thread_time_ns()
 
     def read(self, metrics: Sequence[Metric]) -> int:
         """One reading of each, at the instant that is returned. What a source raises against its contract is missing too."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -82,8 +82,15 @@ def make(path: Path, plan: Plan, content: Iterable[bytes | memoryview], progress
                     part.mkdir()
                 for name, text in plan.small.items():
                     (part / name).write_bytes(text)
-                weights = part / WEIGHTS if plan.small else part
-                _write(weights, content, lambda done: progress and progress(path.name, done, plan.file_bytes))
+                done = 0
+                with (part / WEIGHTS if plan.small else part).open("wb") as file:
+                    for piece in content:
+                        file.write(piece)
+                        done += len(piece)
+                        if progress:
+                            progress(path.name, done, plan.file_bytes)
+                    file.flush()
+                    os.fsync(file.fileno())
                 if path.is_dir():
                     _remove(path)
                 part.replace(path)
@@ -99,16 +106,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: Iterable[bytes | memoryview], progress: Callable[[int], object]) -> None:
-    """The pieces as a file that is on the disk when this returns; `progress` hears of the bytes after each."""
-    with path.open("wb") as file:
-        for piece in content:
-            file.write(piece)
-            progress(file.tell())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def pieces(view: memoryview, block: int, size_bytes: int, index: int) -> Iterator[memoryview]:
