@@ -23,7 +23,7 @@ from rigbench.telemetry.base import read_text, whole
 
 def this_machine() -> Machine:
     """The fingerprint of this machine, with all that the telemetry sources know of it."""
-    return fingerprint(telemetry.gpus(), telemetry.drivers(), telemetry.modes())
+    return fingerprint(*telemetry.facts())
 
 
 def fingerprint(

@@ -26,7 +26,7 @@ from rigbench.models.formats.folders import Row, facts_from_rows
 from rigbench.models.names import one_of
 from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.gguf import MIN_VOCAB, byte_symbols, check_vocabulary
+from rigbench.models.synthetic.gguf import MIN_VOCAB, SPECIAL, check_vocabulary, first_tokens
 from rigbench.models.synthetic.weights import (
     WEIGHTS,
     Plan,
@@ -53,8 +53,6 @@ FOLDER_QUANTS = {"mlx": ("BF16", "F16", "4bit", "8bit"), "safetensors": ("BF16",
 """Which synthetic folders a backend that opens the format can use."""
 _GROUPS = (64, 32)
 _ROUTER_BITS = 8
-_BOS, _EOS = "<|begin_of_text|>", "<|end_of_text|>"
-_MERGED, _SPACE_T = "Ġ t", "Ġt"
 # fmt: off
 _NAMES = {
     "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
@@ -115,8 +113,8 @@ def plan(shape: Shape, quant: str) -> Plan:
     index = {"metadata": {"total_size": place}, "weight_map": {one.name: WEIGHTS for one in planned}}
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": _BOS,
-        "eos_token": _EOS,
+        "bos_token": SPECIAL[0],
+        "eos_token": SPECIAL[1],
         "clean_up_tokenization_spaces": False,
         "model_max_length": shape.context,
     }
@@ -213,7 +211,7 @@ def _config(shape: Shape, dtype: str) -> dict[str, Any]:
 @lru_cache(maxsize=4)
 def _tokenizer(vocab: int) -> bytes:
     """tokenizer.json of a byte-level BPE: 256 symbols, one merge, begin and end of text, unused tokens up to `vocab`."""
-    texts = [*byte_symbols(), _SPACE_T, _BOS, _EOS, *(f"[PAD{index:06d}]" for index in range(vocab - MIN_VOCAB))]
+    texts = [*first_tokens(), *(f"[PAD{index:06d}]" for index in range(vocab - MIN_VOCAB))]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return _json(
@@ -221,7 +219,7 @@ def _tokenizer(vocab: int) -> bytes:
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [{"id": texts.index(text), "content": text, **special} for text in (_BOS, _EOS)],
+            "added_tokens": [{"id": texts.index(text), "content": text, **special} for text in SPECIAL],
             "normalizer": None,
             "pre_tokenizer": byte_level,
             "post_processor": None,
@@ -236,7 +234,7 @@ def _tokenizer(vocab: int) -> bytes:
                 "byte_fallback": False,
                 "ignore_merges": False,
                 "vocab": {text: index for index, text in enumerate(texts)},
-                "merges": [_MERGED],
+                "merges": ["Ġ t"],
             },
         }
     )

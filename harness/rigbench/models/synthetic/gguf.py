@@ -14,6 +14,7 @@ import math
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ _SIGMOID_GATING = 2
 _LOGIT_SCALED = ("command-r", "cohere2", "granite", "granitemoe")
 _STRING, _INT32, _ARRAY = 8, 5, 9
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
-_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
-MIN_VOCAB, MAX_VOCAB = 256 + 1 + len(_SPECIAL), 1 << 19
+SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
+MIN_VOCAB, MAX_VOCAB = 256 + 1 + len(SPECIAL), 1 << 19
 _PADDING_BYTES = 8 + 11
 
 
@@ -201,22 +202,22 @@ def check_vocabulary(size: int) -> None:
 
 def _vocabulary(size: int) -> tuple[bytes, ...]:
     check_vocabulary(size)
-    symbols, padding = [*byte_symbols(), "Ġt"], size - MIN_VOCAB
-    kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * len(symbols), *[_CONTROL] * len(_SPECIAL))
-    texts = b"".join(map(text_bytes, [*symbols, *_SPECIAL])) + _padding()[: padding * _PADDING_BYTES]
-    count = struct.pack("<Q", size)
+    known, padding = first_tokens(), size - MIN_VOCAB
+    kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * (MIN_VOCAB - len(SPECIAL)), *[_CONTROL] * len(SPECIAL))
+    texts = b"".join(map(text_bytes, known)) + _padding()[: padding * _PADDING_BYTES]
+    length = struct.pack("<Q", size)
     return (
         value_bytes("tokenizer.ggml.model", "gpt2"),
         value_bytes("tokenizer.ggml.pre", "llama-bpe"),
-        key_bytes("tokenizer.ggml.tokens", _ARRAY, struct.pack("<I", _STRING) + count + texts),
+        key_bytes("tokenizer.ggml.tokens", _ARRAY, struct.pack("<I", _STRING) + length + texts),
         key_bytes(
             "tokenizer.ggml.token_type",
             _ARRAY,
-            struct.pack("<I", _INT32) + count + kinds + struct.pack("<i", _UNUSED) * padding,
+            struct.pack("<I", _INT32) + length + kinds + struct.pack("<i", _UNUSED) * padding,
         ),
         key_bytes("tokenizer.ggml.merges", _ARRAY, struct.pack("<IQ", _STRING, 1) + text_bytes("Ġ t")),
-        value_bytes("tokenizer.ggml.bos_token_id", len(symbols)),
-        value_bytes("tokenizer.ggml.eos_token_id", len(symbols) + 1),
+        value_bytes("tokenizer.ggml.bos_token_id", MIN_VOCAB - 2),
+        value_bytes("tokenizer.ggml.eos_token_id", MIN_VOCAB - 1),
         value_bytes("tokenizer.ggml.add_bos_token", False),
     )
 
@@ -227,11 +228,9 @@ def _padding() -> bytes:
     return b"".join(b"\x0b\0\0\0\0\0\0\0[PAD%06d]" % index for index in range(MAX_VOCAB))
 
 
-def byte_symbols() -> list[str]:
-    """GPT-2's symbol of each byte: itself where it prints, else a character from 256 on, in the order of the bytes."""
+def first_tokens() -> list[str]:
+    """All but the unused: GPT-2's symbol of each byte (itself where it prints, else a character from 256 on, in the order of the
+    bytes), the one merge, begin and end of text."""
     plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    symbols, extra = [], 0
-    for byte in range(256):
-        symbols.append(chr(byte if byte in plain else 256 + extra))
-        extra += byte not in plain
-    return symbols
+    extra = count(256)
+    return [*(chr(byte if byte in plain else next(extra)) for byte in range(256)), "Ġt", *SPECIAL]
