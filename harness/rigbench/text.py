@@ -63,9 +63,23 @@ def last_part(path: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `name`; None if none is like it."""
+    return next(iter(_alike(name, known)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """How a sentence about an unknown name ends: `; did you mean a or b?` with the names most like it, or `.`"""
+    close = _alike(name, known)
+    return f"; did you mean {' or '.join(close)}?" if close else "."
+
+
+def _alike(name: str, known: Iterable[str]) -> list[str]:
+    """At most three names: those that hold `name`, then those that differ by a few letters."""
     import difflib  # here, because only mistakes need it
 
-    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+    names = sorted(known)
+    inside = [each for each in names if len(name) > 2 and name in each]
+    inside.sort(key=lambda each: (not each.startswith(name), len(each)))
+    return list(dict.fromkeys(inside + difflib.get_close_matches(name, names)))[:3]
 
 
 def private_words(*paths: str | None) -> list[str]:

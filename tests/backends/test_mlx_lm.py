@@ -400,10 +400,10 @@ print(json.dumps([alone, out]))
 @pytest.mark.skipif(not MLX_PYTHON.exists(), reason="no .venv-mlx: scripts/test --all makes it")
 def test_the_tokens_are_those_that_mlx_lm_generates_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of three lengths, two users, prefill in chunks: padding, masks and waiting change no token."""
-    from rigbench.models.synthetic.folder import ensure_synthetic_folder
+    from rigbench.models.synthetic.folder import ensure_synthetic
 
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
-    folder = ensure_synthetic_folder("tiny", "F16")
+    folder = ensure_synthetic("tiny", "F16")
     done = subprocess.run(
         [str(MLX_PYTHON), "-c", REAL, str(ROOT / "backends"), str(folder)],
         capture_output=True,

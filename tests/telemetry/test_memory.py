@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rigbench.records import HostMemory, Series
-from rigbench.telemetry.memory import host_memory
+from rigbench.telemetry.host import host_memory
 
 
 def rss(*values: float | None, name: str = "rss", source: str = "host") -> Series:

@@ -115,7 +115,8 @@ def test_one_that_fails_is_absent_with_the_reason(tmp_path: Path, monkeypatch: p
         False,
         "its package fails (ModuleNotFoundError: No module named 'no_such_driver')",
     )
-    assert isinstance(telemetry.gpus(), tuple) and isinstance(telemetry.modes(), dict)
+    gpus, _, modes = telemetry.facts()
+    assert isinstance(gpus, tuple) and isinstance(modes, dict)
     assert telemetry.limits("broken") == Limits()
     for source in sources.values():
         source.close()

@@ -77,17 +77,17 @@ def test_deadlines_are_absolute() -> None:
     # Each reading takes 30 ms; reading at start + k x 100 ms + 15 ms shows that the time taken does not add up.
     time = Time(1.0)
     _, lane = run(Fake(time, takes_s=lambda t: 0.03), time)
-    assert [at for at, _ in lane.groups[0].readings] == [k * S // 10 + 15_000_000 for k in range(10)]
-    assert lane.groups[0].late_ticks == 0
+    assert [at for at, _ in lane.readings[POWER]] == [k * S // 10 + 15_000_000 for k in range(10)]
+    assert lane.late_ticks == 0
 
 
 def test_late_ticks_are_skipped_and_counted_never_burst() -> None:
     # The reading at 0.3 s takes 0.35 s: those due at 0.4, 0.5 and 0.6 are lost, the next is at 0.7.
     time = Time(1.0)
     sampler, lane = run(Fake(time, takes_s=lambda t: 0.35 if 0.25 < t < 0.35 else 0.0), time)
-    starts = [at for at, _ in lane.groups[0].readings]
+    starts = [at for at, _ in lane.readings[POWER]]
     assert starts == [0, S // 10, 2 * S // 10, round(0.475 * S), 7 * S // 10, 8 * S // 10, 9 * S // 10]
-    assert lane.groups[0].late_ticks == 3
+    assert lane.late_ticks == 3
     assert sampler.report()["sampler"]["late_ticks"] == 3
 
 
@@ -95,7 +95,7 @@ def test_each_group_has_its_period_and_edges_are_read_at_edges() -> None:
     time = Time(2.0)
     source = Fake(time, [POWER, TEMPERATURE, ENERGY])
     sampler, lane = run(source, time)
-    assert [len(group.readings) for group in lane.groups] == [20, 4, 0]
+    assert [len(lane.readings[metric]) for metric in (POWER, TEMPERATURE, ENERGY)] == [20, 4, 0]
     sampler.edge()
     time.now_ns += 3 * S
     sampler.edge()
@@ -167,7 +167,7 @@ def test_a_source_that_raises_is_missing_not_fatal() -> None:
 
     time = Time(1.0)
     sampler, lane = run(Fake(time, value=fail), time)
-    assert len(lane.groups[0].readings) == 10
+    assert len(lane.readings[POWER]) == 10
     (series,) = sampler.window(0, 0, S)
     assert series.reason is not None and "RuntimeError: driver gone mad" in series.reason
 
@@ -212,7 +212,7 @@ def test_forget_keeps_one_reading_for_interpolation() -> None:
     time = Time(10.0)
     sampler, lane = run(Fake(time), time)
     sampler.forget(8 * S)
-    assert [at for at, _ in lane.groups[0].readings][:2] == [round(7.9 * S), 8 * S]
+    assert [at for at, _ in lane.readings[POWER]][:2] == [round(7.9 * S), 8 * S]
 
 
 def test_watch_reaches_every_source() -> None:

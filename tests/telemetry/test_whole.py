@@ -12,7 +12,6 @@ from rigbench.clock import now_ns
 from rigbench.records import PhaseMark
 from rigbench.telemetry import host, open_sources
 from rigbench.telemetry.base import SourceOptions
-from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
 
 
@@ -23,11 +22,11 @@ def test_one_case_on_this_machine() -> None:
     start = now_ns()
     for _ in range(3):  # in place of the threads, which would have to be waited for
         for lane in sampler.lanes:
-            for group in lane.groups:
+            for group in lane.groups.values():
                 lane.read(group)
     end = now_ns()
     readings = sampler.window(start, start, end)
-    memory = host_memory(readings, os.getpid(), was_reset)
+    memory = host.host_memory(readings, os.getpid(), was_reset)
     sampler.stop()
 
     for series in readings:

@@ -22,8 +22,7 @@ def measure(device: str, python: str = sys.executable) -> Bandwidth:
     """The bandwidth of an engine's `device` in bytes per second, under that name, or None with the reason.
 
     `cuda:1` is the second card. `cpu` and `cuda` need nothing but rigbench, `metal` mlx or llama.cpp, and every other device the
-    llama.cpp that knows it.
-    InputError for what cannot name a device.
+    llama.cpp that knows it. InputError for what cannot name a device.
     """
     kind, index = _parts(device)
     if kind == "cpu":
@@ -34,31 +33,27 @@ def measure(device: str, python: str = sys.executable) -> Bandwidth:
         from rigbench.ceilings import cuda
 
         return replace(cuda.measure(index), device=device)
-    from rigbench.ceilings import ggml, metal
+    from rigbench.ceilings import engine
 
-    if kind == "metal":
-        through_mlx = metal.measure(python)
-        if through_mlx.read_bytes_per_s is not None:
-            return through_mlx
-        found = ggml.measure(device, python)
-        return (
-            found
-            if found.read_bytes_per_s is not None
-            else replace(through_mlx, reason=f"{through_mlx.reason}; {found.reason}")
-        )
-    return ggml.measure(device, python)
+    through_mlx = engine.through_mlx(python) if kind == "metal" else None
+    if through_mlx is not None and through_mlx.read_bytes_per_s is not None:
+        return through_mlx
+    through_ggml = engine.through_ggml(device, python)
+    if through_mlx is not None and through_ggml.read_bytes_per_s is None:
+        return replace(through_mlx, reason=f"{through_mlx.reason}; {through_ggml.reason}")
+    return through_ggml
 
 
 def identity(device: str, python: str = sys.executable) -> object:
     """What tells this machine's `device` from any other, so that a figure is kept for it alone. Not to be shown to anybody."""
-    from rigbench.ceilings import cpu, cuda, ggml
+    from rigbench.ceilings import cpu, cuda, engine
 
     kind, index = _parts(device)
     if kind == "cuda":
         return cuda.identity(index)
     if kind in ("cpu", "metal"):
         return cpu.identity()
-    fitting = [each for each in ggml.devices(python) if each["kind"] == kind or kind == "gpu"]
+    fitting = [each for each in engine.ggml_devices(python) if each["kind"] == kind or kind == "gpu"]
     return [(each["description"], each["memory_bytes"]) for each in fitting]
 
 
@@ -66,13 +61,13 @@ def kept(
     device: str, python: str = sys.executable, *, again: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Bandwidth:
     """measure(), at most once in 30 days for the same hardware; `again` measures in any case. `say` hears of a measurement."""
-    from rigbench.ceilings import cache
+    from rigbench.ceilings import figure
 
     def measured() -> Bandwidth:
         say(f"measuring the memory bandwidth of {device}, once (a few seconds)")
         return measure(device, python)
 
-    return cache.kept(device, identity(device, python), measured, again=again)
+    return figure.kept(device, identity(device, python), measured, again=again)
 
 
 def _parts(device: str) -> tuple[str, int]:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
+from rigbench.text import did_you_mean
 
 GIB = 2**30
 
@@ -103,7 +103,7 @@ def find(name: str) -> Hardware:
     known = {each: device for device in hardware() for each in (device.id, *device.aliases)}
     if wanted in known:
         return known[wanted]
-    close = nearest(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
+    close = did_you_mean(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
     hint = "; `rigbench predict --list-hardware` lists what is known" if close == "." else close.rstrip(".")
     raise InputError(f"no hardware named {name!r} in the catalogue{hint}")
 

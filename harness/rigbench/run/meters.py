@@ -13,7 +13,6 @@ from rigbench.clock import now_ns
 from rigbench.records import Flag, HostMemory, PhaseMark, Series
 from rigbench.telemetry import host
 from rigbench.telemetry.base import Source, idle_seconds
-from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
 from rigbench.telemetry.settle import settle
 
@@ -97,7 +96,7 @@ class Meters:
             marks.insert(0, PhaseMark("idle", (idle_start - t0_ns) // 1000, (idle_end - t0_ns) // 1000))
             start_ns, self._idle_ns = idle_start, None
         readings = self._sampler.window(t0_ns, start_ns, end_ns)
-        memory = host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
+        memory = host.host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
         found = flags.reading_flags(readings, marks, os.cpu_count() or 1)
         self._sampler.forget(end_ns)
         return Metered(memory, readings, found), tuple(marks)
