@@ -5,18 +5,20 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.records import Case, CaseResult, Failure
+from rigbench.records import Case, CaseResult, Failure, Machine
 from rigbench.run import journal
 from rigbench.run.journal import Finished, Header
 from rigbench.suites.suite import load_suite
 from rigbench.workloads import Generation
 
-HEADER = Header("2026-01-01T00:00:00Z", 1.5, "box", load_suite("smoke"), (), {"m": None})
+MACHINE = Machine("box", "cpu", 1, 2, 1, (), "Linux", "6", "x86_64", "3.11")
+HEADER = Header("2026-01-01T00:00:00Z", 1.5, MACHINE, load_suite("smoke"), (), {"m": None})
 
 
 def finished(n: int, text: str = "") -> Finished:
@@ -84,12 +86,45 @@ def test_something_else_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_another_version_is_named(tmp_path: Path) -> None:
     header, *cases = written(tmp_path / "j.journal").read_bytes().splitlines(keepends=True)
     path = tmp_path / "other.journal"
-    path.write_bytes(header.replace(b"journal-1", b"journal-9") + b"".join(cases))
-    with pytest.raises(InputError, match="written by another version of rigbench"):
-        journal.read(path)
-    path.write_bytes(header + b"".join(case.replace(b'"order"', b'"place"') for case in cases))
-    with pytest.raises(InputError, match="written by another version of rigbench"):
-        journal.read(path)
+    for lines in (
+        header.split(b"\t")[0].replace(b"journal-2", b"journal-1")
+        + b"\n"
+        + b"".join(cases),  # before there were checksums
+        signed(header.replace(b"journal-2", b"journal-9")) + b"".join(cases),
+        header + b"".join(signed(case.replace(b'"order"', b'"place"')) for case in cases),
+    ):
+        path.write_bytes(lines)
+        with pytest.raises(InputError, match="written by another version of rigbench"):
+            journal.read(path)
+
+
+def signed(line: bytes) -> bytes:
+    content = line.rpartition(b"\t")[0]
+    return content + b"\t%08x\n" % zlib.crc32(content)
+
+
+def test_a_flipped_bit_costs_its_line_and_is_never_taken_for_data(tmp_path: Path) -> None:
+    whole = written(tmp_path / "j.journal").read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path = tmp_path / "flipped.journal"
+    for at in range(len(lines[0]), len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        content = journal.read(path)
+        assert all(case in CASES for case in content.cases)
+        assert len(CASES) - 2 <= len(content.cases) < len(CASES) and content.dropped
+    for at in range(0, len(lines[0]) - 1, 29):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(InputError):
+            journal.read(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no lock of this kind")
+def test_two_runs_never_go_on_with_one_journal(tmp_path: Path) -> None:
+    first = journal.create(tmp_path / "j.journal", HEADER)
+    with pytest.raises(UnavailableError, match="in use by a run that is going on"):
+        journal.reopen(tmp_path / "j.journal")
+    first.close()
+    journal.reopen(tmp_path / "j.journal").close()
 
 
 def test_no_journal_is_an_input_error(tmp_path: Path) -> None:

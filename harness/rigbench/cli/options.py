@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -60,7 +61,8 @@ CONTEXT = typer.Option(4096, "--context", "-c", help="Tokens of context for each
 
 def say(text: str) -> None:
     """A sentence to the person, on stderr: stdout is for what was asked."""
-    typer.echo(f"rigbench: {text}", err=True)
+    with contextlib.suppress(OSError):  # the terminal may be closed by now
+        typer.echo(f"rigbench: {text}", err=True)
 
 
 def say_json(content: Any) -> None:

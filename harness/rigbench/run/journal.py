@@ -1,16 +1,21 @@
 """The journal of a run: what has been measured, safe on disk case by case.
 
-One JSON line each, flushed with fsync: first the header (what is to be run, on what), then every finished case. After a
-crash, a power cut, a full disk or Ctrl-C, `rigbench run --resume JOURNAL` takes it up and repeats nothing that is complete.
-A reserve file beside it keeps space on the disk; when the disk is full it is given up, so that the case in hand still gets down.
+One JSON line each with its checksum, flushed with fsync: first the header (what is to be run, on what), then every finished
+case. After a crash, a power cut, a full disk or Ctrl-C, `rigbench run --resume JOURNAL` takes it up and repeats nothing that is
+complete. A reserve file beside it keeps space on the disk; when the disk is full it is given up, so that the case in hand still
+gets down. A run holds a lock on its journal, so that no two go on with one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
+import re
+import sys
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +23,15 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from rigbench.errors import InputError, UnavailableError
-from rigbench.records import CaseResult
+from rigbench.records import CaseResult, Machine
 from rigbench.suites.suite import EnginePart, Suite
 from rigbench_backends.base import EngineInfo
 
+if sys.platform != "win32":
+    import fcntl
+
 RESERVE_BYTES = 32 * 2**20
+CHECKSUM = re.compile(rb"\t[0-9a-f]{8}$")
 OTHER_VERSION = "was written by another version of rigbench: finish it with that one, or start again"
 
 
@@ -30,10 +39,10 @@ OTHER_VERSION = "was written by another version of rigbench: finish it with that
 class Header:
     """The first line: what is to be run, on what. `models` has the hash of each model's file by the model's name."""
 
-    format: Literal["rigbench-journal-1"] = field(default="rigbench-journal-1", kw_only=True)
+    format: Literal["rigbench-journal-2"] = field(default="rigbench-journal-2", kw_only=True)
     created_utc: str
     created_unix: float
-    machine: str
+    machine: Machine
     suite: Suite
     engines: tuple[EnginePart, ...]
     models: dict[str, str | None]
@@ -75,7 +84,8 @@ class Journal:
 
     def append(self, record: Header | Finished) -> None:
         """One more line. DiskFull, after the line is down in the reserve's space, if that was the last there was."""
-        line = json.dumps(asdict(record), default=_plain, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        content = json.dumps(asdict(record), default=_plain, allow_nan=False, separators=(",", ":")).encode()
+        line = content + _checksum(content) + b"\n"
         try:
             self._write(line)
         except OSError as error:
@@ -118,6 +128,29 @@ def _plain(part: Suite | EnginePart) -> dict[str, Any]:
     return part.model_dump(mode="json")
 
 
+def _checksum(content: bytes) -> bytes:
+    """A tab, which JSON never holds, and eight digits."""
+    return b"\t%08x" % zlib.crc32(content)
+
+
+def _checked(line: bytes) -> bytes:
+    """The JSON of a line. ValueError where it is not what was written."""
+    content, tab, digits = line.rpartition(b"\t")
+    if tab + digits != _checksum(content):
+        raise ValueError("the checksum does not fit")
+    return content
+
+
+def _lock(handle: int, path: Path) -> None:
+    """Released by the system when the process ends, however it ends."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise UnavailableError(f"{path} is in use by a run that is going on: wait for it, or end it") from None
+
+
 def create(path: Path, header: Header) -> Journal:
     """A new journal with its header. UnavailableError if the folder cannot be written."""
     try:
@@ -137,7 +170,14 @@ def create(path: Path, header: Header) -> Journal:
 
 
 def _open(path: Path, more: int = 0) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | more, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | more, 0o644)
+    _lock(handle, path)
+    return handle
+
+
+@functools.cache
+def _reader(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def read(path: Path) -> JournalContent:
@@ -149,9 +189,9 @@ def read(path: Path) -> JournalContent:
     first, _, after = data.partition(b"\n")
     *rest, torn = after.split(b"\n")
     try:
-        header = TypeAdapter(Header).validate_json(first)
-    except ValidationError as error:
-        if b'"rigbench-journal-' in first and error.errors()[0]["type"] != "json_invalid":
+        header = _reader(Header).validate_json(_checked(first))
+    except ValueError as error:  # pydantic's ValidationError is one
+        if b'"rigbench-journal-' in first and (isinstance(error, ValidationError) or not CHECKSUM.search(first)):
             raise InputError(f"{path} {OTHER_VERSION}") from error
         why = "is not a journal of rigbench, or its first line is damaged; start the suite again"
         raise InputError(f"{path} {why}") from error
@@ -159,8 +199,8 @@ def read(path: Path) -> JournalContent:
     cases = []
     for number, line in enumerate(rest, 2):
         try:
-            cases.append(TypeAdapter(Finished).validate_json(line))
-        except ValidationError:
+            cases.append(_reader(Finished).validate_json(_checked(line)))
+        except ValueError:
             dropped.append(f"line {number} is damaged: its case will run again")
     if rest and not cases:
         raise InputError(f"no case of {path} can be read: it is damaged, or it {OTHER_VERSION}")

@@ -162,8 +162,14 @@ class WorkerProcess:
 
 
 def interrupt_on_terminate() -> None:
-    """SIGTERM ends a run as Ctrl-C does: cleanly, with what was measured saved."""
-    if not WINDOWS:
-        # A script's background jobs are started with it ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """SIGTERM, and SIGHUP of a terminal that is closed, end a run as Ctrl-C does: cleanly, with what was measured saved. What
+    comes after the first is ignored: saving takes seconds."""
+    endings = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
+
+    def interrupt(*_: object) -> None:
+        for each in endings:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for each in endings:
+        signal.signal(each, interrupt)

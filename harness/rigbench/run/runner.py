@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -43,6 +44,8 @@ DOING = {
 """A worker's phases in words."""
 SOUND_AFTER = ("context", "options", "memory")
 """Refusals after which the worker is as good as before; after any other failure it is replaced."""
+SAME_ENGINE = ("engine", "version", "build", "device", "device_names", "threads")
+"""What an engine keeps over an interruption, so that the repetitions of a row are of one engine."""
 LASTING = ("memory", "context", "options", "crash", "killed", "time_limit", "decode")
 """Failures of one repetition that the next would meet again."""
 
@@ -77,7 +80,9 @@ class Run:
     start_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start_ns = now_ns() - round((time.time() - self.header.created_unix) * 1e9)
+        """The wall clock says how long a run was interrupted, unless it was set back meanwhile."""
+        ended_s = max((_end_s(finished.result) for finished in self.done.values()), default=0.0)
+        self.start_ns = now_ns() - round(max(time.time() - self.header.created_unix, ended_s) * 1e9)
 
     @property
     def plan(self) -> Plan:
@@ -92,6 +97,11 @@ class Run:
     def seconds_at(self, stamp_ns: int) -> float:
         """Seconds from the run's creation, across resumption too."""
         return round((stamp_ns - self.start_ns) / 1e9, 6)
+
+
+def _end_s(result: CaseResult) -> float:
+    """Seconds from the run's creation to the end of a case."""
+    return result.started_s + max((mark.end_us for mark in result.phases), default=0) / 1e6
 
 
 def execute(run: Run) -> None:
@@ -119,6 +129,12 @@ def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
     run.report("done", {"result": result})
 
 
+def _stamps(path: Path) -> tuple[tuple[int, int], ...]:
+    """(bytes, time of the last change) of a model's file, or of the files of its folder; () where there is none."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in (each.stat() for each in files if each.is_file()))
+
+
 class _JobRun:
     """One job's worker, started when needed and replaced after a failure."""
 
@@ -131,6 +147,10 @@ class _JobRun:
         self._never_loads: Failure | None = None
         """Why the first worker could not open the model: no other would either, and each try may take minutes."""
         self._given_up: dict[str, Failure] = {}
+        self._stamps: tuple[tuple[int, int], ...] | None = None
+        """Sizes and times of the model's files when it was first loaded."""
+        self._killed: set[str] = set()
+        """Groups of which a worker was killed: the next time it is given up."""
         self._private = private_words(job.engine.python, job.engine.model.file.path)
 
     def __enter__(self) -> _JobRun:
@@ -151,9 +171,13 @@ class _JobRun:
             if (before := self._given_up.get(case.group)) is not None:
                 why = f"an earlier repetition failed ({before.kind}: {before.message})"
                 raise _CaseFailed(Failure("not_run", why))
-            worker = self._worker or self._start()
-            run.report("case", {"case": case})
-            result = self._measure(worker, case)
+            try:
+                result = self._try(case)
+            except _CaseFailed as error:  # by hand, or for memory that is free by now: once more, with another worker
+                if error.failure.kind != "killed" or case.group in self._killed:
+                    raise
+                self._killed.add(case.group)
+                result = self._try(case)
         except _CaseFailed as error:
             result = CaseResult(case, len(run.done), begun, error=error.failure)
             if isinstance(error, _CannotStart):
@@ -162,9 +186,18 @@ class _JobRun:
                 self._given_up[case.group] = error.failure
         _finish(run, result, self._info)
 
+    def _try(self, case: Case) -> CaseResult:
+        worker = self._worker or self._start()
+        self._run.report("case", {"case": case})
+        return self._measure(worker, case)
+
     def _start(self) -> WorkerProcess:
         """A fresh worker with the model loaded."""
         engine = self._job.engine
+        stamps = _stamps(Path(engine.model.file.path)) if engine.model.file.path else ()
+        if self._stamps not in (None, stamps):
+            raise _CannotStart(Failure("load", "the model's file was changed or removed while the run went on"))
+        self._stamps = stamps
         size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
         limit_s = self._run.prepared.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
         self._run.report("load", {"job": self._job})
@@ -178,10 +211,26 @@ class _JobRun:
             self._replace()
             raise _CannotStart(Failure("protocol", "the worker is of another version of rigbench than the parent"))
         detail = {**answer["info"].get("detail", {}), "python": answer["python"]}
-        self._info = TypeAdapter(EngineInfo).validate_python({**answer["info"], "detail": detail})
+        info = TypeAdapter(EngineInfo).validate_python({**answer["info"], "detail": detail})
+        if (other := self._other_engine(info)) is not None:
+            self._replace()
+            raise _CannotStart(Failure("unavailable", other, fix="start the suite again"))
+        self._info = info
         self._load_ns = (answer["load_start_ns"], answer["load_end_ns"])
         self._run.report("loaded", {"info": self._info})
         return worker
+
+    def _other_engine(self, info: EngineInfo) -> str | None:
+        """What differs from the engine that measured this job's cases before the run was interrupted."""
+        ids = {case.id for case in self._job.cases}
+        before = next((each.engine for key, each in self._run.done.items() if key in ids and each.engine), None)
+        for name in SAME_ENGINE if before else ():
+            then, now = getattr(before, name), getattr(info, name)
+            if then != now:
+                return (
+                    f"the cases before the interruption had {name.replace('_', ' ')} {then}, and this engine has {now}"
+                )
+        return None
 
     def _measure(self, worker: WorkerProcess, case: Case) -> CaseResult:
         run = self._run

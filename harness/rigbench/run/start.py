@@ -12,7 +12,7 @@ from rigbench import __version__
 from rigbench.analysis.table import summary
 from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
-from rigbench.errors import InputError
+from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import file_stem
 from rigbench.predict import hardware, predictors
 from rigbench.predict.roofline import engine_platform
@@ -57,10 +57,10 @@ def _prepared(
 
 def begin(prepared: Prepared, folder: Path) -> Run:
     """A new run with its journal in `folder`. UnavailableError if nothing can be written there."""
-    suite, machine, created = prepared.suite, prepared.machine.id, utc_now()
+    suite, machine, created = prepared.suite, prepared.machine, utc_now()
     plain, parts = suite.model_copy(update={"engine": []}), tuple(prepared.parts)
     header = journal.Header(created, time.time(), machine, plain, parts, prepared.models)
-    path = (folder / file_stem(machine, created, suite.name)).with_suffix(".journal")
+    path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
     return Run(prepared, header, journal.create(path, header))
 
 
@@ -74,17 +74,31 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
     if name is not None and suite_record(load_suite(name)).sha256 != suite_record(header.suite).sha256:
         raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
     prepared = _prepared(header.suite, header.engines, fetch=True, say=say, progress=progress)
-    machine = prepared.machine.id
-    if machine != header.machine:
-        raise InputError(f"{path} was begun on another machine ({header.machine}); this one is {machine}")
+    machine = prepared.machine
+    if machine.id != header.machine.id:
+        raise InputError(f"{path} was begun on another machine ({header.machine.id}); this one is {machine.id}")
     changed = [key for key, value in header.models.items() if prepared.models.get(key) != value]
     if changed:
         other = f"the model {changed[0]} is not the one that {path.name} was begun with"
         raise InputError(f"{other}; start the suite again")
     done = {finished.result.case.id: finished for finished in content.cases}
     run = Run(prepared, header, journal.reopen(path), done)
+    if (changes := _changes(header.machine, machine)) is not None:
+        run.prepared = replace(prepared, machine=header.machine)
+        saved = finish(run, path.parent.parent, complete=False)
+        where = f"; its {len(done)} cases are saved in {saved[1]}" if saved else ""
+        raise UnavailableError(f"since {path.name} was begun, {changes}{where}: start the suite again")
     say(f"resuming: {len(done)} of {run.total} cases are done")
     return run
+
+
+def _changes(before: Machine, now: Machine) -> str | None:
+    """What an update changed of the machine: numbers from before and after it do not belong into one result."""
+    pairs = {"the system": (before.os, now.os), "the kernel": (before.kernel, now.kernel)}
+    pairs |= {f"the driver {name}": (before.drivers.get(name), now.drivers.get(name)) for name in before.drivers}
+    return next(
+        (f"{name} changed from {then} to {after}" for name, (then, after) in pairs.items() if then != after), None
+    )
 
 
 def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path] | None:
@@ -95,7 +109,12 @@ def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path
         run.journal.path.unlink(missing_ok=True)
         return None
     made = store.with_id(document(run, complete=complete))
-    written = store.write(made, folder)
+    try:
+        written = store.write(made, folder)
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"{error}; its cases are safe: free some space, then: rigbench run --resume {run.journal.path}"
+        ) from error
     if complete:
         run.journal.path.unlink(missing_ok=True)
     return made, written
