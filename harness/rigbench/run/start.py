@@ -94,6 +94,7 @@ def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress 
 
 def _changes(before: Machine, now: Machine) -> str | None:
     """What an update changed of the machine: numbers from before and after it do not belong into one result."""
+    pairs: dict[str, tuple[str | None, str | None]]
     pairs = {"the system": (before.os, now.os), "the kernel": (before.kernel, now.kernel)}
     pairs |= {f"the driver {name}": (before.drivers.get(name), now.drivers.get(name)) for name in before.drivers}
     return next(
