@@ -16,7 +16,7 @@ from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import file_stem
 from rigbench.predict import hardware, predictors
 from rigbench.predict.roofline import engine_platform
-from rigbench.records import SCHEMA_VERSION, Case, ModelFacts, Prediction, RunDocument
+from rigbench.records import SCHEMA_VERSION, Case, Machine, ModelFacts, Prediction, RunDocument
 from rigbench.run import engines, journal
 from rigbench.run.runner import Prepared, Run
 from rigbench.suites.plan import make_plan
