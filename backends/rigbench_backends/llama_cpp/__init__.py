@@ -17,7 +17,6 @@ import ctypes
 import heapq
 import os
 import re
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +36,8 @@ CACHE_BITS = {"f32": 32, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0":
 class LlamaCppOptions:
     """What people tune in llama.cpp, under llama.cpp's own names. None leaves llama.cpp's default.
 
-    `n_gpu_layers` < 0 offloads all, 0 leaves GPUs alone. `threads` is for decode, `threads_batch` for prompts (None: the same).
+    `n_gpu_layers` < 0 offloads all, 0 leaves GPUs alone. `threads` is for decode (a run gives the cores
+    that compute best, telemetry/machine.py), `threads_batch` for prompts (None: the same).
     `flash_attn` and `mmap`: `auto`, `on`, `off` (`mmap` also `mlock`, `direct_io`). `type_k`, `type_v`: `f16`, `q8_0`, `q4_0` ...
     `kv_unified`: one cache shared by all users in place of one stretch each. `rpc_servers`: `host:port` of llama.cpp RPC servers
     to add as devices.
@@ -60,27 +60,6 @@ class LlamaCppOptions:
     mmap: str = "auto"
     repack: bool = True
     rpc_servers: tuple[str, ...] = field(default=(), metadata=base.PRIVATE)
-
-
-def default_threads() -> int:
-    """Threads to compute with: the physical cores this process may use; on Apple Silicon the performance cores.
-
-    llama.cpp slows down when two threads share a core, and when slow cores hold up fast ones.
-    """
-    if sys.platform == "darwin":
-        count, size = ctypes.c_int32(0), ctypes.c_size_t(4)
-        libc = ctypes.CDLL(None)
-        for key in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
-            if libc.sysctlbyname(key, ctypes.byref(count), ctypes.byref(size), None, 0) == 0 and count.value > 0:
-                return count.value
-    if hasattr(os, "sched_getaffinity"):
-        cores = set()
-        for cpu in os.sched_getaffinity(0):
-            siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-            cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
-        return len(cores)
-    logical = os.cpu_count() or 1
-    return logical if logical <= 4 else logical // 2
 
 
 def _engine_error(kind: str, message: str, since: int) -> base.EngineError:
@@ -123,7 +102,7 @@ class LlamaCppSession(base.Session):
         self._np = np
         self._lib = lib = ggml.bindings()
         self._options = options
-        self._threads = options.threads or default_threads()
+        self._threads = options.threads or os.cpu_count() or 1
         self._context: Any = None
         self._context_shape = (0, 0)
         self._waiting: deque[base.Request] = deque()

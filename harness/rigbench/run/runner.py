@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine
 from rigbench.run.journal import Finished, Header, Journal
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
-from rigbench.suites.plan import Job, Plan
+from rigbench.suites.plan import Engine, Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
 from rigbench.suites.suite import EnginePart, Suite
 from rigbench.telemetry.base import Source
+from rigbench.telemetry.machine import engine_threads
 from rigbench.text import private_words, scrub
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 
@@ -129,6 +130,13 @@ def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
     run.report("done", {"result": result})
 
 
+def with_threads(engine: Engine) -> dict[str, Any]:
+    """Its options; an engine that takes `threads` and was given none gets as many as compute best here."""
+    takes = any(each.name == "threads" for each in fields(rigbench_backends.load(engine.backend).Options))
+    chosen = engine.options.get("threads") or engine_threads()
+    return {**engine.options, "threads": chosen} if takes else engine.options
+
+
 def _stamps(path: Path) -> tuple[tuple[int, int], ...]:
     """(bytes, time of the last change) of a model's file, or of the files of its folder; () where there is none."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -205,7 +213,7 @@ class _JobRun:
             self._meters.before_load(self._run.report)
         worker = self._worker = WorkerProcess(engine.python)
         model = asdict(engine.model.file)
-        command = {"do": "open", "backend": engine.backend, "model": model, "options": engine.options}
+        command = {"do": "open", "backend": engine.backend, "model": model, "options": with_threads(engine)}
         answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
         if (answer["rigbench"], answer["contract"]) != (__version__, CONTRACT_VERSION):
             self._replace()
