@@ -12,7 +12,7 @@ pytest.importorskip("llama_cpp")
 
 from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
-from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, ggml
+from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, build_record, ggml
 
 
 def opened(**options: Any) -> LlamaCppSession:
@@ -119,6 +119,18 @@ def test_the_cache_type_shows_in_the_engines_own_account() -> None:
 def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(EngineError, match=message):
         opened(**options).prepare(1, 64)
+
+
+def test_how_the_engine_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"kind": "cpu", "level": "no-amx", "compiler": "GCC 12.2.0", "cmake_args": ["-DGGML_NATIVE=ON"]}
+    (tmp_path / "rigbench-build.json").write_text(json.dumps({**record, "reason": "a sentence for people"}))
+    session = opened()
+    assert ("build" in session.info.detail) and session.info.detail["build"] == build_record()
+    session.close()
+    monkeypatch.setattr("llama_cpp.__file__", str(tmp_path / "__init__.py"))
+    assert build_record() == record
+    (tmp_path / "rigbench-build.json").unlink()
+    assert build_record() is None
 
 
 def test_threads_are_as_asked() -> None:

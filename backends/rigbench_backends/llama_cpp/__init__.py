@@ -13,8 +13,10 @@ over a zero-copy view of the logits (llama.cpp's sampler chain would first fill 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import heapq
+import json
 import os
 import re
 from collections import deque
@@ -60,6 +62,16 @@ class LlamaCppOptions:
     mmap: str = "auto"
     repack: bool = True
     rpc_servers: tuple[str, ...] = field(default=(), metadata=base.PRIVATE)
+
+
+def build_record() -> dict[str, Any] | None:
+    """How this llama.cpp was built, as scripts/engine_build.py noted beside it; None for a build from elsewhere."""
+    import llama_cpp
+
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((Path(llama_cpp.__file__).parent / "rigbench-build.json").read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("kind", "level", "compiler", "cmake_args") if name in content}
+    return None
 
 
 def _engine_error(kind: str, message: str, since: int) -> base.EngineError:
@@ -196,7 +208,7 @@ class LlamaCppSession(base.Session):
             max_users=lib.llama_max_parallel_sequences(),
             threads=self._threads,
             resolved=self._resolved(offloads),
-            detail={"gpus": [text for _, text in gpus]},
+            detail={"gpus": [text for _, text in gpus], "build": build_record()},
             kv_bits=(CACHE_BITS.get(self._options.type_k, 16) + CACHE_BITS.get(self._options.type_v, 16)) / 2,
         )
 
