@@ -1,7 +1,9 @@
 """The llama.cpp adapter against llama.cpp itself: batching must not change what is computed, and options must arrive."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
