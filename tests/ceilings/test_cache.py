@@ -61,8 +61,8 @@ def test_an_entry_that_names_the_device_by_its_index_is_the_device_s(tmp_path: P
 
 def test_what_could_not_be_measured_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "bandwidth.json"
-    found = figure.kept("cuda", "a", lambda: Bandwidth("cuda", None, reason="no driver"), path=path)
-    assert found.reason == "no driver" and not path.exists()
+    bandwidth = figure.kept("cuda", "a", lambda: Bandwidth("cuda", None, reason="no driver"), path=path)
+    assert bandwidth.reason == "no driver" and not path.exists()
 
 
 def test_a_swapped_card_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -139,14 +139,14 @@ class Box:
         return out + err
 
     def running(self) -> list[list[str]]:
-        found = []
+        commands = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get("MARK") == str(self.path) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.cmdline())
+                    commands.append(process.cmdline())
             except psutil.Error:
                 continue
-        return found
+        return commands
 
     def document(self) -> dict[str, Any]:
         """The newest result."""
@@ -169,8 +169,8 @@ class Box:
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
-    made = Box(tmp_path)
-    yield made
+    one = Box(tmp_path)
+    yield one
     for process in psutil.process_iter():
         try:
             if process.environ().get("MARK") == str(tmp_path):

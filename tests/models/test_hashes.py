@@ -36,11 +36,11 @@ def test_the_notes_name_no_path(model: Path, cache: Path) -> None:
 
 
 def test_a_damaged_note_is_made_anew(model: Path, cache: Path) -> None:
-    found = sha256_of(model)
+    digest = sha256_of(model)
     (note,) = (cache / "hashes").iterdir()
     for text in ("", "[]", "null", "{}", '{"bytes": 1}'):
         note.write_text(text)
-        assert sha256_of(model) == found
+        assert sha256_of(model) == digest
 
 
 def test_a_large_file_is_known_by_edges_and_table(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

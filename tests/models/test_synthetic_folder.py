@@ -33,14 +33,14 @@ def tensors_of(folder: Path) -> dict[str, Any]:
     end = 8 + int.from_bytes(raw[:8], "little")
     table = json.loads(raw[8:end])
     table.pop("__metadata__")
-    found = {}
+    tensors = {}
     for name, entry in table.items():
         start, stop = entry["data_offsets"]
         values = np.frombuffer(raw[end + start : end + stop], NUMPY[entry["dtype"]])
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
-        found[name] = values.reshape(entry["shape"])
-    return found
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors
 
 
 def unpacked(tensors: dict[str, Any], stem: str, bits: int) -> Any:
@@ -155,11 +155,11 @@ def test_resolve_gives_each_backend_what_it_opens(cache: Path) -> None:
         ("F16", ("safetensors", "gguf"), "safetensors"),
         ("Q8_0", ("safetensors", "gguf"), "gguf"),
     ]:
-        found = resolve(f"synthetic:tiny:{quant}", formats=formats)
-        assert found.file.format == kind
-        assert found.facts is not None and found.facts.synthetic
-        assert found.file.path is not None and Path(found.file.path).exists()
-        assert resolve(f"synthetic:tiny:{quant}", formats=formats, fetch=False) == found
+        model = resolve(f"synthetic:tiny:{quant}", formats=formats)
+        assert model.file.format == kind
+        assert model.facts is not None and model.facts.synthetic
+        assert model.file.path is not None and Path(model.file.path).exists()
+        assert resolve(f"synthetic:tiny:{quant}", formats=formats, fetch=False) == model
     assert [(one.spec, one.format) for one in local_models()] == [
         ("synthetic:tiny:4bit", "mlx"),
         ("synthetic:tiny:BF16", "safetensors"),
@@ -171,9 +171,9 @@ def test_resolve_gives_each_backend_what_it_opens(cache: Path) -> None:
 
 def test_a_plan_and_the_simulator_need_no_folder(cache: Path) -> None:
     for formats in (("mlx", "safetensors", "shape"), ("shape", "gguf", "mlx")):
-        found = resolve("synthetic:llama-3.1-70b:4bit", formats=formats, fetch=False)
-        assert found.file.path is None
-        assert found.facts is not None and found.facts.dense_bytes == pytest.approx(4.5 / 8 * 69.5e9, rel=0.01)
+        model = resolve("synthetic:llama-3.1-70b:4bit", formats=formats, fetch=False)
+        assert model.file.path is None
+        assert model.facts is not None and model.facts.dense_bytes == pytest.approx(4.5 / 8 * 69.5e9, rel=0.01)
     assert not cache.exists()
 
 

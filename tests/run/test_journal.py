@@ -30,10 +30,10 @@ CASES = tuple(finished(n) for n in range(5))
 
 
 def written(path: Path) -> Path:
-    made = journal.create(path, HEADER)
+    one = journal.create(path, HEADER)
     for case in CASES:
-        made.append(case)
-    made.close()
+        one.append(case)
+    one.close()
     return path
 
 
@@ -141,8 +141,8 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
 
 def test_a_full_disk_still_takes_the_case_in_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The write fails half-way, as on a full disk, until the reserve is given up."""
-    made = journal.create(tmp_path / "j.journal", HEADER)
-    made.append(CASES[0])
+    one = journal.create(tmp_path / "j.journal", HEADER)
+    one.append(CASES[0])
     real = os.write
     reserve = tmp_path / "j.reserve"
     assert reserve.stat().st_size == journal.RESERVE_BYTES
@@ -155,8 +155,8 @@ def test_a_full_disk_still_takes_the_case_in_hand(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(journal.DiskFull, match="every finished case is saved"):
-        made.append(CASES[1])
-    made.close()
+        one.append(CASES[1])
+    one.close()
     assert journal.read(tmp_path / "j.journal").cases == CASES[:2]
 
 

@@ -12,11 +12,11 @@ from rigbench.telemetry import host, machine
 
 
 def test_the_fingerprint_says_what_the_machine_is() -> None:
-    made = machine.fingerprint()
-    assert made.cpu
-    assert made.memory_bytes > 10**8
-    assert made.id == machine.fingerprint().id
-    assert set(made.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    this = machine.fingerprint()
+    assert this.cpu
+    assert this.memory_bytes > 10**8
+    assert this.id == machine.fingerprint().id
+    assert set(this.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 def test_a_gpu_names_the_machine() -> None:

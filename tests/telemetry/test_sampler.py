@@ -181,8 +181,8 @@ def test_a_machine_without_sources_is_null_with_reasons() -> None:
     assert series == Series(
         "power", "W", "rapl", "rapl", "package", "sampled", "unavailable", "no powercap; virtual machine"
     )
-    (found,) = energy.case_energies([series], 0, 30_000_000)
-    assert found.joules is None and found.reason == "no powercap; virtual machine"
+    (energies,) = energy.case_energies([series], 0, 30_000_000)
+    assert energies.joules is None and energies.reason == "no powercap; virtual machine"
     sampler.stop()
     report = sampler.report()
     assert report["sources"][0]["usable"] is False
@@ -200,12 +200,12 @@ def test_report_tells_calls_and_gaps() -> None:
     time = Time(10.0)
     source = Fake(time, takes_s=lambda t: 0.25 if t > 9.85 else 0.002)
     sampler, lane = run(source, time)
-    found = sampler.report()["sources"][0]
-    assert found["calls"] == len(lane.call_ns) == 100
-    assert found["call_p50_s"] == pytest.approx(0.002)
-    assert found["call_p99_s"] == pytest.approx(0.25)
-    assert found["longest_gap_s"] == pytest.approx(0.224)
-    assert found["devices"] == ["Fake GPU"] and found["version"] == "1.0"
+    report = sampler.report()["sources"][0]
+    assert report["calls"] == len(lane.call_ns) == 100
+    assert report["call_p50_s"] == pytest.approx(0.002)
+    assert report["call_p99_s"] == pytest.approx(0.25)
+    assert report["longest_gap_s"] == pytest.approx(0.224)
+    assert report["devices"] == ["Fake GPU"] and report["version"] == "1.0"
 
 
 def test_forget_keeps_one_reading_for_interpolation() -> None:

@@ -36,9 +36,9 @@ def test_one_case_on_this_machine() -> None:
             assert series.reason and not series.values
         if series.unit == "W":
             assert all(value is None or value > 0 for value in series.values)
-    for found in energy.case_energies(readings, 0, (end - start) // 1000):
-        assert found.joules is None and found.reason  # far below 2 s
-        assert found.watts_mean is None and found.watts_peak is None
+    for each in energy.case_energies(readings, 0, (end - start) // 1000):
+        assert each.joules is None and each.reason  # far below 2 s
+        assert each.watts_mean is None and each.watts_peak is None
     assert memory.rss_peak_bytes is not None and memory.rss_peak_bytes > 5e6
     assert isinstance(flags.reading_flags(readings, [PhaseMark("measure", 0, (end - start) // 1000)], 2), tuple)
     json.dumps({"readings": [asdict(series) for series in readings], "telemetry": sampler.report()}, allow_nan=False)

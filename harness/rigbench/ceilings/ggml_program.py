@@ -37,12 +37,12 @@ def function(name: str, result: Any, *arguments: Any) -> Any:
     """A function of ggml with its prototype. Windows shows of each library its own functions alone, so both are asked."""
     from llama_cpp import _ctypes_extensions, _ggml
 
-    found = getattr(_ggml.libggml, name, None)
-    if found is None:
+    symbol = getattr(_ggml.libggml, name, None)
+    if symbol is None:
         base = _ctypes_extensions.load_shared_library("ggml-base", _ggml.libggml_base_path)
-        found = getattr(base, name)
-    found.restype, found.argtypes = result, arguments
-    return found
+        symbol = getattr(base, name)
+    symbol.restype, symbol.argtypes = result, arguments
+    return symbol
 
 
 def devices() -> list[dict[str, Any]]:

@@ -49,14 +49,14 @@ def part_joules(channels: Sequence[Channel]) -> dict[str, float]:
 
     Where a total stands beside the dies' own channels, the total alone counts.
     """
-    found = {}
+    joules = {}
     for part, pattern in PARTS.items():
         own = [(match, channel) for channel in channels if (match := pattern.fullmatch(channel.name))]
         totals = [channel for match, channel in own if not match.group(1)]
         chosen = totals or [channel for _, channel in own]
         if chosen and all(channel.unit in JOULES for channel in chosen):
-            found[part] = sum(channel.gained * JOULES[channel.unit] for channel in chosen)
-    return found
+            joules[part] = sum(channel.gained * JOULES[channel.unit] for channel in chosen)
+    return joules
 
 
 class AppleSource(Source):
@@ -72,10 +72,10 @@ class AppleSource(Source):
         self._tree = host.Tree(None)
         self._total_j: dict[str, float] = {}
         self._moved: dict[str, tuple[int, float]] = {}
-        energy = ENERGY.told(self._count_energy())
+        energy = ENERGY.asked(self._count_energy())
         self.metrics = (
             *(replace(energy, device=part) for part in self._total_j or ["cpu"]),
-            *(metric.told(self._one(metric.name)) for metric in HOST_METRICS),
+            *(metric.asked(self._one(metric.name)) for metric in HOST_METRICS),
             *FOOTPRINTS,
         )
         self.devices = tuple(metric.device or metric.name for metric in self.metrics if metric.readable)
@@ -188,17 +188,17 @@ class AppleSource(Source):
         except OSError as error:
             return dict.fromkeys(self._total_j, refusal(error))
         now, busy_s = self._clock(), self._busy_s()
-        found: dict[str, Reading] = dict(self._total_j)
+        readings: dict[str, Reading] = dict(self._total_j)
         for part, total_j in self._total_j.items():
             joules = gained.get(part, 0.0)
-            found[part] = self._total_j[part] = total_j + joules
+            readings[part] = self._total_j[part] = total_j + joules
             if joules > 0:
                 self._moved[part] = (now, busy_s)
             since_ns, busy_then_s = self._moved[part]
             stuck = now - since_ns >= STANDS_STILL_S * 1e9 and busy_s - busy_then_s >= BUSY_CORE_S
             if stuck and part in ("cpu", "dram"):
-                found[part] = Missing(f"the {part.upper()} counter stands still while the CPU works")
-        return found
+                readings[part] = Missing(f"the {part.upper()} counter stands still while the CPU works")
+        return readings
 
 
 def refusal(error: OSError) -> Missing:

@@ -155,13 +155,13 @@ class Darwin:
         key = self._text("IOReportChannels")
         items = self._cf.CFDictionaryGetValue(delta, key)
         self._cf.CFRelease(key)
-        found = []
+        channels = []
         for index in range(self._cf.CFArrayGetCount(items) if items else 0):
             item = self._cf.CFArrayGetValueAtIndex(items, index)
             name = self._string(self._report.IOReportChannelGetChannelName(item))
             unit = self._string(self._report.IOReportChannelGetUnitLabel(item))
-            found.append(Channel(name, unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0)))
-        return found
+            channels.append(Channel(name, unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0)))
+        return channels
 
     def _text(self, text: str) -> Any:
         return self._cf.CFStringCreateWithCString(None, text.encode(), UTF8)
@@ -220,8 +220,8 @@ class Darwin:
         usage = RusageV4()
         if self._system.proc_pid_rusage(pid, RUSAGE_INFO_V4, byref(usage)):
             raise OSError("the process is gone, or another user's")
-        found: Any = usage
-        return Footprint(found.phys_footprint, found.lifetime_max_phys_footprint)
+        fields: Any = usage
+        return Footprint(fields.phys_footprint, fields.lifetime_max_phys_footprint)
 
     def close(self) -> None:
         if self._last is not None:

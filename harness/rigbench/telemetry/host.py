@@ -220,7 +220,7 @@ def host_memory(
         return [value for at, value in read if value is not None and (start_us is None or at >= start_us)]
 
     def sampled(name: str) -> int | None:
-        return round(max(found)) if (found := values(name)) else None
+        return round(max(samples)) if (samples := values(name)) else None
 
     memory = tree_memory(pid, proc) if pid is not None else None
     peak, method = sampled("rss"), f"largest sample, every {base.STATE_PERIOD_S:g} s"

@@ -117,18 +117,18 @@ class NvmlSource(Source):
     def _known(self, device: str) -> Iterator[Metric]:
         """What this GPU can tell, found out by asking once. What it cannot is kept with the reason."""
 
-        def told(metric: Metric) -> Metric:
+        def asked(metric: Metric) -> Metric:
             metric = replace(metric, device=device)
             # of processes there may be none now
-            return metric if metric.api == PROCESSES else metric.told(self._reading(metric))
+            return metric if metric.api == PROCESSES else metric.asked(self._reading(metric))
 
-        power = told(POWER)
+        power = asked(POWER)
         if not power.readable:
-            power = told(MEAN_POWER)
-        throttled = [told(metric) for metric in THROTTLED]
+            power = asked(MEAN_POWER)
+        throttled = [asked(metric) for metric in THROTTLED]
         if not any(metric.readable for metric in throttled):
-            throttled = [told(MASK)]
-        yield from (power, *map(told, METRICS), *throttled)
+            throttled = [asked(MASK)]
+        yield from (power, *map(asked, METRICS), *throttled)
 
     def _reading(self, metric: Metric) -> Reading:
         nvml, handle = self._nvml, self._handles[str(metric.device)]
@@ -204,16 +204,16 @@ def visible(gpus: Sequence[tuple[Any, str]], setting: str | None) -> list[Any]:
     """
     if setting is None:
         return [handle for handle, _ in gpus]
-    found: list[Any] = []
+    handles: list[Any] = []
     for entry in (part.strip() for part in setting.split(",")):
         if entry.isdigit():
             named = [gpus[int(entry)][0]] if int(entry) < len(gpus) else []
         else:
             named = [handle for handle, uuid in gpus if entry.startswith(("GPU-", "MIG-")) and uuid.startswith(entry)]
-        if len(named) != 1 or named[0] in found:
+        if len(named) != 1 or named[0] in handles:
             break
-        found += named
-    return found
+        handles += named
+    return handles
 
 
 def opened(nvml: Any, setting: str | None) -> list[Any]:
