@@ -19,8 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rigbench.ceilings import cpu
-from rigbench.clock import now_ns
-from rigbench.telemetry import host
+from rigbench.telemetry import host, machine
 
 C_SOURCE = r"""
 #define _GNU_SOURCE
@@ -80,19 +79,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12, help="pairs of samples, each of about 0.2 s (default 12)")
     rounds = parser.parse_args().rounds
-    cores = host.usable_cores()
+    cores = machine.usable_cores()
     size, limit = cpu.array_size(host.available_memory_bytes() // 2, host.last_level_cache_bytes())
     print(f"{host.cpu_name()}, {cores} cores, {size / 1e6:.0f} MB on each side" + (f" ({limit})" if limit else ""))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores) as pool:
         program = compiled(Path(folder))
         array = cpu.filled(size, pool, cores)
-        kernel = cpu.READ_KERNELS[cpu.read_sweep(array, pool, cores).kernel]
-        pieces = cpu.chunks(array)
+        kernel = cpu.READ_KERNELS[cpu.read_sweep(array, pool, cores)[0]]
+        ours = cpu.Work(pool, kernel, cpu.chunks(array), cores, size).rate
         with subprocess.Popen([program, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdin is not None and child.stdout is not None
-
-            def ours(passes: int) -> float:
-                return cpu.rate(pool, kernel, pieces, cores, size, passes, now_ns)
 
             def theirs(passes: int) -> float:
                 print(cores, passes, file=child.stdin, flush=True)

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from rigbench_backends.llama_cpp import default_threads
+from rigbench.telemetry.machine import engine_threads
 from side_by_side import Comparison, Outcome, in_turn, median_interval, model_path, rigbench_metrics
 
 LIMIT_US = {1: 30.0, 8: 80.0}
@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument("--model", default="synthetic:tiny-150k:Q4_0", help="a GGUF file or synthetic:SHAPE:QUANT")
     parser.add_argument("--rounds", type=int, default=25, help="pairs of measurements")
     parser.add_argument("--output-tokens", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--threads", type=int, default=engine_threads())
     parser.add_argument(
         "--source", type=Path, help="llama-cpp-python's unpacked source package (else pip downloads it)"
     )

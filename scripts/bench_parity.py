@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
-from rigbench_backends.llama_cpp import default_threads
+from rigbench.telemetry.machine import engine_threads
 from side_by_side import Comparison, Outcome, conclude, in_turn, model_path, rigbench_metrics
 
 LIMITS = {"decode, 1 user": 0.02, "users": 0.05, "prefill": 0.03}
@@ -76,7 +76,7 @@ def arguments(words: list[str] | None = None) -> Any:
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--output-tokens", type=int, default=128)
     parser.add_argument("--users", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--threads", type=int, default=engine_threads())
     parser.add_argument("--flash-attn", choices=["auto", "on", "off"], default="auto")
     parser.add_argument("--kv-type", default="f16", help="type of the K and V cache")
     parser.add_argument("--kv-unified", action="store_true")

@@ -56,9 +56,9 @@ def test_a_suite_is_measured_and_its_file_is_there(tmp_path: Path) -> None:
 
 
 def test_a_prediction_names_its_rule() -> None:
-    made = rigbench.predictions("llama-3.3-70b", "rtx-5090x2")
-    assert made[0].predictor == "roofline"
-    assert made[0].user_tps is not None and made[0].user_tps > 0
+    answers = rigbench.predictions("llama-3.3-70b", "rtx-5090x2")
+    assert answers[0].predictor == "roofline"
+    assert answers[0].user_tps is not None and answers[0].user_tps > 0
 
 
 def test_what_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:

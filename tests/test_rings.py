@@ -174,8 +174,8 @@ def test_only_the_command_line_prints_or_exits() -> None:
 
 def test_the_rooms_are_all_there() -> None:
     """So that the tests above do not pass by reading nothing."""
-    found = {room_of(path, ROOT) for path in (ROOT / HARNESS).rglob("*.py")} - {""}
-    assert {*GROUND, "worker", "telemetry", "models", "analysis", "suites", "run", "documents", "cli"} <= found
+    rooms = {room_of(path, ROOT) for path in (ROOT / HARNESS).rglob("*.py")} - {""}
+    assert {*GROUND, "worker", "telemetry", "models", "analysis", "suites", "run", "documents", "cli"} <= rooms
     assert {"base.py", "sim.py", "mlx_lm.py"} <= {path.name for path in (ROOT / BACKENDS).glob("*.py")}
 
 

@@ -160,7 +160,7 @@ class VllmSession(base.Session):
         if folder is None or not (folder / "config.json").is_file():
             place = folder.name if folder else model.name
             need = "vLLM needs a folder with config.json and safetensors weights"
-            raise base.EngineError("load", f"{need}: {place} is none")
+            raise base.EngineError("load", f"{need}: {place} is not one")
         if not any(folder.glob("*.safetensors")):
             raise base.EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
         os.environ.update(ENVIRONMENT)

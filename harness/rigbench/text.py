@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 SECRET_MIN_LENGTH = 3
@@ -39,6 +39,23 @@ def printable(text: str, instead: str = "?") -> str:
     return "".join(letter if letter.isprintable() else instead for letter in text)
 
 
+def inert(text: str) -> str:
+    """`text` as Markdown that can neither break a table nor hold markup, a link, an image or HTML."""
+    return re.sub(r"[\\`*\[\]|~#<>&!]|\b_|_\b", r"\\\g<0>", " ".join(printable(text, " ").split()))
+
+
+def markdown_table(
+    heading: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = (), bold: Collection[str] = ()
+) -> list[str]:
+    """The lines of a Markdown table whose texts are inert. `right`: headings of numbers; `bold`: texts that stand out."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [line(map(inert, heading)), line("---:" if name in right else "---" for name in heading)]
+    return lines + [line(f"**{inert(cell)}**" if cell in bold else inert(cell) for cell in row) for row in rows]
+
+
 def last_part(path: str) -> str:
     """Of a path, whichever system's, the name alone."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
@@ -46,9 +63,23 @@ def last_part(path: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `name`; None if none is like it."""
+    return next(iter(_alike(name, known)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """How a sentence about an unknown name ends: `; did you mean a or b?` with the names most like it, or `.`"""
+    close = _alike(name, known)
+    return f"; did you mean {' or '.join(close)}?" if close else "."
+
+
+def _alike(name: str, known: Iterable[str]) -> list[str]:
+    """At most three names: those that hold `name`, then those that differ by a few letters."""
     import difflib  # here, because only mistakes need it
 
-    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+    names = sorted(known)
+    inside = [each for each in names if len(name) > 2 and name in each]
+    inside.sort(key=lambda each: (not each.startswith(name), len(each)))
+    return list(dict.fromkeys(inside + difflib.get_close_matches(name, names)))[:3]
 
 
 def hint(name: str, known: Iterable[str]) -> str:
@@ -61,11 +92,9 @@ def hint(name: str, known: Iterable[str]) -> str:
 def private_words(*paths: str | None) -> list[str]:
     """What must not leave this machine: user, host, home, working folder and the folders of `paths`, longest first."""
     words = {str(Path.home()), str(Path.cwd()), socket.gethostname(), socket.getfqdn()}
+    words |= {str(Path(path).parent) for path in paths if path}
     with contextlib.suppress(OSError, KeyError):
         words.add(getpass.getuser())
-    for path in paths:
-        if path:
-            words.add(str(Path(path).parent))
     kept = {word for word in words if len(word) >= SECRET_MIN_LENGTH and word not in ("localhost", "root")}
     return sorted(kept, key=len, reverse=True)
 

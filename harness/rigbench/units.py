@@ -63,3 +63,14 @@ def bandwidth_text(value: float | None) -> str:
 def number_text(value: float | None) -> str:
     """A number of any unit to four digits: 0.0123456 -> '0.01235'."""
     return MISSING if value is None else f"{value:.4g}"
+
+
+TEXTS = {
+    "tokens/s": rate_text,
+    "s": seconds_text,
+    "s/token": seconds_text,
+    "bytes": bytes_text,
+    "J": energy_text,
+    "ratio": ratio_text,
+}
+"""How a number of a unit prints; of any other by `number_text`."""

@@ -55,8 +55,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._waiting += data
-        head, found, rest = self._waiting.partition(b"\r\n\r\n")
-        if not found:
+        head, end, rest = self._waiting.partition(b"\r\n\r\n")
+        if not end:
             return
         length = 0
         for line in head.split(b"\r\n")[1:]:

@@ -119,9 +119,9 @@ def start(engine: Engine) -> Opened:
     ],
 )
 def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
-    made = start(request.param)
-    yield made
-    made.worker.kill()
+    session = start(request.param)
+    yield session
+    session.worker.kill()
 
 
 def assert_lengths(opened: Opened, answer: dict[str, Any], requests: int) -> None:

@@ -1,7 +1,9 @@
 """The llama.cpp adapter against llama.cpp itself: batching must not change what is computed, and options must arrive."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ pytest.importorskip("llama_cpp")
 
 from rigbench.models.synthetic.gguf import ensure_synthetic
 from rigbench.worker import drive
-from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, default_threads, ggml
+from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions, LlamaCppSession, build_record, ggml
 
 
 def opened(**options: Any) -> LlamaCppSession:
@@ -22,9 +24,9 @@ def opened(**options: Any) -> LlamaCppSession:
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[LlamaCppSession]:
-    made = opened(flash_attn="off")
-    yield made
-    made.close()
+    session = opened(flash_attn="off")
+    yield session
+    session.close()
 
 
 def reference(session: LlamaCppSession, prompt: tuple[int, ...], length: int) -> list[int]:
@@ -96,11 +98,11 @@ def test_one_cache_for_all_users_gives_the_same_text(session: LlamaCppSession) -
 def test_the_cache_type_shows_in_the_engines_own_account() -> None:
     sizes = {}
     for kind in ("f16", "q8_0"):
-        made = opened(type_k=kind, type_v=kind, flash_attn="on")
-        made.prepare(2, 512)
-        sizes[kind] = made.memory().kv_cache_bytes
-        assert made.info.kv_bits == {"f16": 16, "q8_0": 8.5}[kind]
-        made.close()
+        session = opened(type_k=kind, type_v=kind, flash_attn="on")
+        session.prepare(2, 512)
+        sizes[kind] = session.memory().kv_cache_bytes
+        assert session.info.kv_bits == {"f16": 16, "q8_0": 8.5}[kind]
+        session.close()
     assert sizes["q8_0"] / sizes["f16"] == pytest.approx(8.5 / 16, rel=0.02)
 
 
@@ -121,22 +123,33 @@ def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
         opened(**options).prepare(1, 64)
 
 
-def test_threads_are_as_asked_or_the_cores_of_this_machine() -> None:
-    assert default_threads() >= 1
-    made = opened(threads=1)
-    assert made.info.threads == 1
-    made.close()
+def test_how_the_engine_was_built_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {"kind": "cpu", "level": "no-amx", "compiler": "GCC 12.2.0", "cmake_args": ["-DGGML_NATIVE=ON"]}
+    (tmp_path / "rigbench-build.json").write_text(json.dumps({**record, "reason": "a sentence for people"}))
+    session = opened()
+    assert ("build" in session.info.detail) and session.info.detail["build"] == build_record()
+    session.close()
+    monkeypatch.setattr("llama_cpp.__file__", str(tmp_path / "__init__.py"))
+    assert build_record() == record
+    (tmp_path / "rigbench-build.json").unlink()
+    assert build_record() is None
+
+
+def test_threads_are_as_asked() -> None:
+    session = opened(threads=1)
+    assert session.info.threads == 1
+    session.close()
 
 
 def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
+    pools: list[int] = []
     freed: list[int] = []
 
     def attach(lib: Any, context: Any, threads: int) -> Callable[[], None]:
         free = real(lib, context, threads)
         assert isinstance(free, partial), "this build of llama.cpp offers thread pools"
-        made.append(threads)
-        return lambda: (free(), freed.append(len(made)))[0]
+        pools.append(threads)
+        return lambda: (free(), freed.append(len(pools)))[0]
 
     real = ggml.attach_threadpool
     monkeypatch.setattr(ggml, "attach_threadpool", attach)
@@ -144,7 +157,7 @@ def test_each_context_has_threads_that_stay_as_long_as_it_does(monkeypatch: pyte
     first = batched(session, [(1, 2, 3)], 4, users=1)
     assert batched(session, [(1, 2, 3)], 4, users=1) == first  # the same context again
     batched(session, [(1, 2, 3)], 4, users=2)
-    assert (made, freed) == ([2, 2], [1])  # enough of them for prompts too; the first context's are gone
+    assert (pools, freed) == ([2, 2], [1])  # enough of them for prompts too; the first context's are gone
     session.close()
     assert freed == [1, 2]
 

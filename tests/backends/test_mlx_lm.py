@@ -222,21 +222,21 @@ def test_probe_says_where_it_would_run(
 
 def test_probe_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(FakeMachine(), monkeypatch)
-    found = MlxBackend().probe(MlxOptions(device="gpu"))
-    assert (found.usable, found.reason) == (False, "device = 'gpu': MLX in this interpreter has no GPU to use")
+    probe = MlxBackend().probe(MlxOptions(device="gpu"))
+    assert (probe.usable, probe.reason) == (False, "device = 'gpu': MLX in this interpreter has no GPU to use")
     pretend(FakeMachine(), monkeypatch, version="0.28.4")
     assert MlxBackend().probe().reason == "mlx-lm 0.28.4 is too old; 0.32 or later is needed"
     monkeypatch.setitem(sys.modules, "mlx.core", None)  # what Python does where an import is known to fail
-    found = MlxBackend().probe()
-    assert not found.usable and "MLX does not load in this interpreter (" in str(found.reason)
+    probe = MlxBackend().probe()
+    assert not probe.usable and "MLX does not load in this interpreter (" in str(probe.reason)
 
     def missing(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    found = MlxBackend().probe()
-    assert (found.usable, found.reason) == (False, "mlx-lm is not installed in this interpreter")
-    assert found.fix == install_command()
+    probe = MlxBackend().probe()
+    assert (probe.usable, probe.reason) == (False, "mlx-lm is not installed in this interpreter")
+    assert probe.fix == install_command()
 
 
 @pytest.mark.parametrize(
@@ -400,10 +400,10 @@ print(json.dumps([alone, out]))
 @pytest.mark.skipif(not MLX_PYTHON.exists(), reason="no .venv-mlx: scripts/test --all makes it")
 def test_the_tokens_are_those_that_mlx_lm_generates_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prompts of three lengths, two users, prefill in chunks: padding, masks and waiting change no token."""
-    from rigbench.models.synthetic.folder import ensure_synthetic_folder
+    from rigbench.models.synthetic.folder import ensure_synthetic
 
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
-    folder = ensure_synthetic_folder("tiny", "F16")
+    folder = ensure_synthetic("tiny", "F16")
     done = subprocess.run(
         [str(MLX_PYTHON), "-c", REAL, str(ROOT / "backends"), str(folder)],
         capture_output=True,

@@ -356,10 +356,10 @@ def test_the_key_and_the_host_are_in_no_error_and_in_no_fact(monkeypatch: pytest
     leak = refuse("401 No", {"error": {"message": "Incorrect API key: sk-verysecret for 127.0.0.1"}})
     with server(leak) as (base_url, seen), opened(base_url, api_key_env="MY_KEY") as session:
         record = drive.drive(session, load())[1][0]
-        told = repr((record, session.info, session.memory(), BACKEND.probe(HttpOptions(base_url=base_url))))
+        everything = repr((record, session.info, session.memory(), BACKEND.probe(HttpOptions(base_url=base_url))))
     assert "Authorization: Bearer sk-verysecret" in seen[-1][2] or "Bearer sk-verysecret" in str(seen)
     assert record.error == "HTTP 401: Incorrect API key: <hidden> for <hidden>"
-    assert "secret" not in told and "127.0.0.1" not in told
+    assert "secret" not in everything and "127.0.0.1" not in everything
     assert session.info.detail["place"] == f"http://<local>:{address(base_url).port}"
 
 
@@ -554,9 +554,14 @@ def test_what_servers_tell_of_themselves() -> None:
         "/props": {"build_info": "b0", "total_slots": 4, "default_generation_settings": {"n_ctx": 2048}},
     }
     assert recognise(llama["/v1/models"]) is SERVERS["llama-server"]
-    told = facts(SERVERS["llama-server"], llama, "m")
-    assert (told["version"], told["vocab_size"], told["context_limit"], told["slots"]) == ("b0", 32000, 2048, 4)
-    assert told["resolved"] == {"total_slots": 4, "n_ctx": 2048}
+    facts_of = facts(SERVERS["llama-server"], llama, "m")
+    assert (facts_of["version"], facts_of["vocab_size"], facts_of["context_limit"], facts_of["slots"]) == (
+        "b0",
+        32000,
+        2048,
+        4,
+    )
+    assert facts_of["resolved"] == {"total_slots": 4, "n_ctx": 2048}
     ollama = {
         "/v1/models": {"data": [{"id": "qwen3:latest", "owned_by": "library"}]},
         "/api/version": {"version": "0.9"},
@@ -566,9 +571,9 @@ def test_what_servers_tell_of_themselves() -> None:
         },
         "/api/ps": {"models": [{"name": "qwen3:latest", "size_vram": 5, "context_length": 4096}]},
     }
-    told = facts(SERVERS["ollama"], ollama, "qwen3")
-    assert (told["version"], told["quantization"], told["context_limit"]) == ("0.9", "Q4_K_M", 4096)
-    assert told["resolved"] == {"context_length": 4096, "size_vram": 5} and told["device_bytes"] == 5
+    facts_of = facts(SERVERS["ollama"], ollama, "qwen3")
+    assert (facts_of["version"], facts_of["quantization"], facts_of["context_limit"]) == ("0.9", "Q4_K_M", 4096)
+    assert facts_of["resolved"] == {"context_length": 4096, "size_vram": 5} and facts_of["device_bytes"] == 5
     del ollama["/api/ps"]  # nothing is loaded: what the model was trained for
     assert facts(SERVERS["ollama"], ollama, "qwen3")["context_limit"] == 40960
     assert chosen(ollama, SERVERS["ollama"], None, "qwen3") == "qwen3:latest"

@@ -155,7 +155,7 @@ def test_hidden_tokens_are_spread_by_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ({"error": {"message": "no such model"}}, "no such model"),
         ({"error": "busy"}, "busy"),
@@ -164,8 +164,8 @@ def test_hidden_tokens_are_spread_by_length() -> None:
         ({"message": "x" * 500}, "x" * 297 + "..."),
     ],
 )
-def test_the_servers_own_sentence(body: object, said: str) -> None:
-    assert sentence(body) == said
+def test_the_servers_own_sentence(body: object, expected: str) -> None:
+    assert sentence(body) == expected
 
 
 def test_a_text_is_cut_to_its_tokens_in_few_questions() -> None:

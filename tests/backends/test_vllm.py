@@ -75,10 +75,10 @@ class FakeEngine:
 
 
 def module(name: str, **content: Any) -> ModuleType:
-    made = ModuleType(name)
-    made.__dict__.update(content)
-    made.__spec__ = SimpleNamespace(name=name)  # type: ignore[assignment]
-    return made
+    module = ModuleType(name)
+    module.__dict__.update(content)
+    module.__spec__ = SimpleNamespace(name=name)  # type: ignore[assignment]
+    return module
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_weights_that_are_quantised_on_loading_are_not_guessed(fake_vllm: Any, f
 
 
 def test_steps_become_events(fake_vllm: Any, folder: Path) -> None:
-    """An output of nothing, several tokens at once, a request of an earlier case, an end that is none of ours."""
+    """An output of nothing, several tokens at once, a request of an earlier case, an end that is not ours."""
     session = opened(folder)
     session.prepare(2, 50)
     session.submit(Request(5, (1, 2, 3), 4))

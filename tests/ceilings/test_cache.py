@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rigbench import ceilings
-from rigbench.ceilings import cache, cuda
+from rigbench.ceilings import cuda, figure
 from rigbench.records import Bandwidth
 
 
@@ -18,7 +18,7 @@ def test_measured_once_and_again_on_request(tmp_path: Path) -> None:
     path, calls = tmp_path / "sub" / "bandwidth.json", count(1)
 
     def kept(identity: object, **options: Any) -> Bandwidth:
-        return cache.kept("cpu", identity, lambda: Bandwidth("cpu", next(calls) * 1e9), path=path, **options)
+        return figure.kept("cpu", identity, lambda: Bandwidth("cpu", next(calls) * 1e9), path=path, **options)
 
     first = kept("a")
     assert first.read_bytes_per_s == 1e9 and first.detail["measured_utc"].endswith("Z")
@@ -34,7 +34,7 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again_once_it_is_quiet(
 
     def kept(*, busy: bool) -> float | None:
         measure = lambda: Bandwidth("cpu", next(calls) * 1e9, detail={"busy_share": 0.7} if busy else {})  # noqa: E731
-        return cache.kept("cpu", "a", measure, path=path, quiet=lambda: not busy).read_bytes_per_s
+        return figure.kept("cpu", "a", measure, path=path, quiet=lambda: not busy).read_bytes_per_s
 
     assert [kept(busy=True), kept(busy=True), kept(busy=False), kept(busy=False), kept(busy=True)] == [
         1e9,
@@ -50,7 +50,7 @@ def test_after_30_days_it_is_measured_again(tmp_path: Path) -> None:
 
     def kept(utc: str) -> float | None:
         measure = lambda: Bandwidth("cpu", next(calls) * 1e9)  # noqa: E731
-        return cache.kept("cpu", "a", measure, path=path, now=lambda: utc).read_bytes_per_s
+        return figure.kept("cpu", "a", measure, path=path, now=lambda: utc).read_bytes_per_s
 
     assert kept("2026-01-01T00:00:00Z") == 1e9
     assert kept("2026-01-30T23:59:59Z") == 1e9
@@ -63,22 +63,22 @@ def test_after_30_days_it_is_measured_again(tmp_path: Path) -> None:
 )
 def test_a_broken_file_is_measured_anew(tmp_path: Path, content: str) -> None:
     path = tmp_path / "bandwidth.json"
-    cache.kept("cpu", "a", lambda: Bandwidth("cpu", 5e9), path=path)
+    figure.kept("cpu", "a", lambda: Bandwidth("cpu", 5e9), path=path)
     (place,) = json.loads(path.read_text())
     path.write_text(content.replace("PLACE", place))
-    assert cache.kept("cpu", "a", lambda: Bandwidth("cpu", 6e9), path=path).read_bytes_per_s == 6e9
+    assert figure.kept("cpu", "a", lambda: Bandwidth("cpu", 6e9), path=path).read_bytes_per_s == 6e9
 
 
 def test_an_entry_that_names_the_device_by_its_index_is_the_device_s(tmp_path: Path) -> None:
     path = tmp_path / "bandwidth.json"
-    cache.kept("cuda", "a", lambda: Bandwidth("cuda:0", 5e9), path=path)
-    assert cache.kept("cuda", "a", lambda: Bandwidth("cuda", None), path=path).device == "cuda"
+    figure.kept("cuda", "a", lambda: Bandwidth("cuda:0", 5e9), path=path)
+    assert figure.kept("cuda", "a", lambda: Bandwidth("cuda", None), path=path).device == "cuda"
 
 
 def test_what_could_not_be_measured_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "bandwidth.json"
-    found = cache.kept("cuda", "a", lambda: Bandwidth("cuda", None, reason="no driver"), path=path)
-    assert found.reason == "no driver" and not path.exists()
+    bandwidth = figure.kept("cuda", "a", lambda: Bandwidth("cuda", None, reason="no driver"), path=path)
+    assert bandwidth.reason == "no driver" and not path.exists()
 
 
 def test_a_swapped_card_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rigbench.ceilings import cpu
-from rigbench.telemetry import host
+from rigbench.telemetry import machine
 
 
 def test_threads_double_up_to_all_cores() -> None:
@@ -23,12 +23,12 @@ def test_threads_double_up_to_all_cores() -> None:
 def test_array_is_1_gib_or_4_caches_and_a_quarter_of_memory_at_most() -> None:
     assert cpu.array_size(64 << 30, 32 << 20) == (1 << 30, None)
     assert cpu.array_size(64 << 30, 1 << 30) == (4 << 30, None)
-    size, said = cpu.array_size(2 << 30, 32 << 20)
+    size, limit = cpu.array_size(2 << 30, 32 << 20)
     assert size == 512 << 20
-    assert said is not None and "only 537 MB" in said and "cache" not in said
-    size, said = cpu.array_size(256 << 20, 32 << 20)
+    assert limit is not None and "only 537 MB" in limit and "cache" not in limit
+    size, limit = cpu.array_size(256 << 20, 32 << 20)
     assert size == 64 << 20
-    assert said is not None and "may come from cache" in said
+    assert limit is not None and "may come from cache" in limit
 
 
 def test_every_page_is_touched_with_non_zero_data() -> None:
@@ -43,7 +43,7 @@ def test_rate_spans_first_start_to_last_end() -> None:
     # One thread: the clock answers 1 s, then 3 s: 2 passes of 500 bytes in 2 s.
     times = iter([1_000_000_000, 3_000_000_000])
     with ThreadPoolExecutor(1) as pool:
-        assert cpu.rate(pool, lambda _: None, [1, 2], 1, 500, 2, lambda: next(times)) == 500.0
+        assert cpu.Work(pool, lambda _: None, [1, 2], 1, 500, lambda: next(times)).rate(2) == 500.0
 
 
 def test_a_busy_machine_gets_fewer_samples_not_a_longer_wait() -> None:
@@ -55,21 +55,24 @@ def test_a_busy_machine_gets_fewer_samples_not_a_longer_wait() -> None:
         return now[0]
 
     with ThreadPoolExecutor(1) as pool:
-        found = cpu.Pace(clock).samples(pool, lambda _: None, [1], 1, 1000, 10)
-    assert len(found) == 3
+        samples = cpu.Work(pool, lambda _: None, [1], 1, 1000, clock).samples(10)
+    assert len(samples) == 3
 
 
-def test_a_kernel_that_reads_more_threads_is_found_best() -> None:
-    sweep = cpu.Sweep("or", {1: (10.0, 12.0), 2: (20.0, 19.0), 4: (18.0, 19.5)})
-    assert sweep.best() == (2, 20.0)
+def test_the_sweep_goes_over_threads_with_the_kernel_that_reads_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {("or", 1): 8.0, ("or", 2): 9.0, ("max", 1): 12.0, ("max", 2): 20.0, ("sum", 1): 1.0, ("sum", 2): 7.0}
+    names = {kernel: name for name, kernel in cpu.READ_KERNELS.items()}
+    monkeypatch.setattr(cpu.Work, "samples", lambda work, count: (rates[names[work.kernel], work.threads],))
+    with ThreadPoolExecutor(1) as pool:
+        assert cpu.read_sweep(np.ones(8, np.int64), pool, 2) == ("max", {1: (12.0,), 2: (20.0,)})
 
 
 def test_measure_reports_best_and_median_of_a_small_array() -> None:
-    found = cpu.measure(cores=2, array_bytes=16 << 20, pace=cpu.Pace(sample_s=0.001))
-    assert found.read_bytes_per_s is not None and found.copy_bytes_per_s is not None
-    assert found.read_bytes_per_s >= found.detail["read_median_bytes_per_s"] > 1e8
-    assert set(found.detail["read_best_bytes_per_s_by_threads"]) == {"1", "2"}
-    assert found.detail["array_bytes"] == 16 << 20
+    bandwidth = cpu.measure(cores=2, array_bytes=16 << 20, sample_s=0.001)
+    assert bandwidth.read_bytes_per_s is not None and bandwidth.copy_bytes_per_s is not None
+    assert bandwidth.read_bytes_per_s >= bandwidth.detail["read_median_bytes_per_s"] > 1e8
+    assert set(bandwidth.detail["read_best_bytes_per_s_by_threads"]) == {"1", "2"}
+    assert bandwidth.detail["array_bytes"] == 16 << 20
 
 
 def test_memory_that_cannot_be_had_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +80,9 @@ def test_memory_that_cannot_be_had_is_a_reason(monkeypatch: pytest.MonkeyPatch) 
         raise MemoryError
 
     monkeypatch.setattr(cpu, "filled", refuse)
-    found = cpu.measure()
-    assert found.read_bytes_per_s is None
-    assert found.reason is not None and "could not be had" in found.reason
+    bandwidth = cpu.measure()
+    assert bandwidth.read_bytes_per_s is None
+    assert bandwidth.reason is not None and "could not be had" in bandwidth.reason
 
 
 def test_every_piece_is_read_once_in_each_pass_whichever_thread_takes_it() -> None:
@@ -98,12 +101,12 @@ def test_every_piece_is_read_once_in_each_pass_whichever_thread_takes_it() -> No
             others_done.set()
 
     with ThreadPoolExecutor(2) as pool:
-        cpu.rate(pool, kernel, pieces, 2, array.nbytes, 2, lambda: next(ticks))
+        cpu.Work(pool, kernel, pieces, 2, array.nbytes, lambda: next(ticks)).rate(2)
     assert sorted(piece for piece, _ in seen) == sorted([0, 1, 2, 3, 4, 5] * 2)
 
 
 def test_identity_is_stable_and_names_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cpu.identity()
     assert before == cpu.identity()
-    monkeypatch.setattr(host, "usable_cores", lambda: 10_000)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 10_000)
     assert cpu.identity() != before

@@ -13,7 +13,7 @@ import pytest
 
 from fake_cuda import GIB, FakeCuda
 from rigbench import ceilings
-from rigbench.ceilings import child, cuda, ggml, metal
+from rigbench.ceilings import cuda, engine
 from rigbench.ceilings.cuda import LAUNCHES, READ_KERNEL, CudaError, Driver
 from rigbench.errors import InputError
 from rigbench.records import Bandwidth
@@ -21,12 +21,12 @@ from rigbench.records import Bandwidth
 
 def test_cuda_takes_the_best_launch_and_frees_everything() -> None:
     library = FakeCuda()
-    found = cuda.measure(0, Driver(library))
-    assert found.device == "cuda" and found.reason is None
-    assert found.read_bytes_per_s == pytest.approx(800e9, rel=1e-5)
-    assert found.copy_bytes_per_s == pytest.approx(600e9, rel=1e-5)
-    assert found.detail["array_bytes"] == 4 * GIB  # a quarter of what is free
-    by_blocks = found.detail["read_best_bytes_per_s_by_blocks"]
+    bandwidth = cuda.measure(0, Driver(library))
+    assert bandwidth.device == "cuda" and bandwidth.reason is None
+    assert bandwidth.read_bytes_per_s == pytest.approx(800e9, rel=1e-5)
+    assert bandwidth.copy_bytes_per_s == pytest.approx(600e9, rel=1e-5)
+    assert bandwidth.detail["array_bytes"] == 4 * GIB  # a quarter of what is free
+    by_blocks = bandwidth.detail["read_best_bytes_per_s_by_blocks"]
     assert {key: round(rate / 1e9) for key, rate in by_blocks.items()} == {"20": 400, "40": 400, "80": 800, "160": 800}
     assert library.calls.count("cuLaunchKernel") == 4 * (LAUNCHES + 1)
     assert library.calls.count("cuModuleUnload") == 4
@@ -34,9 +34,9 @@ def test_cuda_takes_the_best_launch_and_frees_everything() -> None:
 
 
 def test_cuda_with_little_memory_says_so() -> None:
-    found = cuda.measure(0, Driver(FakeCuda(free=GIB)))
-    assert found.read_bytes_per_s is not None
-    assert found.reason is not None and found.reason.startswith("only 268 MB read")
+    bandwidth = cuda.measure(0, Driver(FakeCuda(free=GIB)))
+    assert bandwidth.read_bytes_per_s is not None
+    assert bandwidth.reason is not None and bandwidth.reason.startswith("only 268 MB read")
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_cuda_with_little_memory_says_so() -> None:
 )
 def test_cuda_failures_are_reasons(fail: dict[str, int], reason: str) -> None:
     library = FakeCuda(fail=fail)
-    found = cuda.measure(0, Driver(library))
-    assert (found.read_bytes_per_s, found.reason) == (None, reason)
+    bandwidth = cuda.measure(0, Driver(library))
+    assert (bandwidth.read_bytes_per_s, bandwidth.reason) == (None, reason)
     assert ("cuDevicePrimaryCtxRelease_v2" in library.calls) == ("cuMemAlloc_v2" in fail)
 
 
@@ -105,12 +105,12 @@ def test_metal_through_another_interpreter(tmp_path: Path) -> None:
         "read": [700e9, 720e9, 710e9],
         "copy": [600e9],
     }
-    found = metal.measure(interpreter(tmp_path, f"print('warning: x'); print({json.dumps(answer)!r})"))
-    assert (found.read_bytes_per_s, found.copy_bytes_per_s) == (720e9, 600e9)
-    assert found.detail["read_median_bytes_per_s"] == 710e9
-    crashed = metal.measure(interpreter(tmp_path, "raise ValueError('/home/someone')"))
+    bandwidth = engine.through_mlx(interpreter(tmp_path, f"print('warning: x'); print({json.dumps(answer)!r})"))
+    assert (bandwidth.read_bytes_per_s, bandwidth.copy_bytes_per_s) == (720e9, 600e9)
+    assert bandwidth.detail["read_median_bytes_per_s"] == 710e9
+    crashed = engine.through_mlx(interpreter(tmp_path, "raise ValueError('/home/someone')"))
     assert crashed.reason == "mlx could not measure (ValueError)"
-    missing = metal.measure(interpreter(tmp_path, "import mlx.core"))
+    missing = engine.through_mlx(interpreter(tmp_path, "import mlx.core"))
     assert missing.reason == "mlx is not installed in this interpreter; pip install mlx"
 
 
@@ -122,16 +122,16 @@ def test_metal_without_mlx_is_measured_through_the_engine_s_llama_cpp(tmp_path: 
     python = interpreter(
         tmp_path, f"import sys\nif 'mlx' in sys.argv[2]:\n    import mlx.core\nprint({json.dumps(answer)!r})"
     )
-    found = ceilings.measure("metal", python)
-    assert (found.device, found.read_bytes_per_s) == ("metal", 110e9)
-    assert found.source == "llama.cpp's F16 matrix times vector over 1074 MB on Apple M4"
+    bandwidth = ceilings.measure("metal", python)
+    assert (bandwidth.device, bandwidth.read_bytes_per_s) == ("metal", 110e9)
+    assert bandwidth.source == "llama.cpp's F16 matrix times vector over 1074 MB on Apple M4"
 
 
 def test_metal_reasons() -> None:
-    assert metal.measure("/no/such/python").reason == "the interpreter given for mlx does not exist"
-    assert child.answer(sys.executable, "__init__.py", "mlx") == "mlx gave no figures"
-    assert metal.parsed({"metal": True, "read": []}).reason == "mlx gave no figures"
-    cpu = metal.parsed({"metal": False, "device": "Device(cpu, 0)", "bytes": 5, "read": [1.0], "copy": [1.0]})
+    assert engine.through_mlx("/no/such/python").reason == "the interpreter given for mlx does not exist"
+    assert engine.answer(sys.executable, "__init__.py", "mlx") == "mlx gave no figures"
+    assert engine.from_mlx({"metal": True, "read": []}).reason == "mlx gave no figures"
+    cpu = engine.from_mlx({"metal": False, "device": "Device(cpu, 0)", "bytes": 5, "read": [1.0], "copy": [1.0]})
     assert (cpu.read_bytes_per_s, cpu.reason) == (None, "mlx runs without Metal here, on Device(cpu, 0)")
 
 
@@ -143,7 +143,7 @@ def test_ggml_takes_the_type_of_weights_that_is_read_fastest() -> None:
         "rates": {"F16": [700e9, 720e9, 690e9], "Q8_0": [600e9, 610e9]},
         "reasons": [],
     }
-    assert ggml.parsed("vulkan", answer) == Bandwidth(
+    assert engine.from_ggml("vulkan", answer) == Bandwidth(
         "vulkan",
         720e9,
         source="llama.cpp's F16 matrix times vector over 8590 MB on AMD Radeon RX 7900 XTX (RADV NAVI31)",
@@ -153,22 +153,22 @@ def test_ggml_takes_the_type_of_weights_that_is_read_fastest() -> None:
             "array_bytes": 8 * GIB,
         },
     )
-    assert ggml.parsed("vulkan", {**answer, "rates": {}, "reasons": ["no memory"]}).reason == "no memory"
+    assert engine.from_ggml("vulkan", {**answer, "rates": {}, "reasons": ["no memory"]}).reason == "no memory"
     del answer["rates"]
-    assert ggml.parsed("sycl", answer).reason == "this build of llama.cpp has no sycl; it has vulkan, cpu"
+    assert engine.from_ggml("sycl", answer).reason == "this build of llama.cpp has no sycl; it has vulkan, cpu"
 
 
 def test_ggml_on_the_processor_for_real() -> None:
     """A graph of one matrix of each type, on a device that every build has."""
     pytest.importorskip("llama_cpp")
-    assert "cpu" in {each["kind"] for each in ggml.devices(sys.executable)}
-    found = ggml.measure("cpu", sys.executable, 1)
-    assert found.reason is None and found.device == "cpu"
-    assert set(found.detail["read_best_bytes_per_s_by_type"]) == {"F16", "Q8_0"}
-    assert found.read_bytes_per_s is not None
-    assert found.read_bytes_per_s >= found.detail["read_median_bytes_per_s"] > 1e7
-    reason = ggml.measure("tpu", sys.executable).reason
+    assert "cpu" in {each["kind"] for each in engine.ggml_devices(sys.executable)}
+    bandwidth = engine.through_ggml("cpu", sys.executable, 1)
+    assert bandwidth.reason is None and bandwidth.device == "cpu"
+    assert set(bandwidth.detail["read_best_bytes_per_s_by_type"]) == {"F16", "Q8_0"}
+    assert bandwidth.read_bytes_per_s is not None
+    assert bandwidth.read_bytes_per_s >= bandwidth.detail["read_median_bytes_per_s"] > 1e7
+    reason = engine.through_ggml("tpu", sys.executable).reason
     assert reason is not None and reason.startswith("this build of llama.cpp has no tpu; it has ")
-    assert ggml.measure("vulkan", "/no/such/python").reason == (
+    assert engine.through_ggml("vulkan", "/no/such/python").reason == (
         "the interpreter given for llama-cpp-python does not exist"
     )

@@ -139,7 +139,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (here / "suite.toml").write_text((ROOT / "configs" / "suites" / "smoke.toml").read_text())
         patch.setattr(engines, "probe", _probe)
         patch.setattr(ceilings, "measure", lambda device, python="": Bandwidth(device, 3e10, 2e10))
-        patch.setattr("rigbench.ceilings.cache.busy_share", lambda: 0.0)
+        patch.setattr("rigbench.ceilings.figure.busy_share", lambda: 0.0)
         patch.setattr(runner, "execute", _interrupted)
         yield here
 

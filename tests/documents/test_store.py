@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rigbench.documents import store
+from rigbench.documents import bounds, store
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 from rigbench.records import (
     SCHEMA_VERSION,
@@ -121,7 +121,7 @@ def test_a_file_that_is_not_there_is_the_users_matter(tmp_path: Path) -> None:
 def test_a_file_too_large_to_be_a_result_is_not_even_parsed(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     with path.open("wb") as file:
-        file.truncate(store.MAX_BYTES + 1)
+        file.truncate(bounds.MAX_BYTES + 1)
     with pytest.raises(ValidationFailed, match="at most"):
         store.read(path)
 

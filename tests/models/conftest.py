@@ -106,7 +106,7 @@ class Llama:
         context = self.context(model, tokens)
         self.api.llama_free(context)
         self.api.llama_model_free(model)
-        return sum(float(found) for found in re.findall(r"(?:KV|RS) buffer size = +([\d.]+) MiB", "".join(self.log)))
+        return sum(float(size) for size in re.findall(r"(?:KV|RS) buffer size = +([\d.]+) MiB", "".join(self.log)))
 
 
 @pytest.fixture(scope="session")

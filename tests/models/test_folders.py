@@ -94,7 +94,9 @@ def test_mlx_with_four_bits_and_experts(tmp_path: Path) -> None:
     )
     facts = facts_from_safetensors(path)
     assert (facts.format, facts.quantization, facts.experts, facts.experts_used) == ("mlx", "4bit", 4, 1)
-    assert facts.parameters == 2 * 100 * 64 + 4 * 32 * 64 + 32 * 64  # 8 packed weights in each 32 bits; scales are none
+    assert (
+        facts.parameters == 2 * 100 * 64 + 4 * 32 * 64 + 32 * 64
+    )  # 8 packed weights in each 32 bits; scales are not parameters
     assert facts.expert_bytes == 4 * 32 * (8 * 4 + 2 + 2)
     assert facts.dense_bytes == 100 * (8 * 4 + 2 + 2) + 2 * 32 * 64
     assert weight_bytes(facts, 1) == facts.dense_bytes + facts.expert_bytes / 4

@@ -53,11 +53,13 @@ def test_values_of_every_type(tmp_path: Path) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    found = read_gguf(path)
-    assert {key: found.metadata[key] for key in ("uint8", "int8", "uint16", "int16", "uint64", "int64", "float64")} == {
+    header = read_gguf(path)
+    assert {
+        key: header.metadata[key] for key in ("uint8", "int8", "uint16", "int16", "uint64", "int64", "float64")
+    } == {
         **{"uint8": 200, "int8": -3, "uint16": 60000, "int16": -300, "uint64": 2**60, "int64": -(2**60), "float64": 0.5}
     }
-    assert found.metadata["numbers"] == (1, 2, 3)
+    assert header.metadata["numbers"] == (1, 2, 3)
 
 
 def _counts(tensors: int, keys: int) -> bytes:
@@ -103,9 +105,9 @@ def _counts(tensors: int, keys: int) -> bytes:
 def test_what_is_no_whole_gguf_file_gets_one_sentence(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as found:
+    with pytest.raises(InputError, match=message) as raised:
         read_gguf(path)
-    assert "\n" not in str(found.value) and "model.gguf" in str(found.value)
+    assert "\n" not in str(raised.value) and "model.gguf" in str(raised.value)
 
 
 def test_a_file_cut_in_half_says_so(tiny: Path, tmp_path: Path) -> None:

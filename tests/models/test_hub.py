@@ -209,9 +209,9 @@ def test_refusals_get_one_sentence(
     refusal: tuple[int, str], kind: type[Exception], message: str, server: Hub, get: Callable[..., Path]
 ) -> None:
     server.refusal = refusal
-    with pytest.raises(kind, match=message) as found:
+    with pytest.raises(kind, match=message) as raised:
         get("me/models", "m.gguf")
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_no_hub_within_reach(cache: Path) -> None:

@@ -40,9 +40,9 @@ def test_llama_cpp_sets_aside_as_much(model_id: str, small: Callable[[str], Shap
     one = shape(model_id) if model_id.startswith("tiny") else small(model_id)
     one = replace(one, window=1024 if one.window else 0)
     write_synthetic(one, "F16", path := tmp_path / "m.gguf")
-    found = cache_from_shape(one)
+    cache = cache_from_shape(one)
     tokens = 512  # below the window, so that windowed layers keep as much as the others
-    expected = found.per_token * tokens + found.window_per_token * min(tokens, found.window_tokens)
+    expected = cache.per_token * tokens + cache.window_per_token * min(tokens, cache.window_tokens)
     assert llama.cache_mib(path, tokens) == pytest.approx(expected / 2**20, abs=0.011)
 
 

@@ -26,23 +26,23 @@ def _folder(path: Path, kind: str = "BF16", **config: Any) -> Path:
 
 
 def test_a_synthetic_model_is_made_and_described(cache: Path) -> None:
-    found = resolve("synthetic:tiny:Q8_0", formats=GGUF)
+    model = resolve("synthetic:tiny:Q8_0", formats=GGUF)
     facts = facts_from_shape(shape("tiny"), "Q8_0")
-    assert found.file.path == str(ensure_synthetic("tiny", "Q8_0"))
-    read = found.file.step_bytes
+    assert model.file.path == str(ensure_synthetic("tiny", "Q8_0"))
+    read = model.file.step_bytes
     assert read is not None
-    assert (found.file.format, read.context_limit) == ("gguf", 2048)
+    assert (model.file.format, read.context_limit) == ("gguf", 2048)
     assert read.dense_bytes == facts.dense_bytes
     assert read.kv_bytes_per_token == 2048
-    assert found.facts.synthetic and found.facts.sha256_of == "file"
-    assert found.facts.dense_bytes == facts.dense_bytes
+    assert model.facts.synthetic and model.facts.sha256_of == "file"
+    assert model.facts.dense_bytes == facts.dense_bytes
 
 
 def test_the_simulator_needs_no_file(cache: Path) -> None:
     for spec in ("synthetic:llama-3.1-405b:Q4_K_M", "llama-3.1-405b:Q4_K_M", "llama-3.1-405b"):
-        found = resolve(spec, formats=("shape", "gguf"), fetch=False)
-        assert found.file.path is None and found.file.format == "shape"
-        assert found.facts.parameters == 405_853_388_800
+        model = resolve(spec, formats=("shape", "gguf"), fetch=False)
+        assert model.file.path is None and model.file.format == "shape"
+        assert model.facts.parameters == 405_853_388_800
     assert not cache.exists()
 
 
@@ -118,9 +118,9 @@ def test_names_that_lead_nowhere(
     spec: str, message: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=message) as found:
+    with pytest.raises(InputError, match=message) as raised:
         resolve(spec, formats=GGUF)
-    assert "\n" not in str(found.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_bad_files(cache: Path, tmp_path: Path) -> None:

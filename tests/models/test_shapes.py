@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from rigbench.errors import InputError
-from rigbench.models.names import nearest
 from rigbench.models.shapes import find_shape, shape, shape_from_table, shapes, shapes_from_files
 from rigbench.models.tensors import parameters, tensors
+from rigbench.text import did_you_mean
 
 SMALL: dict[str, Any] = {
     **{"id": "x", "name": "X", "architecture": "llama", "parameters": 1e6, "layers": 2, "hidden": 64},
@@ -78,7 +78,7 @@ def test_an_unknown_model_gets_the_nearest() -> None:
         shape("qwen3-30b")
     with pytest.raises(InputError, match=r"did you mean llama-3\.1-8b"):
         shape("lama-3.1-8b")
-    assert nearest("zzzz", ["a", "b"]) == "."
+    assert did_you_mean("zzzz", ["a", "b"]) == "."
 
 
 @pytest.mark.parametrize(

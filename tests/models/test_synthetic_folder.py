@@ -17,13 +17,8 @@ from rigbench.models.formats.folders import facts_from_safetensors
 from rigbench.models.resolve import local_models, resolve
 from rigbench.models.shapes import Shape, shape
 from rigbench.models.synthetic import folder as synthetic_folder
-from rigbench.models.synthetic.folder import (
-    ensure_synthetic_folder,
-    facts_of_synthetic_folder,
-    is_whole_folder,
-    plan_folder,
-    write_synthetic_folder,
-)
+from rigbench.models.synthetic.folder import ensure_synthetic, facts_from_shape, plan, write_synthetic
+from rigbench.models.synthetic.weights import is_whole
 from rigbench.models.tensors import parameters as counted
 
 QUANTS = ("BF16", "F16", "4bit", "8bit")
@@ -38,14 +33,14 @@ def tensors_of(folder: Path) -> dict[str, Any]:
     end = 8 + int.from_bytes(raw[:8], "little")
     table = json.loads(raw[8:end])
     table.pop("__metadata__")
-    found = {}
+    tensors = {}
     for name, entry in table.items():
         start, stop = entry["data_offsets"]
         values = np.frombuffer(raw[end + start : end + stop], NUMPY[entry["dtype"]])
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
-        found[name] = values.reshape(entry["shape"])
-    return found
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors
 
 
 def unpacked(tensors: dict[str, Any], stem: str, bits: int) -> Any:
@@ -61,8 +56,8 @@ def unpacked(tensors: dict[str, Any], stem: str, bits: int) -> Any:
 @pytest.mark.parametrize("model_id", ["tiny", "tiny-moe"])
 @pytest.mark.parametrize("quant", QUANTS)
 def test_the_facts_of_the_file_are_those_of_its_plan(model_id: str, quant: str, cache: Path) -> None:
-    facts = facts_from_safetensors(ensure_synthetic_folder(model_id, quant))
-    assert facts == facts_of_synthetic_folder(shape(model_id), quant)
+    facts = facts_from_safetensors(ensure_synthetic(model_id, quant))
+    assert facts == facts_from_shape(shape(model_id), quant)
     assert facts.synthetic
     assert (facts.parameters, facts.active_parameters) == counted(shape(model_id))
     assert (facts.quantization, facts.name) == (quant, f"{model_id}-{quant}")
@@ -72,15 +67,15 @@ def test_the_bytes_of_a_step_worked_out_by_hand(cache: Path) -> None:
     """tiny: 4 layers of 256 wide, 4 heads and 2 key-value heads of 64, 512 inner; vocabulary of 512, not tied."""
     matrices = 4 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512) + 512 * 256
     norms = (2 * 4 + 1) * 256
-    assert facts_of_synthetic_folder(shape("tiny"), "BF16").dense_bytes == 2 * (matrices + norms)
+    assert facts_from_shape(shape("tiny"), "BF16").dense_bytes == 2 * (matrices + norms)
     packed = matrices // 2 + matrices // 64 * 4  # 4 bits, and 16 bits each for scale and bias of 64
-    assert facts_of_synthetic_folder(shape("tiny"), "4bit").dense_bytes == packed + 2 * norms
-    assert facts_of_synthetic_folder(shape("tiny"), "8bit").dense_bytes == packed + matrices // 2 + 2 * norms
+    assert facts_from_shape(shape("tiny"), "4bit").dense_bytes == packed + 2 * norms
+    assert facts_from_shape(shape("tiny"), "8bit").dense_bytes == packed + matrices // 2 + 2 * norms
 
 
 def test_rows_that_are_no_multiple_of_64_are_packed_in_groups_of_32(cache: Path) -> None:
     """tiny-moe's experts are 96 wide; the router has 8 bits in every quantisation, as mlx-lm makes it."""
-    folder = ensure_synthetic_folder("tiny-moe", "4bit")
+    folder = ensure_synthetic("tiny-moe", "4bit")
     quantization = json.loads((folder / "config.json").read_bytes())["quantization"]
     assert (quantization["bits"], quantization["group_size"]) == (4, 64)
     assert quantization["model.layers.0.mlp.switch_mlp.down_proj"] == {"group_size": 32, "bits": 4}
@@ -92,7 +87,7 @@ def test_rows_that_are_no_multiple_of_64_are_packed_in_groups_of_32(cache: Path)
 
 @pytest.mark.parametrize("quant", QUANTS)
 def test_weights_have_zero_mean_and_the_deviation_that_keeps_activations_finite(quant: str, cache: Path) -> None:
-    tensors = tensors_of(ensure_synthetic_folder("tiny", quant))
+    tensors = tensors_of(ensure_synthetic("tiny", quant))
     bits = {"4bit": 4, "8bit": 8}.get(quant, 16)
     for stem, deviation in [
         ("model.layers.1.mlp.down_proj", 2 / 512**0.5),
@@ -119,7 +114,7 @@ def test_weights_have_zero_mean_and_the_deviation_that_keeps_activations_finite(
 )
 def test_the_bytes_are_the_same_everywhere(quant: str, digest: str, cache: Path) -> None:
     """A change here makes results of synthetic models incomparable: raise FOLDER_VERSION with it."""
-    content = (ensure_synthetic_folder("tiny", quant) / "model.safetensors").read_bytes()
+    content = (ensure_synthetic("tiny", quant) / "model.safetensors").read_bytes()
     assert hashlib.sha256(content).hexdigest() == digest
 
 
@@ -132,7 +127,7 @@ def test_each_architecture_as_the_readers_know_it(
     safetensors = pytest.importorskip("safetensors")
     tokenizers = pytest.importorskip("tokenizers")
     one = small(model_id)
-    write_synthetic_folder(one, quant, tmp_path / "m")
+    write_synthetic(one, quant, tmp_path / "m")
     with safetensors.safe_open(tmp_path / "m" / "model.safetensors", "numpy") as file:
         names = set(file.keys())
         assert ("lm_head.weight" in names) != one.tied
@@ -160,11 +155,11 @@ def test_resolve_gives_each_backend_what_it_opens(cache: Path) -> None:
         ("F16", ("safetensors", "gguf"), "safetensors"),
         ("Q8_0", ("safetensors", "gguf"), "gguf"),
     ]:
-        found = resolve(f"synthetic:tiny:{quant}", formats=formats)
-        assert found.file.format == kind
-        assert found.facts is not None and found.facts.synthetic
-        assert found.file.path is not None and Path(found.file.path).exists()
-        assert resolve(f"synthetic:tiny:{quant}", formats=formats, fetch=False) == found
+        model = resolve(f"synthetic:tiny:{quant}", formats=formats)
+        assert model.file.format == kind
+        assert model.facts is not None and model.facts.synthetic
+        assert model.file.path is not None and Path(model.file.path).exists()
+        assert resolve(f"synthetic:tiny:{quant}", formats=formats, fetch=False) == model
     assert [(one.spec, one.format) for one in local_models()] == [
         ("synthetic:tiny:4bit", "mlx"),
         ("synthetic:tiny:BF16", "safetensors"),
@@ -176,9 +171,9 @@ def test_resolve_gives_each_backend_what_it_opens(cache: Path) -> None:
 
 def test_a_plan_and_the_simulator_need_no_folder(cache: Path) -> None:
     for formats in (("mlx", "safetensors", "shape"), ("shape", "gguf", "mlx")):
-        found = resolve("synthetic:llama-3.1-70b:4bit", formats=formats, fetch=False)
-        assert found.file.path is None
-        assert found.facts is not None and found.facts.dense_bytes == pytest.approx(4.5 / 8 * 69.5e9, rel=0.01)
+        model = resolve("synthetic:llama-3.1-70b:4bit", formats=formats, fetch=False)
+        assert model.file.path is None
+        assert model.facts is not None and model.facts.dense_bytes == pytest.approx(4.5 / 8 * 69.5e9, rel=0.01)
     assert not cache.exists()
 
 
@@ -202,7 +197,7 @@ def test_a_quantisation_that_the_format_does_not_have(
 @pytest.mark.parametrize("model_id", ["mixtral-8x7b", "gemma-2-2b"])
 def test_a_shape_that_is_not_written_as_a_folder(model_id: str, cache: Path) -> None:
     with pytest.raises(UnavailableError, match=f"{model_id} cannot be made as a folder of safetensors"):
-        ensure_synthetic_folder(model_id, "4bit")
+        ensure_synthetic(model_id, "4bit")
 
 
 def test_what_is_not_here_is_said_without_fetching(cache: Path) -> None:
@@ -214,27 +209,27 @@ def test_what_is_not_here_is_said_without_fetching(cache: Path) -> None:
 
 
 def test_a_whole_folder_is_left_alone_and_a_wrong_one_is_made_anew(cache: Path) -> None:
-    folder = ensure_synthetic_folder("tiny", "4bit")
+    folder = ensure_synthetic("tiny", "4bit")
     weights = folder / "model.safetensors"
     good, before = weights.read_bytes(), weights.stat().st_mtime_ns
-    assert ensure_synthetic_folder("TINY", "4BIT") == folder
+    assert ensure_synthetic("TINY", "4BIT") == folder
     assert weights.stat().st_mtime_ns == before
     for wrong in (good[:-1], b"", b"x" + good[1:]):
         weights.write_bytes(wrong)
-        ensure_synthetic_folder("tiny", "4bit")
+        ensure_synthetic("tiny", "4bit")
         assert weights.read_bytes() == good
     for name in ("config.json", "tokenizer.json"):
         (folder / name).write_text("{}")
-        ensure_synthetic_folder("tiny", "4bit")
-        assert is_whole_folder(folder, plan_folder(shape("tiny"), "4bit"))
+        ensure_synthetic("tiny", "4bit")
+        assert is_whole(folder, plan(shape("tiny"), "4bit"))
     assert [one.name for one in folder.parent.iterdir() if one.suffix == ".part"] == []
 
 
 def test_what_a_killed_writer_left_is_swept_away(cache: Path) -> None:
-    left = synthetic_folder.synthetic_folder_path("tiny", "4bit").with_name("tiny-4bit.part")
+    left = synthetic_folder.synthetic_path("tiny", "4bit").with_name("tiny-4bit.part")
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
-    assert is_whole_folder(ensure_synthetic_folder("tiny", "4bit"), plan_folder(shape("tiny"), "4bit"))
+    assert is_whole(ensure_synthetic("tiny", "4bit"), plan(shape("tiny"), "4bit"))
     assert not left.exists()
 
 
@@ -246,7 +241,7 @@ def test_a_disk_that_fills_leaves_nothing_behind(cache: Path) -> None:
     )  # the kernel refuses what goes beyond, as a full disk does
     try:
         with pytest.raises(UnavailableError, match=r"tiny-BF16 could not be written to .*: File too large"):
-            ensure_synthetic_folder("tiny", "BF16")
+            ensure_synthetic("tiny", "BF16")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [one.name for one in (cache / "models" / "synthetic").iterdir() if one.suffix != ".lock"] == []
@@ -255,21 +250,21 @@ def test_a_disk_that_fills_leaves_nothing_behind(cache: Path) -> None:
 def test_too_little_room_is_said_before_anything_is_written(cache: Path) -> None:
     huge = replace(shape("llama-3.1-405b"), layers=2_000, vocab=512)
     with pytest.raises(UnavailableError, match=r"big needs 12\.8 TB and .* free; make room, or set RIGBENCH_CACHE"):
-        write_synthetic_folder(huge, "BF16", cache / "big")
+        write_synthetic(huge, "BF16", cache / "big")
     assert not (cache / "big").exists()
 
 
 def test_two_processes_at_once_write_one_whole_folder(cache: Path) -> None:
-    line = "from rigbench.models.synthetic.folder import *; ensure_synthetic_folder('tiny-moe', '8bit')"
+    line = "from rigbench.models.synthetic.folder import *; ensure_synthetic('tiny-moe', '8bit')"
     started = [subprocess.Popen([sys.executable, "-c", line]) for _ in range(2)]
     assert [process.wait(60) for process in started] == [0, 0]
-    folder = synthetic_folder.synthetic_folder_path("tiny-moe", "8bit")
-    assert is_whole_folder(folder, plan_folder(shape("tiny-moe"), "8bit"))
+    folder = synthetic_folder.synthetic_path("tiny-moe", "8bit")
+    assert is_whole(folder, plan(shape("tiny-moe"), "8bit"))
 
 
 def test_progress_ends_at_the_whole_size(cache: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    folder = ensure_synthetic_folder("tiny", "8bit", lambda *call: seen.append(call))
+    folder = ensure_synthetic("tiny", "8bit", lambda *call: seen.append(call))
     size = (folder / "model.safetensors").stat().st_size
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
     assert seen[-1] == ("tiny-8bit", size, size)
@@ -277,10 +272,10 @@ def test_progress_ends_at_the_whole_size(cache: Path) -> None:
 
 def test_memory_is_constant() -> None:
     """70 B are laid down out of a few buffers of 8 MB; only the pieces' lengths are summed here."""
-    planned = plan_folder(replace(shape("llama-3.1-70b"), vocab=512), "4bit")
+    planned = plan(replace(shape("llama-3.1-70b"), vocab=512), "4bit")
     tracemalloc.start()
-    written = sum(len(piece) for tensor in planned.tensors for piece in synthetic_folder._pieces(tensor))
+    written = sum(len(piece) for piece in synthetic_folder._content(planned))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(planned.header) + written == planned.weights_bytes > 35e9
+    assert written == planned.file_bytes > 35e9
     assert peak < 250e6

@@ -16,7 +16,8 @@ from rigbench.errors import InputError, UnavailableError
 from rigbench.models.formats.gguf import facts_from_gguf, read_gguf
 from rigbench.models.shapes import Shape, shape, shapes
 from rigbench.models.synthetic import gguf as synthetic
-from rigbench.models.synthetic.gguf import ARCHITECTURES, ensure_synthetic, is_whole, plan, write_synthetic
+from rigbench.models.synthetic.gguf import ARCHITECTURES, ensure_synthetic, plan, write_synthetic
+from rigbench.models.synthetic.weights import is_whole
 
 FIRST_OF_EACH = list({one.architecture: one.id for one in reversed(shapes().values())}.values())
 
@@ -141,7 +142,7 @@ def test_two_at_once_write_it_once(cache: Path, monkeypatch: pytest.MonkeyPatch)
 
     def counting(*arguments: Any) -> Any:
         written.append("once")
-        return real(*arguments)
+        yield from real(*arguments)
 
     def make() -> None:
         both.wait()

@@ -34,8 +34,8 @@ def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.M
 
 def find(rates: dict[str, tuple[float, ...]], versions: list[str] | None = None) -> tuple[bisect.Found, list[str]]:
     asked: list[str] = []
-    found = bisect.search(versions or list(rates), measuring(rates, asked), ["user_tps"], lambda text: None)
-    return found, asked
+    result = bisect.search(versions or list(rates), measuring(rates, asked), ["user_tps"], lambda text: None)
+    return result, asked
 
 
 FAST, SLOW = (100.0, 101.0, 99.5), (90.0, 90.5, 89.8)
@@ -45,35 +45,35 @@ FAST, SLOW = (100.0, 101.0, 99.5), (90.0, 90.5, 89.8)
 def test_every_place_is_found_in_few_steps(first_bad: int) -> None:
     versions = [f"0.3.{number}" for number in range(16)]
     rates = {version: SLOW if number >= first_bad else FAST for number, version in enumerate(versions)}
-    found, asked = find(rates)
-    assert (found.good, found.bad, found.between) == (versions[first_bad - 1], versions[first_bad], ())
+    result, asked = find(rates)
+    assert (result.good, result.bad, result.between) == (versions[first_bad - 1], versions[first_bad], ())
     assert len(asked) <= 2 + 4  # both ends, and 16 halved four times
 
 
 def test_what_cannot_be_installed_is_passed_over_and_named() -> None:
     versions = ["1", "2", "3", "4", "5"]
-    found, _ = find({"1": FAST, "2": FAST, "5": SLOW}, versions)
-    assert (found.good, found.bad, found.between) == ("2", "5", ("3", "4"))
-    assert [(trial.version, trial.state) for trial in found.trials if trial.state == "skipped"] == [
+    result, _ = find({"1": FAST, "2": FAST, "5": SLOW}, versions)
+    assert (result.good, result.bad, result.between) == ("2", "5", ("3", "4"))
+    assert [(trial.version, trial.state) for trial in result.trials if trial.state == "skipped"] == [
         ("3", "skipped"),
         ("4", "skipped"),
     ]
-    assert found.trials[2].reason == "cannot be installed: no matching distribution"
+    assert result.trials[2].reason == "cannot be installed: no matching distribution"
 
 
 def test_what_is_unclear_is_measured_once_more_and_then_passed_over() -> None:
     wild = (70.0, 130.0, 95.0)
-    found, asked = find({"1": FAST, "2": wild, "3": SLOW})
+    result, asked = find({"1": FAST, "2": wild, "3": SLOW})
     assert asked == ["1", "3", "2", "2+"]
-    assert (found.good, found.bad, found.between) == ("1", "3", ("2",))
+    assert (result.good, result.bad, result.between) == ("1", "3", ("2",))
 
 
 def test_a_slow_end_that_is_not_slower() -> None:
-    found, asked = find({"1": FAST, "2": SLOW, "3": FAST})
-    assert found.bad is None
+    result, asked = find({"1": FAST, "2": SLOW, "3": FAST})
+    assert result.bad is None
     assert asked == ["1", "3"]
-    found, _ = find({"1": (100.0,), "2": (50.0,)})  # one number a side says nothing of how much it varies
-    assert found.bad is None
+    result, _ = find({"1": (100.0,), "2": (50.0,)})  # one number a side says nothing of how much it varies
+    assert result.bad is None
 
 
 def test_an_end_that_cannot_be_measured_ends_it() -> None:
@@ -87,8 +87,8 @@ def test_the_yardstick_is_the_clearest_case() -> None:
         other = sample(tuple(rate * (0.5 if slow else 1) for rate in FAST), "llama_cpp/m/w/c2", ttft_s=(1.0, 1.0, 1.0))
         return [sample(SLOW if slow else FAST), other]
 
-    found = bisect.search(["1", "2"], measure, ["user_tps"], lambda text: None)
-    assert (found.group, found.metric) == ("llama_cpp/m/w/c2", "user_tps")
+    result = bisect.search(["1", "2"], measure, ["user_tps"], lambda text: None)
+    assert (result.group, result.metric) == ("llama_cpp/m/w/c2", "user_tps")
 
 
 def test_versions_are_ordered_as_versions() -> None:
@@ -137,9 +137,9 @@ def wheel(folder: Path, version: str, needs: str = "") -> None:
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"rigbenchfake-{version}-py3-none-any.whl", "w") as made:
+    with zipfile.ZipFile(folder / f"rigbenchfake-{version}-py3-none-any.whl", "w") as wheel:
         for name, text in files.items():
-            made.writestr(name, text)
+            wheel.writestr(name, text)
 
 
 def test_pip_lists_installs_and_fails_for_real(

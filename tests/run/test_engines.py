@@ -21,11 +21,11 @@ SUITE = Suite(
 
 
 def test_of_several_engines_those_that_cannot_run_are_skipped_with_the_reason() -> None:
-    found, _ = engines.resolve([SIM, NOWHERE])
-    made = make_plan(SUITE, found)
-    assert {case.backend for job in made.jobs for case in job.cases} == {"sim"}
-    assert [skip.case.concurrency for skip in made.skipped if skip.case.backend == "mlx_lm"] == [1, 2]
-    assert all("no Python interpreter at 'nowhere/bin/python'" in skip.reason for skip in made.skipped)
+    usable, _ = engines.resolve([SIM, NOWHERE])
+    plan = make_plan(SUITE, usable)
+    assert {case.backend for job in plan.jobs for case in job.cases} == {"sim"}
+    assert [skip.case.concurrency for skip in plan.skipped if skip.case.backend == "mlx_lm"] == [1, 2]
+    assert all("no Python interpreter at 'nowhere/bin/python'" in skip.reason for skip in plan.skipped)
 
 
 def test_a_single_engine_that_cannot_run_is_an_error() -> None:
@@ -34,14 +34,14 @@ def test_a_single_engine_that_cannot_run_is_an_error() -> None:
 
 
 def test_addresses_and_paths_among_the_options_are_not_told() -> None:
-    told = engines.public_options(
+    public = engines.public_options(
         rigbench_backends.load("llama_cpp"), {"threads": 4, "rpc_servers": ["10.1.2.3:50052"]}
     )
-    assert told == {"threads": 4, "rpc_servers": "<private>"}
-    told = engines.public_options(
+    assert public == {"threads": 4, "rpc_servers": "<private>"}
+    public = engines.public_options(
         rigbench_backends.load("openai_http"), {"server": "vllm", "base_url": "http://10.1.2.3/v1"}
     )
-    assert told == {"server": "vllm", "base_url": "<private>"}
+    assert public == {"server": "vllm", "base_url": "<private>"}
 
 
 def test_a_card_that_is_not_catalogued_does_not_get_the_bandwidth_of_the_processor_beside_it(

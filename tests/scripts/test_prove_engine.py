@@ -91,17 +91,17 @@ def test_an_engine_that_does_not_load(engine_build: ModuleType, tmp_path: Path) 
 
 
 def test_a_gpu_build_that_sees_no_gpu_says_why(engine_build: ModuleType, tmp_path: Path) -> None:
-    said = {
+    report = {
         "devices": [["CPU", "a processor", False]],
         "error": "ggml_cuda_init: driver too old",
         "folder": "/llama_cpp",
     }
     path = tmp_path / "prove.py"
-    path.write_text(f"print('''{json.dumps(said)}''')")
+    path.write_text(f"print('''{json.dumps(report)}''')")
     assert engine_build.prove(PYTHON, "cuda", path).failure == "sees no GPU here (ggml_cuda_init: driver too old)"
     assert engine_build.prove(PYTHON, "cpu", path).failure is None
-    said["devices"] = [["CUDA0", "NVIDIA GeForce RTX 4090", True]]
-    path.write_text(f"print('''{json.dumps(said)}''')")
+    report["devices"] = [["CUDA0", "NVIDIA GeForce RTX 4090", True]]
+    path.write_text(f"print('''{json.dumps(report)}''')")
     assert engine_build.prove(PYTHON, "cuda", path).failure is None
 
 

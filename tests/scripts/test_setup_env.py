@@ -268,13 +268,13 @@ def test_a_machine_on_which_no_build_computes_is_told_so(
     setup_env: ModuleType, checkout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder = Recorder(deaths={"native": "SEGV", "no-amx": "ILL", "portable": "ILL"})
-    said = prepared(setup_env, checkout, capsys, recorder)
+    lines = prepared(setup_env, checkout, capsys, recorder)
     assert levels_built(recorder) == ["native", "no-amx", "portable"]
-    assert [line.partition(" (")[0] for line in said[1:3]] == [
+    assert [line.partition(" (")[0] for line in lines[1:3]] == [
         "llama.cpp for this processor crashes here",
         "llama.cpp without AMX crashes here",
     ]
-    assert said[3:] == [
+    assert lines[3:] == [
         "llama.cpp cannot be built here: without native instructions it crashes here (SIGILL, Q4_0, 4 users, on the "
         "processor). Another compiler may help (CC and CXX name one: GCC 13 or Clang 16).",
         "exit 3",
@@ -325,26 +325,26 @@ def test_the_cpu_follows_a_gpu_that_cannot_be_had(
 
     monkeypatch.setattr(build, "plan", plan)
     recorder = Recorder(broken=broken)
-    said = prepared(setup_env, checkout, capsys, recorder)
-    assert said[0] == "llama.cpp is built for CUDA: nvcc 13.0 of this system."
-    assert said[1].startswith(f"llama.cpp for CUDA {why.rstrip('.')}") and said[1].endswith(
+    lines = prepared(setup_env, checkout, capsys, recorder)
+    assert lines[0] == "llama.cpp is built for CUDA: nvcc 13.0 of this system."
+    assert lines[1].startswith(f"llama.cpp for CUDA {why.rstrip('.')}") and lines[1].endswith(
         ": building it for the CPU."
     )
-    assert said[2:] == ["exit 0"]
+    assert lines[2:] == ["exit 0"]
     assert json.loads((checkout / ".venv/llama_cpp/rigbench-build.json").read_text())["kind"] == "cpu"
 
     again = Recorder(broken=broken)
-    said = prepared(setup_env, checkout, capsys, again)
-    assert again.seen == [] and len(said) == 2
-    assert "above" not in said[0] and ("setup-engine-cuda-native.log" in said[0]) == bool(broken)
-    assert said[0].startswith(f"A GPU is here that is not used: llama.cpp for CUDA {why.rstrip('.')}")
+    lines = prepared(setup_env, checkout, capsys, again)
+    assert again.seen == [] and len(lines) == 2
+    assert "above" not in lines[0] and ("setup-engine-cuda-native.log" in lines[0]) == bool(broken)
+    assert lines[0].startswith(f"A GPU is here that is not used: llama.cpp for CUDA {why.rstrip('.')}")
 
     monkeypatch.setattr(
         build, "plan", lambda version, kind: plan(version, "cuda")
     )  # by request: no other build will do
-    said = prepared(setup_env, checkout, capsys, Recorder(broken=broken))
-    assert said[-1] == "exit 3" and len(said) == 3
-    assert ("unset RIGBENCH_LLAMA_BUILD" in said[1]) == (not broken)
+    lines = prepared(setup_env, checkout, capsys, Recorder(broken=broken))
+    assert lines[-1] == "exit 3" and len(lines) == 3
+    assert ("unset RIGBENCH_LLAMA_BUILD" in lines[1]) == (not broken)
 
 
 def test_an_engine_that_does_not_load_is_not_built_otherwise(

@@ -58,8 +58,8 @@ def test_interval_of_a_median_holds_the_truth_as_often_as_it_says(scripts: Calla
     assert interval(range(1, 26)) == (8, 18)  # as tables of the sign test have it
     draw = random.Random(1)
     intervals = [interval([draw.expovariate(1.0) for _ in range(40)]) for _ in range(2000)]
-    held = sum(low <= math.log(2) <= high for low, high in intervals)
-    assert 0.94 < held / 2000 < 0.99
+    covered = sum(low <= math.log(2) <= high for low, high in intervals)
+    assert 0.94 < covered / 2000 < 0.99
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing can be stopped there")
@@ -77,21 +77,21 @@ for turn in range(3):
     print("something of its own")
 sys.exit("the tool's last words")
 """
-    held = scripts("side_by_side").Held(sys.executable, tool, [], {})
+    tool_in_turn = scripts("side_by_side").Held(sys.executable, tool, [], {})
     try:
-        assert held() == 0.5
-        process = psutil.Process(held._process.pid)
+        assert tool_in_turn() == 0.5
+        process = psutil.Process(tool_in_turn._process.pid)
         until = time.monotonic() + 10
         while process.status() != psutil.STATUS_STOPPED and time.monotonic() < until:
             time.sleep(0.01)  # a running thread takes the signal at its next turn
         used = process.cpu_times().user
         time.sleep(0.3)
         assert process.cpu_times().user == used
-        assert [held(), held()] == [1.5, 2.5]
+        assert [tool_in_turn(), tool_in_turn()] == [1.5, 2.5]
         with pytest.raises(SystemExit):
-            held()
+            tool_in_turn()
     finally:
-        held.close()
+        tool_in_turn.close()
     assert not psutil.pid_exists(process.pid)
 
 

@@ -51,8 +51,8 @@ def test_a_card_that_goes_away_is_missing(tmp_path: Path) -> None:
     hwmon = card(tmp_path, 0, power1_average="100000000")
     source = AmdSource.open(SourceOptions(), tmp_path)
     (hwmon / "power1_average").unlink()
-    (found,) = source.read(source.metrics)
-    assert isinstance(found, Missing) and "cannot be read" in found.reason
+    (reading,) = source.read(source.metrics)
+    assert isinstance(reading, Missing) and "cannot be read" in reading.reason
 
 
 def test_absent(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_fingerprint(tmp_path: Path) -> None:
         current_link_width="16",
         unique_id="deadbeefcafe",
     )
-    (found,) = AmdSource.gpus(tmp_path)
-    assert found == {
+    (gpu,) = AmdSource.gpus(tmp_path)
+    assert gpu == {
         "name": "Radeon Pro W7900",
         "vendor": "AMD",
         "memory_bytes": 51522830336,

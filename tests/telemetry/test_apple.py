@@ -107,11 +107,11 @@ def test_one_die_counts_whole_names_alone() -> None:
 
 
 def test_two_dies_are_added() -> None:
-    found = apple.part_joules(ULTRA)
-    assert found["cpu"] == pytest.approx(15.0)
-    assert found["gpu"] == pytest.approx(80.0)
-    assert found["ane"] == pytest.approx(0.003)
-    assert found["dram"] == pytest.approx(1.5)
+    joules = apple.part_joules(ULTRA)
+    assert joules["cpu"] == pytest.approx(15.0)
+    assert joules["gpu"] == pytest.approx(80.0)
+    assert joules["ane"] == pytest.approx(0.003)
+    assert joules["dram"] == pytest.approx(1.5)
 
 
 def test_an_unknown_unit_is_no_figure() -> None:
@@ -177,12 +177,16 @@ def test_what_macos_refuses_is_denied_and_the_rest_stays() -> None:
 
 def test_no_energy_channels() -> None:
     source = source_of(FakeMac([[], [Channel("something", "mJ", 1)]]))
-    (found,) = [metric for metric in source.metrics if metric.name == "energy"]
-    assert found.status == "unavailable" and found.reason is not None and "none of the known channels" in found.reason
+    (metric_there,) = [metric for metric in source.metrics if metric.name == "energy"]
+    assert (
+        metric_there.status == "unavailable"
+        and metric_there.reason is not None
+        and "none of the known channels" in metric_there.reason
+    )
     mac = FakeMac([[]])
     mac.refuse["energy"] = OSError('IOReport has no group "Energy Model"')
-    (found,) = [metric for metric in source_of(mac).metrics if metric.name == "energy"]
-    assert found.reason == 'IOReport has no group "Energy Model"'
+    (metric_there,) = [metric for metric in source_of(mac).metrics if metric.name == "energy"]
+    assert metric_there.reason == 'IOReport has no group "Energy Model"'
 
 
 def test_an_smc_that_fails_in_the_middle_is_missing() -> None:
@@ -235,8 +239,8 @@ def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
             }
         ]
     }
-    (found,) = AppleSource.gpus(json.dumps(profile))
-    assert found == {
+    (gpu,) = AppleSource.gpus(json.dumps(profile))
+    assert gpu == {
         "name": "Apple M3 Ultra",
         "vendor": "Apple",
         "cores": 80,

@@ -1,17 +1,45 @@
-"""The fingerprint of this machine."""
+"""The fingerprint of this machine, and the cores that there are to compute with."""
 
-from rigbench.telemetry import machine
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from rigbench.telemetry import host, machine
 
 
 def test_the_fingerprint_says_what_the_machine_is() -> None:
-    made = machine.fingerprint()
-    assert made.cpu
-    assert made.memory_bytes > 10**8
-    assert made.id == machine.fingerprint().id
-    assert set(made.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    this = machine.fingerprint()
+    assert this.cpu
+    assert this.memory_bytes > 10**8
+    assert this.id == machine.fingerprint().id
+    assert set(this.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
 def test_a_gpu_names_the_machine() -> None:
     two = ({"name": "NVIDIA GeForce RTX 5090"}, {"name": "NVIDIA GeForce RTX 5090"})
     assert machine.fingerprint(two[:1]).id.startswith("nvidia-geforce-rtx-5090-")
     assert machine.fingerprint(two).id.startswith("2x-nvidia-geforce-rtx-5090-")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs an affinity")
+def test_cores_are_those_that_affinity_and_quota_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 8, 9})  # 8 and 9 share the cores of 0 and 1
+    assert machine.usable_cores(tmp_path, tmp_path) == 5  # nothing tells what shares a core
+    for cpu in (0, 1, 2, 8, 9):
+        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(f"{cpu % 8},{cpu % 8 + 8}\n")
+    assert machine.usable_cores(tmp_path, tmp_path) == 3
+    for quota, cores in (("max 100000", 3), ("250000 100000", 2), ("50000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(quota + "\n")
+        assert machine.usable_cores(tmp_path, tmp_path) == cores
+
+
+def test_an_engine_takes_the_fast_cores_of_a_mac_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "sysctl", {"hw.perflevel0.physicalcpu": "8"}.get)
+    assert machine.engine_threads() == 8
+    monkeypatch.setattr(host, "sysctl", lambda name: None)
+    assert machine.engine_threads() == machine.usable_cores() >= 1

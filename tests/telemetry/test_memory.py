@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rigbench.records import HostMemory, Series
-from rigbench.telemetry.memory import host_memory
+from rigbench.telemetry.host import host_memory
 
 
 def rss(*values: float | None, name: str = "rss", source: str = "host") -> Series:
@@ -37,20 +37,20 @@ def test_peak_from_the_high_water_mark_that_was_reset(tmp_path: Path) -> None:
 
 
 def test_peak_from_samples_where_the_mark_could_not_be_reset(tmp_path: Path) -> None:
-    found = host_memory([rss(1e9, None, 2e9)], 10, False, proc=proc_with(tmp_path, 10, 9_000_000))
-    assert (found.rss_peak_bytes, found.method) == (2_000_000_000, "largest sample, every 0.5 s")
-    assert found.anonymous_peak_bytes is None and found.swap_growth_bytes is None
+    memory = host_memory([rss(1e9, None, 2e9)], 10, False, proc=proc_with(tmp_path, 10, 9_000_000))
+    assert (memory.rss_peak_bytes, memory.method) == (2_000_000_000, "largest sample, every 0.5 s")
+    assert memory.anonymous_peak_bytes is None and memory.swap_growth_bytes is None
 
 
 def test_a_worker_that_has_died_leaves_its_samples(tmp_path: Path) -> None:
-    found = host_memory([rss(1e9, 2e9)], 10, True, proc=tmp_path)
-    assert (found.rss_peak_bytes, found.method) == (2_000_000_000, "largest sample, every 0.5 s")
+    memory = host_memory([rss(1e9, 2e9)], 10, True, proc=tmp_path)
+    assert (memory.rss_peak_bytes, memory.method) == (2_000_000_000, "largest sample, every 0.5 s")
 
 
 def test_nothing_read_is_null_with_a_reason(tmp_path: Path) -> None:
-    found = host_memory([], None, False, proc=tmp_path)
-    assert found.rss_peak_bytes is None and found.method is None
-    assert found.reason is not None and "was not read" in found.reason
+    memory = host_memory([], None, False, proc=tmp_path)
+    assert memory.rss_peak_bytes is None and memory.method is None
+    assert memory.reason is not None and "was not read" in memory.reason
 
 
 def test_readings_before_the_case_do_not_count(tmp_path: Path) -> None:

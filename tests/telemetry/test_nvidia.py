@@ -240,15 +240,15 @@ def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> No
     values = read(source)
     assert (values["memory_used_process"], values["memory_used_foreign"]) == (6e9, 3e8)
     gpu.processes.append((300, None))
-    found = read(source)["memory_used_process"]
-    assert isinstance(found, Missing) and "Windows" in found.reason
+    used = read(source)["memory_used_process"]
+    assert isinstance(used, Missing) and "Windows" in used.reason
 
 
 def test_process_ids_of_another_namespace_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(processes=[(100, 5)])]), setting="0")
     monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)
-    found = read(source)["memory_used_foreign"]
-    assert isinstance(found, Missing) and "container" in found.reason
+    used = read(source)["memory_used_foreign"]
+    assert isinstance(used, Missing) and "container" in used.reason
 
 
 def test_through_the_sampler_to_joules() -> None:
@@ -267,8 +267,8 @@ def test_through_the_sampler_to_joules() -> None:
     gpu.energy_mj += 8_000_000
     now[0] = 20_000_000_000
     sampler.edge()
-    found = energy.case_energies(sampler.window(0, 0, 20_000_000_000), 0, 20_000_000)
-    (board,) = [each for each in found if each.source == "nvml"]
+    energies = energy.case_energies(sampler.window(0, 0, 20_000_000_000), 0, 20_000_000)
+    (board,) = [each for each in energies if each.source == "nvml"]
     assert board.joules == pytest.approx(8625)
     assert board.counter_over_integrated == pytest.approx(8000 / 8625)
 
@@ -283,13 +283,13 @@ def test_close_shuts_the_library() -> None:
 def test_facts_for_the_fingerprint_hold_no_uuid() -> None:
     gpus = NvmlSource.gpus(fake_module([FakeGpu()]), setting="0")
     assert NvmlSource.drivers(fake_module([FakeGpu()])) == {"nvidia": "580.126.09", "cuda": "13.1"}
-    (found,) = gpus
-    assert found["name"] == "NVIDIA GeForce RTX 5090"
-    assert found["memory_bytes"] == 34_190_917_632 and found["memory_reserved_bytes"] == 600_000_000
-    assert (found["power_limit_w"], found["power_limit_default_w"]) == (575.0, 600.0)
-    assert (found["pcie_generation"], found["pcie_generation_max"], found["pcie_width"]) == (4, 5, 8)
-    assert found["ecc"] is False
-    assert "GPU-" not in repr(found)
+    (gpu,) = gpus
+    assert gpu["name"] == "NVIDIA GeForce RTX 5090"
+    assert gpu["memory_bytes"] == 34_190_917_632 and gpu["memory_reserved_bytes"] == 600_000_000
+    assert (gpu["power_limit_w"], gpu["power_limit_default_w"]) == (575.0, 600.0)
+    assert (gpu["pcie_generation"], gpu["pcie_generation_max"], gpu["pcie_width"]) == (4, 5, 8)
+    assert gpu["ecc"] is False
+    assert "GPU-" not in repr(gpu)
 
 
 def test_facts_of_a_machine_without_a_driver() -> None:

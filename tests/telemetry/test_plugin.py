@@ -76,11 +76,11 @@ def rigbench(tmp_path: Path) -> Rigbench:
 
 
 def test_it_is_in_doctor(rigbench: Rigbench) -> None:
-    found: dict[str, Any] = json.loads(rigbench("doctor", "--json").stdout)
-    (state,) = [each for each in found["telemetry"] if each["name"] == "clamp"]
+    answer: dict[str, Any] = json.loads(rigbench("doctor", "--json").stdout)
+    (state,) = [each for each in answer["telemetry"] if each["name"] == "clamp"]
     assert (state["usable"], state["devices"], state["metrics"]) == (True, ["mains"], ["power"])
-    assert "Clamped GPU" in [gpu["name"] for gpu in found["machine"]["gpus"]]
-    assert found["machine"]["drivers"]["clamp"] == "1.5"
+    assert "Clamped GPU" in [gpu["name"] for gpu in answer["machine"]["gpus"]]
+    assert answer["machine"]["drivers"]["clamp"] == "1.5"
 
 
 def test_it_is_in_watch(rigbench: Rigbench) -> None:
@@ -115,7 +115,8 @@ def test_one_that_fails_is_absent_with_the_reason(tmp_path: Path, monkeypatch: p
         False,
         "its package fails (ModuleNotFoundError: No module named 'no_such_driver')",
     )
-    assert isinstance(telemetry.gpus(), tuple) and isinstance(telemetry.modes(), dict)
+    gpus, _, modes = telemetry.facts()
+    assert isinstance(gpus, tuple) and isinstance(modes, dict)
     assert telemetry.limits("broken") == Limits()
     for source in sources.values():
         source.close()

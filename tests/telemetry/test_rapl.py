@@ -82,8 +82,8 @@ def test_permission_lost_in_the_middle(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    (found,) = read(source)
-    assert isinstance(found, Missing) and found.status == "denied"
+    (reading,) = read(source)
+    assert isinstance(reading, Missing) and reading.status == "denied"
 
 
 def test_a_zone_that_vanishes_is_missing(tmp_path: Path) -> None:

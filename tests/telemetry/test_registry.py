@@ -10,7 +10,7 @@ import pytest
 
 from rigbench.errors import InputError
 from rigbench.telemetry import open_sources
-from rigbench.telemetry.base import Absent, Missing, SourceOptions, idle_seconds, source_states
+from rigbench.telemetry.base import Absent, Missing, SourceOptions, idle_seconds, state
 from rigbench_backends.base import Probe
 
 
@@ -19,10 +19,10 @@ def test_every_source_of_this_system_is_there_usable_or_with_its_reason() -> Non
     names = [source.name for source in sources]
     if sys.platform.startswith("linux"):
         assert names == ["host", "nvml", "rapl", "amd"]
-    for state in source_states(sources):
-        assert state.usable or state.reason
-        assert bool(state.metrics) == state.usable
     for source in sources:
+        shown = state(source)
+        assert shown["usable"] or shown["reason"]
+        assert bool(shown["metrics"]) == shown["usable"]
         source.close()
 
 

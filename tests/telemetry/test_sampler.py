@@ -77,17 +77,17 @@ def test_deadlines_are_absolute() -> None:
     # Each reading takes 30 ms; reading at start + k x 100 ms + 15 ms shows that the time taken does not add up.
     time = Time(1.0)
     _, lane = run(Fake(time, takes_s=lambda t: 0.03), time)
-    assert [at for at, _ in lane.groups[0].readings] == [k * S // 10 + 15_000_000 for k in range(10)]
-    assert lane.groups[0].late_ticks == 0
+    assert [at for at, _ in lane.readings[POWER]] == [k * S // 10 + 15_000_000 for k in range(10)]
+    assert lane.late_ticks == 0
 
 
 def test_late_ticks_are_skipped_and_counted_never_burst() -> None:
     # The reading at 0.3 s takes 0.35 s: those due at 0.4, 0.5 and 0.6 are lost, the next is at 0.7.
     time = Time(1.0)
     sampler, lane = run(Fake(time, takes_s=lambda t: 0.35 if 0.25 < t < 0.35 else 0.0), time)
-    starts = [at for at, _ in lane.groups[0].readings]
+    starts = [at for at, _ in lane.readings[POWER]]
     assert starts == [0, S // 10, 2 * S // 10, round(0.475 * S), 7 * S // 10, 8 * S // 10, 9 * S // 10]
-    assert lane.groups[0].late_ticks == 3
+    assert lane.late_ticks == 3
     assert sampler.report()["sampler"]["late_ticks"] == 3
 
 
@@ -95,7 +95,7 @@ def test_each_group_has_its_period_and_edges_are_read_at_edges() -> None:
     time = Time(2.0)
     source = Fake(time, [POWER, TEMPERATURE, ENERGY])
     sampler, lane = run(source, time)
-    assert [len(group.readings) for group in lane.groups] == [20, 4, 0]
+    assert [len(lane.readings[metric]) for metric in (POWER, TEMPERATURE, ENERGY)] == [20, 4, 0]
     sampler.edge()
     time.now_ns += 3 * S
     sampler.edge()
@@ -167,7 +167,7 @@ def test_a_source_that_raises_is_missing_not_fatal() -> None:
 
     time = Time(1.0)
     sampler, lane = run(Fake(time, value=fail), time)
-    assert len(lane.groups[0].readings) == 10
+    assert len(lane.readings[POWER]) == 10
     (series,) = sampler.window(0, 0, S)
     assert series.reason is not None and "RuntimeError: driver gone mad" in series.reason
 
@@ -181,8 +181,8 @@ def test_a_machine_without_sources_is_null_with_reasons() -> None:
     assert series == Series(
         "power", "W", "rapl", "rapl", "package", "sampled", "unavailable", "no powercap; virtual machine"
     )
-    (found,) = energy.case_energies([series], 0, 30_000_000)
-    assert found.joules is None and found.reason == "no powercap; virtual machine"
+    (energies,) = energy.case_energies([series], 0, 30_000_000)
+    assert energies.joules is None and energies.reason == "no powercap; virtual machine"
     sampler.stop()
     report = sampler.report()
     assert report["sources"][0]["usable"] is False
@@ -200,19 +200,19 @@ def test_report_tells_calls_and_gaps() -> None:
     time = Time(10.0)
     source = Fake(time, takes_s=lambda t: 0.25 if t > 9.85 else 0.002)
     sampler, lane = run(source, time)
-    found = sampler.report()["sources"][0]
-    assert found["calls"] == len(lane.call_ns) == 100
-    assert found["call_p50_s"] == pytest.approx(0.002)
-    assert found["call_p99_s"] == pytest.approx(0.25)
-    assert found["longest_gap_s"] == pytest.approx(0.224)
-    assert found["devices"] == ["Fake GPU"] and found["version"] == "1.0"
+    report = sampler.report()["sources"][0]
+    assert report["calls"] == len(lane.call_ns) == 100
+    assert report["call_p50_s"] == pytest.approx(0.002)
+    assert report["call_p99_s"] == pytest.approx(0.25)
+    assert report["longest_gap_s"] == pytest.approx(0.224)
+    assert report["devices"] == ["Fake GPU"] and report["version"] == "1.0"
 
 
 def test_forget_keeps_one_reading_for_interpolation() -> None:
     time = Time(10.0)
     sampler, lane = run(Fake(time), time)
     sampler.forget(8 * S)
-    assert [at for at, _ in lane.groups[0].readings][:2] == [round(7.9 * S), 8 * S]
+    assert [at for at, _ in lane.readings[POWER]][:2] == [round(7.9 * S), 8 * S]
 
 
 def test_watch_reaches_every_source() -> None:

@@ -136,9 +136,9 @@ def test_a_meter_that_dies_in_the_middle() -> None:
         source = opened(server.url)
         assert source.read(source.metrics)[0] == 431.5
         server.shutdown()
-    found = source.read(source.metrics)
-    assert found == [Missing("the meter cannot be reached")] * 2
-    assert str(server.server_port) not in str(found)  # the address is in no reading
+    readings = source.read(source.metrics)
+    assert readings == [Missing("the meter cannot be reached")] * 2
+    assert str(server.server_port) not in str(readings)  # the address is in no reading
 
 
 def test_a_meter_that_hangs_is_given_up() -> None:

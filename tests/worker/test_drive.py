@@ -14,9 +14,9 @@ MODEL = ModelFile("m", None, "shape", StepBytes(1_000_000_000, kv_bytes_per_toke
 
 
 def session(**options: object) -> SimSession:
-    made = SimSession(MODEL, SimOptions(**options))
-    made.prepare(8, 1000)
-    return made
+    session = SimSession(MODEL, SimOptions(**options))
+    session.prepare(8, 1000)
+    return session
 
 
 def load(users: int = 1, requests: int = 1, tokens: int = 10, prompt: int = 50, **rest: object) -> drive.Load:
@@ -46,9 +46,9 @@ def test_a_duration_replaces_the_number_of_requests() -> None:
 
 def test_prompts_have_the_exact_length_and_another_beginning_each() -> None:
     prompt = drive.token_prompts(1000, 40, "seed")
-    made = [prompt(user, index) for user in range(4) for index in range(6)]
-    assert {len(ids) for ids in made} == {40}
-    assert len({ids[:16] for ids in made}) == len(made)
+    prompts = [prompt(user, index) for user in range(4) for index in range(6)]
+    assert {len(ids) for ids in prompts} == {40}
+    assert len({ids[:16] for ids in prompts}) == len(prompts)
     assert drive.token_prompts(1000, 40, "seed")(2, 3) == prompt(2, 3)
     assert drive.token_prompts(1000, 40, "other")(2, 3) != prompt(2, 3)
     assert len(drive.token_prompts(1000, 3, "seed")(0, 0)) == 3
@@ -91,8 +91,8 @@ class Wire(SimSession):
 
     def step(self) -> Step:
         moved = super().step()
-        told = [e._replace(prompt_tokens=44, chunk_units=(2, 0, 1)) if e.finished else e for e in moved.events]
-        return moved._replace(events=told)
+        events = [e._replace(prompt_tokens=44, chunk_units=(2, 0, 1)) if e.finished else e for e in moved.events]
+        return moved._replace(events=events)
 
 
 def test_a_text_prompt_is_sent_as_text_and_the_servers_counts_are_what_is_recorded() -> None:

@@ -13,11 +13,12 @@ over a zero-copy view of the logits (llama.cpp's sampler chain would first fill 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import heapq
+import json
 import os
 import re
-import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ class LlamaCppOptions:
     )
     n_batch: int = base.option(2048, "prompt tokens in one call of the engine", "--batch-size", least=1)
     n_ubatch: int = base.option(512, "prompt tokens computed at once", "-ub", "--ubatch-size", least=1)
-    threads: int | None = base.option(None, "threads that decode", "-t", "--threads", least=1)
+    threads: int | None = base.option(
+        None, "threads that decode; else the cores that compute best", "-t", "--threads", least=1
+    )
     threads_batch: int | None = base.option(None, "threads for prompts", "-tb", "--threads-batch", least=1)
     flash_attn: str = base.option("auto", "flash attention", "-fa", "--flash-attn", choices=FLASH_ATTN)
     type_k: str = base.option("f16", "type of the cached keys", "-ctk", "--cache-type-k", choices=CACHE_TYPES)
@@ -68,25 +71,14 @@ class LlamaCppOptions:
     )
 
 
-def default_threads() -> int:
-    """Threads to compute with: the physical cores this process may use; on Apple Silicon the performance cores.
+def build_record() -> dict[str, Any] | None:
+    """How this llama.cpp was built, as scripts/engine_build.py noted beside it; None for a build from elsewhere."""
+    import llama_cpp
 
-    llama.cpp slows down when two threads share a core, and when slow cores hold up fast ones.
-    """
-    if sys.platform == "darwin":
-        count, size = ctypes.c_int32(0), ctypes.c_size_t(4)
-        libc = ctypes.CDLL(None)
-        for key in (b"hw.perflevel0.physicalcpu", b"hw.physicalcpu"):
-            if libc.sysctlbyname(key, ctypes.byref(count), ctypes.byref(size), None, 0) == 0 and count.value > 0:
-                return count.value
-    if hasattr(os, "sched_getaffinity"):
-        cores = set()
-        for cpu in os.sched_getaffinity(0):
-            siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-            cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
-        return len(cores)
-    logical = os.cpu_count() or 1
-    return logical if logical <= 4 else logical // 2
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((Path(llama_cpp.__file__).parent / "rigbench-build.json").read_text(encoding="utf-8"))
+        return {name: content[name] for name in ("kind", "level", "compiler", "cmake_args") if name in content}
+    return None
 
 
 def _engine_error(kind: str, message: str, since: int) -> base.EngineError:
@@ -129,7 +121,7 @@ class LlamaCppSession(base.Session):
         self._np = np
         self._lib = lib = ggml.bindings()
         self._options = options
-        self._threads = options.threads or default_threads()
+        self._threads = options.threads or os.cpu_count() or 1
         self._context: Any = None
         self._context_shape = (0, 0)
         self._waiting: deque[base.Request] = deque()
@@ -223,7 +215,7 @@ class LlamaCppSession(base.Session):
             max_users=lib.llama_max_parallel_sequences(),
             threads=self._threads,
             resolved=self._resolved(offloads),
-            detail={"gpus": [text for _, text in gpus]},
+            detail={"gpus": [text for _, text in gpus], "build": build_record()},
             kv_bits=(CACHE_BITS.get(self._options.type_k, 16) + CACHE_BITS.get(self._options.type_v, 16)) / 2,
         )
 

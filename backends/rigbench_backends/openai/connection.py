@@ -90,7 +90,7 @@ class Answer:
 
     @property
     def content(self) -> Any:
-        """The JSON, or the text of what is none."""
+        """The JSON, or the text where it is not JSON."""
         text = (self.body or b"").decode("utf-8", "replace")
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text)

@@ -53,11 +53,11 @@ class EventStream:
         if len(text) > LONGEST_EVENT_BYTES or sum(map(len, self._data)) > LONGEST_EVENT_BYTES:
             raise ValueError(f"one event of the stream is longer than {LONGEST_EVENT_BYTES} bytes")
         # A CR at the very end may be the first half of a CRLF: it waits for the next byte.
-        held = b"\r" if text.endswith(b"\r") else b""
+        open_cr = b"\r" if text.endswith(b"\r") else b""
         if b"\r" in text:
-            text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            text = text[: len(text) - len(open_cr)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, tail = text.split(b"\n")
-        self._tail = tail + held
+        self._tail = tail + open_cr
         events = []
         for line in lines:
             if not line and self._data:

@@ -23,8 +23,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from rigbench import units
-from rigbench.analysis.memory import device_memory
 from rigbench.analysis.requests import Repetition, Unknown, output_rate, prefill_rate, tpot
+from rigbench.analysis.windows import points
 from rigbench.errors import UnavailableError
 from rigbench.records import Prediction
 
@@ -46,9 +46,9 @@ class RowInput:
 class Metric:
     """One metric. Either `of_case` or `of_row` computes it: a number, None, or Unknown with the reason.
 
-    `kinds`: the kinds of workload that have it, all of them if empty. `join` makes one number of the repetitions'. `text` prints
-    it. `priority` of its column: on a narrow terminal the largest goes first, 0 always stays; None has no column, and from 8 on a
-    column without any number is left out. `compared`: whether `compare` and `regress` show it unless asked for others.
+    `kinds`: the kinds of workload that have it, all of them if empty. `join` makes one number of the repetitions'. `unit` decides
+    how it prints. `priority` of its column: on a narrow terminal the largest goes first, 0 always stays; None has no column, and
+    from 8 on a column without any number is left out. `compared`: whether `compare` and `regress` show it unless asked for others.
     """
 
     name: str
@@ -60,9 +60,12 @@ class Metric:
     of_row: Callable[[RowInput], float | Unknown | None] | None = None
     kinds: tuple[str, ...] = ()
     join: Callable[[Sequence[float]], float] = statistics.median
-    text: Callable[[float | None], str] = units.number_text
     priority: int | None = 11
     compared: bool = True
+
+    def text(self, value: float | None) -> str:
+        """The number as it prints, in its unit."""
+        return units.TEXTS.get(self.unit, units.number_text)(value)
 
     @property
     def verdicts(self) -> tuple[str, str]:
@@ -72,11 +75,8 @@ class Metric:
 
     def describe(self) -> dict[str, Any]:
         """As plain JSON types, without the functions."""
-        names = ("name", "label", "unit", "formula", "better")
-        return {name: getattr(self, name) for name in names} | {
-            "of": "case" if self.of_case else "row",
-            "kinds": list(self.kinds),
-        }
+        described = {name: getattr(self, name) for name in ("name", "label", "unit", "formula", "better")}
+        return described | {"of": "case" if self.of_case else "row", "kinds": list(self.kinds)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,46 +89,26 @@ class Term:
     of: str
 
 
+# fmt: off
 TERMS = (
     Term("ttft", "first output token - request submitted (queueing included)", "s", "request"),
-    Term(
-        "tpot",
-        "(last token - first token) / (output tokens - 1); where chunks hold several tokens, less those of the first chunk",
-        "s/token",
-        "request",
-    ),
+    Term("tpot",
+         "(last token - first token) / (output tokens - 1); where chunks hold several tokens, less those of the first chunk",
+         "s/token", "request"),
     Term("latency", "last token - request submitted", "s", "request"),
     Term("itl", "gaps between successive tokens; called chunk_gap where chunks hold several tokens", "s", "request"),
     Term("decode_tps", "1 / tpot: what one user sees while the text streams", "tokens/s", "request"),
-    Term(
-        "steady window",
-        "from N requests first being in their decode phase together until the requests in flight last fall below N; "
-        "shorter than 5 median tpot or with < 20 tokens: no output_tps",
-        "s",
-        "case",
-    ),
+    Term("steady window",
+         "from N requests first being in their decode phase together until the requests in flight last fall below N; "
+         "shorter than 5 median tpot or with < 20 tokens: no output_tps", "s", "case"),
     Term("percentiles", "p50 always; p90, p95, p99 only from 20, 40, 200 samples", "", "case"),
-    Term(
-        "phase_joules",
-        "energy of load, of prefill (first submission until all users decode) and of decode (the steady window)",
-        "J",
-        "case",
-    ),
-    Term(
-        "across repetitions",
-        "median; 95 % interval by bootstrap of the repetitions' numbers, minimum and maximum below 5 repetitions",
-        "",
-        "row",
-    ),
+    Term("phase_joules", "energy of load, of prefill (first submission until all users decode) and of decode (the steady window)",
+         "J", "case"),
+    Term("across repetitions",
+         "median; 95 % interval by bootstrap of the repetitions' numbers, minimum and maximum below 5 repetitions",
+         "", "row"),
 )
-
-
-def _joules(name: str) -> Callable[[Repetition], float | Unknown]:
-    def compute(one: Repetition) -> float | Unknown:
-        value: float | None = getattr(one.power, name)
-        return Unknown(one.power.reason or "not read") if value is None else value
-
-    return compute
+# fmt: on
 
 
 def _rss(one: Repetition) -> float | Unknown:
@@ -139,29 +119,27 @@ def _rss(one: Repetition) -> float | Unknown:
 
 
 def _device_memory(one: Repetition) -> float | Unknown:
-    peaks = [device.peak_bytes for device in device_memory(one.result.readings)]
-    return max(peaks) if peaks else Unknown("not read")
+    used = [value for each in one.result.readings if each.name == "memory_used" for _, value in points(each)]
+    return round(max(used)) if used else Unknown("not read")
 
 
-def _ceiling(row: RowInput) -> float | Unknown:
+def _power(one: Repetition, name: str) -> float | Unknown:
+    value: float | None = getattr(one.power, name)
+    return Unknown(one.power.reason or "not read") if value is None else value
+
+
+def _predicted(row: RowInput, name: str) -> float | Unknown:
     if row.prediction is None:
         return Unknown("no prediction was made")
-    ceiling = row.prediction.ceiling_user_tps
-    return Unknown(row.prediction.reason or "unknown") if ceiling is None else ceiling
-
-
-def _predicted(row: RowInput) -> float | Unknown:
-    if row.prediction is None:
-        return Unknown("no prediction was made")
-    predicted = row.prediction.user_tps
-    return Unknown(row.prediction.reason or "unknown") if predicted is None else predicted
+    value: float | None = getattr(row.prediction, name)
+    return Unknown(row.prediction.reason or "unknown") if value is None else value
 
 
 def _mbu(row: RowInput) -> float | Unknown | None:
     made, user_tps = row.prediction, row.values["user_tps"]
     if made and user_tps and made.bytes_per_step and made.bandwidth_bytes_per_s:
         return made.bytes_per_step * user_tps / made.bandwidth_bytes_per_s
-    ceiling = _ceiling(row)
+    ceiling = _predicted(row, "ceiling_user_tps")
     return ceiling if isinstance(ceiling, Unknown) else None
 
 
@@ -170,196 +148,54 @@ def _over_predicted(row: RowInput) -> float | None:
     return user_tps / predicted if user_tps and predicted else None
 
 
+# fmt: off
 METRICS = (
-    Metric(
-        "user_tps",
-        "user t/s",
-        "tokens/s",
-        "median over the requests of 1 / tpot, tpot = (last token - first token) / (output tokens - 1): what one user sees",
-        "higher",
-        of_case=lambda one: one.median("decode_tps"),
-        kinds=TOKENS,
-        text=units.rate_text,
-        priority=0,
-    ),
-    Metric(
-        "output_tps",
-        "all t/s",
-        "tokens/s",
-        "output tokens stamped inside the steady window / its length: what the machine delivers",
-        "higher",
-        of_case=output_rate,
-        kinds=TOKENS,
-        text=units.rate_text,
-        priority=1,
-    ),
-    Metric(
-        "ttft_s",
-        "TTFT",
-        "s",
-        "median over the requests of first output token - request submitted, queueing included",
-        "lower",
-        of_case=lambda one: one.median("ttft_s"),
-        kinds=TOKENS,
-        text=units.seconds_text,
-        priority=2,
-    ),
-    Metric(
-        "tpot_s",
-        "TPOT",
-        "s/token",
-        "median of tpot over the requests",
-        "lower",
-        of_case=tpot,
-        kinds=TOKENS,
-        text=units.seconds_text,
-        priority=7,
-        compared=False,
-    ),
-    Metric(
-        "latency_s",
-        "latency",
-        "s",
-        "median of latency over the requests",
-        "lower",
-        of_case=lambda one: one.median("latency_s"),
-        kinds=TOKENS,
-        text=units.seconds_text,
-        priority=None,
-        compared=False,
-    ),
-    Metric(
-        "prefill_tps",
-        "prefill t/s",
-        "tokens/s",
-        "prompt tokens / ttft, for one user alone",
-        "higher",
-        of_case=prefill_rate,
-        kinds=TOKENS,
-        text=units.rate_text,
-        priority=5,
-        compared=False,
-    ),
-    Metric(
-        "rss_peak_bytes",
-        "memory",
-        "bytes",
-        "peak resident memory of the engine's whole process tree during the case; the largest of the repetitions",
-        "lower",
-        of_case=_rss,
-        join=max,
-        text=units.bytes_text,
-        priority=6,
-    ),
-    Metric(
-        "device_memory_peak_bytes",
-        "device memory",
-        "bytes",
-        "largest reading of the device's used memory during the case; the largest of the repetitions",
-        "lower",
-        of_case=_device_memory,
-        join=max,
-        text=units.bytes_text,
-        priority=None,
-    ),
-    Metric(
-        "joules_per_token",
-        "J/token",
-        "J",
-        "energy in the steady window / output tokens in it, of the widest sensor that holds the device (board, package, SoC, wall)",
-        "lower",
-        of_case=_joules("joules_per_token"),
-        kinds=TOKENS,
-        text=units.energy_text,
-        priority=8,
-    ),
-    Metric(
-        "joules_per_token_net",
-        "J/token net",
-        "J",
-        "joules_per_token net of the idle power before the model was loaded",
-        "lower",
-        of_case=_joules("joules_per_token_net"),
-        kinds=TOKENS,
-        text=units.energy_text,
-        priority=None,
-        compared=False,
-    ),
-    Metric(
-        "watts_mean",
-        "watts",
-        "W",
-        "mean power over the steady window, with its scope (board, package, soc, host, wall)",
-        None,
-        of_case=_joules("watts_mean"),
-        priority=None,
-    ),
-    Metric(
-        "watts_peak",
-        "peak watts",
-        "W",
-        "largest reading of power in the steady window",
-        None,
-        of_case=_joules("watts_peak"),
-        priority=None,
-    ),
-    Metric(
-        "ceiling_tps",
-        "ceiling",
-        "tokens/s",
-        "read bandwidth / bytes that one decode step must read (weights once, of a mixture of experts the part that N users' "
-        "tokens go through, and each user's KV cache at its mean length): no user can see more",
-        None,
-        of_row=_ceiling,
-        kinds=TOKENS,
-        text=units.rate_text,
-        priority=4,
-    ),
-    Metric(
-        "predicted_tps",
-        "predicted",
-        "tokens/s",
-        "roofline: 1 / (time to stream the bytes + per layer + per user ...), per user; `rigbench predict` shows its terms",
-        None,
-        of_row=_predicted,
-        kinds=TOKENS,
-        text=units.rate_text,
-        priority=9,
-    ),
-    Metric(
-        "published_tps",
-        "published",
-        "tokens/s",
-        "published rule: bandwidth / file size x 0.65, for one user",
-        None,
-        of_row=lambda row: row.published.user_tps if row.published else None,
-        kinds=TOKENS,
-        text=units.rate_text,
-        priority=None,
-    ),
-    Metric(
-        "measured_over_predicted",
-        "measured/predicted",
-        "ratio",
-        "user_tps / predicted_tps",
-        None,
-        of_row=_over_predicted,
-        kinds=TOKENS,
-        text=units.ratio_text,
-        priority=None,
-    ),
-    Metric(
-        "mbu",
-        "MBU",
-        "ratio",
-        "bytes that a decode step must read x steps per second (user_tps) / read bandwidth",
-        None,
-        of_row=_mbu,
-        kinds=TOKENS,
-        text=units.ratio_text,
-        priority=3,
-    ),
+    Metric("user_tps", "user t/s", "tokens/s",
+           "median over the requests of 1 / tpot, tpot = (last token - first token) / (output tokens - 1): what one user sees",
+           "higher", lambda one: one.median("decode_tps"), kinds=TOKENS, priority=0),
+    Metric("output_tps", "all t/s", "tokens/s",
+           "output tokens stamped inside the steady window / its length: what the machine delivers",
+           "higher", output_rate, kinds=TOKENS, priority=1),
+    Metric("ttft_s", "TTFT", "s",
+           "median over the requests of first output token - request submitted, queueing included",
+           "lower", lambda one: one.median("ttft_s"), kinds=TOKENS, priority=2),
+    Metric("tpot_s", "TPOT", "s/token", "median of tpot over the requests",
+           "lower", tpot, kinds=TOKENS, priority=7, compared=False),
+    Metric("latency_s", "latency", "s", "median of latency over the requests",
+           "lower", lambda one: one.median("latency_s"), kinds=TOKENS, priority=None, compared=False),
+    Metric("prefill_tps", "prefill t/s", "tokens/s", "prompt tokens / ttft, for one user alone",
+           "higher", prefill_rate, kinds=TOKENS, priority=5, compared=False),
+    Metric("rss_peak_bytes", "memory", "bytes",
+           "peak resident memory of the engine's whole process tree during the case; the largest of the repetitions",
+           "lower", _rss, join=max, priority=6),
+    Metric("device_memory_peak_bytes", "device memory", "bytes",
+           "largest reading of the device's used memory during the case; the largest of the repetitions",
+           "lower", _device_memory, join=max, priority=None),
+    Metric("joules_per_token", "J/token", "J",
+           "energy in the steady window / output tokens in it, of the widest sensor that holds the device "
+           "(board, package, SoC, wall)",
+           "lower", lambda one: _power(one, "joules_per_token"), kinds=TOKENS, priority=8),
+    Metric("joules_per_token_net", "J/token net", "J", "joules_per_token net of the idle power before the model was loaded",
+           "lower", lambda one: _power(one, "joules_per_token_net"), kinds=TOKENS, priority=None, compared=False),
+    Metric("watts_mean", "watts", "W", "mean power over the steady window, with its scope (board, package, soc, host, wall)",
+           None, lambda one: _power(one, "watts_mean"), priority=None),
+    Metric("watts_peak", "peak watts", "W", "largest reading of power in the steady window",
+           None, lambda one: _power(one, "watts_peak"), priority=None),
+    Metric("ceiling_tps", "ceiling", "tokens/s",
+           "read bandwidth / bytes that one decode step must read (weights once, of a mixture of experts the part that N users' "
+           "tokens go through, and each user's KV cache at its mean length): no user can see more",
+           None, of_row=lambda row: _predicted(row, "ceiling_user_tps"), kinds=TOKENS, priority=4),
+    Metric("predicted_tps", "predicted", "tokens/s",
+           "roofline: 1 / (time to stream the bytes + per layer + per user ...), per user; `rigbench predict` shows its terms",
+           None, of_row=lambda row: _predicted(row, "user_tps"), kinds=TOKENS, priority=9),
+    Metric("published_tps", "published", "tokens/s", "published rule: bandwidth / file size x 0.65, for one user",
+           None, of_row=lambda row: row.published.user_tps if row.published else None, kinds=TOKENS, priority=None),
+    Metric("measured_over_predicted", "measured/predicted", "ratio", "user_tps / predicted_tps",
+           None, of_row=_over_predicted, kinds=TOKENS, priority=None),
+    Metric("mbu", "MBU", "ratio", "bytes that a decode step must read x steps per second (user_tps) / read bandwidth",
+           None, of_row=_mbu, kinds=TOKENS, priority=3),
 )
+# fmt: on
 
 
 @cache
@@ -393,15 +229,14 @@ def compared() -> tuple[str, ...]:
 
 def case_values(one: Repetition, metrics: Sequence[Metric] = METRICS) -> tuple[dict[str, float], dict[str, str]]:
     """(the numbers of one repetition by metric, the reasons of those that are unknown)."""
+    kind = one.result.case.workload.kind
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for each in metrics:
         if each.of_case is None:
             continue
-        kind = one.result.case.workload.kind
-        value = (
-            each.of_case(one) if not each.kinds or kind in each.kinds else Unknown(f"not of a workload of kind {kind}")
-        )
+        fits = not each.kinds or kind in each.kinds
+        value = each.of_case(one) if fits else Unknown(f"not of a workload of kind {kind}")
         if isinstance(value, Unknown):
             reasons[each.name] = value.reason
         elif value is not None:
@@ -423,13 +258,13 @@ def _loaded(entry: EntryPoint) -> Metric:
             f"{entry.value} is not a metric: give a rigbench.analysis.definitions.Metric whose name is a word of letters, digits "
             "and _, with either of_case or of_row"
         )
-    return replace(metric, of_case=_guarded(metric.of_case), of_row=_guarded(metric.of_row))
+    if metric.of_case is not None:
+        return replace(metric, of_case=_guarded(metric.of_case))
+    return replace(metric, of_row=metric.of_row and _guarded(metric.of_row))
 
 
-def _guarded(compute: Callable[[Any], float | Unknown | None] | None) -> Callable[[Any], float | Unknown | None] | None:
+def _guarded(compute: Callable[[Any], float | Unknown | None]) -> Callable[[Any], float | Unknown | None]:
     """A stranger's function, so that what it raises, or a number that is not finite, is a reason and stops nothing."""
-    if compute is None:
-        return None
 
     def guarded(what: Any) -> float | Unknown | None:
         try:

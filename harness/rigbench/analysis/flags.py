@@ -1,8 +1,8 @@
 """Flags: what made a measured case unfit, each with its meaning and the function that finds it.
 
-A flag says what happened with its figures and stays with the case; nothing is dropped for it. Those of readings come from the
-case's own Series (counters by their difference over the window, states by their samples in it), those of requests from its
-records, those of a row from the numbers of all repetitions. `FLAGS` is the whole list, as `rigbench metrics` prints it.
+A flag stays with the case; nothing is dropped for it. Those of readings come from the case's own Series (counters by their
+difference over the window, states by their samples in it), those of requests from its records, those of a row from the numbers of
+all repetitions. `FLAGS` is the whole list, as `rigbench metrics` prints it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ROUNDING = 0.005
 """Stamps are whole microseconds, so an engine at its ceiling may come out a hair above it."""
 PRESSURE = ("nominal", "moderate", "heavy", "trapping", "sleeping")
 HEAT = {
-    "throttled_sw_thermal": "by the driver for heat",
-    "throttled_hw_thermal": "by the chip for heat",
-    "throttled_hw_brake": "by the power supply's brake",
-    "throttled_cpu": "by the chip for heat",
+    "throttled_sw_thermal": "slowed by the driver for heat",
+    "throttled_hw_thermal": "slowed by the chip for heat",
+    "throttled_hw_brake": "slowed by the power supply's brake",
+    "throttled_cpu": "slowed by the chip for heat",
 }
 MASK_POWER = 0x04
 MASK_HEAT = 0x08 | 0x20 | 0x40 | 0x80
@@ -42,10 +42,8 @@ Range = tuple[float, float]
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A flag: its name, its meaning and what to do about it, and what finds it (a sentence of evidence for each instance).
-
     `readings` takes the case's series, the range of the measuring and the machine's logical cores; `requests` the case. A flag
-    with neither is found where it happens (a backend, the run) or by `row_flags`.
-    """
+    with neither is found where it happens (a backend, the run) or by `row_flags`."""
 
     name: str
     meaning: str
@@ -54,27 +52,18 @@ class Definition:
 
 
 def reading_flags(readings: Sequence[Series], phases: Sequence[PhaseMark], cores: int) -> tuple[Flag, ...]:
-    """The flags of a case's readings, over its `measure` phase (over all readings where it has none). `cores`: logical ones of
-    the machine."""
+    """The flags of a case's readings, over its `measure` phase (over all readings where it has none). `cores`: the logical ones."""
     measured = measured_range(readings, phases)
     if measured is None:
         return ()
-    return tuple(
-        Flag(each.name, evidence)
-        for each in FLAGS
-        if each.readings is not None
-        for evidence in each.readings(readings, measured, cores)
-    )
+    finders = [(each.name, each.readings) for each in FLAGS if each.readings is not None]
+    return tuple(Flag(name, evidence) for name, find in finders for evidence in find(readings, measured, cores))
 
 
 def request_flags(repetition: Repetition) -> tuple[Flag, ...]:
     """The flags that the requests themselves show."""
-    return tuple(
-        Flag(each.name, evidence)
-        for each in FLAGS
-        if each.requests is not None
-        for evidence in each.requests(repetition)
-    )
+    finders = [(each.name, each.requests) for each in FLAGS if each.requests is not None]
+    return tuple(Flag(name, evidence) for name, find in finders for evidence in find(repetition))
 
 
 def row_flags(user_tps: Sequence[float], ceiling_tps: float | None) -> tuple[Flag, ...]:
@@ -126,19 +115,22 @@ def _inside(series: Series, measured: Range) -> list[float]:
     return [value for at, value in points(series) if measured[0] <= at <= measured[1]]
 
 
-def _mask_share(series: Series, measured: Range, bits: int) -> float:
-    masks = _inside(series, measured)
-    return sum(1 for mask in masks if round(mask) & bits) / len(masks) if masks else 0.0
+def _slowed(
+    readings: Sequence[Series], measured: Range, counters: dict[str, str], mask: int, masked: str
+) -> Iterator[str]:
+    """What slowed a device, in words: by counters of seconds, or by the bits of NVML's reasons in its samples."""
+    for name, words in counters.items():
+        for series, device in _named(readings, name):
+            if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
+                yield f"{device} was {words} during {share:.0%} of the window"
+    for series, device in _named(readings, "clocks_event_reasons"):
+        hits = [bool(round(reasons) & mask) for reasons in _inside(series, measured)]
+        if hits and (share := sum(hits) / len(hits)) > SLOWED_SHARE:
+            yield f"{device} was {masked} in {share:.0%} of the samples"
 
 
 def _throttled(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
-    for name, cause in HEAT.items():
-        for series, device in _named(readings, name):
-            if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
-                yield f"{device} was slowed {cause} during {share:.0%} of the window"
-    for series, device in _named(readings, "clocks_event_reasons"):
-        if (share := _mask_share(series, measured, MASK_HEAT)) > SLOWED_SHARE:
-            yield f"{device} was slowed for heat or supply in {share:.0%} of the samples"
+    yield from _slowed(readings, measured, HEAT, MASK_HEAT, "slowed for heat or supply")
     for series, _ in _named(readings, "thermal_pressure"):
         worst = round(max(_inside(series, measured), default=0))
         if worst > 0:
@@ -146,12 +138,8 @@ def _throttled(readings: Sequence[Series], measured: Range, cores: int) -> Itera
 
 
 def _power_capped(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
-    for series, device in _named(readings, "throttled_power"):
-        if (share := _rate(series, measured) or 0) > SLOWED_SHARE:
-            yield f"{device} was at its power limit during {share:.0%} of the window"
-    for series, device in _named(readings, "clocks_event_reasons"):
-        if (share := _mask_share(series, measured, MASK_POWER)) > SLOWED_SHARE:
-            yield f"{device} was at its power limit in {share:.0%} of the samples"
+    limited = "at its power limit"
+    yield from _slowed(readings, measured, {"throttled_power": limited}, MASK_POWER, limited)
 
 
 def _swapping(readings: Sequence[Series], measured: Range, cores: int) -> list[str]:
@@ -169,12 +157,9 @@ def _swapping(readings: Sequence[Series], measured: Range, cores: int) -> list[s
 
 
 def _foreign_load(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
-    rates = {
-        series.name: _rate(series, measured)
-        for series in readings
-        if series.name in ("cpu_busy", "cpu_ours", "cpu_steal")
-    }
-    busy, ours, steal = (rates.get(name) for name in ("cpu_busy", "cpu_ours", "cpu_steal"))
+    names = ("cpu_busy", "cpu_ours", "cpu_steal")
+    rates = {series.name: _rate(series, measured) for series in readings if series.name in names}
+    busy, ours, steal = map(rates.get, names)
     if busy is not None and ours is not None and busy - ours > FOREIGN_SHARE * cores:
         yield f"other programs held {busy - ours:.2f} of {cores} cores"
     if steal is not None and steal > STEAL_SHARE * cores:
@@ -213,62 +198,39 @@ def _failed_requests(repetition: Repetition) -> Iterator[str]:
         yield f"{len(failed)} of {len(records)} requests failed: {failed[0]}"
 
 
+# fmt: off
 FLAGS = (
     Definition("noisy", "the repetitions vary by more than 5 %: measure again on a quiet machine, or more often"),
-    Definition(
-        "throttled",
-        "heat or the power supply slowed the device for over 1 % of the time: cool it, or wait longer between cases",
-        readings=_throttled,
-    ),
-    Definition(
-        "power_capped",
-        "the power limit slowed the device for over 1 % of the time: compare only at the same limit, or raise it",
-        readings=_power_capped,
-    ),
-    Definition(
-        "swapping",
-        "over 16 MB of memory moved to or from the disk: take a smaller model or context, or end other programs",
-        readings=_swapping,
-    ),
-    Definition(
-        "foreign_load",
-        "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: end them",
-        readings=_foreign_load,
-    ),
-    Definition(
-        "short_window",
-        "too few tokens while all users decoded, so there is no all t/s: ask for more output tokens",
-        requests=_short_window,
-    ),
-    Definition(
-        "variable_length",
-        "requests ended before or after the number of tokens asked for: do not compare with cases where they did not",
-        requests=_variable_length,
-    ),
-    Definition(
-        "cached_prompt",
-        "the server took prompts from its cache, so TTFT and prefill are too good: switch its prefix cache off",
-        requests=_cached_prompt,
-    ),
-    Definition(
-        "failed_requests",
-        "requests failed; the numbers are of the others: read the server's log",
-        requests=_failed_requests,
-    ),
-    Definition(
-        "client_bound",
-        "our own client could not keep up with the streams, so the figures say as much of it as of the server: use fewer users",
-    ),
-    Definition(
-        "gpu_unused",
-        "a GPU of this machine is not used: the engine's build does not know it; `rigbench doctor` shows the command that helps",
-    ),
-    Definition(
-        "partly_failed", "some repetitions failed, and `compare` has only the others: see the error of the case"
-    ),
-    Definition(
-        "above_ceiling",
-        "faster than the memory can be: the byte count or the bandwidth is wrong, or the weights stay in the processor's cache",
-    ),
+    Definition("throttled",
+               "heat or the power supply slowed the device for over 1 % of the time: cool it, or wait longer between cases",
+               readings=_throttled),
+    Definition("power_capped",
+               "the power limit slowed the device for over 1 % of the time: compare only at the same limit, or raise it",
+               readings=_power_capped),
+    Definition("swapping",
+               "over 16 MB of memory moved to or from the disk: take a smaller model or context, or end other programs",
+               readings=_swapping),
+    Definition("foreign_load",
+               "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: "
+               "end them",
+               readings=_foreign_load),
+    Definition("short_window", "too few tokens while all users decoded, so there is no all t/s: ask for more output tokens",
+               requests=_short_window),
+    Definition("variable_length",
+               "requests ended before or after the number of tokens asked for: do not compare with cases where they did not",
+               requests=_variable_length),
+    Definition("cached_prompt",
+               "the server took prompts from its cache, so TTFT and prefill are too good: switch its prefix cache off",
+               requests=_cached_prompt),
+    Definition("failed_requests", "requests failed; the numbers are of the others: read the server's log",
+               requests=_failed_requests),
+    Definition("client_bound", "our own client could not keep up with the streams, so the figures say as much of it as of the "
+               "server: use fewer users"),
+    Definition("gpu_unused", "a GPU of this machine is not used: the engine's build does not know it; `rigbench doctor` shows "
+               "the command that helps"),
+    Definition("partly_failed", "some repetitions failed, and `compare` has only the others: see the error of the case"),
+    Definition("above_ceiling", "faster than the memory can be: the byte count or the bandwidth is wrong, or the weights stay in "
+               "the processor's cache"),
 )
+# fmt: on
 """In the order in which README lists them; a case has its flags of readings and requests in this order, too."""

@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rigbench.analysis import energy, flags, requests, stats
@@ -26,6 +26,8 @@ PUBLISHED = "published"
 """The rule of the published tables: kept beside the prediction, to show where it fails."""
 DETAIL = ("values", "phase_joules", "percentiles", "evidence", "reasons")
 """Fields that are not columns of a table of many documents (`values` are, one by one)."""
+Samples = dict[str, tuple[float, ...]]
+"""Numbers by metric, one for each repetition that knows it."""
 IDENTITY = ("group", "backend", "model", "workload", "prompt_tokens", "output_tokens", "concurrency", "repetitions")
 
 
@@ -82,7 +84,7 @@ class Row:
     gpus: tuple[str, ...] = ()
     predictor: str | None = None
     power_scope: str | None = None
-    samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    samples: Samples = field(default_factory=dict)
     values: dict[str, float | None] = field(default_factory=dict)
     phase_joules: dict[str, float | None] = field(default_factory=dict)
     percentiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -98,11 +100,12 @@ class Row:
         return stats.estimate(self.samples.get(name, ()))
 
 
+COLUMNS = tuple(each for each in fields(Row) if each.name not in DETAIL)
+
+
 def table(document: RunDocument, metrics: Sequence[Metric] | None = None) -> list[Row]:
     """The rows, in the order in which the groups first ran. `metrics`: all of the registry unless given.
-
-    A group of which nothing was measured has no samples and an `error`.
-    """
+    A group of which nothing was measured has no samples and an `error`."""
     metrics = registry() if metrics is None else metrics
     predictions: dict[str, dict[str, Prediction]] = {}
     for prediction in document.predictions:
@@ -122,26 +125,19 @@ def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
 def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]:
     """A row as `show --json` has it, in plain JSON types."""
     metrics = registry() if metrics is None else metrics
-    intervals = {each.name: row.interval(each.name) for each in metrics if each.join is statistics.median}
-    return (
-        {name: getattr(row, name) for name in IDENTITY}
-        | {each.name: row[each.name] for each in metrics}
-        | {"power_scope": row.power_scope, "phase_joules": row.phase_joules, "predictor": row.predictor}
-        | {"flags": row.flags, "error": row.error}
-        | {
-            "intervals": {
-                name: {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
-                for name, found in intervals.items()
-                if found is not None
-            }
-        }
-        | {"percentiles": row.percentiles, "evidence": row.evidence, "reasons": row.reasons}
-    )
+    intervals = {}
+    for each in metrics:
+        if each.join is statistics.median and (found := row.interval(each.name)) is not None:
+            intervals[each.name] = {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
+    numbers = {each.name: row[each.name] for each in metrics}
+    rest = {name: getattr(row, name) for name in ("power_scope", "phase_joules", "predictor", "flags", "error")}
+    why = {"percentiles": row.percentiles, "evidence": row.evidence, "reasons": row.reasons}
+    return {name: getattr(row, name) for name in IDENTITY} | numbers | rest | {"intervals": intervals} | why
 
 
 def record(row: Row) -> dict[str, Any]:
     """A row as one line of a table of many documents, in plain JSON types: the columns of the index."""
-    found = {column(each.name): getattr(row, each.name) for each in fields(Row) if each.name not in DETAIL}
+    found = {column(each.name): getattr(row, each.name) for each in COLUMNS}
     return found | {each.name: row[each.name] for each in registry()}
 
 
@@ -169,13 +165,13 @@ def _row(
     metrics: Sequence[Metric],
 ) -> Row:
     case, machine = results[0].case, document.machine
-    measured = [
-        Repetition(result)
-        if result.engine is None
-        else Repetition(result, document.engines[result.engine].device, idle[result.engine])
-        for result in results
-        if result.requests
-    ]
+    measured = []
+    for result in results:
+        place = result.engine
+        if result.requests and place is not None:
+            measured.append(Repetition(result, document.engines[place].device, idle[place]))
+        elif result.requests:
+            measured.append(Repetition(result))
     samples, reasons = _samples(measured, metrics)
     imported = document.annotations.get("imported")
     if isinstance(imported, dict):
@@ -185,30 +181,28 @@ def _row(
     values = _values(samples, RowInput({}, prediction, published), metrics, reasons)
     own = [(*one.result.flags, *flags.request_flags(one)) for one in measured]
     evidence = {flag.name: flag.evidence for each in reversed(own) for flag in each}
-    evidence |= {
-        flag.name: flag.evidence for flag in flags.row_flags(samples.get("user_tps", ()), values["ceiling_tps"])
-    }
+    of_row = flags.row_flags(samples.get("user_tps", ()), values["ceiling_tps"])
+    evidence |= {flag.name: flag.evidence for flag in of_row}
     model = next((facts for facts in document.models if facts.name == case.model), None)
-    engine = next(
-        (document.engines[r.engine] for r in results if r.engine is not None), EngineInfo(case.backend, "", "")
-    )
+    ran_on = [document.engines[result.engine] for result in results if result.engine is not None]
+    engine = ran_on[0] if ran_on else EngineInfo(case.backend, "", "")
     failures = [result.error for result in results if result.error is not None]
     powers = [one.power for one in measured]
+    load = {name: getattr(case, name) for name in ("requests_per_user", "duration_s", "seed")}
+    same_name = (
+        (document, ("created_utc", "rigbench_version", "complete")),
+        (machine, ("os", "kernel", "drivers", "cpu", "memory_bytes")),
+        (case, ("backend", "model", "group", "concurrency")),
+        (case.workload, ("prompt_tokens", "output_tokens")),
+        (engine, ("engine", "device", "device_names")),
+    )
     return Row(
+        **{name: getattr(source, name) for source, names in same_name for name in names},
         document_id=document.id,
-        created_utc=document.created_utc,
         machine_id=machine.id,
-        os=machine.os,
-        kernel=machine.kernel,
-        drivers=machine.drivers,
         power_limits_w=tuple(gpu.get("power_limit_w") for gpu in machine.gpus),
-        backend=case.backend,
-        engine=engine.engine,
         engine_version=engine.version,
         engine_build=engine.build,
-        device=engine.device,
-        device_names=engine.device_names,
-        model=case.model,
         model_sha256=model.sha256 if model else None,
         model_sha256_of=model.sha256_of if model else None,
         quantization=model.quantization if model else None,
@@ -216,30 +210,15 @@ def _row(
         suite=document.suite.name,
         suite_version=document.suite.version,
         suite_sha256=document.suite.sha256,
-        group=case.group,
         workload=case.workload.name,
         workload_kind=case.workload.kind,
-        prompt_tokens=case.workload.prompt_tokens,
-        output_tokens=case.workload.output_tokens,
-        concurrency=case.concurrency,
         options=_canonical(case.options),
-        load=_canonical(
-            {
-                "requests_per_user": case.requests_per_user,
-                "duration_s": case.duration_s,
-                "seed": case.seed,
-                "warmup": document.suite.content.get("warmup"),
-            }
-        ),
+        load=_canonical(load | {"warmup": document.suite.content.get("warmup")}),
         prompts_sha256=_prompts(measured),
         repetitions=len(measured) or max(map(len, samples.values()), default=0),
         flags=tuple(evidence),
         error=str(failures[0]) if failures else None,
-        rigbench_version=document.rigbench_version,
         imported=str(imported.get("from", "unknown")) if isinstance(imported, dict) else None,
-        complete=document.complete,
-        cpu=machine.cpu,
-        memory_bytes=machine.memory_bytes,
         gpus=tuple(str(gpu.get("name")) for gpu in machine.gpus),
         predictor=prediction.predictor if prediction else None,
         power_scope=next((power.scope for power in reversed(powers) if power.scope), None),
@@ -252,30 +231,27 @@ def _row(
     )
 
 
-def _samples(
-    measured: Sequence[Repetition], metrics: Sequence[Metric]
-) -> tuple[dict[str, tuple[float, ...]], dict[str, str]]:
+def _samples(measured: Sequence[Repetition], metrics: Sequence[Metric]) -> tuple[Samples, dict[str, str]]:
     """(numbers of each metric, one per repetition that knows it, reasons of the others)."""
     found: dict[str, list[float]] = {}
     reasons: dict[str, str] = {}
     for one in measured:
-        numbers, unknown = case_values(one, metrics)
+        numbers, why = case_values(one, metrics)
         for name, value in numbers.items():
             found.setdefault(name, []).append(value)
-        reasons |= unknown
+        reasons |= why
         if one.result.error is not None:
             reasons["case"] = f"{one.result.error.kind}: {one.result.error.message}"
-    return {name: tuple(numbers) for name, numbers in found.items()}, {
-        name: why for name, why in reasons.items() if name not in found
-    }
+    unknown = {name: reason for name, reason in reasons.items() if name not in found}
+    return {name: tuple(numbers) for name, numbers in found.items()}, unknown
 
 
 def _values(
-    samples: Mapping[str, Sequence[float]], row: RowInput, metrics: Sequence[Metric], reasons: dict[str, str]
+    samples: Samples, row: RowInput, metrics: Sequence[Metric], reasons: dict[str, str]
 ) -> dict[str, float | None]:
     """The row's number of each metric; a reason is added for each that is unknown."""
     values: dict[str, float | None] = {}
-    row = RowInput(values, row.prediction, row.published)
+    row = replace(row, values=values)
     for each in metrics:
         joined = each.join(samples[each.name]) if each.name in samples else None
         found = joined if each.of_row is None else each.of_row(row)
@@ -287,18 +263,17 @@ def _values(
     return values
 
 
-def imported_figures(imported: Mapping[str, Any], group: str) -> dict[str, tuple[float, ...]]:
+def imported_figures(imported: Mapping[str, Any], group: str) -> Samples:
     """Another tool's figures of a group, one per repetition (documents/exchange/importing.py)."""
     metrics = imported.get("metrics")
     figures = metrics.get(group) if isinstance(metrics, dict) else None
     if not isinstance(figures, dict):
         return {}
     known = {each.name for each in METRICS}
-    good = {
-        name: tuple(value for value in values if isinstance(value, int | float) and 0 < value < math.inf)
-        for name, values in figures.items()
-        if name in known and isinstance(values, list)
-    }
+    good = {}
+    for name, values in figures.items():
+        if name in known and isinstance(values, list):
+            good[name] = tuple(each for each in values if isinstance(each, int | float) and 0 < each < math.inf)
     return {name: values for name, values in good.items() if values}
 
 

@@ -12,9 +12,12 @@ import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rigbench.records import RequestRecord, Series
+
+Points = list[tuple[int, float]]
+"""Readings: (microseconds, value)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,36 +35,27 @@ class Window:
 
 def steady_window(records: Sequence[RequestRecord], users: int) -> Window | None:
     """The stretch in which all N users are served; None if N requests never decoded at once."""
-    edges: list[tuple[int, int, int]] = []
-    for record in records:
-        if record.unit_us:
-            # At one instant ends come before beginnings, so that a request's successor is not counted beside it.
-            edges.append((record.unit_us[0], 1, 1))
-            edges.append((record.unit_us[-1], 0, -1))
-    start, decoding = None, 0
-    for time_us, _, change in sorted(edges):
-        decoding += change
-        if decoding >= users:
-            start = time_us
-            break
-    if start is None:
+    # Sorted, ends (-1) come before beginnings (1) of one instant, so that a request's successor is not counted beside it.
+    ends = [(record.unit_us[-1], -1) for record in records if record.unit_us]
+    begins = sorted(ends + [(record.unit_us[0], 1) for record in records if record.unit_us])
+    decoding = accumulate(change for _, change in begins)
+    start = next((at for (at, _), count in zip(begins, decoding, strict=True) if count >= users), None)
+    flights = sorted(ends + [(record.submit_us, 1) for record in records])
+    in_flight = accumulate(change for _, change in flights)
+    falls = [at for (at, change), count in zip(flights, in_flight, strict=True) if change < 0 and count == users - 1]
+    end = falls[-1] if falls else None
+    if start is None or end is None or end <= start:
         return None
-    flights = [(r.submit_us, 1, 1) for r in records] + [(r.unit_us[-1], 0, -1) for r in records if r.unit_us]
-    end, in_flight = None, 0
-    for time_us, _, change in sorted(flights):
-        if change < 0 and in_flight == users:
-            end = time_us
-        in_flight += change
-    if end is None or end <= start:
-        return None
-    tokens = 0
-    for record in records:
-        counts = record.chunk_units or (1,) * len(record.unit_us)
-        tokens += sum(n for stamp, n in zip(record.unit_us, counts, strict=True) if start < stamp <= end)
+    tokens = sum(
+        count
+        for record in records
+        for stamp, count in zip(record.unit_us, record.chunk_units or (1,) * len(record.unit_us), strict=True)
+        if start < stamp <= end
+    )
     return Window(start, end, tokens)
 
 
-def points(series: Series) -> list[tuple[int, float]]:
+def points(series: Series) -> Points:
     """The readings that exist: (microseconds, value)."""
     return [(at, value) for at, value in zip(series.time_us, series.values, strict=True) if value is not None]
 
@@ -78,7 +72,7 @@ def valid_share(series: Series, start_us: float, end_us: float) -> float:
     return sum(value is not None for value in inside) / len(inside) if inside else 0.0
 
 
-def value_at(readings: Sequence[tuple[int, float]], at_us: float) -> float:
+def value_at(readings: Points, at_us: float) -> float:
     """Straight line between the readings on either side; beyond the first or last, that reading."""
     index = bisect_left(readings, at_us, key=lambda reading: reading[0])
     if index == 0:
@@ -89,26 +83,21 @@ def value_at(readings: Sequence[tuple[int, float]], at_us: float) -> float:
     return high if right == left else low + (high - low) * (at_us - left) / (right - left)
 
 
-def integrated(readings: Sequence[tuple[int, float]], start_us: float, end_us: float) -> float:
+def integrated(readings: Points, start_us: float, end_us: float) -> float:
     """Joules under the curve of watts between the edges. At least one reading is needed."""
     first = bisect_right(readings, start_us, key=lambda reading: reading[0])
     last = bisect_left(readings, end_us, key=lambda reading: reading[0])
-    curve = [
-        (start_us, value_at(readings, start_us)),
-        *readings[first:last],
-        (end_us, value_at(readings, end_us)),
-    ]
+    curve = [(start_us, value_at(readings, start_us)), *readings[first:last], (end_us, value_at(readings, end_us))]
     return sum((p + q) / 2 * (u - t) for (t, p), (u, q) in pairwise(curve)) * 1e-6
 
 
-def counted(readings: Sequence[tuple[int, float]], start_us: float, end_us: float) -> float:
+def counted(readings: Points, start_us: float, end_us: float) -> float:
     """Joules that a counter gained between the edges. At least two readings are needed."""
     return value_at(readings, end_us) - value_at(readings, start_us)
 
 
 def gap_share(series: Series, start_us: float, end_us: float) -> tuple[float, float]:
-    """Longest stretch of the window without a reading in seconds, and the share of the window in stretches of over
-    2.5 periods."""
+    """Longest stretch of the window without a reading in seconds, and the window's share in stretches of over 2.5 periods."""
     inside = [min(max(at, start_us), end_us) for at, _ in points(series)]
     edges = [start_us, *inside, end_us]
     gaps = [later - earlier for earlier, later in pairwise(edges)]
@@ -116,7 +105,7 @@ def gap_share(series: Series, start_us: float, end_us: float) -> tuple[float, fl
     return max(gaps) * 1e-6, sum(gap for gap in gaps if gap > allowed) / (end_us - start_us)
 
 
-def bracket(count: list[tuple[int, float]], start_us: float, end_us: float) -> tuple[int, int]:
+def bracket(count: Points, start_us: float, end_us: float) -> tuple[int, int]:
     """The counter's readings next outside the window."""
     before = [at for at, _ in count if at <= start_us]
     after = [at for at, _ in count if at >= end_us]

@@ -22,8 +22,7 @@ def measure(device: str, python: str = sys.executable) -> Bandwidth:
     """The bandwidth of an engine's `device` in bytes per second, under that name, or None with the reason.
 
     `cuda:1` is the second card. `cpu` and `cuda` need nothing but rigbench, `metal` mlx or llama.cpp, and every other device the
-    llama.cpp that knows it.
-    InputError for what cannot name a device.
+    llama.cpp that knows it. InputError for what cannot name a device.
     """
     kind, index = _parts(device)
     if kind == "cpu":
@@ -34,31 +33,27 @@ def measure(device: str, python: str = sys.executable) -> Bandwidth:
         from rigbench.ceilings import cuda
 
         return replace(cuda.measure(index), device=device)
-    from rigbench.ceilings import ggml, metal
+    from rigbench.ceilings import engine
 
-    if kind == "metal":
-        through_mlx = metal.measure(python)
-        if through_mlx.read_bytes_per_s is not None:
-            return through_mlx
-        found = ggml.measure(device, python)
-        return (
-            found
-            if found.read_bytes_per_s is not None
-            else replace(through_mlx, reason=f"{through_mlx.reason}; {found.reason}")
-        )
-    return ggml.measure(device, python)
+    through_mlx = engine.through_mlx(python) if kind == "metal" else None
+    if through_mlx is not None and through_mlx.read_bytes_per_s is not None:
+        return through_mlx
+    through_ggml = engine.through_ggml(device, python)
+    if through_mlx is not None and through_ggml.read_bytes_per_s is None:
+        return replace(through_mlx, reason=f"{through_mlx.reason}; {through_ggml.reason}")
+    return through_ggml
 
 
 def identity(device: str, python: str = sys.executable) -> object:
     """What tells this machine's `device` from any other, so that a figure is kept for it alone. Not to be shown to anybody."""
-    from rigbench.ceilings import cpu, cuda, ggml
+    from rigbench.ceilings import cpu, cuda, engine
 
     kind, index = _parts(device)
     if kind == "cuda":
         return cuda.identity(index)
     if kind in ("cpu", "metal"):
         return cpu.identity()
-    fitting = [each for each in ggml.devices(python) if each["kind"] == kind or kind == "gpu"]
+    fitting = [each for each in engine.ggml_devices(python) if each["kind"] == kind or kind == "gpu"]
     return [(each["description"], each["memory_bytes"]) for each in fitting]
 
 
@@ -67,16 +62,16 @@ def kept(
 ) -> Bandwidth:
     """measure(), at most once in 30 days for the same hardware; `again` measures in any case. What was measured while other
     programs held the processor is measured again once they do not. `say` hears of a measurement."""
-    from rigbench.ceilings import cache
+    from rigbench.ceilings import figure
 
     def measured() -> Bandwidth:
-        busy = cache.busy_share()
+        busy = figure.busy_share()
         when = f"; other programs hold {busy:.0%} of the processor: it may be too low" if busy else ""
         say(f"measuring the memory bandwidth of {device}, once (a few seconds){when}")
-        figure = measure(device, python)
-        return replace(figure, detail={**figure.detail, "busy_share": busy}) if busy else figure
+        bandwidth = measure(device, python)
+        return replace(bandwidth, detail={**bandwidth.detail, "busy_share": busy}) if busy else bandwidth
 
-    return cache.kept(device, identity(device, python), measured, again=again, quiet=lambda: not cache.busy_share())
+    return figure.kept(device, identity(device, python), measured, again=again, quiet=lambda: not figure.busy_share())
 
 
 def _parts(device: str) -> tuple[str, int]:

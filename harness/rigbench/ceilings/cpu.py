@@ -19,26 +19,26 @@ from __future__ import annotations
 import os
 import platform
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Barrier
 from typing import Any
 
 import numpy as np
+import psutil
 
 from rigbench.ceilings.figure import figure
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Bandwidth
-from rigbench.telemetry import host
+from rigbench.telemetry import host, machine
 
 GIB = 1 << 30
 FILL_CHUNK = 1 << 17
 CHUNK_BYTES = 8 << 20
 Array = np.ndarray[Any, np.dtype[np.int64]]
-Kernel = Callable[[Array], object]
 
-READ_KERNELS: dict[str, Kernel] = {
+READ_KERNELS: dict[str, Callable[[Array], object]] = {
     "or": np.bitwise_or.reduce,
     "max": np.maximum.reduce,
     "sum": np.add.reduce,
@@ -47,22 +47,9 @@ READ_KERNELS: dict[str, Kernel] = {
 another processor depends on how numpy was built, so the fastest here is found by trial."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Bytes per second of each sample, by number of threads, with the kernel that read them."""
-
-    kernel: str
-    samples: dict[int, tuple[float, ...]]
-
-    def best(self) -> tuple[int, float]:
-        """Number of threads and rate of the best sample."""
-        return max(((threads, max(rates)) for threads, rates in self.samples.items()), key=lambda pair: pair[1])
-
-
 def thread_counts(cores: int) -> tuple[int, ...]:
     """1, 2, 4, ... and all: 6 -> (1, 2, 4, 6)."""
-    doubling = [1 << n for n in range(cores.bit_length()) if 1 << n < cores]
-    return (*doubling, cores)
+    return (*(1 << n for n in range(cores.bit_length()) if 1 << n < cores), cores)
 
 
 def array_size(available_bytes: int, cache_bytes: int | None) -> tuple[int, str | None]:
@@ -94,71 +81,61 @@ def chunks(array: Array) -> list[Array]:
     return np.array_split(array, max(1, array.nbytes // CHUNK_BYTES))
 
 
-def rate(
-    pool: ThreadPoolExecutor,
-    kernel: Callable[[Any], object],
-    pieces: Iterable[Any],
-    threads: int,
-    moved_bytes: int,
-    passes: int,
-    clock: Clock,
-) -> float:
-    """Bytes per second of `passes` rounds of `kernel` over all `pieces`, `moved_bytes` each round, in threads that begin together.
-
-    Each takes the next piece when it is done with one, so that slow cores (efficiency cores, or busy ones) do less and nobody
-    waits for them.
-    """
-    together = Barrier(threads)
-    waiting = deque(list(pieces) * passes)
-
-    def timed(_: int) -> tuple[int, int]:
-        together.wait()
-        start = clock()
-        while waiting:
-            try:
-                piece = waiting.popleft()
-            except IndexError:  # another thread took the last one
-                break
-            kernel(piece)
-        return start, clock()
-
-    times = list(pool.map(timed, range(threads)))
-    return moved_bytes * passes / ((max(end for _, end in times) - min(start for start, _ in times)) * 1e-9)
-
-
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How long to look. Samples of 0.1 s make the starting of threads count for nothing."""
+class Work:
+    """A round of `kernel` over all `pieces`, which moves `moved_bytes`, in `threads` threads of `pool`.
 
+    Samples of 0.1 s make the starting of threads count for nothing.
+    """
+
+    pool: ThreadPoolExecutor
+    kernel: Callable[[Any], object]
+    pieces: Sequence[Any]
+    threads: int
+    moved_bytes: int
     clock: Clock = now_ns
     sample_s: float = 0.1
 
-    def samples(
-        self,
-        pool: ThreadPoolExecutor,
-        kernel: Callable[[Any], object],
-        pieces: Iterable[Any],
-        threads: int,
-        moved_bytes: int,
-        count: int,
-    ) -> tuple[float, ...]:
-        """Up to `count` samples, 3 at least: fewer where the machine is busy with other things and each takes longer."""
-        first = rate(pool, kernel, pieces, threads, moved_bytes, 1, self.clock)
-        passes = max(1, round(self.sample_s * first / moved_bytes))
+    def rate(self, passes: int = 1) -> float:
+        """Bytes per second of `passes` rounds in threads that begin together.
+
+        Each takes the next piece when it is done with one, so that slow cores (efficiency cores, or busy ones) do less and
+        nobody waits for them.
+        """
+        together = Barrier(self.threads)
+        waiting = deque(list(self.pieces) * passes)
+
+        def timed(_: int) -> tuple[int, int]:
+            together.wait()
+            start = self.clock()
+            while waiting:
+                try:
+                    piece = waiting.popleft()
+                except IndexError:  # another thread took the last one
+                    break
+                self.kernel(piece)
+            return start, self.clock()
+
+        spans = list(self.pool.map(timed, range(self.threads)))
+        elapsed_ns = max(end for _, end in spans) - min(start for start, _ in spans)
+        return self.moved_bytes * passes / (elapsed_ns * 1e-9)
+
+    def samples(self, count: int) -> tuple[float, ...]:
+        """Up to `count` rates, 3 at least: fewer where the machine is busy with other things and each takes longer."""
+        passes = max(1, round(self.sample_s * self.rate() / self.moved_bytes))
         end = self.clock() + round(2 * count * self.sample_s * 1e9)
-        found: list[float] = []
-        while len(found) < 3 or (len(found) < count and self.clock() < end):
-            found.append(rate(pool, kernel, pieces, threads, moved_bytes, passes, self.clock))
-        return tuple(found)
+        rates: list[float] = []
+        while len(rates) < 3 or (len(rates) < count and self.clock() < end):
+            rates.append(self.rate(passes))
+        return tuple(rates)
 
 
-def measure(*, cores: int | None = None, array_bytes: int | None = None, pace: Pace | None = None) -> Bandwidth:
+def measure(*, cores: int | None = None, array_bytes: int | None = None, sample_s: float = 0.1) -> Bandwidth:
     """Read and copy bandwidth of the host's memory in bytes per second. Takes some 3 s on 2 cores, 10 s on 128.
 
     `read_bytes_per_s` and `copy_bytes_per_s` are the best samples; medians, sweep and kernel are in `detail`.
     """
-    cores = cores or host.usable_cores()
-    pace = pace or Pace()
+    cores = cores or machine.usable_cores()
     cache_bytes = host.last_level_cache_bytes()
     size, remark = array_size(host.available_memory_bytes(), cache_bytes)
     size = array_bytes or size
@@ -166,46 +143,40 @@ def measure(*, cores: int | None = None, array_bytes: int | None = None, pace: P
         try:
             array = filled(size, pool, cores)
         except MemoryError:
-            return Bandwidth(
-                "cpu", None, reason=f"{size / 1e6:.0f} MB of memory could not be had; close other programs"
-            )
-        sweep = read_sweep(array, pool, cores, pace)
+            reason = f"{size / 1e6:.0f} MB of memory could not be had; close other programs"
+            return Bandwidth("cpu", None, reason=reason)
+        kernel, by_threads = read_sweep(array, pool, cores, sample_s)
+        threads = max(by_threads, key=lambda threads: max(by_threads[threads]))
         source, target = array[: array.size // 2], array[array.size // 2 : array.size // 2 * 2]
         pairs = list(zip(chunks(target), chunks(source), strict=True))
         moved_bytes = source.nbytes + target.nbytes
-        copies = pace.samples(pool, lambda pair: np.copyto(*pair), pairs, sweep.best()[0], moved_bytes, 6)
-    threads = sweep.best()[0]
+        copying = Work(pool, lambda pair: np.copyto(*pair), pairs, threads, moved_bytes, sample_s=sample_s)
+        copies = copying.samples(6)
     return figure(
         "cpu",
-        sweep.samples[threads],
+        by_threads[threads],
         copies,
-        source=f"numpy {sweep.kernel} over {size / 1e6:.0f} MB",
+        source=f"numpy {kernel} over {size / 1e6:.0f} MB",
         array_bytes=size,
         threads=threads,
         reason=remark,
-        read_best_bytes_per_s_by_threads={str(n): max(rates) for n, rates in sweep.samples.items()},
+        read_best_bytes_per_s_by_threads={str(n): max(rates) for n, rates in by_threads.items()},
         last_level_cache_bytes=cache_bytes,
     )
 
 
-def read_sweep(array: Array, pool: ThreadPoolExecutor, cores: int, pace: Pace | None = None) -> Sweep:
-    """The fastest kernel at all cores, then that kernel over the numbers of threads."""
-    pace = pace or Pace()
-    pieces = chunks(array)
-    trial = {
-        name: max(pace.samples(pool, kernel, pieces, cores, array.nbytes, 3)) for name, kernel in READ_KERNELS.items()
-    }
-    name = max(trial, key=lambda each: trial[each])
-    samples = {
-        threads: pace.samples(pool, READ_KERNELS[name], pieces, threads, array.nbytes, 10 if threads == cores else 3)
-        for threads in thread_counts(cores)
-    }
-    return Sweep(name, samples)
+def read_sweep(
+    array: Array, pool: ThreadPoolExecutor, cores: int, sample_s: float = 0.1
+) -> tuple[str, dict[int, tuple[float, ...]]]:
+    """The fastest kernel at all cores, and that kernel's samples by the number of threads."""
+    reading = Work(pool, READ_KERNELS["or"], chunks(array), cores, array.nbytes, sample_s=sample_s)
+    trial = {name: max(replace(reading, kernel=kernel).samples(3)) for name, kernel in READ_KERNELS.items()}
+    fastest = max(trial, key=lambda name: trial[name])
+    reading = replace(reading, kernel=READ_KERNELS[fastest])
+    return fastest, {n: replace(reading, threads=n).samples(10 if n == cores else 3) for n in thread_counts(cores)}
 
 
 def identity() -> tuple[object, ...]:
     """This machine's processor, cores, those of them that this process may use, and memory; nothing that names its owner."""
-    import psutil
-
     memory_gib = round(psutil.virtual_memory().total / GIB)
-    return host.cpu_name(), platform.machine(), os.cpu_count(), host.usable_cores(), memory_gib
+    return host.cpu_name(), platform.machine(), os.cpu_count(), machine.usable_cores(), memory_gib

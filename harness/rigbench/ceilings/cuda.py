@@ -1,5 +1,4 @@
-"""Read bandwidth of an NVIDIA GPU, with the driver alone: a kernel in PTX through libcuda, no CUDA toolkit and no
-torch.
+"""Read bandwidth of an NVIDIA GPU, with the driver alone: a kernel in PTX through libcuda, no CUDA toolkit and no torch.
 
 Every thread folds 16-byte words of device memory into one number, four loads in flight; the launch is timed by events
 on the device. Copying from device to device is measured beside it, but is no ceiling (67 % of peak on an H200).
@@ -64,22 +63,14 @@ NEXT:
     ld.global.nc.v4.u32 {%r11, %r12, %r13, %r14}, [%rd6];
     ld.global.nc.v4.u32 {%r15, %r16, %r17, %r18}, [%rd7];
     ld.global.nc.v4.u32 {%r19, %r20, %r21, %r22}, [%rd8];
-    xor.b32 %r7, %r7, %r8;
-    xor.b32 %r9, %r9, %r10;
-    xor.b32 %r11, %r11, %r12;
-    xor.b32 %r13, %r13, %r14;
-    xor.b32 %r15, %r15, %r16;
-    xor.b32 %r17, %r17, %r18;
-    xor.b32 %r19, %r19, %r20;
-    xor.b32 %r21, %r21, %r22;
-    xor.b32 %r7, %r7, %r9;
-    xor.b32 %r11, %r11, %r13;
-    xor.b32 %r15, %r15, %r17;
-    xor.b32 %r19, %r19, %r21;
-    xor.b32 %r7, %r7, %r11;
-    xor.b32 %r15, %r15, %r19;
-    xor.b32 %r6, %r6, %r7;
-    xor.b32 %r6, %r6, %r15;
+    xor.b32 %r7, %r7, %r8;      xor.b32 %r9, %r9, %r10;
+    xor.b32 %r11, %r11, %r12;   xor.b32 %r13, %r13, %r14;
+    xor.b32 %r15, %r15, %r16;   xor.b32 %r17, %r17, %r18;
+    xor.b32 %r19, %r19, %r20;   xor.b32 %r21, %r21, %r22;
+    xor.b32 %r7, %r7, %r9;      xor.b32 %r11, %r11, %r13;
+    xor.b32 %r15, %r15, %r17;   xor.b32 %r19, %r19, %r21;
+    xor.b32 %r7, %r7, %r11;     xor.b32 %r15, %r15, %r19;
+    xor.b32 %r6, %r6, %r7;      xor.b32 %r6, %r6, %r15;
     add.u64 %rd5, %rd8, %rd4;
     setp.lt.u64 %p1, %rd5, %rd2;
     @%p1 bra NEXT;
@@ -158,39 +149,34 @@ def _opened(driver: Driver, index: int) -> tuple[c_int, str]:
 def _measure(driver: Driver, index: int) -> Bandwidth:
     call = driver.call
     handle, name = _opened(driver, index)
-    context = c_void_p()
-    processors = c_int()
+    context, processors, data = c_void_p(), c_int(), c_uint64()
+    free, total = c_size_t(), c_size_t()
     call("cuDeviceGetAttribute", byref(processors), c_int(MULTIPROCESSOR_COUNT), handle)
     call("cuDevicePrimaryCtxRetain", byref(context), handle)
-    data = c_uint64()
     try:
         call("cuCtxSetCurrent", context)
-        free, total = c_size_t(), c_size_t()
         call("cuMemGetInfo_v2", byref(free), byref(total))
-        shapes = [processors.value * blocks for blocks in BLOCKS_PER_SM]
         size = min(MOST_BYTES, free.value // 4) // 256 * 256
         call("cuMemAlloc_v2", byref(data), c_size_t(size + 256))
         call("cuMemsetD32_v2", data, c_uint(0x5A5A5A5B), c_size_t(size // 4))
-        samples = {blocks: _reads(call, data, size, blocks) for blocks in shapes}
-        best = max(samples, key=lambda blocks: max(samples[blocks]))
-        copies = _copies(call, data, size // 2 // 256 * 256)
+        shapes = [processors.value * blocks for blocks in BLOCKS_PER_SM]
+        by_blocks = {blocks: _reads(call, data, size, blocks) for blocks in shapes}
+        half = size // 2 // 256 * 256
+        copying = ("cuMemcpyDtoDAsync_v2", c_uint64(data.value + half), data, c_size_t(half), None)
+        copies = _timed(call, lambda: call(*copying), 2 * half)
     finally:
         if data.value:
             driver.functions.cuMemFree_v2(data)
         driver.functions.cuDevicePrimaryCtxRelease_v2(handle)
-    remark = (
-        None
-        if size >= GIB
-        else f"only {size / 1e6:.0f} MB read, a quarter of the free memory; part may come from cache"
-    )
+    remark = f"only {size / 1e6:.0f} MB read, a quarter of the free memory; part may come from cache"
     return figure(
         "cuda",
-        samples[best],
+        max(by_blocks.values(), key=max),
         copies,
         source=f"read kernel over {size / 1e6:.0f} MB of {name}",
         array_bytes=size,
-        reason=remark,
-        read_best_bytes_per_s_by_blocks={str(n): max(rates) for n, rates in samples.items()},
+        reason=None if size >= GIB else remark,
+        read_best_bytes_per_s_by_blocks={str(n): max(rates) for n, rates in by_blocks.items()},
     )
 
 
@@ -203,22 +189,12 @@ def _reads(call: Callable[..., None], data: c_uint64, size: int, blocks: int) ->
     used = size // round_bytes * round_bytes
     end, out = c_uint64(data.value + used), c_uint64(data.value + size)
     pointers = (c_void_p * 3)(*(ctypes.addressof(each) for each in (data, end, out)))
-    one, nothing = c_uint(1), c_uint(0)
-
-    def launch() -> None:
-        call(
-            "cuLaunchKernel", kernel, c_uint(blocks), one, one, c_uint(THREADS), one, one, nothing, None, pointers, None
-        )
-
+    one, none = c_uint(1), c_uint(0)
+    shape = (c_uint(blocks), one, one, c_uint(THREADS), one, one)
     try:
-        return _timed(call, launch, used)
+        return _timed(call, lambda: call("cuLaunchKernel", kernel, *shape, none, None, pointers, None), used)
     finally:
         call("cuModuleUnload", module)
-
-
-def _copies(call: Callable[..., None], data: c_uint64, half: int) -> list[float]:
-    target = c_uint64(data.value + half)
-    return _timed(call, lambda: call("cuMemcpyDtoDAsync_v2", target, data, c_size_t(half), None), 2 * half)
 
 
 def _timed(call: Callable[..., None], launch: Callable[[], None], moved_bytes: int) -> list[float]:
@@ -226,17 +202,18 @@ def _timed(call: Callable[..., None], launch: Callable[[], None], moved_bytes: i
     start, end = c_void_p(), c_void_p()
     call("cuEventCreate", byref(start), c_uint(0))
     call("cuEventCreate", byref(end), c_uint(0))
-    rates = []
+
+    def launch_s() -> float:
+        milliseconds = c_float()
+        call("cuEventRecord", start, None)
+        launch()
+        call("cuEventRecord", end, None)
+        call("cuEventSynchronize", end)
+        call("cuEventElapsedTime", byref(milliseconds), start, end)
+        return milliseconds.value * 1e-3
+
     try:
-        for _ in range(LAUNCHES + 1):
-            milliseconds = c_float()
-            call("cuEventRecord", start, None)
-            launch()
-            call("cuEventRecord", end, None)
-            call("cuEventSynchronize", end)
-            call("cuEventElapsedTime", byref(milliseconds), start, end)
-            rates.append(moved_bytes / (milliseconds.value * 1e-3))
+        return [moved_bytes / launch_s() for _ in range(LAUNCHES + 1)][1:]
     finally:
         call("cuEventDestroy_v2", start)
         call("cuEventDestroy_v2", end)
-    return rates[1:]

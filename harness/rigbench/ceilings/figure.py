@@ -1,12 +1,23 @@
-"""From samples to a figure, by one rule for every device."""
+"""From samples to a figure, by one rule for every device; and figures of before, of this very device: a swapped card does not keep
+its predecessor's, nor is one kept for ever."""
 
 from __future__ import annotations
 
+import hashlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from rigbench.clock import utc_now
+from rigbench.paths import cache_dir, read_json, write_json
 from rigbench.records import Bandwidth
+
+KEPT_FOR = timedelta(days=30)
+BUSY = 0.25
+"""With more of the processor in use by others, a bandwidth is not the machine's."""
 
 
 def figure(
@@ -26,3 +37,47 @@ def figure(
         detail["copy_median_bytes_per_s"] = statistics.median(copies)
         source += "; copy counts bytes read and written"
     return Bandwidth(device, max(reads), max(copies, default=None), "measured", source, threads, reason, detail)
+
+
+def kept(
+    device: str,
+    identity: object,
+    measure: Callable[[], Bandwidth],
+    *,
+    again: bool = False,
+    quiet: Callable[[], bool] = lambda: False,
+    path: Path | None = None,
+    now: Callable[[], str] = utc_now,
+) -> Bandwidth:
+    """The bandwidth of `device`: as measured in the last 30 days on the hardware that `identity` describes, else measured now and
+    kept. `again` measures in any case, and a figure of a busy machine is measured again where it is `quiet` now. Of the identity
+    only a hash is written.
+
+    The file (cache_dir()/bandwidth.json) may be lost or unreadable at any time: it is then measured and written anew.
+    What could not be measured is not kept.
+    """
+    path = path or cache_dir() / "bandwidth.json"
+    place = f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}/{device}"
+    known = read_json(path)
+    if not again:
+        try:
+            # Files of older versions name the device otherwise (cuda:0): what it is kept under counts.
+            bandwidth = Bandwidth(**{**known[place], "device": device})
+            young = datetime.fromisoformat(now()) - datetime.fromisoformat(bandwidth.detail["measured_utc"]) < KEPT_FOR
+            if young and not ("busy_share" in bandwidth.detail and quiet()):
+                return bandwidth
+        except (KeyError, TypeError, ValueError):  # not there, or written by another version of rigbench
+            pass
+    bandwidth = measure()
+    if bandwidth.read_bytes_per_s is not None:
+        bandwidth = replace(bandwidth, detail={**bandwidth.detail, "measured_utc": now()})
+        write_json(path, {**known, place: asdict(bandwidth)})
+    return bandwidth
+
+
+def busy_share() -> float:
+    """The share of all cores that other programs hold while this process waits; 0 where it is too small to matter."""
+    import psutil
+
+    share = psutil.cpu_percent(interval=0.3) / 100
+    return round(share, 2) if share > BUSY else 0.0

@@ -18,12 +18,8 @@ COLUMNS, ROWS = 4096, 32768
 """One matrix: 268 MB in F16, below every driver's largest buffer. A graph reads as many of them as are wanted."""
 TYPES = {"F16": (1, 1, 2), "Q8_0": (8, 32, 34)}
 """ggml's number of a type, weights of a block, bytes of a block."""
-F32 = 0
-CPU_TYPE = 0
-SUCCESS = 0
-SAMPLES = 12
-SAMPLING_S = 3.0
-WARM_UP_S = 1.0
+F32, CPU_TYPE, SUCCESS = 0, 0, 0
+SAMPLES, SAMPLING_S, WARM_UP_S = 12, 3.0, 1.0
 OVERHEAD = 1 << 20
 SOFTWARE = "llvmpipe"
 """In the description of Mesa's device without a GPU: it computes on the processor and has no memory of its own."""
@@ -41,39 +37,33 @@ def function(name: str, result: Any, *arguments: Any) -> Any:
     """A function of ggml with its prototype. Windows shows of each library its own functions alone, so both are asked."""
     from llama_cpp import _ctypes_extensions, _ggml
 
-    found = getattr(_ggml.libggml, name, None)
-    if found is None:
+    symbol = getattr(_ggml.libggml, name, None)
+    if symbol is None:
         base = _ctypes_extensions.load_shared_library("ggml-base", _ggml.libggml_base_path)
-        found = getattr(base, name)
-    found.restype, found.argtypes = result, arguments
-    return found
+        symbol = getattr(base, name)
+    symbol.restype, symbol.argtypes = result, arguments
+    return symbol
 
 
 def devices() -> list[dict[str, Any]]:
     """Every device that this build knows: its handle, name (Vulkan0), kind (vulkan), description, bytes in all and free."""
-    device_at = function("ggml_backend_dev_get", c_void_p, c_size_t)
-    name_of = function("ggml_backend_dev_name", c_char_p, c_void_p)
-    description_of = function("ggml_backend_dev_description", c_char_p, c_void_p)
-    type_of = function("ggml_backend_dev_type", c_int, c_void_p)
-    memory_of = function("ggml_backend_dev_memory", None, c_void_p, c_void_p, c_void_p)
     known = []
     for index in range(function("ggml_backend_dev_count", c_size_t)()):
-        handle = device_at(index)
+        handle = function("ggml_backend_dev_get", c_void_p, c_size_t)(index)
         free, total = c_size_t(), c_size_t()
-        memory_of(handle, byref(free), byref(total))
-        name = name_of(handle).decode()
+        function("ggml_backend_dev_memory", None, c_void_p, c_void_p, c_void_p)(handle, byref(free), byref(total))
+        name = function("ggml_backend_dev_name", c_char_p, c_void_p)(handle).decode()
         kind = name.rstrip("0123456789").lower()
-        known.append(
-            {
-                "handle": handle,
-                "name": name,
-                "kind": "metal" if kind == "mtl" else kind,
-                "description": description_of(handle).decode().strip(),
-                "type": type_of(handle),
-                "memory_bytes": total.value,
-                "free_bytes": free.value,
-            }
-        )
+        device = {
+            "handle": handle,
+            "name": name,
+            "kind": "metal" if kind == "mtl" else kind,
+            "description": function("ggml_backend_dev_description", c_char_p, c_void_p)(handle).decode().strip(),
+            "type": function("ggml_backend_dev_type", c_int, c_void_p)(handle),
+            "memory_bytes": total.value,
+            "free_bytes": free.value,
+        }
+        known.append(device)
     return known
 
 
@@ -110,17 +100,20 @@ def read_rates(device: dict[str, Any], kind: str, threads: int, size: int) -> li
             raise MemoryError(f"{device['name']} gives no {count * matrix_bytes / 1e6:.0f} MB")
         function("ggml_backend_buffer_clear", None, c_void_p, c_uint8)(buffer, FILL)
         compute = function("ggml_backend_graph_compute", c_int, c_void_p, c_void_p)
-        rates: list[float] = []
-        begin = time.perf_counter()
-        warm = False
-        while len(rates) < 3 or (len(rates) < SAMPLES and time.perf_counter() - begin < WARM_UP_S + SAMPLING_S):
+
+        def graph_s() -> float:
             start = time.perf_counter()
             if compute(backend, graph) != SUCCESS:
                 raise RuntimeError(f"{device['name']} cannot multiply {kind}")
-            end = time.perf_counter()
-            if warm:
-                rates.append(count * matrix_bytes / (end - start))
-            warm = warm or end - begin >= WARM_UP_S
+            return time.perf_counter() - start
+
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < WARM_UP_S:
+            graph_s()
+        rates: list[float] = []
+        end = time.perf_counter() + SAMPLING_S
+        while len(rates) < 3 or (len(rates) < SAMPLES and time.perf_counter() < end):
+            rates.append(count * matrix_bytes / graph_s())
         return rates
     finally:
         function("ggml_backend_buffer_free", None, c_void_p)(buffer)

@@ -17,15 +17,16 @@ SAMPLES = 12
 
 def rates(evaluate: Callable[[Any], None], work: Callable[[], Any], moved_bytes: int) -> list[float]:
     """Bytes per second of each pass, once the GPU has worked for long enough to clock up."""
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < WARM_UP_S:
-        evaluate(work())
-    found = []
-    for _ in range(SAMPLES):
+
+    def pass_s() -> float:
         start = time.perf_counter()
         evaluate(work())
-        found.append(moved_bytes / (time.perf_counter() - start))
-    return found
+        return time.perf_counter() - start
+
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < WARM_UP_S:
+        pass_s()
+    return [moved_bytes / pass_s() for _ in range(SAMPLES)]
 
 
 def main(size: int) -> dict[str, Any]:

@@ -13,14 +13,14 @@ def command(as_json: bool = JSON) -> None:
     from rigbench.run.processes import find_python
     from rigbench.telemetry import open_sources
     from rigbench.telemetry.adapters import adapters
-    from rigbench.telemetry.base import SourceOptions, source_states
+    from rigbench.telemetry.base import SourceOptions, state
     from rigbench.telemetry.machine import this_machine
 
     machine = this_machine()
     memory = engines.device_bandwidth("cpu", (), (), say=say)
     probes = {name: engines.probe(name, find_python(None)) for name in rigbench_backends.registry()}
     sources = open_sources(SourceOptions())
-    states = source_states(sources)
+    states = [state(source) for source in sources]
     for source in sources:
         source.close()
     models = local_models()
@@ -60,9 +60,9 @@ def command(as_json: bool = JSON) -> None:
             lines.append(
                 ("backend", f"{name}: not usable: {found.reason}" + (f"; fix: {found.fix}" if found.fix else ""))
             )
-    for state in states:
-        what = f"ready: {', '.join(state.metrics)}" if state.usable else f"not usable: {state.reason}"
-        lines.append(("telemetry", f"{state.name}: {what}" + (f"; fix: {state.fix}" if state.fix else "")))
+    for sensor in states:
+        what = f"ready: {', '.join(sensor['metrics'])}" if sensor["usable"] else f"not usable: {sensor['reason']}"
+        lines.append(("telemetry", f"{sensor['name']}: {what}" + (f"; fix: {sensor['fix']}" if sensor["fix"] else "")))
     lines += [("model", f"{model.spec} ({units.bytes_text(model.bytes)})") for model in models]
     if not models:
         lines.append(("model", "none yet; `rigbench run quickstart` makes one"))

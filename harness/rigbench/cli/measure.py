@@ -17,7 +17,7 @@ from rigbench.cli.options import number, say, whole_numbers
 from rigbench.errors import InputError
 
 if TYPE_CHECKING:
-    from rigbench.run.start import Prepared
+    from rigbench.run.runner import Prepared
     from rigbench.suites.plan import Engine
     from rigbench.suites.suite import EnginePart, Suite
 

@@ -3,6 +3,7 @@ passes silently."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import shutil
@@ -141,7 +142,8 @@ def say(text: str) -> None:
         if sys.stderr.isatty():
             width = max(20, shutil.get_terminal_size().columns)
             line = textwrap.fill(line, width - 10, break_on_hyphens=False).replace("\n", "\n          ")
-        typer.echo(f"rigbench: {line}", err=True)
+        with contextlib.suppress(OSError):  # the terminal may be closed by now
+            typer.echo(f"rigbench: {line}", err=True)
 
 
 def say_json(content: Any) -> None:

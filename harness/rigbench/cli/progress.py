@@ -5,6 +5,7 @@ Nothing is ever drawn inside a measured window, and nothing more often than four
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -90,10 +91,11 @@ class Reporter:
         )
 
     def _show(self, text: str, line: bool = False) -> None:
-        if self._terminal:
-            import shutil
+        with contextlib.suppress(OSError):  # the terminal may be closed by now, and the run goes on
+            if self._terminal:
+                import shutil
 
-            text = text[: shutil.get_terminal_size().columns - 1]
-            typer.echo(f"\r\033[K{text}" + ("\n" if line else ""), err=True, nl=False)
-        elif line:
-            typer.echo(text, err=True)
+                text = text[: shutil.get_terminal_size().columns - 1]
+                typer.echo(f"\r\033[K{text}" + ("\n" if line else ""), err=True, nl=False)
+            elif line:
+                typer.echo(text, err=True)

@@ -11,9 +11,7 @@ from rigbench.errors import InputError
 
 def result_files(paths: Sequence[Path], *, may_be_none: bool = False) -> list[Path]:
     """The result documents among files and folders: all below a folder (see `below`). A file that is named is taken as it is.
-
-    InputError for a folder without any, unless `may_be_none`.
-    """
+    InputError for a folder without any, unless `may_be_none`."""
     files: list[Path] = []
     for path in paths:
         inside = [file for file, _ in below(path)] if path.is_dir() else [path]

@@ -13,19 +13,19 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from rigbench import __version__
 from rigbench.analysis.definitions import registry
-from rigbench.analysis.table import DETAIL, Row, column, from_record, record, table
+from rigbench.analysis.table import COLUMNS, Row, column, from_record, record, table
 from rigbench.documents import bounds, find, store
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.records import SCHEMA_VERSION, RunDocument
@@ -50,7 +50,7 @@ TYPES = {
     "tuple[str, ...]": "VARCHAR[]",
     "tuple[float | None, ...]": "DOUBLE[]",
     "dict[str, str]": "MAP(VARCHAR, VARCHAR)",
-    "dict[str, tuple[float, ...]]": "MAP(VARCHAR, DOUBLE[])",
+    "Samples": "MAP(VARCHAR, DOUBLE[])",
 }
 """DuckDB's type for a field of Row."""
 
@@ -61,11 +61,7 @@ Stamp = tuple[int, int]
 @cache
 def columns() -> dict[str, str]:
     """Every column with its DuckDB type: of the file, the fields of Row, and each metric. `metrics` has a number per repetition."""
-    own = {
-        column(each.name): TYPES[str(each.type).removesuffix(" | None")]
-        for each in fields(Row)
-        if each.name not in DETAIL
-    }
+    own = {column(each.name): TYPES[str(each.type).removesuffix(" | None")] for each in COLUMNS}
     return FILE_COLUMNS | own | {each.name: "DOUBLE" for each in registry()}
 
 
@@ -91,28 +87,25 @@ class Outcome:
 
 def update(folder: Path, path: Path | None = None, *, processes: int | None = None) -> Outcome:
     """Bring the index of `folder` (default: in it) up to date and say what was done.
-
-    InputError if `folder` is none; UnavailableError if the index cannot be written.
-    """
+    InputError if `folder` is none; UnavailableError if the index cannot be written."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: name the one that holds the results")
     path = path or folder / NAME
-    found = dict(_files(folder))
+    found = {
+        file.relative_to(folder).as_posix(): (state.st_size, state.st_mtime_ns) for file, state in find.below(folder)
+    }
     before, anew = _stamps(path)
     changed = sorted(name for name, stamp in found.items() if before.get(name) != stamp)
     gone = sorted(name for name in before if name not in found)
     if changed or gone or anew or not path.exists():
-        _write(folder, path, found, changed, gone, before, processes or os.cpu_count() or 1)
+        stamped = [(name, found[name]) for name in changed]
+        _write(folder, path, stamped, [*changed, *gone] if before else None, processes or os.cpu_count() or 1)
     with connect() as database:
-        documents, rows = _one(
-            database, "SELECT count(DISTINCT file) FILTER (fault IS NULL), count(case_group) FROM read_parquet(?)", path
-        )
-        faults = database.execute(
-            "SELECT file, fault FROM read_parquet(?) WHERE fault IS NOT NULL ORDER BY file", [pattern(path)]
-        ).fetchall()
-    return Outcome(
-        path, documents, rows, len(changed), len(found) - len(changed), len(gone), tuple(map(tuple, faults)), anew
-    )
+        counts = "SELECT count(DISTINCT file) FILTER (fault IS NULL), count(case_group) FROM read_parquet(?)"
+        [(documents, rows)] = database.execute(counts, [pattern(path)]).fetchall()
+        question = "SELECT file, fault FROM read_parquet(?) WHERE fault IS NOT NULL ORDER BY file"
+        faults = tuple(map(tuple, database.execute(question, [pattern(path)]).fetchall()))
+    return Outcome(path, documents, rows, len(changed), len(found) - len(changed), len(gone), faults, anew)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -158,12 +151,6 @@ def check(database: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise InputError(f"{path} was made by {made_by}, this is {file_format()}: make it anew with rigbench index")
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Stamp]]:
-    """Each result below `folder` by its relative path."""
-    for path, state in find.below(folder):
-        yield path.relative_to(folder).as_posix(), (state.st_size, state.st_mtime_ns)
-
-
 def _stamps(path: Path) -> tuple[dict[str, Stamp], str | None]:
     """What the index knows of its files; nothing, and why, if it cannot be used."""
     if not path.exists():
@@ -173,45 +160,35 @@ def _stamps(path: Path) -> tuple[dict[str, Stamp], str | None]:
             check(database, path)
         except InputError as error:
             return {}, str(error).split(":", maxsplit=1)[0]
-        known = database.execute(
-            "SELECT DISTINCT file, file_bytes, file_mtime_ns FROM read_parquet(?)", [pattern(path)]
-        )
+        question = "SELECT DISTINCT file, file_bytes, file_mtime_ns FROM read_parquet(?)"
+        known = database.execute(question, [pattern(path)])
         return {name: (size, mtime) for name, size, mtime in known.fetchall()}, None
 
 
 def _write(
-    folder: Path,
-    path: Path,
-    found: dict[str, Stamp],
-    changed: Sequence[str],
-    gone: Sequence[str],
-    before: dict[str, Stamp],
-    processes: int,
+    folder: Path, path: Path, changed: Sequence[tuple[str, Stamp]], stale: Sequence[str] | None, processes: int
 ) -> None:
+    """Read the `changed` files of `folder` and put their rows beside those of the index at `path`, less those of the files `stale`
+    (None: of no use)."""
     import duckdb
+    import pandas as pd
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".index-", dir=path.parent) as scratch, connect() as database:
-            parts = _read(folder, Path(scratch), [(name, found[name]) for name in changed], processes)
-            stale = Path(scratch) / "stale.json"
-            stale.write_text("".join(json.dumps({"file": name}) + "\n" for name in (*changed, *gone)), encoding="utf-8")
+            parts = _read(folder, Path(scratch), changed, processes)
             kinds = ", ".join(f"{name}: '{kind}'" for name, kind in columns().items())
-            sources = []
-            if before:
+            files = ", ".join(_quoted(pattern(part)) for part in parts)
+            sources = [
+                f"SELECT * FROM read_json([{files}], columns = {{{kinds}}}, format = 'newline_delimited', "
+                f"maximum_object_size = {2 * ROW_BYTES})"
+            ]
+            if stale is not None:
+                database.register("stale", pd.DataFrame({"file": stale}, dtype="str"))
                 sources.append(
-                    f"SELECT {', '.join(columns())} FROM read_parquet({_quoted(pattern(path))}) WHERE file NOT IN (SELECT file "
-                    f"FROM read_json({_quoted(pattern(stale))}, columns = {{file: 'VARCHAR'}}, format = 'newline_delimited'))"
+                    f"SELECT {', '.join(columns())} FROM read_parquet({_quoted(pattern(path))}) "
+                    "WHERE file NOT IN (SELECT file FROM stale)"
                 )
-            if parts:
-                files = ", ".join(_quoted(pattern(part)) for part in parts)
-                sources.append(
-                    f"SELECT * FROM read_json([{files}], columns = {{{kinds}}}, format = 'newline_delimited', "
-                    f"maximum_object_size = {2 * ROW_BYTES})"
-                )
-            if not sources:
-                nothing = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns().items())
-                sources.append(f"SELECT {nothing} WHERE false")
             whole = Path(scratch) / "whole.parquet"
             database.execute(
                 f"COPY (SELECT * FROM ({' UNION ALL '.join(sources)}) ORDER BY file, case_group) TO {_quoted(whole)} "
@@ -224,8 +201,8 @@ def _write(
 
 
 def _read(folder: Path, scratch: Path, files: Sequence[tuple[str, Stamp]], processes: int) -> list[Path]:
-    """Rows of `files` as JSON lines in files of `scratch`, by as many processes as are worth their start."""
-    chunks = [files[start : start + CHUNK_FILES] for start in range(0, len(files), CHUNK_FILES)]
+    """Rows of `files` as JSON lines in one file or more of `scratch`, by as many processes as are worth their start."""
+    chunks = [files[start : start + CHUNK_FILES] for start in range(0, len(files), CHUNK_FILES)] or [[]]
     outs = [scratch / f"{number}.jsonl" for number in range(len(chunks))]
     if min(processes, len(chunks)) < 2:
         for chunk, out in zip(chunks, outs, strict=True):
@@ -242,13 +219,11 @@ def _read_chunk(folder: Path, files: Sequence[tuple[str, Stamp]], out: Path) -> 
             place = {"file": name, "file_bytes": size, "file_mtime_ns": mtime_ns}
             try:
                 made = [_line(place | record(row)) for row in table(_document(folder / name))] or [_line(place)]
-            except RigbenchError as error:
-                made = [
-                    _line(place | {"fault": printable(str(error).removeprefix(f"{folder / name}: ")[:FAULT_LETTERS])})
-                ]
             except Exception as error:  # whatever a hostile document brings about, the others are still wanted
-                sentence = f"cannot be summed up: {type(error).__name__}: {error}"
-                made = [_line(place | {"fault": printable(sentence[:FAULT_LETTERS])})]
+                fault = f"cannot be summed up: {type(error).__name__}: {error}"
+                if isinstance(error, RigbenchError):
+                    fault = str(error).removeprefix(f"{folder / name}: ")
+                made = [_line(place | {"fault": printable(fault[:FAULT_LETTERS])})]
             lines.writelines(made)
 
 
@@ -259,7 +234,7 @@ def _document(path: Path) -> RunDocument:
     try:
         data, fault = bounds.read_bytes(path)
         if fault is None and _is_plain(data):
-            document = _adapter().validate_json(data)
+            document = store.adapter().validate_json(data)
             if document.schema_version == SCHEMA_VERSION:
                 return document
     except (OSError, ValidationError):
@@ -277,11 +252,6 @@ def _is_plain(data: bytes) -> bool:
     )
 
 
-@cache
-def _adapter() -> TypeAdapter[RunDocument]:
-    return TypeAdapter(RunDocument)
-
-
 def _line(row: dict[str, Any]) -> bytes:
     """A row as a JSON line. ValueError for what a table cannot hold: NaN, integers above 64 bits, half characters, huge rows."""
     for name, kind in columns().items():
@@ -292,11 +262,6 @@ def _line(row: dict[str, Any]) -> bytes:
     if len(line) > ROW_BYTES:
         raise ValueError(f"a row of {len(line)} bytes; at most {ROW_BYTES} are taken")
     return line
-
-
-def _one(database: duckdb.DuckDBPyConnection, question: str, path: Path) -> tuple[int, int]:
-    found: tuple[int, int] | None = database.execute(question, [pattern(path)]).fetchone()
-    return found or (0, 0)
 
 
 def _quoted(text: str | Path) -> str:

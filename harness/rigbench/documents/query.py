@@ -47,9 +47,12 @@ def ask(path: Path, question: str) -> Answer:
             f"CREATE TABLE {TABLE} AS SELECT {', '.join(columns())} FROM read_parquet(?) WHERE case_group IS NOT NULL",
             [index.pattern(path)],
         )
-        database.execute("SET python_enable_replacements = false")
-        database.execute("SET enable_external_access = false")
-        database.execute("SET lock_configuration = true")
+        for setting in (
+            "python_enable_replacements = false",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            database.execute(f"SET {setting}")
         try:
             statements = database.extract_statements(question)
             # EXPLAIN ANALYZE of an INSERT would do it; there is nothing to do it to, but nobody need wonder.
@@ -66,8 +69,7 @@ def ask(path: Path, question: str) -> Answer:
 
 def _sentence(error: duckdb.Error) -> str:
     """What DuckDB says, and the columns there are if it is about one that is not."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0] if lines else type(error).__name__
+    said = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
     if "permission" in said.lower() or "disabled" in said.lower():
         return f"a question reads the table {TABLE} and no file: {said}"
     unknown = re.search(r'column(?: named)? "([^"]+)"', said)

@@ -28,11 +28,10 @@ from rigbench.errors import InputError, UnavailableError, ValidationFailed
 from rigbench.paths import file_stem
 from rigbench.records import SCHEMA_VERSION, RunDocument
 
-MAX_BYTES = bounds.MAX_BYTES
-
 
 @cache
-def _adapter() -> TypeAdapter[RunDocument]:
+def adapter() -> TypeAdapter[RunDocument]:
+    """What reads a document's content into its types, kindly."""
     return TypeAdapter(RunDocument)
 
 
@@ -112,12 +111,11 @@ def parse(content: Any, where: str) -> RunDocument:
         raise ValidationFailed(f"{where}: not a result document of rigbench (it has no schema_version)")
     version = content["schema_version"]
     if version > SCHEMA_VERSION:
-        raise ValidationFailed(
-            f"{where}: schema version {version} is newer than this rigbench knows ({SCHEMA_VERSION}); upgrade"
-        )
+        reason = f"schema version {version} is newer than this rigbench knows ({SCHEMA_VERSION}); upgrade"
+        raise ValidationFailed(f"{where}: {reason}")
     content = migrated(content)
     try:
-        return _adapter().validate_python(content)
+        return adapter().validate_python(content)
     except ValidationError as error:
         fault = next(schema_faults("$", content, RunDocument), None)  # the first alone: there may be a million
         raise ValidationFailed(f"{where}: {fault or error}") from error
@@ -148,18 +146,19 @@ def _result_from_v1(result: Any) -> Any:
     if isinstance(case, dict) and WORKLOAD_V1.keys() <= case.keys():
         rest = {name: value for name, value in case.items() if name not in WORKLOAD_V1}
         changed["case"] = {**rest, "workload": {new: case[old] for old, new in WORKLOAD_V1.items()}}
+
+    def record(content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        return {RECORD_V1.get(name, name): value for name, value in content.items()}
+
     for part in ("requests", "warmup"):
         if isinstance(result.get(part), list):
-            changed[part] = [
-                {RECORD_V1.get(name, name): value for name, value in record.items()}
-                if isinstance(record, dict)
-                else record
-                for record in result[part]
-            ]
+            changed[part] = list(map(record, result[part]))
     return changed
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the present version, as `results/schema-v2.json` holds it."""
-    schema = _adapter().json_schema()
+    schema = adapter().json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rigbench result document", **schema}

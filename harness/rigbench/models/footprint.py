@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from rigbench.errors import InputError
 from rigbench.models.kv import Cache, cache_from_shape
@@ -35,47 +35,32 @@ from rigbench.models.shapes import shape as catalogued
 from rigbench.models.tensors import is_looked_up, is_routed, tensors
 from rigbench.records import ModelFacts
 
-
-class Weights(NamedTuple):
-    """Sums over a table of tensors. Bytes; `routed` are experts, `dense` what every step reads besides."""
-
-    parameters: int = 0
-    routed_parameters: int = 0
-    dense_bytes: int = 0
-    routed_bytes: int = 0
+Parts = Iterable[tuple[str, int, int]]
+"""Of each tensor: what reads it (`routed`: experts, `dense`: every step, `rest`: not a plain decode step), elements, bytes."""
 
 
-def sum_weights(rows: Iterable[tuple[str, int, int]]) -> Weights:
-    """Rows are (`routed`, `dense`, or what a plain decode step does not read: `rest`; elements; bytes)."""
-    elements, sizes = Counter[str](), Counter[str]()
-    for part, count, size_bytes in rows:
-        elements[part] += count
-        sizes[part] += size_bytes
-    return Weights(elements.total(), elements["routed"], sizes["dense"], sizes["routed"])
-
-
-def gguf_weights(rows: Iterable[tuple[str, int, int]], layers: int) -> Weights:
-    """Rows are (name as in GGUF files, elements, bytes); a plain decode step does not read blocks from `layers` on."""
+def gguf_parts(rows: Iterable[tuple[str, int, int]], layers: int) -> Parts:
+    """From (name as in GGUF files, elements, bytes); a plain decode step does not read blocks from `layers` on."""
     rows = list(rows)
     tied = all(name != "output.weight" for name, _, _ in rows)
-
-    def part(name: str) -> str:
+    for name, elements, size_bytes in rows:
         block = re.match(r"blk\.(\d{1,6})\.", name)
-        if block and int(block[1]) >= layers:
-            return "rest"
-        return "routed" if is_routed(name) else "rest" if is_looked_up(name, tied) else "dense"
-
-    return sum_weights((part(name), elements, size_bytes) for name, elements, size_bytes in rows)
+        unread = (block and int(block[1]) >= layers) or (not is_routed(name) and is_looked_up(name, tied))
+        yield "rest" if unread else "routed" if is_routed(name) else "dense", elements, size_bytes
 
 
-def model_facts(weights: Weights, cache: Cache, experts: int, experts_used: int, **others: Any) -> ModelFacts:
-    """ModelFacts of these sums; `others` are its remaining fields."""
-    unused = weights.routed_parameters * (experts - experts_used) // experts if experts else 0
+def model_facts(parts: Parts, cache: Cache, experts: int, experts_used: int, **others: Any) -> ModelFacts:
+    """ModelFacts of these tensors; `others` are its remaining fields."""
+    elements, sizes = Counter[str](), Counter[str]()
+    for part, count, size_bytes in parts:
+        elements[part] += count
+        sizes[part] += size_bytes
+    unused = elements["routed"] * (experts - experts_used) // experts if experts else 0
     return ModelFacts(
-        parameters=weights.parameters,
-        active_parameters=weights.parameters - unused,
-        dense_bytes=weights.dense_bytes,
-        expert_bytes=weights.routed_bytes,
+        parameters=elements.total(),
+        active_parameters=elements.total() - unused,
+        dense_bytes=sizes["dense"],
+        expert_bytes=sizes["routed"],
         experts=experts,
         experts_used=experts_used,
         kv_bytes_per_token=cache.per_token,
@@ -86,9 +71,9 @@ def model_facts(weights: Weights, cache: Cache, experts: int, experts_used: int,
 
 
 def shape_facts(shape: Shape, rows: Iterable[tuple[str, int, int]], **others: Any) -> ModelFacts:
-    """Facts of a catalogued shape whose tensors are these rows of `gguf_weights`."""
+    """Facts of a catalogued shape whose tensors are these rows of `gguf_parts`."""
     return model_facts(
-        gguf_weights(rows, shape.layers),
+        gguf_parts(rows, shape.layers),
         cache_from_shape(shape),
         shape.experts,
         shape.experts_used,
@@ -105,11 +90,8 @@ def shape_facts(shape: Shape, rows: Iterable[tuple[str, int, int]], **others: An
 def _mix_facts(model_id: str, mix: str) -> ModelFacts:
     shape = catalogued(model_id)
     listed = tensors(shape)
-    kinds = tensor_types(shape, listed, mix)
-    rows = [
-        (tensor.name, math.prod(tensor.dims), tensor_bytes(tensor.dims, kind))
-        for tensor, kind in zip(listed, kinds, strict=True)
-    ]
+    typed = zip(listed, tensor_types(shape, listed, mix), strict=True)
+    rows = [(name, math.prod(dims), tensor_bytes(dims, kind)) for (name, dims), kind in typed]
     file_bytes = sum(size_bytes for _, _, size_bytes in rows)
     return shape_facts(shape, rows, name=shape.id, format="shape", quantization=mix, file_bytes=file_bytes)
 

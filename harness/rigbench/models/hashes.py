@@ -8,16 +8,14 @@ version of a model. Results are kept with the file's size and time of change, so
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
 
 from rigbench.errors import InputError
 from rigbench.models.formats.folders import header_length
 from rigbench.models.formats.gguf import parts_of, read_gguf
-from rigbench.paths import cache_dir
+from rigbench.paths import cache_dir, read_json, write_json
 
 FULL_UP_TO_BYTES = 256 << 20
 EDGE_BYTES = 8 << 20
@@ -47,23 +45,17 @@ def _remembered(file: Path) -> tuple[str, str]:
     key = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]
     note = cache_dir() / "hashes" / f"{key}.json"
     stamp = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(note.read_bytes())
-        if {name: known[name] for name in stamp} == stamp:
-            return str(known["sha256"]), str(known["of"])
+    known = read_json(note)
+    if stamp.items() <= known.items() and {"sha256", "of"} <= known.keys():
+        return str(known["sha256"]), str(known["of"])
     of = "file" if state.st_size <= FULL_UP_TO_BYTES else "edges"
-    digest = _whole(file) if of == "file" else _edges(file, state.st_size)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the answer
-        note.parent.mkdir(parents=True, exist_ok=True)
-        part = note.with_name(f"{note.name}.{os.getpid()}")
-        part.write_text(json.dumps({**stamp, "sha256": digest, "of": of}))
-        part.replace(note)
+    if of == "file":
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    else:
+        digest = _edges(file, state.st_size)
+    write_json(note, {**stamp, "sha256": digest, "of": of})
     return digest, of
-
-
-def _whole(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _edges(file: Path, size_bytes: int) -> str:

@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress
@@ -74,22 +73,19 @@ def download_file(
 
 
 def _download(
-    repo: str, file: str, progress: Progress | None, endpoint: str | None, wait: Callable[[float], None]
+    repo: str, file: str, progress: Progress | None, endpoint: str | None, wait: Callable[[float], None] = time.sleep
 ) -> Path:
+    """The file in rigbench's own cache, also where huggingface_hub has it in its own."""
+    from filelock import FileLock
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    check_names(repo, file)
     target = hub_folder(repo) / file
-    url = hf_hub_url(repo, file, endpoint=endpoint)
     try:
+        url = hf_hub_url(repo, file, endpoint=endpoint)
         facts = get_hf_file_metadata(url)
         if facts.size is None:
-            raise UnavailableError(
-                f"The hub does not say how large {repo}/{file} is; download it by hand and name its path."
-            )
+            raise UnavailableError(f"The hub does not tell the size of {repo}/{file}; download it and name its path.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        from filelock import FileLock
-
         with FileLock(f"{target}.lock"):
             if not target.is_file():
                 part = target.with_name(target.name + ".part")
@@ -123,7 +119,8 @@ def download_folder(repo: str, progress: Progress | None = None, *, endpoint: st
         raise InputError(f"{repo} holds no safetensors files; for a GGUF file write hf:{repo}/FILE.gguf.")
     folder = hub_folder(repo)
     for name in names:
-        _download(repo, name, progress, endpoint, time.sleep)
+        check_names(repo, name)
+        _download(repo, name, progress, endpoint)
     (folder / _COMPLETE).write_text("\n".join(names))
     return folder
 
@@ -150,35 +147,37 @@ def _fetch(url: str, part: Path, size_bytes: int, progress: Progress | None, wai
     """Appends what is missing to `part`; a connection that breaks is taken up again, at most 5 times without any new byte."""
     import shutil
 
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
     if have > size_bytes:
         part.unlink()
         have = 0
-    free = shutil.disk_usage(part.parent).free
-    if free < size_bytes - have:
+    free, needed = shutil.disk_usage(part.parent).free, size_bytes - have
+    if free < needed:
         raise UnavailableError(
-            f"{part.stem} needs {bytes_text(size_bytes - have)} more and {part.parent} has {bytes_text(free)} free."
+            f"{part.stem} needs {bytes_text(needed)} more and {part.parent} has {bytes_text(free)} free."
         )
     tries = 0
     while have < size_bytes:
-        before = have
+        failure, before = None, have
         try:
-            have = _append(url, part, have, size_bytes, progress)
+            _append(url, part, have, size_bytes, progress)
         except Exception as error:
-            have = part.stat().st_size if part.exists() else 0
-            tries = 0 if have > before else tries + 1
-            if tries >= _TRIES or not _is_passing(error):
-                raise
+            failure = error
+        have = _size(part)
+        tries = 0 if have > before else tries + 1
+        if failure is not None and (tries >= _TRIES or not _is_passing(failure)):
+            raise failure
+        if tries >= _TRIES:
+            raise UnavailableError(f"The hub sends no more than {bytes_text(have)} of {part.stem}; try again later.")
+        if failure is not None:
             wait(min(2.0**tries, 10.0))
-        else:
-            tries = 0 if have > before else tries + 1
-            if tries >= _TRIES:
-                raise UnavailableError(
-                    f"The hub sends no more than {bytes_text(have)} of {part.stem}; try again later."
-                )
 
 
-def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress | None) -> int:
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress | None) -> None:
     from huggingface_hub import get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily exported
 
@@ -197,49 +196,39 @@ def _append(url: str, part: Path, have: int, size_bytes: int, progress: Progress
                     progress(part.stem, have, size_bytes)
                 if have > size_bytes:
                     break
-    return have
 
 
 def _verify(part: Path, etag: str, name: str) -> None:
     """Holds the file against the hash that the hub gives: SHA-256 of large files, git's blob SHA-1 of small ones."""
-    if re.fullmatch(r"[0-9a-f]{64}", etag):
-        check: Any = hashlib.sha256()
-    elif re.fullmatch(r"[0-9a-f]{40}", etag):
-        check = hashlib.sha1(b"blob %d\0" % part.stat().st_size, usedforsecurity=False)
-    else:
+    kinds = {64: hashlib.sha256(), 40: hashlib.sha1(b"blob %d\0" % _size(part), usedforsecurity=False)}
+    if len(etag) not in kinds or not re.fullmatch(r"[0-9a-f]+", etag):
         return
     with part.open("rb") as file:
-        while piece := file.read(1 << 22):
-            check.update(piece)
-    if check.hexdigest() != etag:
+        arrived = hashlib.file_digest(file, lambda: kinds[len(etag)])
+    if arrived.hexdigest() != etag:
         part.unlink()
-        raise UnavailableError(
-            f"{name} arrived damaged (its hash is not the one that the hub gives); download it again."
-        )
+        raise UnavailableError(f"{name} arrived damaged (its hash is not what the hub gives); download it again.")
 
 
 def _is_passing(error: Exception) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
-    return (
-        bool(names & {"TransportError", "TimeoutException", "ConnectionError"}) and "OfflineModeIsEnabled" not in names
-    )
+    passing = names & {"TransportError", "TimeoutException", "ConnectionError"}
+    return bool(passing) and "OfflineModeIsEnabled" not in names
 
 
 def _explained(error: Exception, repo: str, file: str | None) -> InputError | UnavailableError:
     from huggingface_hub import errors
 
     what = f"{repo}/{file}" if file else repo
+    page = f"huggingface.co/{repo}"
+    not_here = f"{what} is not on this machine and"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return UnavailableError(
-            f"{what} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file."
-        )
+        return UnavailableError(f"{not_here} HF_HUB_OFFLINE forbids to fetch it; unset it, or name a local file.")
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return UnavailableError(
-            f"{repo} asks for permission: accept its terms at huggingface.co/{repo} and run `hf auth login`."
-        )
+        return UnavailableError(f"{repo} asks for permission: accept its terms at {page} and run `hf auth login`.")
     if isinstance(error, errors.EntryNotFoundError):
-        return InputError(f"{repo} has no file {file}; look up its name at huggingface.co/{repo}.")
+        return InputError(f"{repo} has no file {file}; look up its name at {page}.")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)) or status in (401, 404):
         return InputError(f"The hub has no repository {repo}, or it is private (then run `hf auth login`).")
     if isinstance(error, errors.HFValidationError):
@@ -249,8 +238,6 @@ def _explained(error: Exception, repo: str, file: str | None) -> InputError | Un
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         return UnavailableError(f"{what} could not be saved: {error.strerror}.")
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if not _is_passing(error):
-        return UnavailableError(f"{what} could not be fetched: {type(error).__name__}, {reason}.")
-    return UnavailableError(
-        f"{what} is not on this machine and the hub cannot be reached ({reason}); connect, or name a local file."
-    )
+    if _is_passing(error):
+        return UnavailableError(f"{not_here} the hub cannot be reached ({reason}); connect, or name a local file.")
+    return UnavailableError(f"{what} could not be fetched: {type(error).__name__}, {reason}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from rigbench.errors import InputError
 from rigbench.models.shapes import Shape
@@ -18,14 +18,7 @@ from rigbench.models.tensors import kv_shape
 _BYTES = 2
 _STATE_BYTES = 4
 _EVERY = {
-    "gemma2": 2,
-    "gpt-oss": 2,
-    "cohere2": 4,
-    "exaone4": 4,
-    "olmo2": 4,
-    "llama4": 4,
-    "gemma3n": 5,
-    "gemma3": 6,
+    **{"gemma2": 2, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "olmo2": 4, "llama4": 4, "gemma3n": 5, "gemma3": 6},
     "plamo3": 8,
 }
 _DEFAULT_WINDOW = {"gemma2": 4096, "llama4": 8192}
@@ -65,9 +58,10 @@ def cache_from_shape(shape: Shape) -> Cache:
         if shape.is_recurrent(layer):
             return "state", state_values(keys, values, shape.linear_head_dim, shape.linear_conv)
         kv_heads, head_dim = kv_shape(shape, layer)
-        windowed = shape.window and not (shape.full_every and shape.is_full(layer))
         latent = shape.kv_lora_rank
-        return "window" if windowed else "full", latent + shape.rope_dim if latent else 2 * kv_heads * head_dim
+        return "window" if shape.is_windowed(
+            layer
+        ) else "full", latent + shape.rope_dim if latent else 2 * kv_heads * head_dim
 
     return total_cache(map(of, range(shape.layers - shape.shared_kv_layers)), shape.window)
 
@@ -82,6 +76,9 @@ class Settings:
         self.values, self.source, self.architecture = values, source, architecture
         self.prefix = f"{architecture}." if architecture else ""
 
+    def fail(self, fault: str) -> NoReturn:
+        raise InputError(f"{self.source}: {fault}")
+
     def get(self, name: str) -> Any:
         """The value as the file has it, or None."""
         return self.values.get(self.prefix + name)
@@ -92,8 +89,7 @@ class Settings:
         if isinstance(value, list) and value:
             value = max(value, key=lambda item: item if isinstance(item, int) else -1)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
-            text = "missing" if value is None else repr(value)[:80]
-            raise InputError(f"{self.source}: {self.prefix}{names.split()[0]} is {text}.")
+            self.fail(f"{self.prefix}{names.split()[0]} is {'missing' if value is None else repr(value)[:80]}.")
         return value
 
     def per_layer(self, name: str, layers: int, default: int | None = None) -> list[int]:
@@ -102,16 +98,14 @@ class Settings:
         if not isinstance(value, tuple):
             return [self.number(name, default)] * layers
         if len(value) < layers or any(not isinstance(item, int) or item < 0 for item in value):
-            raise InputError(
-                f"{self.source}: {self.prefix}{name} does not hold one whole number for each of {layers} layers."
-            )
+            self.fail(f"{self.prefix}{name} does not hold one whole number for each of {layers} layers.")
         return [int(item) for item in value[:layers]]
 
     def layers(self, names: str) -> int:
         """Layers that a plain decode step goes through."""
         count = self.number(names) - self.number("nextn_predict_layers", 0)
         if not 0 < count <= _MAX_LAYERS:
-            raise InputError(f"{self.source}: {count} layers are impossible.")
+            self.fail(f"{count} layers are impossible.")
         return count
 
     def experts(self, names: str, used_names: str, layers: int) -> tuple[int, int]:
@@ -119,7 +113,7 @@ class Settings:
         experts = self.number(names, 0)
         used = max(self.per_layer(used_names, layers, 0)) if experts else 0
         if used > experts:
-            raise InputError(f"{self.source}: {used} experts used of {experts} is impossible.")
+            self.fail(f"{used} experts used of {experts} is impossible.")
         return experts, used
 
 
@@ -164,7 +158,7 @@ def _windows(meta: Settings, layers: int) -> tuple[list[bool], int]:
         return [False] * layers, 0
     if isinstance(pattern, tuple):
         if len(pattern) < layers:
-            raise InputError(f"{meta.source}: the sliding window's pattern names {len(pattern)} of {layers} layers.")
+            meta.fail(f"the sliding window's pattern names {len(pattern)} of {layers} layers.")
         return [bool(item) for item in pattern[:layers]], window
     every = meta.number("attention.sliding_window_pattern", _EVERY.get(meta.architecture, 1))
     return [every == 0 or layer % every < every - 1 for layer in range(layers)], window
@@ -179,7 +173,6 @@ def _recurrent_layers(meta: Settings, layers: int, kv_heads: list[int]) -> list[
         every = max(1, meta.number("full_attention_interval", 4))
         return [(layer + 1) % every != 0 for layer in range(layers)]
     inner = meta.per_layer("feed_forward_length", layers, 0)
-    mixed = (
-        len(set(inner)) > 1
-    )  # where layers are of one kind each (Nemotron-H), those with a feed-forward part have no state
+    # where layers are of one kind each (Nemotron-H), those with a feed-forward part have no state
+    mixed = len(set(inner)) > 1
     return [kv_heads[layer] == 0 and not (mixed and inner[layer]) for layer in range(layers)]

@@ -28,44 +28,19 @@ class Block(NamedTuple):
     size_bytes: int
 
 
+# fmt: off
 BLOCKS = {
-    "F32": Block(0, 1, 4),
-    "F16": Block(1, 1, 2),
-    "Q4_0": Block(2, 32, 18),
-    "Q4_1": Block(3, 32, 20),
-    "Q5_0": Block(6, 32, 22),
-    "Q5_1": Block(7, 32, 24),
-    "Q8_0": Block(8, 32, 34),
-    "Q8_1": Block(9, 32, 36),
-    "Q2_K": Block(10, 256, 84),
-    "Q3_K": Block(11, 256, 110),
-    "Q4_K": Block(12, 256, 144),
-    "Q5_K": Block(13, 256, 176),
-    "Q6_K": Block(14, 256, 210),
-    "Q8_K": Block(15, 256, 292),
-    "IQ2_XXS": Block(16, 256, 66),
-    "IQ2_XS": Block(17, 256, 74),
-    "IQ3_XXS": Block(18, 256, 98),
-    "IQ1_S": Block(19, 256, 50),
-    "IQ4_NL": Block(20, 32, 18),
-    "IQ3_S": Block(21, 256, 110),
-    "IQ2_S": Block(22, 256, 82),
-    "IQ4_XS": Block(23, 256, 136),
-    "I8": Block(24, 1, 1),
-    "I16": Block(25, 1, 2),
-    "I32": Block(26, 1, 4),
-    "I64": Block(27, 1, 8),
-    "F64": Block(28, 1, 8),
-    "IQ1_M": Block(29, 256, 56),
-    "BF16": Block(30, 1, 2),
-    "TQ1_0": Block(34, 256, 54),
-    "TQ2_0": Block(35, 256, 66),
-    "MXFP4": Block(39, 32, 17),
-    "NVFP4": Block(40, 64, 36),
-    "Q1_0": Block(41, 128, 18),
-    "Q2_0": Block(42, 64, 18),
+    "F32": Block(0, 1, 4), "F16": Block(1, 1, 2), "Q4_0": Block(2, 32, 18), "Q4_1": Block(3, 32, 20),
+    "Q5_0": Block(6, 32, 22), "Q5_1": Block(7, 32, 24), "Q8_0": Block(8, 32, 34), "Q8_1": Block(9, 32, 36),
+    "Q2_K": Block(10, 256, 84), "Q3_K": Block(11, 256, 110), "Q4_K": Block(12, 256, 144), "Q5_K": Block(13, 256, 176),
+    "Q6_K": Block(14, 256, 210), "Q8_K": Block(15, 256, 292), "IQ2_XXS": Block(16, 256, 66), "IQ2_XS": Block(17, 256, 74),
+    "IQ3_XXS": Block(18, 256, 98), "IQ1_S": Block(19, 256, 50), "IQ4_NL": Block(20, 32, 18), "IQ3_S": Block(21, 256, 110),
+    "IQ2_S": Block(22, 256, 82), "IQ4_XS": Block(23, 256, 136), "I8": Block(24, 1, 1), "I16": Block(25, 1, 2),
+    "I32": Block(26, 1, 4), "I64": Block(27, 1, 8), "F64": Block(28, 1, 8), "IQ1_M": Block(29, 256, 56),
+    "BF16": Block(30, 1, 2), "TQ1_0": Block(34, 256, 54), "TQ2_0": Block(35, 256, 66), "MXFP4": Block(39, 32, 17),
+    "NVFP4": Block(40, 64, 36), "Q1_0": Block(41, 128, 18), "Q2_0": Block(42, 64, 18),
 }
-
+# fmt: on
 MIXES = tuple(quant.name for quant in QUANTS.values() if quant.mix == quant.name)
 """The quantisations whose tensors' types are known here."""
 
@@ -85,22 +60,23 @@ def tensor_types(shape: Shape, listed: Iterable[Tensor], quant: str) -> list[str
     """The type of each tensor, in order, as `llama-quantize` chooses it for `quant` (one of MIXES)."""
     listed = list(listed)
     base = "_".join(quant.split("_")[:2])  # Q4_K_M is mostly Q4_K
-    plain = base in ("F32", "F16", "BF16")
-    values = [tensor.name for tensor in listed if _is_attention_value(tensor.name)]
-    order_of_value = {name: index for index, name in enumerate(sorted(values, key=_layer))}
-    downs = [tensor.name for tensor in listed if "ffn_down" in tensor.name]
-    order_of_down = {name: index for index, name in enumerate(sorted(downs, key=_layer))}
-    types = []
-    for tensor in listed:
-        if len(tensor.dims) < 2 or not tensor.name.endswith("weight") or _UNQUANTISED.search(tensor.name):
-            types.append("F32")
-        elif plain:
-            types.append(base)
-        else:
-            place = _layer(tensor.name) if shape.experts else order_of_down.get(tensor.name, 0)
-            chosen = _choose(shape, tensor, quant, base, (order_of_value.get(tensor.name, 0), len(values)), place)
-            types.append(_fit(tensor.dims[0], chosen))
-    return types
+    values = _by_layer(tensor.name for tensor in listed if _is_attention_value(tensor.name))
+    downs = _by_layer(tensor.name for tensor in listed if "ffn_down" in tensor.name)
+
+    def kind(name: str, dims: tuple[int, ...]) -> str:
+        if len(dims) < 2 or not name.endswith("weight") or _UNQUANTISED.search(name):
+            return "F32"
+        if base in ("F32", "F16", "BF16"):
+            return base
+        down = _layer(name) if shape.experts else downs.get(name, 0)
+        return _fit(dims[0], _choose(shape, name, dims, quant, base, (values.get(name, 0), len(values)), down))
+
+    return [kind(*tensor) for tensor in listed]
+
+
+def _by_layer(names: Iterable[str]) -> dict[str, int]:
+    """The place of each in the order of layers."""
+    return {name: index for index, name in enumerate(sorted(names, key=_layer))}
 
 
 def _layer(name: str) -> int:
@@ -116,22 +92,22 @@ def _use_more_bits(index: int, count: int) -> bool:
     return index < count // 8 or index >= 7 * count // 8 or (index - count // 8) % 3 == 2
 
 
-def _choose(shape: Shape, tensor: Tensor, quant: str, base: str, value: tuple[int, int], down: int) -> str:
-    name, layers = tensor.name, shape.layers
-    if name == "output.weight" or (shape.tied and name in ("token_embd.weight", "per_layer_token_embd.weight")):
-        if quant == "MXFP4" or tensor.dims[0] % BLOCKS[base].elements:
-            return "Q8_0"
-        return base if base == "Q8_0" else "Q6_K"
+def _choose(
+    shape: Shape, name: str, dims: tuple[int, ...], quant: str, base: str, value: tuple[int, int], down: int
+) -> str:
+    embedding = name in ("token_embd.weight", "per_layer_token_embd.weight")
+    if name == "output.weight" or (shape.tied and embedding):
+        return "Q8_0" if base in ("MXFP4", "Q8_0") or dims[0] % BLOCKS[base].elements else "Q6_K"
     if quant == "MXFP4":
-        return "MXFP4" if len(tensor.dims) == 3 and tensor.dims[2] > 1 else "Q8_0"
-    if name in ("token_embd.weight", "per_layer_token_embd.weight"):
+        return "MXFP4" if len(dims) == 3 and dims[2] > 1 else "Q8_0"
+    if embedding:
         return base
     if _is_attention_value(name):
         return _attention_value(shape, quant, base, *value)
     if "attn_k.weight" in name:
         return "Q8_0" if shape.experts == 8 else base
     if "ffn_down" in name:
-        return _feed_forward_down(quant, base, down, layers)
+        return _feed_forward_down(quant, base, down, shape.layers)
     if "attn_output.weight" in name:
         if shape.experts == 8:
             return "Q5_K" if quant in ("Q2_K", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M") else base

@@ -14,15 +14,15 @@ A quantisation may stand anywhere in a text ('UD-Q4_K_XL', 'i1-Q4_K_M', 'GPTQ-In
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
+from rigbench.text import did_you_mean
 
 
 class ModelName(NamedTuple):
@@ -40,9 +40,8 @@ def model_name(text: str) -> ModelName:
     """What kind of model a text names, by its form alone. Raises InputError where it has none of the forms."""
     kind, _, rest = text.partition(":")
     if not text.strip():
-        raise InputError(
-            "The model's name is empty; name a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf or a catalogue id."
-        )
+        forms = "a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf or a catalogue id"
+        raise InputError(f"The model's name is empty; name {forms}.")
     if kind == "synthetic":
         shape_id, _, quant = rest.partition(":")
         return ModelName(text, kind, shape_id, quant)
@@ -68,91 +67,61 @@ class Quant(NamedTuple):
     """A quantisation. `bits` a weight in a file of 8 billion weights, scales and finer tensors of its mix included.
 
     `unpacking` groups those that cost alike to unpack: f16, q8, q4 (plain blocks of 32), k (K and I quants), mx.
-    `mix` is the llama.cpp mix that it is, or the nearest one whose tensors are known (models/mixes.py).
     `file_type` is its number in GGUF files (llama.h, enum llama_ftype), None where they have none.
+    `mix` is the llama.cpp mix that it is, or the nearest one whose tensors are known (models/mixes.py).
     """
 
     name: str
     bits: float
     unpacking: str
+    file_type: int | None
     mix: str
-    file_type: int | None = None
 
 
-QUANTS = {
-    quant.name: quant
-    for quant in (
-        Quant("F32", 32.0, "f16", "F32", 0),
-        Quant("F16", 16.0, "f16", "F16", 1),
-        Quant("BF16", 16.0, "f16", "BF16", 32),
-        Quant("Q8_0", 8.5, "q8", "Q8_0", 7),
-        Quant("Q6_K", 6.56, "k", "Q6_K", 18),
-        Quant("Q5_K_M", 5.70, "k", "Q5_K_M", 17),
-        Quant("Q5_K_S", 5.57, "k", "Q5_K_S", 16),
-        Quant("Q5_1", 6.05, "q4", "Q5_1", 9),
-        Quant("Q5_0", 5.58, "q4", "Q5_0", 8),
-        Quant("Q4_K_M", 4.89, "k", "Q4_K_M", 15),
-        Quant("Q4_K_S", 4.67, "k", "Q4_K_S", 14),
-        Quant("Q4_1", 5.11, "q4", "Q4_1", 3),
-        Quant("Q4_0", 4.64, "q4", "Q4_0", 2),
-        Quant("IQ4_NL", 4.68, "q4", "IQ4_NL", 25),
-        Quant("IQ4_XS", 4.46, "k", "IQ4_XS", 30),
-        Quant("MXFP4", 4.25, "mx", "MXFP4", 38),
-        Quant("NVFP4", 4.5, "mx", "Q4_0", 39),
-        Quant("Q3_K_L", 4.30, "k", "Q3_K_L", 13),
-        Quant("Q3_K_M", 4.00, "k", "Q3_K_M", 12),
-        Quant("Q3_K_S", 3.64, "k", "Q3_K_S", 11),
-        Quant("IQ3_M", 3.76, "k", "Q3_K_M", 27),
-        Quant("IQ3_S", 3.66, "k", "Q3_K_M", 26),
-        Quant("IQ3_XS", 3.50, "k", "Q3_K_M", 22),
-        Quant("IQ3_XXS", 3.25, "k", "Q3_K_M", 23),
-        Quant("Q2_K", 3.16, "k", "Q2_K", 10),
-        Quant("Q2_K_S", 2.97, "k", "Q2_K", 21),
-        Quant("IQ2_M", 2.93, "k", "Q2_K", 29),
-        Quant("IQ2_S", 2.74, "k", "Q2_K", 28),
-        Quant("IQ2_XS", 2.59, "k", "Q2_K", 20),
-        Quant("IQ2_XXS", 2.38, "k", "Q2_K", 19),
-        Quant("Q2_0", 2.25, "k", "Q2_K", 41),
-        Quant("TQ2_0", 2.06, "k", "Q2_K", 37),
-        Quant("IQ1_M", 2.15, "k", "Q2_K", 31),
-        Quant("IQ1_S", 2.00, "k", "Q2_K", 24),
-        Quant("TQ1_0", 1.69, "k", "Q2_K", 36),
-        Quant("Q1_0", 1.13, "k", "Q2_K", 40),
-        # some tensors finer than in the mix, by whoever made the file: which ones is not known
-        Quant("Q8_K_XL", 8.5, "q8", "Q8_0"),
-        Quant("Q6_K_XL", 6.56, "k", "Q6_K"),
-        Quant("Q6_K_L", 6.56, "k", "Q6_K"),
-        Quant("Q5_K_XL", 5.70, "k", "Q5_K_M"),
-        Quant("Q5_K_L", 5.70, "k", "Q5_K_M"),
-        Quant("Q4_K_XL", 4.89, "k", "Q4_K_M"),
-        Quant("Q4_K_L", 4.89, "k", "Q4_K_M"),
-        Quant("Q3_K_XL", 4.00, "k", "Q3_K_M"),
-        Quant("Q2_K_XL", 3.16, "k", "Q2_K"),
-        Quant("Q2_K_L", 3.16, "k", "Q2_K"),
-        # of MLX: a 16-bit scale and bias for each 64 weights
-        Quant("8bit", 8.5, "q8", "Q8_0"),
-        Quant("6bit", 6.5, "k", "Q8_0"),
-        Quant("5bit", 5.5, "k", "Q4_0"),
-        Quant("4bit", 4.5, "q4", "Q4_0"),
-        Quant("3bit", 3.5, "k", "Q4_0"),
-        Quant("2bit", 2.5, "k", "Q4_0"),
-        # of vLLM and others
-        Quant("FP8", 8.0, "q8", "Q8_0"),
-        Quant("INT8", 8.0, "q8", "Q8_0"),
-        Quant("FP4", 4.25, "q4", "Q4_0"),
-        Quant("INT4", 4.25, "q4", "Q4_0"),
-        Quant("AWQ", 4.25, "q4", "Q4_0"),
-        Quant("GPTQ", 4.25, "q4", "Q4_0"),
-    )
-}
+# fmt: off
+_ROWS: tuple[tuple[Any, ...], ...] = (
+    ("F32", 32.0, "f16", 0), ("F16", 16.0, "f16", 1), ("BF16", 16.0, "f16", 32),
+    ("Q8_0", 8.5, "q8", 7), ("Q6_K", 6.56, "k", 18),
+    ("Q5_K_M", 5.70, "k", 17), ("Q5_K_S", 5.57, "k", 16),
+    ("Q5_1", 6.05, "q4", 9), ("Q5_0", 5.58, "q4", 8),
+    ("Q4_K_M", 4.89, "k", 15), ("Q4_K_S", 4.67, "k", 14),
+    ("Q4_1", 5.11, "q4", 3), ("Q4_0", 4.64, "q4", 2),
+    ("IQ4_NL", 4.68, "q4", 25), ("IQ4_XS", 4.46, "k", 30),
+    ("MXFP4", 4.25, "mx", 38), ("NVFP4", 4.5, "mx", 39, "Q4_0"),
+    ("Q3_K_L", 4.30, "k", 13), ("Q3_K_M", 4.00, "k", 12), ("Q3_K_S", 3.64, "k", 11),
+    ("IQ3_M", 3.76, "k", 27, "Q3_K_M"), ("IQ3_S", 3.66, "k", 26, "Q3_K_M"),
+    ("IQ3_XS", 3.50, "k", 22, "Q3_K_M"), ("IQ3_XXS", 3.25, "k", 23, "Q3_K_M"),
+    ("Q2_K", 3.16, "k", 10), ("Q2_K_S", 2.97, "k", 21, "Q2_K"),
+    ("IQ2_M", 2.93, "k", 29, "Q2_K"), ("IQ2_S", 2.74, "k", 28, "Q2_K"),
+    ("IQ2_XS", 2.59, "k", 20, "Q2_K"), ("IQ2_XXS", 2.38, "k", 19, "Q2_K"),
+    ("Q2_0", 2.25, "k", 41, "Q2_K"), ("TQ2_0", 2.06, "k", 37, "Q2_K"),
+    ("IQ1_M", 2.15, "k", 31, "Q2_K"), ("IQ1_S", 2.00, "k", 24, "Q2_K"),
+    ("TQ1_0", 1.69, "k", 36, "Q2_K"), ("Q1_0", 1.13, "k", 40, "Q2_K"),
+    # some tensors finer than in the mix, by whoever made the file: which ones is not known
+    ("Q8_K_XL", 8.5, "q8", None, "Q8_0"),
+    ("Q6_K_XL", 6.56, "k", None, "Q6_K"), ("Q6_K_L", 6.56, "k", None, "Q6_K"),
+    ("Q5_K_XL", 5.70, "k", None, "Q5_K_M"), ("Q5_K_L", 5.70, "k", None, "Q5_K_M"),
+    ("Q4_K_XL", 4.89, "k", None, "Q4_K_M"), ("Q4_K_L", 4.89, "k", None, "Q4_K_M"),
+    ("Q3_K_XL", 4.00, "k", None, "Q3_K_M"),
+    ("Q2_K_XL", 3.16, "k", None, "Q2_K"), ("Q2_K_L", 3.16, "k", None, "Q2_K"),
+    # of MLX: a 16-bit scale and bias for each 64 weights
+    ("8bit", 8.5, "q8", None, "Q8_0"), ("6bit", 6.5, "k", None, "Q8_0"), ("5bit", 5.5, "k", None, "Q4_0"),
+    ("4bit", 4.5, "q4", None, "Q4_0"), ("3bit", 3.5, "k", None, "Q4_0"), ("2bit", 2.5, "k", None, "Q4_0"),
+    # of vLLM and others
+    ("FP8", 8.0, "q8", None, "Q8_0"), ("INT8", 8.0, "q8", None, "Q8_0"),
+    ("FP4", 4.25, "q4", None, "Q4_0"), ("INT4", 4.25, "q4", None, "Q4_0"),
+    ("AWQ", 4.25, "q4", None, "Q4_0"), ("GPTQ", 4.25, "q4", None, "Q4_0"),
+)
+# fmt: on
+QUANTS = {name: Quant(name, bits, kind, number, *(mix or [name])) for name, bits, kind, number, *mix in _ROWS}
 """Every quantisation that is known, by its canonical name."""
-_OTHER_NAMES = {
-    **{"Q2": "Q2_K", "Q3": "Q3_K_M", "Q4": "Q4_K_M", "Q5": "Q5_K_M", "Q6": "Q6_K", "Q8": "Q8_0"},
-    **{"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16"},
-    **{"F8": "FP8", "W8A8": "INT8", "W4A16": "INT4"},
-}
 _BY_NAME = {name.upper(): quant for name, quant in QUANTS.items()}
-_BY_NAME |= {name: QUANTS[canonical] for name, canonical in _OTHER_NAMES.items()}
+# fmt: off
+_BY_NAME |= {other: QUANTS[name] for other, name in {
+    "Q2": "Q2_K", "Q3": "Q3_K_M", "Q4": "Q4_K_M", "Q5": "Q5_K_M", "Q6": "Q6_K", "Q8": "Q8_0", "Q3_K": "Q3_K_M",
+    "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "FP16": "F16", "F8": "FP8", "W8A8": "INT8", "W4A16": "INT4",
+}.items()}
+# fmt: on
 _NAME = re.compile(rf"(?<!\d)(?:{'|'.join(sorted(_BY_NAME, key=len, reverse=True))})(?!\d)")
 _WEAK = ("AWQ", "GPTQ")
 
@@ -181,15 +150,6 @@ def one_of(text: str, names: Iterable[str]) -> str:
     """The one of these names of quantisations that `text` is, upper and lower case alike. Raises InputError."""
     known = {name.upper(): name for name in names}
     if text.upper() not in known:
-        raise InputError(f"No quantisation {text!r} among {', '.join(known.values())}{nearest(text.upper(), known)}")
+        nearest = did_you_mean(text.upper(), known)
+        raise InputError(f"No quantisation {text!r} among {', '.join(known.values())}{nearest}")
     return known[text.upper()]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """How a sentence about an unknown name ends: `; did you mean a or b?` with the names most like it, or `.`"""
-    names = sorted(known)
-    inside = sorted(
-        (one for one in names if len(name) > 2 and name in one), key=lambda one: (not one.startswith(name), len(one))
-    )
-    close = (inside + [one for one in difflib.get_close_matches(name, names, n=3, cutoff=0.6) if one not in inside])[:3]
-    return f"; did you mean {' or '.join(close)}?" if close else "."

@@ -20,19 +20,15 @@ from rigbench.models.formats.folders import facts_from_safetensors
 from rigbench.models.formats.gguf import facts_from_gguf, part_names, parts_of
 from rigbench.models.hashes import sha256_of
 from rigbench.models.mixes import MIXES
-from rigbench.models.names import ModelName, model_name, nearest, one_of, quantisation
+from rigbench.models.names import ModelName, model_name, one_of, quantisation
 from rigbench.models.shapes import Location, Shape, shapes
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.folder import (
-    FOLDER_QUANTS,
-    ensure_synthetic_folder,
-    facts_of_synthetic_folder,
-    synthetic_folder_path,
-)
-from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, synthetic_path
+from rigbench.models.synthetic import folder, gguf
+from rigbench.models.synthetic.folder import FOLDER_QUANTS
 from rigbench.models.synthetic.weights import synthetic_folder
 from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
+from rigbench.text import did_you_mean
 from rigbench.units import bytes_text
 from rigbench_backends.base import ModelFile, StepBytes
 
@@ -132,16 +128,12 @@ def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
         raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
     digest, of = sha256_of(path)
     facts = replace(facts, sha256=digest, sha256_of=of)
-    return ResolvedModel(facts, _model_file(facts, str(path.absolute()) if found else None))
+    return _resolved(facts, str(path.absolute()) if found else None)
 
 
-def _model_file(facts: ModelFacts, path: str | None) -> ModelFile:
+def _resolved(facts: ModelFacts, path: str | None = None) -> ResolvedModel:
     read = StepBytes(**{field.name: getattr(facts, field.name) for field in fields(StepBytes)})
-    return ModelFile(facts.name, path, facts.format if path else "shape", read)
-
-
-def _from_facts(facts: ModelFacts) -> ResolvedModel:
-    return ResolvedModel(facts, _model_file(facts, None))
+    return ResolvedModel(facts, ModelFile(facts.name, path, facts.format if path else "shape", read))
 
 
 def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
@@ -149,27 +141,23 @@ def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | N
     if not shape_id or not quant:
         raise InputError(f"{spec!r} names no shape and quantisation; write for example synthetic:llama-1.5b:Q4_K_M.")
     shape = catalogued(shape_id)
-    place = next((one for one in formats if one in FREE_FORMATS or _is_made_in(one, quant)), None)
+    made_in = {one for one, quants in MADE_IN.items() if quant.upper() in map(str.upper, quants)}
+    place = next((one for one in formats if one in FREE_FORMATS or one in made_in), None)
     opened = [one for one in formats if one not in FREE_FORMATS]
     if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
         if opened == ["gguf"]:
             one_of(quant, MIXES)
-        made = dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ()))
-        raise InputError(
-            f"{spec}: for a backend that opens {' and '.join(opened)}, synthetic models are made in {', '.join(made)}."
-        )
+        made = ", ".join(dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ())))
+        backend = f"a backend that opens {' and '.join(opened)}"
+        raise InputError(f"{spec}: for {backend}, synthetic models are made in {made}.")
     in_folder = place in FOLDER_QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
+    maker = folder if in_folder else gguf
     if set(formats) & set(FREE_FORMATS):
-        return _from_facts((facts_of_synthetic_folder if in_folder else facts_from_shape)(shape, quant))
-    path = (synthetic_folder_path if in_folder else synthetic_path)(shape.id, quant)
-    if not fetch and not path.exists():
+        return _resolved(maker.facts_from_shape(shape, quant))
+    if not fetch and not maker.synthetic_path(shape.id, quant).exists():
         command = f"rigbench models make {shape_id} {quant}{f' --format {place}' if in_folder else ''}"
         raise UnavailableError(f"{spec} has not been made yet; `{command}` makes it.")
-    return _opened((ensure_synthetic_folder if in_folder else ensure_synthetic)(shape.id, quant, progress), formats)
-
-
-def _is_made_in(place: str, quant: str) -> bool:
-    return quant.upper() in map(str.upper, MADE_IN.get(place, ()))
+    return _opened(maker.ensure_synthetic(shape.id, quant, progress), formats)
 
 
 def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch: bool) -> Path:
@@ -180,39 +168,37 @@ def _from_hub(repo: str, file: str, spec: str, progress: Progress | None, fetch:
         raise UnavailableError(f"{spec} is not on this machine; `rigbench models fetch {spec}` fetches it.")
     if not file:
         return hub.download_folder(repo, progress)
-    paths = [hub.download_file(repo, name, progress) for name in names]
-    return paths[0]
+    first, *_ = [hub.download_file(repo, name, progress) for name in names]
+    return first
 
 
 def _from_catalogue(name: ModelName, formats: tuple[str, ...], progress: Progress | None, fetch: bool) -> ResolvedModel:
     spec, model_id, quant = name.text, name.name, name.quant
-    known = shapes()
-    if model_id.lower() not in known:
-        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest(model_id.lower(), known)}")
+    if model_id.lower() not in shapes():
+        nearest = did_you_mean(model_id.lower(), shapes())
+        raise InputError(f"{spec!r} is no file and no model of the catalogue{nearest}")
     shape = catalogued(model_id)
     if formats[0] in FREE_FORMATS:
-        return _from_facts(facts_from_shape(shape, quant or _DEFAULT_QUANT))
-    suggested = _SUGGESTED.get(formats[0], _DEFAULT_QUANT)
+        return _resolved(gguf.facts_from_shape(shape, quant or _DEFAULT_QUANT))
+    synthetic = f"synthetic:{shape.id}:{quant or _SUGGESTED.get(formats[0], _DEFAULT_QUANT)}"
     if shape.family == "synthetic":
-        raise InputError(
-            f"{model_id} exists only as a synthetic model; write synthetic:{model_id}:{quant or suggested}."
-        )
+        raise InputError(f"{model_id} exists only as a synthetic model; write {synthetic}.")
     for place in formats:
         if place in shape.where:
             repo, file = _choose(shape, place, quant)
             if set(formats) & set(FREE_FORMATS):
-                return _from_facts(_facts_to_come(shape, place, quant))
+                return _resolved(_facts_to_come(shape, place, quant))
             return _opened(_from_hub(repo, file, spec, progress, fetch), formats)
     raise InputError(
         f"The catalogue knows no {' or '.join(formats)} repository of {shape.id}; name a file, or hf:OWNER/REPO/FILE.gguf"
-        f", or synthetic:{shape.id}:{quant or suggested}."
+        f", or {synthetic}."
     )
 
 
 def _usual(location: Location) -> str:
     """The quantisation to take where none is asked for; empty where there is no choice."""
-    offered = [*location.files, *location.repos]
-    return _DEFAULT_QUANT if _DEFAULT_QUANT in offered else next(iter(offered), "")
+    choices = location.choices()
+    return _DEFAULT_QUANT if _DEFAULT_QUANT in choices else next(iter(choices), "")
 
 
 def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
@@ -220,27 +206,26 @@ def _facts_to_come(shape: Shape, place: str, quant: str) -> ModelFacts:
     quant = quant or _usual(shape.where[place]) or _SUGGESTED.get(place, _DEFAULT_QUANT)
     if place in FOLDER_FORMATS:
         with suppress(InputError, UnavailableError):  # of a family or kind of which rigbench writes no folders
-            return facts_of_synthetic_folder(shape, quant)
+            return folder.facts_from_shape(shape, quant)
     alike = quantisation(quant).mix
-    return replace(facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
+    return replace(gguf.facts_from_shape(shape, alike), name=f"{shape.id}-{quant}", quantization=quant)
 
 
 def _choose(shape: Shape, place: str, quant: str) -> tuple[str, str]:
     """(repository, file) of a quantisation, or of the usual one where none is asked for; file is empty for whole repositories."""
-    location: Location = shape.where[place]
-    choices = {name.lower(): (location.repo, file) for name, file in location.files.items()}
-    choices |= {name.lower(): (repo, "") for name, repo in location.repos.items()}
+    location = shape.where[place]
+    choices = location.choices()
     if not choices:
         if quant and quant.upper() not in ("BF16", "F16", "MXFP4"):
             raise InputError(f"{shape.id} has only its own precision in {location.repo}; leave out {quant!r}.")
         return location.repo, ""
     quant = quant or _usual(location)
-    if quant.lower() not in choices:
-        names = ", ".join([*location.files, *location.repos])
-        raise InputError(
-            f"The catalogue has {shape.id} for {place} in {names}, not in {quant}; or name hf:OWNER/REPO/FILE.gguf."
-        )
-    return choices[quant.lower()]
+    for name, choice in choices.items():
+        if name.lower() == quant.lower():
+            return choice
+    raise InputError(
+        f"The catalogue has {shape.id} for {place} in {', '.join(choices)}, not in {quant}; or name hf:OWNER/REPO/FILE.gguf."
+    )
 
 
 def download_of(spec: str, formats: tuple[str, ...]) -> str | None:
@@ -264,40 +249,35 @@ def download_of(spec: str, formats: tuple[str, ...]) -> str | None:
 
 def local_models() -> list[LocalModel]:
     """Models that are here, by name: synthetic ones, downloaded ones, and GGUF files of huggingface_hub, Ollama and LM Studio."""
-    found: list[LocalModel] = []
-    for file in synthetic_folder().glob("*.gguf"):
-        shape_id, _, quant = file.stem.rpartition("-")
-        found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(file), "gguf", file.stat().st_size))
-    for config in synthetic_folder().glob("*/config.json"):
-        shape_id, _, quant = config.parent.name.rpartition("-")
-        if quant in FOLDER_QUANTS["mlx"]:
-            size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
-            kind = "safetensors" if quant in FOLDER_QUANTS["safetensors"] else "mlx"
-            found.append(LocalModel(f"synthetic:{shape_id}:{quant}", str(config.parent), kind, size))
-    own = cache_dir() / "models" / "hub"
-    for file in own.glob("*/*/**/*.gguf"):
-        found.append(LocalModel(f"hf:{file.relative_to(own).as_posix()}", str(file), "gguf", file.stat().st_size))
-    for config in own.glob("*/*/config.json"):
-        size = sum(one.stat().st_size for one in config.parent.glob("*.safetensors"))
-        if size:
-            found.append(
-                LocalModel(f"hf:{config.parent.relative_to(own).as_posix()}", str(config.parent), "safetensors", size)
-            )
-    found += [
-        LocalModel(f"ollama:{name}", str(file), "gguf", file.stat().st_size)
-        for name, file in held.ollama_models().items()
-    ]
-    found += [LocalModel(str(file), str(file), "gguf", file.stat().st_size) for file in held.lmstudio_files()]
-    return sorted(found + _shared_cache(), key=lambda model: model.spec)
-
-
-def _shared_cache() -> list[LocalModel]:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    found = []
-    for file in Path(HF_HUB_CACHE).glob("models--*--*/snapshots/*/**/*.gguf"):
-        inside = file.relative_to(HF_HUB_CACHE).parts
-        repo = inside[0].removeprefix("models--").replace("--", "/", 1)
-        if file.is_file():
-            found.append(LocalModel(f"hf:{repo}/{'/'.join(inside[3:])}", str(file), "gguf", file.stat().st_size))
-    return found
+    made, own, shared = synthetic_folder(), cache_dir() / "models" / "hub", Path(HF_HUB_CACHE)
+    found = [(_synthetic_spec(file.stem), file, "gguf") for file in made.glob("*.gguf")]
+    for config in made.glob("*/config.json"):
+        folder = config.parent
+        quant = folder.name.rpartition("-")[2]
+        if quant in FOLDER_QUANTS["mlx"]:
+            kind = "safetensors" if quant in FOLDER_QUANTS["safetensors"] else "mlx"
+            found.append((_synthetic_spec(folder.name), folder, kind))
+    found += [(f"hf:{file.relative_to(own).as_posix()}", file, "gguf") for file in own.glob("*/*/**/*.gguf")]
+    for config in own.glob("*/*/config.json"):
+        found.append((f"hf:{config.parent.relative_to(own).as_posix()}", config.parent, "safetensors"))
+    for file in shared.glob("models--*--*/snapshots/*/**/*.gguf"):
+        repo, _, _, *inside = file.relative_to(shared).parts
+        repo = repo.removeprefix("models--").replace("--", "/", 1)
+        found.append((f"hf:{repo}/{'/'.join(inside)}", file, "gguf"))
+    found += [(f"ollama:{name}", file, "gguf") for name, file in held.ollama_models().items()]
+    found += [(str(file), file, "gguf") for file in held.lmstudio_files()]
+    models = [LocalModel(spec, str(path), kind, _size_bytes(path)) for spec, path, kind in found]
+    return sorted((model for model in models if model.bytes), key=lambda model: model.spec)
+
+
+def _synthetic_spec(name: str) -> str:
+    shape_id, _, quant = name.rpartition("-")
+    return f"synthetic:{shape_id}:{quant}"
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a model's file or folder; 0 where a folder has no weights or a link leads nowhere."""
+    files = path.glob("*.safetensors") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

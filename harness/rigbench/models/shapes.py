@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
+from rigbench.text import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Location:
     repo: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     repos: Mapping[str, str] = field(default_factory=dict)
+
+    def choices(self) -> dict[str, tuple[str, str]]:
+        """(repository, file) of each quantisation that it names; the file is empty where it is the whole repository."""
+        own = {quant: (self.repo, file) for quant, file in self.files.items()}
+        return own | {quant: (repo, "") for quant, repo in self.repos.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,10 @@ class Shape:
         """Whether this layer attends over the whole context."""
         return self.full_every == 0 or layer % self.full_every == self.full_every - 1
 
+    def is_windowed(self, layer: int) -> bool:
+        """Whether this layer looks back over a window alone."""
+        return self.window > 0 and not (self.full_every and self.is_full(layer))
+
     def is_recurrent(self, layer: int) -> bool:
         """Whether this layer keeps a state of fixed size instead of a cache."""
         return self.linear_v_heads > 0 and not self.is_full(layer)
@@ -104,32 +114,29 @@ class Shape:
         return (layer - self.dense_layers) % self.moe_every == self.moe_every - 1
 
 
-_FIELDS = {item.name: item for item in fields(Shape)}
 _POSITIVE = ("parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context")
 _REQUIRED = ("id", "name", "architecture", "ffn", *_POSITIVE)
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+_KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 _PLACES = ("gguf", "mlx", "safetensors")
 
 
 def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
     """One `[[model]]` table as a Shape. `where` names file and place for the message. Raises InputError."""
-    known = set(_FIELDS) - {"where"}
-    for key in table:
-        if key not in known and key not in _PLACES:
-            raise InputError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-    for key in _REQUIRED:
-        if key not in table:
-            raise InputError(f"{where}: {key!r} is missing.")
+    kinds = {item.name: str(item.type) for item in fields(Shape) if item.name != "where"}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key in _PLACES:
             continue
-        kind = str(_FIELDS[key].type)
+        if key not in kinds:
+            raise InputError(f"{where}: unknown key {key!r}{did_you_mean(key, kinds)}")
+        kind = kinds[key]
         if not isinstance(value, _KINDS[kind]) or (kind != "bool" and isinstance(value, bool)):
             raise InputError(f"{where}: {key} = {value!r} is not of type {kind}.")
-        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+        if kind in ("int", "float") and not 0 <= value < math.inf:
             raise InputError(f"{where}: {key} = {value!r} must not be negative.")
-        values[key] = float(value) if kind == "float" and isinstance(value, (int, float)) else value
+        values[key] = float(value) if kind == "float" else value
+    if missing := [key for key in _REQUIRED if key not in table]:
+        raise InputError(f"{where}: {missing[0]!r} is missing.")
     places = {place: _location(table[place], f"{where}, {place}") for place in _PLACES if place in table}
     shape = Shape(**values, where=places)
     for key in _POSITIVE:
@@ -175,21 +182,16 @@ def _location(table: Any, where: str) -> Location:
 
 
 @cache
-def _catalogue() -> dict[str, Shape]:
-    return shapes_from_files(sorted((configs_dir() / "models").glob("*.toml")))
-
-
-def shapes() -> dict[str, Shape]:
+def shapes() -> Mapping[str, Shape]:
     """Every catalogued model, by id."""
-    return dict(_catalogue())
+    return MappingProxyType(shapes_from_files(sorted((configs_dir() / "models").glob("*.toml"))))
 
 
 def shape(model_id: str) -> Shape:
     """The model of this id (upper and lower case alike). Raises InputError with the nearest ids."""
-    catalogue = _catalogue()
-    found = catalogue.get(model_id) or catalogue.get(model_id.lower())
+    found = shapes().get(model_id) or shapes().get(model_id.lower())
     if found is None:
-        raise InputError(f"No model {model_id!r} in the catalogue{nearest(model_id.lower(), catalogue)}")
+        raise InputError(f"No model {model_id!r} in the catalogue{did_you_mean(model_id.lower(), shapes())}")
     return found
 
 
@@ -207,16 +209,13 @@ def find_shape(name: str, parameters: float | None = None, active: float | None 
     Raises InputError where neither the name nor the parameters tell anything.
     """
     words = _words(name)
-    fitting = [shape for shape in shapes().values() if _words(shape.id) <= words and _near(shape, parameters)]
+    near = [each for each in shapes().values() if parameters is None or 0.85 < each.parameters / parameters < 1.18]
+    fitting = [shape for shape in near if _words(shape.id) <= words]
     if fitting:
         return max(fitting, key=lambda shape: (len(_words(shape.id)), -_distance(shape, parameters, active))), True
     if parameters is None:
         raise InputError(f"no model {name!r} in the catalogue, and its number of parameters is not stated")
     return min(shapes().values(), key=lambda shape: _distance(shape, parameters, active)), False
-
-
-def _near(shape: Shape, parameters: float | None) -> bool:
-    return parameters is None or 0.85 < shape.parameters / parameters < 1.18
 
 
 def _distance(shape: Shape, parameters: float | None, active: float | None) -> float:

@@ -61,12 +61,12 @@ def tensors(shape: Shape) -> list[Tensor]:
         streams = (shape.hidden, shape.hidden, ALTUP_STREAMS - 1)
         listed += [Tensor("altup_proj.weight", streams), Tensor("altup_unembd_proj.weight", streams)]
     for layer in range(shape.layers):
-        block = [
-            *_norms(shape, layer),
-            *_mixer(shape, layer),
-            *_feed_forward(shape, layer),
-            *_per_layer_embedding(shape),
-        ]
+        attention = _attention(shape, layer)
+        if shape.is_recurrent(layer):
+            attention = _gated_delta_net(shape)
+        elif shape.kv_lora_rank:
+            attention = _latent_attention(shape)
+        block = (*_norms(shape, layer), *attention, *_feed_forward(shape, layer), *_per_layer_embedding(shape))
         listed += [Tensor(f"blk.{layer}.{name}", dims) for name, dims in block]
     listed.append(Tensor("output_norm.weight", (shape.hidden,)))
     if not shape.tied:
@@ -76,11 +76,8 @@ def tensors(shape: Shape) -> list[Tensor]:
 
 def parameters(shape: Shape) -> tuple[int, int]:
     """(total, active): all weights, and those that one token goes through (routed experts count k of E)."""
-    total = routed = 0
-    for tensor in tensors(shape):
-        count = math.prod(tensor.dims)
-        total += count
-        routed += count if is_routed(tensor.name) else 0
+    counts = [(math.prod(dims), is_routed(name)) for name, dims in tensors(shape)]
+    total, routed = sum(count for count, _ in counts), sum(count for count, is_expert in counts if is_expert)
     return total, total - (routed - routed * shape.experts_used // shape.experts if shape.experts else 0)
 
 
@@ -119,15 +116,6 @@ def _per_layer_embedding(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield "laurel_post_norm.weight", (hidden,)
 
 
-def _mixer(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    if shape.is_recurrent(layer):
-        yield from _gated_delta_net(shape)
-    elif shape.kv_lora_rank:
-        yield from _latent_attention(shape)
-    else:
-        yield from _attention(shape, layer)
-
-
 def kv_shape(shape: Shape, layer: int) -> tuple[int, int]:
     """(key-value heads, head size) of a layer's attention."""
     if shape.full_every and shape.is_full(layer):
@@ -144,9 +132,10 @@ def _attention(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]
     else:
         yield "attn_q.weight", (shape.hidden, q * gated)
         yield "attn_k.weight", (shape.hidden, kv)
-        if not (
-            shape.architecture == "gemma4" and shape.full_head_dim and shape.is_full(layer) and shape.per_layer_dim == 0
-        ):
+        alike = (
+            shape.architecture == "gemma4" and shape.full_head_dim and shape.per_layer_dim == 0
+        )  # values are the keys
+        if not (alike and shape.is_full(layer)):
             yield "attn_v.weight", (shape.hidden, kv)
     if shape.qkv_bias:
         yield "attn_q.bias", (q,)
@@ -158,13 +147,13 @@ def _attention(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]
     if shape.architecture == "gpt-oss":
         yield "attn_sinks.weight", (shape.heads,)
     if shape.qk_norm:
-        wide = {
+        q_norm, k_norm = {
             "head": ((head_dim,), (head_dim,)),
             "full": ((q,), (kv,)),
             "heads": ((head_dim, shape.heads), (head_dim, kv_heads)),
-        }
-        yield "attn_q_norm.weight", wide[shape.qk_norm][0]
-        yield "attn_k_norm.weight", wide[shape.qk_norm][1]
+        }[shape.qk_norm]
+        yield "attn_q_norm.weight", q_norm
+        yield "attn_k_norm.weight", k_norm
 
 
 def _latent_attention(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:

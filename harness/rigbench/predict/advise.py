@@ -10,7 +10,7 @@ rigbench advise --model llama-3.3-70b --model qwen3-30b-a3b --users 4 --memory 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rigbench import units
@@ -60,23 +60,21 @@ def advise(
     known: Constants | None = None,
 ) -> list[Advice]:
     """Machines that can be bought, best first: those that hold every model, by the speed of the slowest; then the rest.
-
     `most_memory_bytes` is the budget of memory; `offload` counts what would run partly from the host's memory as held.
-    Raises InputError where no model is named or no machine is within the budget.
-    """
+    Raises InputError where no model is named or no machine is within the budget."""
     if not models:
         raise InputError("name at least one model: rigbench advise --model qwen3-30b-a3b")
+    vendor = vendor and vendor.lower()
+
+    def options(device: Hardware) -> list[Option]:
+        return [_option(facts, device, users, context_tokens, known) for facts in models]
+
     found = []
     for device in hardware() if machines is None else machines:
-        if (
-            device.status != "shipping"
-            or device.vendor == "cpu"
-            or (vendor is not None and device.vendor != vendor.lower())
-        ):
-            continue
+        of_vendor = device.vendor != "cpu" and vendor in (None, device.vendor)
         sizes = [size for size in device.memory_options_bytes if most_memory_bytes is None or size <= most_memory_bytes]
-        if sizes:
-            found.append(_advice(models, device, sizes, users, context_tokens, offload, known))
+        if device.status == "shipping" and of_vendor and sizes:
+            found.append(_advice(device, sizes, options, users, offload))
     if not found:
         raise InputError("no machine of the catalogue is within this budget; raise --memory, or leave out --vendor")
     if least_user_tps is not None:
@@ -85,42 +83,28 @@ def advise(
 
 
 def _advice(
-    models: Sequence[ModelFacts],
-    device: Hardware,
-    sizes: Sequence[int],
-    users: int,
-    context_tokens: int,
-    offload: bool,
-    known: Constants | None,
+    device: Hardware, sizes: Sequence[int], options: Callable[[Hardware], list[Option]], users: int, offload: bool
 ) -> Advice:
     """The smallest size of this machine that holds every model, or its largest where none does."""
-    held: list[Option] = []
-    sized = device
     for size in sorted(sizes):
-        sized = replace(device, memory_bytes=size)
-        held = [_option(facts, sized, users, context_tokens, known) for facts in models]
+        device = replace(device, memory_bytes=size)
+        held = options(device)
         if all(option.fit.answer in ("fits", "tight") for option in held):
             break
     wanted = ("fits", "tight", "offload") if offload else ("fits", "tight")
     out = [option for option in held if option.fit.answer not in wanted]
     slowest = min(held, key=lambda option: option.prediction.user_tps or 0)
-    bound, sentence = _why(sized, held, out, slowest, users)
+    bound, sentence = _why(device, held, out, slowest, users)
     speed = slowest.prediction
     user_tps, output_tps = (None, None) if out else (speed.user_tps, speed.output_tps)
-    return Advice(sized, bound, user_tps, output_tps, sentence, tuple(held))
+    return Advice(device, bound, user_tps, output_tps, sentence, tuple(held))
 
 
 def _option(facts: ModelFacts, device: Hardware, users: int, context_tokens: int, known: Constants | None) -> Option:
     found = fit(facts, device, users=users, context_tokens=context_tokens)
+    bandwidth, context = device.bandwidth_bytes_per_s, context_tokens / 2
     many, alone = (
-        roofline(
-            facts,
-            device.bandwidth_bytes_per_s,
-            device=device,
-            users=count,
-            context_tokens=context_tokens / 2,
-            known=known,
-        )
+        roofline(facts, bandwidth, device=device, users=count, context_tokens=context, known=known)
         for count in (users, 1)
     )
     return Option(facts.name, found, with_fit(many, found), alone.user_tps)
@@ -135,31 +119,28 @@ def _why(
     tightest = min(held, key=lambda option: option.fit.usable_bytes - option.fit.needed_bytes)
     if tightest.fit.answer in ("tight", "offload"):
         return "capacity-bound", f"{tightest.model} {_verb(tightest.fit)} ({tightest.fit.reason})."
-    speed, alone = slowest.prediction.user_tps, slowest.alone_tps
+    model, speed, alone = slowest.model, slowest.prediction.user_tps, slowest.alone_tps
     rate = units.rate_text(speed)
     if users > 1 and speed and alone and speed < SHARED_TOO_MUCH * alone:
-        together = units.rate_text(slowest.prediction.output_tps)
-        text = (
-            f"one user of {slowest.model} would have {units.rate_text(alone)} t/s, "
-            f"{users} have {rate} each and {together} together."
-        )
-        return "concurrency-bound", text
+        first, together = units.rate_text(alone), units.rate_text(slowest.prediction.output_tps)
+        sentence = f"one user of {model} would have {first} t/s, {users} have {rate} each and {together} together."
+        return "concurrency-bound", sentence
     if not speed or not slowest.prediction.bytes_per_step:
-        return "speed-bound", f"every model fits; {slowest.model} makes {rate} t/s for a user."
+        return "speed-bound", f"every model fits; {model} makes {rate} t/s for a user."
     read_s = slowest.prediction.bytes_per_step / device.bandwidth_bytes_per_s
     rest_s = max(0.0, 1 / speed - read_s)
     step, read, rest = (units.seconds_text(seconds) for seconds in (1 / speed, read_s, rest_s))
-    text = (
-        f"{slowest.model} reads {units.bytes_text(slowest.prediction.bytes_per_step)} a step, {read} at "
-        f"{units.bandwidth_text(device.bandwidth_bytes_per_s)}; with {rest} for kernels and unpacking a step takes {step}."
+    size, bandwidth = (
+        units.bytes_text(slowest.prediction.bytes_per_step),
+        units.bandwidth_text(device.bandwidth_bytes_per_s),
     )
-    return "speed-bound" if read_s > rest_s else "overhead-bound", text
+    sentence = f"{model} reads {size} a step, {read} at {bandwidth}; with {rest} for kernels and unpacking a step takes {step}."
+    return "speed-bound" if read_s > rest_s else "overhead-bound", sentence
 
 
 def _verb(found: Fit) -> str:
-    return {"tight": "fits tightly", "offload": "fits only with layers in the host's memory"}.get(
-        found.answer, "does not fit"
-    )
+    verbs = {"tight": "fits tightly", "offload": "fits only with layers in the host's memory"}
+    return verbs.get(found.answer, "does not fit")
 
 
 def memory_text(device: Hardware) -> str:

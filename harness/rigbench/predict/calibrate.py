@@ -32,20 +32,15 @@ class MeasuredRow(NamedTuple):
 
 def scaled(known: Constants, stream: float, layer: float) -> dict[str, float]:
     """The constants with both factors applied, given as logarithms."""
-    moved = dict(known)
-    for name in ("stream.base", "stream.measured"):
-        moved[name] = known[name] * math.exp(stream)
-    moved["layer.base"] = known["layer.base"] * math.exp(layer)
-    return moved
+    factors = {"stream.base": stream, "stream.measured": stream, "layer.base": layer}
+    return {**known, **{name: known[name] * math.exp(factor) for name, factor in factors.items()}}
 
 
 def calibrated(known: Constants, rows: Sequence[MeasuredRow]) -> dict[str, float]:
     """The constants that fit `rows` best. Raises InputError where there is no row, or none above 0."""
     import numpy as np
 
-    from rigbench.predict.fitting import (
-        robust_fit,  # here: scipy takes a while to load, and `device_of` needs none of it
-    )
+    from rigbench.predict.fitting import robust_fit  # scipy takes a while to load, and `device_of` needs none of it
 
     usable = [row for row in rows if math.isfinite(row.user_tps) and row.user_tps > 0]
     if not usable:
@@ -63,11 +58,9 @@ def calibrated(known: Constants, rows: Sequence[MeasuredRow]) -> dict[str, float
 
 def device_of(machine: Machine, kind: str) -> Hardware | None:
     """The catalogued device that did the work; a CPU is not looked up."""
-    for gpu in machine.gpus if kind != "cpu" else ():
-        found = match(str(gpu.get("name", "")), gpu.get("memory_bytes"), gpu.get("gpu_cores"))
-        if found is not None:
-            return found
-    return None
+    gpus = machine.gpus if kind != "cpu" else ()
+    matches = (match(str(gpu.get("name", "")), gpu.get("memory_bytes"), gpu.get("gpu_cores")) for gpu in gpus)
+    return next(filter(None, matches), None)
 
 
 def measured_rows(document: RunDocument) -> list[MeasuredRow]:
@@ -77,11 +70,11 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
     engine_of = {r.case.group: document.engines[r.engine] for r in document.cases if r.engine is not None}
     found = []
     for row in table(document):
-        info = engine_of.get(row.group)
-        if info is None or row.model not in facts or not row["user_tps"] or row.flags or info.device not in bandwidths:
+        info, user_tps = engine_of.get(row.group), row["user_tps"]
+        bandwidth = bandwidths.get(info.device) if info else None
+        if info is None or row.model not in facts or not user_tps or row.flags:
             continue
-        bandwidth = bandwidths[info.device]
-        if bandwidth.read_bytes_per_s is None:
+        if bandwidth is None or bandwidth.read_bytes_per_s is None:
             continue
         device = device_of(document.machine, info.device)
         setup = Setup(
@@ -94,5 +87,5 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
             measured=bandwidth.method == "measured",
             cpu_cores=document.machine.physical_cores,
         )
-        found.append(MeasuredRow(facts[row.model], setup, row["user_tps"]))
+        found.append(MeasuredRow(facts[row.model], setup, user_tps))
     return found

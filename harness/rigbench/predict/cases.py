@@ -22,25 +22,18 @@ from rigbench.errors import InputError
 from rigbench.models.footprint import catalogued_facts, to_size
 from rigbench.models.names import quantisation
 from rigbench.models.shapes import find_shape
-from rigbench.predict.hardware import Hardware, hardware, match, normalize
+from rigbench.predict.hardware import GIB, Hardware, hardware, match, normalize
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts
 
 NEEDED = ("hardware", "backend", "model", "quant", "tokens_per_s_kind")
 ADDED = ("pred_tokens_per_s", "predictor", "reason")
-GIB = 2**30
+MORE = "\0"
+"""Where a row keeps fields beyond the last column: a name that no column has."""
 _UNSTATED = ("", "nan", "none", "null", "not stated", "unstated", "-")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_BUILDS = (
-    (1500, 2023.87),
-    (2800, 2024.35),
-    (4000, 2024.83),
-    (5000, 2025.25),
-    (6000, 2025.6),
-    (7000, 2025.85),
-    (8000, 2026.1),
-    (108_000, 2051.1),
-)
+_BUILDS = (1500, 2800, 4000, 5000, 6000, 7000, 8000, 108_000)
+_BUILD_YEARS = (2023.87, 2024.35, 2024.83, 2025.25, 2025.6, 2025.85, 2026.1, 2051.1)
 """llama.cpp's build numbers and when they were made; about 4,000 a year since."""
 
 
@@ -57,14 +50,16 @@ class CaseRow:
 
 def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
     """Column names and rows of a CSV. Raises InputError for what is no such table."""
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    reader = csv.DictReader(
+        io.StringIO(text.removeprefix("\ufeff").lstrip("\r\n"), newline=""), restkey=MORE, restval=""
+    )
     try:
-        lines = [line for line in reader if line]
+        columns = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        rows = list(reader)
     except csv.Error as error:
         raise InputError(f"the cases are no readable CSV: {error}") from None
-    if not lines:
+    if not columns:
         raise InputError("the cases file is empty: its first line must name the columns")
-    columns = [name.strip() for name in lines[0]]
     missing = [name for name in NEEDED if name not in columns]
     if missing:
         raise InputError(
@@ -72,47 +67,35 @@ def read_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
         )
     if len(set(columns)) < len(columns):
         raise InputError("the cases file names a column twice")
-    rows = []
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) > len(columns):
-            raise InputError(f"the cases file has {len(line)} fields in row {number}, but {len(columns)} columns")
-        rows.append(dict(zip(columns, line + [""] * (len(columns) - len(line)), strict=True)))
+    for number, row in enumerate(rows, start=2):
+        if extra := len(row.get(MORE, ())):
+            fields = len(columns) + extra
+            raise InputError(f"the cases file has {fields} fields in row {number}, but {len(columns)} columns")
     return columns, rows
-
-
-def write_rows(columns: list[str], rows: list[dict[str, str]]) -> str:
-    """The CSV again, with the columns of the prediction at the end."""
-    out = io.StringIO(newline="")
-    names = [*(name for name in columns if name not in ADDED), *ADDED]
-    writer = csv.DictWriter(out, names, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def predict_cases(text: str, known: Constants | None = None) -> str:
     """The CSV with a prediction, or a reason, in every row. Raises InputError only for what is no such table at all."""
     columns, rows = read_rows(text)
     known = constants() if known is None else known
-    return write_rows(columns, [predict_row(row, known) for row in rows])
+    out = io.StringIO(newline="")
+    names = [*(name for name in columns if name not in ADDED), *ADDED]
+    writer = csv.DictWriter(out, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**row, **_added(row, known)} for row in rows)
+    return out.getvalue()
 
 
-def predict_row(row: Mapping[str, str], known: Constants) -> dict[str, str]:
-    """One row with its prediction, or with the reason why there is none."""
-    blank = {**row, "pred_tokens_per_s": "", "predictor": "", "reason": ""}
+def _added(row: Mapping[str, str], known: Constants) -> dict[str, str]:
+    """A row's prediction, or the reason why there is none: the values of ADDED."""
     try:
         case = parse_row(row, known)
-        rate = predicted_rate(case, known)
+        setup = settled(case, known)
+        step_s = step_seconds(case.facts, setup, known)["step"]
     except InputError as error:
-        return {**blank, "reason": str(error)}
-    return {**blank, "pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
-
-
-def predicted_rate(case: CaseRow, known: Constants) -> float:
-    """Tokens per second of the kind that the row asks for."""
-    setup = settled(case, known)
-    step_s = step_seconds(case.facts, setup, known)["step"]
-    return (setup.users if case.wanted == "output" else 1) / step_s
+        return {"pred_tokens_per_s": "", "predictor": "", "reason": str(error)}
+    rate = (setup.users if case.wanted == "output" else 1) / step_s
+    return {"pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
 
 
 def settled(case: CaseRow, known: Constants) -> Setup:
@@ -120,12 +103,10 @@ def settled(case: CaseRow, known: Constants) -> Setup:
     if case.request_rate_per_s is None:
         return case.setup
     setup = replace(case.setup, users=1.0)
+    tokens_per_s = case.request_rate_per_s * known["open_loop.output_tokens"]
     for _ in range(20):
-        step_s = step_seconds(case.facts, setup, known)["step"]
-        users = min(
-            max(case.request_rate_per_s * known["open_loop.output_tokens"] * step_s, 1.0), known["open_loop.most_users"]
-        )
-        setup = replace(setup, users=users)
+        users = max(tokens_per_s * step_seconds(case.facts, setup, known)["step"], 1.0)
+        setup = replace(setup, users=min(users, known["open_loop.most_users"]))
     return setup
 
 
@@ -138,12 +119,18 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
         raise InputError(f"tokens_per_s_kind {kind!r} is neither 'decode per-user' nor 'aggregate'")
     notes: list[str] = []
     device = find_device(row)
-    bandwidth = number(row, "memory_bandwidth_gbs")
-    if bandwidth is None and device is None:
+    bandwidth_gbs = number(row, "memory_bandwidth_gbs")
+    if bandwidth_gbs is not None:
+        bandwidth = bandwidth_gbs * 1e9
+    elif device is not None:
+        bandwidth = device.bandwidth_bytes_per_s
+    else:
         raise InputError(f"{row['hardware']!r} is not in the catalogue, and its memory bandwidth is not stated")
     if device is None:
         notes.append("chip not in the catalogue: predicted from its bandwidth and backend")
-    devices = whole(row, "devices", 1)
+    devices = number(row, "devices") or 1
+    if devices != int(devices):
+        raise InputError(f"devices = {devices:g} is no whole number")
     quant, size_gib = row["quant"].strip(), number(row, "model_size_gib")
     if quant.lower() in _UNSTATED and size_gib is None:
         raise InputError("neither the quantisation nor the size of the model is stated")
@@ -151,30 +138,25 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     facts = named_facts(
         row["model"],
         quant,
-        parameters=None if billions is None else billions * 1e9,
-        active=None if active is None else active * 1e9,
-        size_bytes=None if size_gib is None else size_gib * GIB,
+        parameters=billions and billions * 1e9,
+        active=active and active * 1e9,
+        size_bytes=size_gib and size_gib * GIB,
     )
-    test = row.get("test", "")
-    users = number(row, "concurrency")
-    rate = re.search(r"(\d+(?:\.\d+)?)\s*req/s", test) if users is None else None
+    users, rate = number(row, "concurrency"), None
     if users is None:
+        rate = re.search(r"(\d+(?:\.\d+)?)\s*req/s", row.get("test", ""))
         notes.append("concurrency not stated: " + ("from the request rate" if rate else "taken as 1"))
-    if users is not None and users < 1:
+    elif users < 1:
         raise InputError(f"{users:g} users is impossible")
+    words = f"{row['backend']} {row.get('note', '')}".lower()
     setup = Setup(
-        bandwidth_bytes_per_s=bandwidth * 1e9
-        if bandwidth is not None
-        else device.bandwidth_bytes_per_s
-        if device
-        else 0.0,
+        bandwidth_bytes_per_s=bandwidth,
         platform=platform_of(row["backend"], device),
         hardware=device,
         users=users or 1,
         context_tokens=mean_context(row, known),
-        devices=devices,
-        tensor_parallel=devices > 1
-        and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", f"{row['backend']} {row.get('note', '')}".lower())),
+        devices=int(devices),
+        tensor_parallel=devices > 1 and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", words)),
         year=software_year(row),
         engine=row["backend"].strip().lower(),
     )
@@ -191,14 +173,10 @@ def named_facts(
     size_bytes: float | None = None,
 ) -> ModelFacts:
     """Facts of a model that is only named: from its catalogued shape, scaled to the stated parameters and size.
-
-    Raises InputError for what is neither known nor stated.
-    """
-    if size_bytes is not None and not (math.isfinite(size_bytes) and size_bytes > 0):
-        raise InputError(f"a model size of {size_bytes:g} bytes is impossible")
-    for count in (parameters, active):
+    Raises InputError for what is neither known nor stated."""
+    for what, count in (("bytes of a model", size_bytes), ("parameters", parameters), ("parameters", active)):
         if count is not None and not (math.isfinite(count) and count > 0):
-            raise InputError(f"{count:g} parameters are impossible")
+            raise InputError(f"{count:g} {what} are impossible")
     shape, exact = find_shape(name, parameters, active)
     if size_bytes is not None:
         try:
@@ -234,9 +212,7 @@ def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
 
 def find_device(row: Mapping[str, str]) -> Hardware | None:
     """The catalogue's device for the columns `hardware` and `gpu_cores_or_variant`.
-
-    A longer name than the catalogue's ('DGX Spark (GB10) Founders') counts where the stated bandwidth agrees too.
-    """
+    A longer name than the catalogue's ('DGX Spark (GB10) Founders') counts where the stated bandwidth agrees too."""
     name, variant = row["hardware"].strip(), row.get("gpu_cores_or_variant", "")
     cores = re.search(r"(\d+)[- ]core GPU", f"{name} {variant}", re.IGNORECASE)
     memory = re.search(r"(\d+) ?GB", f"{name} {variant}")
@@ -246,15 +222,14 @@ def find_device(row: Mapping[str, str]) -> Hardware | None:
         found = match(spelling, size, count)
         if found is not None:
             return found
-    bandwidth = number(row, "memory_bandwidth_gbs")
-    words = set(normalize(name).split())
-    inside = [
-        (len(own), device)
-        for device in hardware()
-        for own in (set(normalize(device.id).split()),)
-        if own <= words and bandwidth is not None and abs(device.bandwidth_bytes_per_s / (bandwidth * 1e9) - 1) < 0.05
-    ]
-    return max(inside, key=lambda found: found[0])[1] if inside else None
+    bandwidth = number(row, "memory_bandwidth_gbs") or math.inf
+
+    def words(text: str) -> set[str]:
+        return set(normalize(text).split())
+
+    near = [device for device in hardware() if abs(device.bandwidth_bytes_per_s / (bandwidth * 1e9) - 1) < 0.05]
+    inside = [device for device in near if words(device.id) <= words(name)]
+    return max(inside, key=lambda device: len(words(device.id)), default=None)
 
 
 def number(row: Mapping[str, str], column: str) -> float | None:
@@ -269,16 +244,6 @@ def number(row: Mapping[str, str], column: str) -> float | None:
     if not (math.isfinite(found) and 0 < found < 1e9):
         raise InputError(f"{column} = {text[:40]!r} is impossible")
     return found
-
-
-def whole(row: Mapping[str, str], column: str, default: int) -> int:
-    """A whole number of at least 1."""
-    found = number(row, column)
-    if found is None:
-        return default
-    if found != int(found):
-        raise InputError(f"{column} = {found:g} is no whole number")
-    return int(found)
 
 
 def mean_context(row: Mapping[str, str], known: Constants) -> float:
@@ -296,8 +261,7 @@ def software_year(row: Mapping[str, str]) -> float | None:
     version, date = row.get("backend_version", ""), row.get("date", "")
     build = re.fullmatch(r"\s*b(\d{4,6})\b.*", version)
     if build:
-        builds, years = zip(*_BUILDS, strict=True)
-        return float(np.interp(int(build[1]), builds, years))
+        return float(np.interp(int(build[1]), _BUILDS, _BUILD_YEARS))
     found = _years(version) or _years(date)
     return sum(found) / len(found) if found else None
 

@@ -41,6 +41,11 @@ def _positive(**values: float | None) -> None:
             raise InputError(f"{name.replace('_', ' ')} of {value:g} is impossible: give 0 or more")
 
 
+def _above_zero(value: float, what: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{value:g} {what} is impossible: give a number above 0")
+
+
 def annual_kwh(active_w: float, idle_w: float, hours_per_day: float) -> float:
     """Energy of a year in kWh. Raises InputError for negative watts or a day of more than 24 hours."""
     _positive(active_watts=active_w, idle_watts=idle_w, hours=hours_per_day)
@@ -51,9 +56,8 @@ def annual_kwh(active_w: float, idle_w: float, hours_per_day: float) -> float:
 
 def api_cost_per_day(million_input: float, million_output: float, input_price: float, output_price: float) -> float:
     """Prices are per million tokens."""
-    _positive(
-        million_input=million_input, million_output=million_output, input_price=input_price, output_price=output_price
-    )
+    _positive(million_input=million_input, million_output=million_output)
+    _positive(input_price=input_price, output_price=output_price)
     return million_input * input_price + million_output * output_price
 
 
@@ -67,8 +71,7 @@ def break_even_months(hardware_price: float, api_per_month: float, energy_per_mo
 def energy_cost_per_million(watts: float, tokens_per_s: float, price_per_kwh: float) -> float:
     """Electricity of a million tokens at this speed."""
     _positive(watts=watts, price_per_kwh=price_per_kwh)
-    if not (math.isfinite(tokens_per_s) and tokens_per_s > 0):
-        raise InputError(f"{tokens_per_s:g} tokens per second is impossible: give a number above 0")
+    _above_zero(tokens_per_s, "tokens per second")
     return watts / tokens_per_s * 1e6 / 3.6e6 * price_per_kwh
 
 
@@ -87,17 +90,15 @@ def cost(
     """Everything that the given figures allow. `tokens_per_s` is all users' together (output_tps). A machine that cannot make
     `output_tokens_per_day` never takes the API's place: it has no break-even."""
     _positive(price_per_kwh=price_per_kwh, hardware_price=hardware_price, api_cost_per_month=api_per_month)
-    if not (math.isfinite(years_of_use) and years_of_use > 0):
-        raise InputError(f"{years_of_use:g} years of use is impossible: give a number above 0")
+    _above_zero(years_of_use, "years of use")
     energy = annual_kwh(active_w, idle_w, hours_per_day)
     yearly = energy * price_per_kwh
     monthly = yearly / 12
     reasons: dict[str, str] = {}
     per_million = total = None
     if tokens_per_s is None:
-        reasons["energy_cost_per_million_tokens"] = reasons["total_cost_per_million_tokens"] = (
-            "no tokens per second given"
-        )
+        names = ("energy_cost_per_million_tokens", "total_cost_per_million_tokens")
+        reasons |= dict.fromkeys(names, "no tokens per second given")
     else:
         per_million = energy_cost_per_million(active_w, tokens_per_s, price_per_kwh)
         millions = tokens_per_s * hours_per_day * 3600 * DAYS_PER_YEAR / 1e6

@@ -92,27 +92,18 @@ def fit(
     room = usable - cached - scratch
     if not device.unified and room > 0 and short <= host * rules()["share"]["cpu"]:
         share = room / facts.file_bytes
-        return replace(
-            made,
-            answer="offload",
-            share_on_device=share,
-            reason=f"{made.reason}; {1 - share:.0%} of the layers stay in host memory",
-        )
+        reason = f"{made.reason}; {1 - share:.0%} of the layers stay in host memory"
+        return replace(made, answer="offload", share_on_device=share, reason=reason)
     return replace(made, answer="does not fit", share_on_device=0.0, reason=f"{made.reason}: {_gb(short)} too much")
 
 
 def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: float | None = None) -> Prediction:
     """The prediction as the memory allows it: slower where layers are offloaded, None with the reason where it does not fit."""
-    inputs = {
-        **prediction.inputs,
-        "fit": found.answer,
-        "needed_bytes": found.needed_bytes,
-        "usable_bytes": found.usable_bytes,
-    }
+    memory = {"fit": found.answer, "needed_bytes": found.needed_bytes, "usable_bytes": found.usable_bytes}
+    inputs = prediction.inputs | memory
     if found.answer == "does not fit":
-        return replace(
-            prediction, user_tps=None, output_tps=None, inputs=inputs, reason=f"does not fit: {found.reason}"
-        )
+        reason = f"does not fit: {found.reason}"
+        return replace(prediction, user_tps=None, output_tps=None, inputs=inputs, reason=reason)
     if found.answer != "offload" or prediction.user_tps is None or prediction.output_tps is None:
         return replace(prediction, inputs=inputs)
     rule = rules()["offload"]
@@ -120,14 +111,12 @@ def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: flo
     away = 1 - found.share_on_device
     host_s = away * (prediction.bytes_per_step or 0) / bandwidth + rule["link_ms"] * 1e-3
     step_s = found.share_on_device / prediction.user_tps + host_s
-    users = prediction.output_tps / prediction.user_tps
+    users, ceiling = prediction.output_tps / prediction.user_tps, prediction.ceiling_user_tps
     return replace(
         prediction,
         user_tps=1 / step_s,
         output_tps=users / step_s,
-        ceiling_user_tps=1 / (found.share_on_device / prediction.ceiling_user_tps + host_s)
-        if prediction.ceiling_user_tps
-        else None,
+        ceiling_user_tps=1 / (found.share_on_device / ceiling + host_s) if ceiling else None,
         formula=f"{prediction.formula}; with offload t = share x t + (1 - share) x bytes / host bandwidth + link",
         inputs={**inputs, "share_on_device": found.share_on_device, "host_bandwidth_bytes_per_s": bandwidth},
         reason=found.reason,

@@ -25,9 +25,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @dataclass(frozen=True)
 class Model:
     """The roofline as matrices: part k of row i is base[k][i] * exp(design[k][i] @ x), x the logarithms of the constants `names`.
-
-    `start` and `spread` are the priors' means and standard deviations.
-    """
+    `start` and `spread` are the priors' means and standard deviations."""
 
     names: list[str]
     start: Array
@@ -107,9 +105,7 @@ def robust_fit(
     noise: float = NOISE,
 ) -> Array:
     """The x that is best by the pseudo-Huber loss of `miss` and the priors. `slope`: of `miss` by x, by differences where None.
-
-    A residual is the signed square root of its loss, which makes the whole an ordinary least-squares problem.
-    """
+    A residual is the signed square root of its loss, which makes the whole an ordinary least-squares problem."""
     scale = np.sqrt(weight) * knee / noise
 
     def residuals(x: Array) -> Array:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rigbench.errors import InputError
-from rigbench.models.names import nearest
 from rigbench.paths import configs_dir
+from rigbench.text import did_you_mean
 
 GIB = 2**30
 
@@ -60,23 +61,17 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
     if not entry["memory_gib"] or not entry["bandwidth_gbs"] > 0:
         raise InputError(f"{where}: hardware {entry['id']!r} needs a memory size and a bandwidth above 0")
     sizes = tuple(round(gib * GIB) for gib in entry["memory_gib"])
-    scaled = {key: entry.get(key) for key in ("fp16_tflops", "clock_mhz")}
+    names = ("id", "name", "family", "power_w", "gpu_cores", "memory_kind", "year", "status", "source")
+    unchanged: dict[str, Any] = {name: entry.get(name) for name in names}
+    tflops, mhz = entry.get("fp16_tflops"), entry.get("clock_mhz")
     return Hardware(
-        id=entry["id"],
-        name=entry["name"],
+        **unchanged,
         vendor=vendor,
-        family=entry["family"],
         memory_bytes=max(sizes),
         memory_options_bytes=sizes,
         bandwidth_bytes_per_s=entry["bandwidth_gbs"] * 1e9,
-        fp16_flops=None if scaled["fp16_tflops"] is None else scaled["fp16_tflops"] * 1e12,
-        power_w=entry.get("power_w"),
-        gpu_cores=entry.get("gpu_cores"),
-        clock_hz=None if scaled["clock_mhz"] is None else scaled["clock_mhz"] * 1e6,
-        memory_kind=entry.get("memory_kind"),
-        year=entry.get("year"),
-        status=entry["status"],
-        source=entry["source"],
+        fp16_flops=None if tflops is None else tflops * 1e12,
+        clock_hz=None if mhz is None else mhz * 1e6,
         aliases=tuple(entry.get("aliases", ())),
         match_names=(entry["name"], entry["id"], *entry.get("aliases", ()), *entry.get("match", ())),
     )
@@ -84,18 +79,16 @@ def parse_hardware(entry: dict[str, Any], vendor: str, where: str) -> Hardware:
 
 def load_hardware(folder: Path) -> tuple[Hardware, ...]:
     """Every device in `folder/*.toml`, in file order. Raises InputError for an id or alias that is there twice."""
-    found: list[Hardware] = []
-    names: set[str] = set()
+    named: dict[str, Hardware] = {}
     for file in sorted(folder.glob("*.toml")):
         content = tomllib.loads(file.read_text(encoding="utf-8"))
         for entry in content.get("hardware", ()):
             device = parse_hardware(entry, content["vendor"], file.name)
             for name in (device.id, *device.aliases):
-                if name in names:
+                if name in named:
                     raise InputError(f"{file.name}: the hardware name {name!r} is there twice")
-                names.add(name)
-            found.append(device)
-    return tuple(found)
+                named[name] = device
+    return tuple(dict.fromkeys(named.values()))
 
 
 @cache
@@ -107,11 +100,10 @@ def hardware() -> tuple[Hardware, ...]:
 def find(name: str) -> Hardware:
     """The device with this id or alias (any case). Raises InputError with the nearest names."""
     wanted = name.strip().lower()
-    for device in hardware():
-        if wanted == device.id or wanted in device.aliases:
-            return device
-    known = [n for d in hardware() for n in (d.id, *d.aliases)]
-    close = nearest(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
+    known = {each: device for device in hardware() for each in (device.id, *device.aliases)}
+    if wanted in known:
+        return known[wanted]
+    close = did_you_mean(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
     hint = "; `rigbench predict --list-hardware` lists what is known" if close == "." else close.rstrip(".")
     raise InputError(f"no hardware named {name!r} in the catalogue{hint}")
 
@@ -140,24 +132,26 @@ def _by_name() -> tuple[dict[str, list[Hardware]], dict[str, list[Hardware]]]:
     unsized: dict[str, list[Hardware]] = {}
     for device in hardware():
         names = {normalize(name) for name in device.match_names}
-        for table, keys in ((whole, names), (unsized, {_unsized(name) for name in names})):
+        for table, keys in ((whole, names), (unsized, set(map(_unsized, names)))):
             for key in keys:
                 table.setdefault(key, []).append(device)
     return whole, unsized
 
 
+def match_first(names: Sequence[str], gpus: Sequence[dict[str, Any]]) -> Hardware | None:
+    """`match` for the first of these names that it knows; the memory of the machine's first GPU tells sizes apart."""
+    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
+    return next(filter(None, (match(name, memory) for name in names)), None)
+
+
 def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | None = None) -> Hardware | None:
     """The catalogue's device for what NVML, sysctl or a driver reports, or None where nothing fits for certain.
-
     Several entries can bear one reported name (Apple's core variants, cards sold with two sizes): `gpu_cores` decides, then
-    the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported.
-    """
+    the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported."""
     wanted = normalize(device_name)
-    if not wanted:
-        return None
     whole, unsized = _by_name()
-    named = whole.get(wanted, []) or unsized.get(_unsized(wanted), [])
-    if not named:
+    named = whole.get(wanted) or unsized.get(_unsized(wanted))
+    if not wanted or not named:
         return None
     if gpu_cores is not None:
         named = [d for d in named if d.gpu_cores == gpu_cores] or named
@@ -167,10 +161,9 @@ def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | No
             return 0.0
         return min(abs(option - memory_bytes) / option for option in device.memory_options_bytes)
 
-    closest = min(distance(d) for d in named)
-    best = max(
-        (d for d in named if distance(d) <= closest + 0.02), key=lambda d: (d.status == "shipping", d.gpu_cores or 0)
-    )
+    closest = min(map(distance, named))
+    near = [d for d in named if distance(d) <= closest + 0.02]
+    best = max(near, key=lambda d: (d.status == "shipping", d.gpu_cores or 0))
     if memory_bytes is None:
         return best
     return replace(best, memory_bytes=min(best.memory_options_bytes, key=lambda option: abs(option - memory_bytes)))

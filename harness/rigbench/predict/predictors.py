@@ -45,23 +45,17 @@ def check(
 ) -> None:
     """Raises InputError for what no machine or model can be: 0 GB/s, 10 experts of 8, negative users, NaN."""
     if bandwidth_bytes_per_s is not None and not (math.isfinite(bandwidth_bytes_per_s) and bandwidth_bytes_per_s > 0):
-        raise InputError(
-            f"a memory bandwidth of {bandwidth_bytes_per_s / 1e9:g} GB/s is impossible: give a number above 0"
-        )
-    if users < 1:
-        raise InputError(f"{users} users is impossible: give 1 or more")
-    if devices < 1:
-        raise InputError(f"{devices} devices is impossible: give 1 or more")
+        gb_per_s = bandwidth_bytes_per_s / 1e9
+        raise InputError(f"a memory bandwidth of {gb_per_s:g} GB/s is impossible: give a number above 0")
+    for count, what in ((users, "users"), (devices, "devices")):
+        if count < 1:
+            raise InputError(f"{count} {what} is impossible: give 1 or more")
     if not (math.isfinite(context_tokens) and context_tokens >= 0):
         raise InputError(f"a context of {context_tokens:g} tokens is impossible: give 0 or more")
     if facts.experts < 0 or not 0 <= facts.experts_used <= facts.experts:
         raise InputError(f"model {facts.name!r}: {facts.experts_used} experts used of {facts.experts} is impossible")
-    if (
-        facts.dense_bytes < 0
-        or facts.expert_bytes < 0
-        or facts.dense_bytes + facts.expert_bytes == 0
-        or facts.file_bytes <= 0
-    ):
+    dense, experts = facts.dense_bytes, facts.expert_bytes
+    if min(dense, experts) < 0 or dense + experts == 0 or facts.file_bytes <= 0:
         raise InputError(f"model {facts.name!r}: no weight bytes; its size must be above 0")
 
 
@@ -110,11 +104,11 @@ def _prediction(
     predictor: str, facts: ModelFacts, bandwidth_bytes_per_s: float | None, asked: Asked, share: float = 1.0
 ) -> Prediction:
     """What reading the step's bytes at this share of the bandwidth gives; None with the reason without a bandwidth."""
-    users, context_tokens = asked.get("users", 1), asked.get("context_tokens", 0)
-    kv_bits = asked.get("kv_bits", 16)
+    users, context_tokens, kv_bits = asked.get("users", 1), asked.get("context_tokens", 0), asked.get("kv_bits", 16)
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     moved, weights = step_bytes(facts, users, context_tokens, kv_bits), round(weight_bytes(facts, users))
     ceiling_tps = None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / moved
+    user_tps = None if ceiling_tps is None else ceiling_tps * share
     factor = "" if share == 1 else f" x {share:g}"
     inputs = {
         "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
@@ -127,7 +121,7 @@ def _prediction(
     return Prediction(
         group=asked.get("group", ""),
         predictor=predictor,
-        user_tps=None if ceiling_tps is None else ceiling_tps * share,
+        user_tps=user_tps,
         output_tps=None if ceiling_tps is None else users * ceiling_tps * share,
         ceiling_user_tps=ceiling_tps,
         bytes_per_step=moved,
@@ -163,21 +157,15 @@ def roofline(
     made = _prediction("roofline", facts, bandwidth_bytes_per_s, asked)
     if device_kind == "sim":
         return replace(made, formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost")
-    reason = made.reason
-    if bandwidth_bytes_per_s is not None and tensor_parallel:
-        made = replace(
-            made,
-            bandwidth_bytes_per_s=bandwidth_bytes_per_s * devices,
-            ceiling_user_tps=bandwidth_bytes_per_s * devices / (made.bytes_per_step or 1),
-        )
-    if (
-        device_kind == "cpu"
-        and (engine := platform or backend.lower().partition("_")[0]) in GPU_ENGINES
-        and reason is None
-    ):
+    made = replace(made, formula=ROOFLINE_FORMULA)
+    if bandwidth_bytes_per_s is None:
+        return made
+    if tensor_parallel:
+        whole = bandwidth_bytes_per_s * devices
+        made = replace(made, bandwidth_bytes_per_s=whole, ceiling_user_tps=whole / (made.bytes_per_step or 1))
+    if device_kind == "cpu" and (engine := platform or backend.lower().partition("_")[0]) in GPU_ENGINES:
         reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
-    if bandwidth_bytes_per_s is None or reason is not None:
-        return replace(made, formula=ROOFLINE_FORMULA, user_tps=None, output_tps=None, reason=reason)
+        return replace(made, user_tps=None, output_tps=None, reason=reason)
     known = constants() if known is None else known
     setup = Setup(
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
@@ -204,4 +192,4 @@ def roofline(
     }
     if known.get("calibrated.rows"):
         inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
-    return replace(made, formula=ROOFLINE_FORMULA, user_tps=1 / step_s, output_tps=users / step_s, inputs=inputs)
+    return replace(made, user_tps=1 / step_s, output_tps=users / step_s, inputs=inputs)

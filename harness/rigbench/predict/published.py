@@ -13,6 +13,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from rigbench.paths import configs_dir
 from rigbench.predict import cost
@@ -21,17 +22,15 @@ from rigbench.predict.predictors import efficiency
 MOE_QUANT = "Q4_K_M"
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """A row of configs/reference/hardware.csv. `memory_gb` is None where the tables do not say."""
+class Machine(NamedTuple):
+    """A row of configs/reference/hardware.csv. `memory_gb` is infinite where the tables do not say."""
 
-    memory_gb: float | None
+    memory_gb: float
     bandwidth_gbs: float
     devices: int
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """A row of configs/reference/models.csv."""
 
     id: str
@@ -43,9 +42,7 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One cell. `computed` is the rule's figure with all devices, or None where the file is larger than the memory.
-
-    `verdict`: `reproduces`, `truncated` (cut off instead of rounded), `one device` (two cards counted as one), `differs`.
-    """
+    `verdict`: `reproduces`, `truncated` (cut off instead of rounded), `one device` (two cards counted as one), `differs`."""
 
     source: str
     model: str
@@ -65,11 +62,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 def machines() -> dict[str, Machine]:
     """The machines of both tables, by id."""
     return {
-        row["id"]: Machine(
-            memory_gb=float(row["memory_gb"]) if row["memory_gb"] else None,
-            bandwidth_gbs=float(row["bandwidth_gbs"]),
-            devices=int(row["devices"]),
-        )
+        row["id"]: Machine(float(row["memory_gb"] or "inf"), float(row["bandwidth_gbs"]), int(row["devices"]))
         for row in _rows("hardware.csv")
     }
 
@@ -77,9 +70,8 @@ def machines() -> dict[str, Machine]:
 @cache
 def models() -> dict[str, Model]:
     """The models of both tables, by id."""
-    return {
-        row["id"]: Model(row["id"], row["name"], float(row["file_size_gb"]), row["kind"]) for row in _rows("models.csv")
-    }
+    rows = _rows("models.csv")
+    return {row["id"]: Model(row["id"], row["name"], float(row["file_size_gb"]), row["kind"]) for row in rows}
 
 
 def measurements() -> list[dict[str, str]]:
@@ -94,22 +86,21 @@ def cells() -> list[Cell]:
 
 def _cell(row: dict[str, str]) -> Cell:
     machine, model = machines()[row["hardware"]], models()[row["model"]]
-    fits = machine.memory_gb is None or model.file_size_gb <= machine.memory_gb
-    whole = machine.bandwidth_gbs / model.file_size_gb * efficiency("published")
-    computed = whole if fits else None
+    computed = None
+    if model.file_size_gb <= machine.memory_gb:
+        computed = machine.bandwidth_gbs / model.file_size_gb * efficiency("published")
     printed = row["tokens_per_s"] or "-"
     verdict, note = "differs", ""
-    if not printed.replace(".", "").isdigit() or computed is None:
-        verdict = "reproduces" if (row["fits"] == "yes") == fits and computed is None else verdict
-        note = f"{model.file_size_gb:g} GB do not fit {machine.memory_gb:g} GB" if machine.memory_gb is not None else ""
-    else:
-        digits = len(printed.partition(".")[2])
-        scale = 10**digits
-        if round(computed, digits) == float(printed):
+    if computed is None:
+        verdict = "differs" if row["fits"] == "yes" else "reproduces"
+        note = f"{model.file_size_gb:g} GB do not fit {machine.memory_gb:g} GB"
+    elif printed.replace(".", "").isdigit():
+        scale = 10 ** len(printed.partition(".")[2])
+        if same(printed, computed):
             verdict = "reproduces"
         elif int(computed * scale) / scale == float(printed):
             verdict, note = "truncated", f"{computed:.2f} was cut off, not rounded"
-        elif round(computed / machine.devices, digits) == float(printed):
+        elif same(printed, computed / machine.devices):
             verdict, note = "one device", f"{machine.devices} cards counted as one: the model fits one of them"
     return Cell(row["source"], row["model"], row["hardware"], printed, computed, verdict, note)
 

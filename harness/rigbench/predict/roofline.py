@@ -79,12 +79,8 @@ class Term(NamedTuple):
 def constants(path: Path | None = None) -> dict[str, float]:
     """The fitted constants, flattened to `table.key`."""
     content = tomllib.loads((path or configs_dir() / "predictors" / "roofline.toml").read_text(encoding="utf-8"))
-    return {
-        f"{table}.{key}": float(value)
-        for table, values in content.items()
-        if table != "fit" and isinstance(values, dict)
-        for key, value in values.items()
-    }
+    tables = {name: table for name, table in content.items() if name != "fit" and isinstance(table, dict)}
+    return {f"{name}.{key}": float(value) for name, table in tables.items() for key, value in table.items()}
 
 
 ENGINE_WORDS = {
@@ -107,9 +103,8 @@ def platform_of(backend: str, device: Hardware | None = None) -> str:
         if platform and word in text:
             return platform
     if device is None:
-        raise InputError(
-            f"the backend {backend!r} names no platform: write for example llama.cpp-cuda, llama.cpp-metal, mlx or vllm"
-        )
+        example = "llama.cpp-cuda, llama.cpp-metal, mlx or vllm"
+        raise InputError(f"the backend {backend!r} names no platform: write for example {example}")
     return {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan"}.get(device.vendor, "cpu")
 
 
@@ -143,9 +138,7 @@ def cycles_per_s(setup: Setup) -> float:
 @cache
 def _cycles_of_bandwidth(vendor: str) -> tuple[float, float]:
     """(constant, slope) of log cycles over log bandwidth through the vendor's catalogued devices ('': all that are no CPU).
-
-    A straight line with a slope of 0 to 1, so that more bandwidth never predicts less speed.
-    """
+    A straight line with a slope of 0 to 1, so that more bandwidth never predicts less speed."""
     points = [
         (math.log(device.bandwidth_bytes_per_s), math.log(device.gpu_cores * device.clock_hz))
         for device in hardware()
@@ -172,40 +165,36 @@ def _clock_hz(setup: Setup) -> float:
 def _stream_names(setup: Setup) -> tuple[str, ...]:
     if setup.measured:
         return ("stream.measured",)
-    names = ["stream.base", f"stream.{setup.platform}"]
+    base = ("stream.base", f"stream.{setup.platform}")
     device = setup.hardware
     if device is None:
-        return tuple(names)
+        return base
     if setup.platform == "cpu":
-        return (*names, "stream.cpu_beside_gpu") if device.vendor != "cpu" else tuple(names)
-    if "ultra" in device.id:
-        names.append("stream.two_dies")
-    if device.id.startswith("m1-") and device.bandwidth_bytes_per_s < 100e9:
-        names.append("stream.m1")
-    if (device.memory_kind or "").startswith("hbm"):
-        names.append("stream.hbm")
-    if device.id in _INLINE_ECC:
-        names.append("stream.inline_ecc")
-    if device.family.endswith("-soc") and device.vendor != "apple":
-        names.append("stream.shared")
-    return tuple(names)
+        return (*base, "stream.cpu_beside_gpu") if device.vendor != "cpu" else base
+    more = {
+        "stream.two_dies": "ultra" in device.id,
+        "stream.m1": device.id.startswith("m1-") and device.bandwidth_bytes_per_s < 100e9,
+        "stream.hbm": (device.memory_kind or "").startswith("hbm"),
+        "stream.inline_ecc": device.id in _INLINE_ECC,
+        "stream.shared": device.family.endswith("-soc") and device.vendor != "apple",
+    }
+    return (*base, *(name for name, applies in more.items() if applies))
 
 
 def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
-    names = ["layer.base", f"layer.{setup.platform}"]
-    if facts.experts:
-        names += ["layer.experts", f"layer.experts_{setup.platform}"]
-        if setup.platform == "vulkan" and unpacking(facts.quantization) == "f16":
-            names.append("layer.bf16_experts_on_vulkan")
-    if facts.kv_window_tokens == 1:
-        names.append("layer.recurrent")
-    if facts.architecture.startswith("deepseek2"):
-        names.append("layer.latent")
-    if facts.architecture.startswith("gemma"):
-        names.append("layer.gemma")
-    if setup.engine.startswith("ds4"):
-        names.append("layer.ds4")
-    return tuple(names)
+    platform, experts = setup.platform, facts.experts > 0
+    applying = {
+        "layer.base": True,
+        f"layer.{platform}": True,
+        "layer.experts": experts,
+        f"layer.experts_{platform}": experts,
+        "layer.bf16_experts_on_vulkan": experts and platform == "vulkan" and unpacking(facts.quantization) == "f16",
+        "layer.recurrent": facts.kv_window_tokens == 1,
+        "layer.latent": facts.architecture.startswith("deepseek2"),
+        "layer.gemma": facts.architecture.startswith("gemma"),
+        "layer.ds4": setup.engine.startswith("ds4"),
+    }
+    return tuple(name for name, applies in applying.items() if applies)
 
 
 def _cache_names(table: str, kind: str, facts: ModelFacts) -> tuple[str, ...]:
@@ -216,21 +205,15 @@ def _cache_names(table: str, kind: str, facts: ModelFacts) -> tuple[str, ...]:
 def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Term:
     if setup.platform != "vllm":
         return Term((setup.users - 1) * once, ("users.base", f"users.{setup.platform}"))
-    peak = (
-        setup.hardware.fp16_flops
-        if setup.hardware is not None and setup.hardware.fp16_flops
-        else 1e3 * cycles_per_s(setup)
-    )
+    peak = (setup.hardware and setup.hardware.fp16_flops) or 1e3 * cycles_per_s(setup)
     touched = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
     return Term((setup.users - 1) * 2 * touched / (peak * share), ("users.vllm",))
 
 
 def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     """What the step's time is made of, before constants, by the names of the module's formula.
-
     The prediction and the fit both read this list. Of `users` and `matmul` the smaller counts: past some users llama.cpp's
-    kernels change from one product per user to tiles of 32.
-    """
+    kernels change from one product per user to tiles of 32."""
     platform, users, context = setup.platform, setup.users, setup.context_tokens
     share = setup.devices if setup.tensor_parallel else 1
     bandwidth = setup.bandwidth_bytes_per_s * share
@@ -245,17 +228,14 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     old = "old_" if llama_cpp and year < known["years.flash_attention"] else ""
     kind = old + ("apple" if platform in ("metal", "mlx") else "vllm" if platform == "vllm" else "other")
     heads = 4.0 * facts.layers * (facts.embedding_length or 0) * looking_back(facts, context, known)
+    cached = users * kv_bytes(facts, context, setup.kv_bits)
+    computing = ("base", platform, unpacking(facts.quantization), family)
     found = {
         "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
-        "compute": Term(
-            once,
-            ("compute.base", f"compute.{platform}", f"compute.{unpacking(facts.quantization)}", f"compute.{family}"),
-        ),
+        "compute": Term(once, tuple(f"compute.{name}" for name in computing)),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
-        "cache": Term(
-            users * kv_bytes(facts, context, setup.kv_bits) / bandwidth, _cache_names("cache", kind, facts), divide=True
-        ),
+        "cache": Term(cached / bandwidth, _cache_names("cache", kind, facts), divide=True),
         "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts), divide=True),
         "users": _users_term(facts, setup, once, share),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),

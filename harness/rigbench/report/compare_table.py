@@ -12,6 +12,7 @@ from rigbench.analysis.compare import BAD, Cell, Comparison
 from rigbench.analysis.definitions import metric
 from rigbench.analysis.regress import History
 from rigbench.report.table import print_table
+from rigbench.text import inert, markdown_table
 
 HEADINGS = ("case", "metric", "base", "new", "change", "95 % interval", "p", "n", "verdict")
 STYLES = {
@@ -217,30 +218,8 @@ def markdown(comparison: Comparison) -> str:
     lines += [f"> {inert(remark)}" for remark in comparison.remarks]
     if comparison.remarks:
         lines.append("")
-    lines += markdown_cells(comparison.cells)
+    bad = [cell_texts(cell)[-1] for cell in comparison.cells if cell.verdict in BAD]
+    lines += markdown_table(HEADINGS, map(cell_texts, comparison.cells), bold=bad)
     lines += ["", *(f"{inert(note)}  " for note in FOOTNOTES)]
     lines += [f"- {inert(line)}" for line in flag_lines(comparison.cells)]
     return "\n".join(lines) + "\n"
-
-
-def markdown_cells(cells: Sequence[Cell], heading: Sequence[str] = HEADINGS) -> list[str]:
-    """The lines of a Markdown table of cells."""
-    rows = []
-    for cell in cells:
-        *texts, verdict = cell_texts(cell)
-        rows.append((*texts, f"**{verdict}**" if cell.verdict in BAD else verdict))
-    return markdown_table(heading, rows)
-
-
-def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table whose texts are inert."""
-    lines = ["| " + " | ".join(heading) + " |", "|" + " --- |" * len(heading)]
-    return lines + ["| " + " | ".join(inert(text) for text in row) + " |" for row in rows]
-
-
-def inert(text: str) -> str:
-    """Text of a document as Markdown that can neither break the table nor hold a link, an image or HTML."""
-    flat = " ".join(text.split())
-    for mark in "\\`|<>[]!":
-        flat = flat.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])
-    return flat

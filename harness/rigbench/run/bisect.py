@@ -18,6 +18,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
@@ -32,7 +33,7 @@ from rigbench.text import printable
 INSTALL_LIMIT_S = 2 * 3600
 """Building an engine from source takes long."""
 QUERY_LIMIT_S = 120
-WORSE, BETTER = ("slower", "more", "failed"), ("faster", "less", "same")
+WORSE, BETTER = ("slower", "more"), ("faster", "less")
 Measure = Callable[[str, bool], list[Row]]
 """(version, again) -> its rows, of both runs together the second time. Raises CannotMeasure."""
 
@@ -75,9 +76,8 @@ def pinned(text: str) -> tuple[str, str]:
             raise InvalidRequirement("not pinned")
         version = str(Version(pins[0].version))
     except (InvalidRequirement, InvalidVersion) as error:
-        raise InputError(
-            f"{text!r}: write a package and one version of it, such as llama-cpp-python==0.3.36"
-        ) from error
+        example = "llama-cpp-python==0.3.36"
+        raise InputError(f"{text!r}: write a package and one version of it, such as {example}") from error
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{requirement.name}{extras}", version
 
@@ -87,13 +87,9 @@ def between(versions: Sequence[str], good: str, bad: str) -> list[str]:
     low, high = Version(good), Version(bad)
     if low >= high:
         raise InputError(f"--good {good} must be the earlier version and --bad {bad} the later one")
-    known = {Version(text) for text in versions}
     early = low.is_prerelease or high.is_prerelease
-    return [
-        str(version)
-        for version in sorted({*known, low, high})
-        if low <= version <= high and (early or not version.is_prerelease or version in (low, high))
-    ]
+    within = [version for version in map(Version, versions) if low < version < high]
+    return list(map(str, sorted({low, high, *(version for version in within if early or not version.is_prerelease)})))
 
 
 def available(package: str, python: str, pip: Sequence[str] = ()) -> list[str]:
@@ -133,7 +129,6 @@ def search(versions: Sequence[str], measure: Measure, metrics: Sequence[str], sa
     """The first slower one of `versions` (in their order; the first is good, the last bad). CannotMeasure if an end fails."""
     if len(versions) < 2:
         raise InputError("two versions are needed")
-    trials: dict[str, Trial] = {}
     first, last = measure(versions[0], False), measure(versions[-1], False)
     yardstick = clearest(compare.compare(first, last, metrics).cells)
     if yardstick is None:
@@ -144,19 +139,22 @@ def search(versions: Sequence[str], measure: Measure, metrics: Sequence[str], sa
             mine = measure(version, again)
         except CannotMeasure as error:
             return Trial(version, "skipped", reason=str(error))
-        cell = _cell(first, mine, yardstick)
-        trial = Trial(version, "unclear", cell.ratio, cell.low, cell.high, cell.reason)
-        if cell.verdict == "failed" or cell.verdict == "not comparable":
-            return replace(trial, state="skipped")
-        if cell.verdict in WORSE:
-            return replace(trial, state="bad")
-        if cell.verdict in BETTER or _cell(last, mine, yardstick).verdict in ("faster", "less"):
-            return replace(trial, state="good")
-        return trial if again else judged(version, again=True)
+        cell, state = _cell(first, mine, yardstick), "unclear"
+        if cell.verdict in ("failed", "not comparable"):
+            state = "skipped"
+        elif cell.verdict in WORSE:
+            state = "bad"
+        elif cell.verdict in (*BETTER, "same") or _cell(last, mine, yardstick).verdict in BETTER:
+            state = "good"
+        elif not again:
+            return judged(version, again=True)
+        return Trial(version, state, cell.ratio, cell.low, cell.high, cell.reason)
 
     say(f"{yardstick.group} {yardstick.metric}: {versions[-1]} is at {yardstick.ratio:.3f} of {versions[0]}")
-    trials[versions[0]] = Trial(versions[0], "good", 1.0)
-    trials[versions[-1]] = Trial(versions[-1], "bad", yardstick.ratio, yardstick.low, yardstick.high)
+    trials = {
+        versions[0]: Trial(versions[0], "good", 1.0),
+        versions[-1]: Trial(versions[-1], "bad", yardstick.ratio, yardstick.low, yardstick.high),
+    }
     low, high = 0, len(versions) - 1
     while left := [place for place in range(low + 1, high) if versions[place] not in trials]:
         place = min(left, key=lambda each: (abs(2 * each - low - high), each))
@@ -167,65 +165,49 @@ def search(versions: Sequence[str], measure: Measure, metrics: Sequence[str], sa
             low = place
         elif trial.state == "bad":
             high = place
-    return Found(
-        versions[low],
-        versions[high],
-        tuple(versions[low + 1 : high]),
-        yardstick.group,
-        yardstick.metric,
-        tuple(trials[version] for version in versions if version in trials),
-    )
+    ordered = tuple(trials[version] for version in versions if version in trials)
+    unjudged = tuple(versions[low + 1 : high])
+    return Found(versions[low], versions[high], unjudged, yardstick.group, yardstick.metric, ordered)
 
 
 def clearest(cells: Sequence[compare.Cell]) -> compare.Cell | None:
     """Of the cells that are worse the one whose interval stays farthest from 1; None if none is."""
-
-    def distance(cell: compare.Cell) -> float:
-        low, high = cell.low or 1.0, cell.high or 1.0
-        return max(low - 1, 1 - high)
-
-    worse = [cell for cell in cells if cell.verdict in ("slower", "more")]
-    return max(worse, key=distance, default=None)
+    worse = [cell for cell in cells if cell.verdict in WORSE]
+    return max(worse, key=lambda cell: max((cell.low or 1.0) - 1, 1 - (cell.high or 1.0)), default=None)
 
 
 def pooled(runs: Sequence[Sequence[Row]]) -> list[Row]:
     """Several runs of one version as one: the repetitions of each group together."""
     groups: dict[str, Row] = {}
     for row in (row for run in runs for row in run):
-        before = groups.get(row.group)
-        if before is None:
-            groups[row.group] = row
-            continue
-        names = dict.fromkeys((*before.samples, *row.samples))
-        metrics = {name: (*before.samples.get(name, ()), *row.samples.get(name, ())) for name in names}
-        groups[row.group] = replace(before, samples=metrics, repetitions=before.repetitions + row.repetitions)
+        if before := groups.get(row.group):
+            names = dict.fromkeys((*before.samples, *row.samples))
+            samples = {name: (*before.samples.get(name, ()), *row.samples.get(name, ())) for name in names}
+            row = replace(before, samples=samples, repetitions=before.repetitions + row.repetitions)
+        groups[row.group] = row
     return list(groups.values())
 
 
 def _cell(base: Sequence[Row], new: Sequence[Row], like: compare.Cell) -> compare.Cell:
-    def one(rows: Sequence[Row]) -> list[Row]:
-        return [row for row in rows if row.group == like.group]
-
-    return compare.judged(compare.raw_cells(one(base), one(new), (like.metric,)))[0]
+    old, young = ([row for row in rows if row.group == like.group] for rows in (base, new))
+    return compare.judged(compare.raw_cells(old, young, (like.metric,)))[0]
 
 
 def _run(command: Sequence[str], limit_s: float) -> subprocess.CompletedProcess[str]:
     quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONIOENCODING": "utf-8"}
+    text: dict[str, Any] = {
+        "encoding": "utf-8",
+        "errors": "replace",
+        "stdin": subprocess.DEVNULL,
+        "env": {**os.environ, **quiet},
+    }
     try:
-        return subprocess.run(
-            list(command),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **quiet},
-            timeout=limit_s,
-            check=False,
-        )
+        return subprocess.run(list(command), capture_output=True, timeout=limit_s, check=False, **text)
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(list(command), 1, "", f"no end within {limit_s:.0f} s")
+        fault = f"no end within {limit_s:.0f} s"
     except OSError as error:
-        return subprocess.CompletedProcess(list(command), 1, "", f"{command[0]}: {error.strerror}")
+        fault = f"{command[0]}: {error.strerror}"
+    return subprocess.CompletedProcess(list(command), 1, "", fault)
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 import psutil
+from pydantic import TypeAdapter
 
 import rigbench_backends
 from rigbench import ceilings
@@ -38,20 +39,15 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
         answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
     except WorkerGone as gone:
         why = rigbench_backends.load(backend).diagnose(worker.log_lines(), "load", gone.signal, None)
-        return Probe(
-            False,
-            reason=f"{gone}{f': {why.cause}' if why.cause else ''}",
-            fix=why.fix or "install its engine into that interpreter again",
-        )
+        cause = f": {why.cause}" if why.cause else ""
+        return Probe(False, reason=f"{gone}{cause}", fix=why.fix or "install its engine into that interpreter again")
     except WorkerLate:
         return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", fix="install its engine anew")
     finally:
         worker.kill()
     if answer["event"] == "error":
         return Probe(False, reason=answer["message"])
-    values: dict[str, Any] = {field.name: answer[field.name] for field in fields(Probe)}
-    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Probe(**values)
+    return TypeAdapter(Probe).validate_python({field.name: answer[field.name] for field in fields(Probe)})
 
 
 def unused_gpu(probe: Probe, shown: Sequence[Adapter]) -> str | None:
@@ -78,9 +74,7 @@ def device_bandwidth(
     python: str = sys.executable,
 ) -> Bandwidth | None:
     """The read bandwidth where the weights lie: as measured, else a catalogued GPU's datasheet figure; None for `sim`.
-
-    `python` is the engine's interpreter, through which devices are measured that only its engine knows.
-    """
+    `python` is the engine's interpreter, through which devices are measured that only its engine knows."""
     if device == "sim":
         return None
     reason = f"rigbench cannot measure the bandwidth of {device}"
@@ -89,11 +83,8 @@ def device_bandwidth(
         if found.read_bytes_per_s is not None or device == "cpu":
             return found
         reason = found.reason or reason
-    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
-    for name in device_names:
-        known = hardware.match(name, memory)
-        if known is not None:
-            return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
+    if (known := hardware.match_first(device_names, gpus)) is not None:
+        return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
     names = ", ".join(device_names) or device
     return Bandwidth(device, None, method="datasheet", reason=f"{reason}, and {names} is not in the catalogue")
 
@@ -107,10 +98,8 @@ def resolve(
     fetch: bool = True,
 ) -> tuple[list[Engine], dict[str, Bandwidth]]:
     """Engines ready to plan, and the bandwidth by device. InputError for what is written wrong.
-
     One that cannot be used here raises UnavailableError with the fix; of several, those are skipped with that reason, if
-    any is left.
-    """
+    any is left."""
     engines: list[Engine] = []
     bandwidths: dict[str, Bandwidth] = {}
     probes: dict[str, Probe] = {}
@@ -118,15 +107,15 @@ def resolve(
     for index, part in enumerate(parts):
         where = f"engine[{index}]"
         backend_named(part.backend)
-        check_options(rigbench_backends.load(part.backend), part.options, where)
+        backend = rigbench_backends.load(part.backend)
+        check_options(backend, part.options, where)
         try:
-            engine = _engine(part, probes, bandwidths, gpus, say, progress, fetch)
+            engines.append(_engine(part, backend, probes, bandwidths, gpus, say, progress, fetch))
         except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
             nothing = models.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
-            told = public_options(rigbench_backends.load(part.backend), part.options)
-            engine = Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error))
-        engines.append(engine)
+            told = public_options(backend, part.options)
+            engines.append(Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error)))
     if len(unusable) == len(engines):
         raise unusable[0]
     return engines, bandwidths
@@ -134,6 +123,7 @@ def resolve(
 
 def _engine(
     part: EnginePart,
+    backend: Backend,
     probes: dict[str, Probe],
     bandwidths: dict[str, Bandwidth],
     gpus: Sequence[dict[str, Any]],
@@ -142,15 +132,13 @@ def _engine(
     fetch: bool,
 ) -> Engine:
     """One engine, ready to plan; `probes` and `bandwidths` keep what was asked for the next one."""
-    backend = rigbench_backends.load(part.backend)
     python = find_python(part.python)
     asked = json.dumps([part.backend, python, part.options], sort_keys=True)
     found = probes.get(asked) or probe(part.backend, python, part.options)
     probes[asked] = found
     if not found.usable:
-        raise UnavailableError(
-            f"{part.backend} cannot run here: {found.reason}" + (f"; fix: {found.fix}" if found.fix else "")
-        )
+        fix = f"; fix: {found.fix}" if found.fix else ""
+        raise UnavailableError(f"{part.backend} cannot run here: {found.reason}{fix}")
     device = found.device or "cpu"
     # The processor's name may hold that of its graphics: on a GPU only GPUs say whose memory is read.
     on_gpu = device != "cpu" and found.gpus
@@ -158,22 +146,12 @@ def _engine(
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
-    formats = found.model_formats or backend.model_formats
-    if not fetch:
-        formats = (*formats, "shape")
+    formats = (*(found.model_formats or backend.model_formats), *(() if fetch else ("shape",)))
     model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
     if device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
     known = bandwidths.get(device)
-    return Engine(
-        part.backend,
-        model,
-        python,
-        part.options,
-        device,
-        known.read_bytes_per_s if known else None,
-        limit,
-        public_options(backend, part.options),
-        unused_gpu=unused_gpu(found, adapters()),
-    )
+    read = known.read_bytes_per_s if known else None
+    told, idle = public_options(backend, part.options), unused_gpu(found, adapters())
+    return Engine(part.backend, model, python, part.options, device, read, limit, told, unused_gpu=idle)

@@ -13,7 +13,6 @@ from rigbench.clock import now_ns
 from rigbench.records import Flag, HostMemory, PhaseMark, Series
 from rigbench.telemetry import host
 from rigbench.telemetry.base import Source, idle_seconds
-from rigbench.telemetry.memory import host_memory
 from rigbench.telemetry.sampler import Sampler
 from rigbench.telemetry.settle import settle
 
@@ -46,7 +45,8 @@ class Meters:
     def __init__(
         self, sources: Sequence[Source], settle_s: float, wait: Callable[[float], object] = time.sleep
     ) -> None:
-        self._sampler = Sampler(sources) if sources else None
+        self._sampler = Sampler(sources)
+        self._off = not sources
         self._idle_s = idle_seconds(sources)
         self._settle_s = settle_s
         self._wait = wait
@@ -55,17 +55,15 @@ class Meters:
         self._idle_ns: tuple[int, int] | None = None
 
     def __enter__(self) -> Meters:
-        if self._sampler is not None:
-            self._sampler.start()
+        self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
+        self._sampler.stop()
 
     def before_load(self, report: Callable[[str, dict[str, Any]], None]) -> None:
         """Idle power, before the model is loaded; nothing to wait for where nobody tells power."""
-        if self._sampler is None or not self._idle_s:
+        if not self._idle_s:
             return
         report("idle", {"seconds": self._idle_s})
         self._sampler.edge()
@@ -76,11 +74,8 @@ class Meters:
 
     def before_case(self, pid: int) -> tuple[Flag, ...]:
         """Wait for a cool machine, and begin new peaks."""
-        found: tuple[Flag, ...] = ()
-        if self._sampler is not None:
-            self._sampler.watch(pid)
-            sampler = self._sampler
-            found = settle(lambda: flags.hot(sampler.recent(RECENT_S)), self._settle_s, wait=self._wait)
+        self._sampler.watch(pid)
+        found = settle(lambda: flags.hot(self._sampler.recent(RECENT_S)), self._settle_s, wait=self._wait)
         self._peak_was_reset = host.reset_peak(pid)
         self._case_start_ns = now_ns()
         self.edge()
@@ -88,13 +83,10 @@ class Meters:
 
     def edge(self) -> None:
         """An edge of a window: read what is read at edges only."""
-        if self._sampler is not None:
-            self._sampler.edge()
+        self._sampler.edge()
 
     def after_case(self, pid: int, t0_ns: int, phases: Sequence[PhaseMark]) -> tuple[Metered, tuple[PhaseMark, ...]]:
         """Everything read since `before_case`, times relative to `t0_ns`; the idle window too in the first case after it."""
-        if self._sampler is None:
-            return Metered(host_memory((), pid, self._peak_was_reset)), tuple(phases)
         self.edge()
         end_ns = now_ns()
         start_ns = self._case_start_ns
@@ -104,16 +96,15 @@ class Meters:
             marks.insert(0, PhaseMark("idle", (idle_start - t0_ns) // 1000, (idle_end - t0_ns) // 1000))
             start_ns, self._idle_ns = idle_start, None
         readings = self._sampler.window(t0_ns, start_ns, end_ns)
-        memory = host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
+        memory = host.host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
         found = flags.reading_flags(readings, marks, os.cpu_count() or 1)
         self._sampler.forget(end_ns)
         return Metered(memory, readings, found), tuple(marks)
 
     def worker_gone(self) -> None:
         """The watched process has ended."""
-        if self._sampler is not None:
-            self._sampler.watch(None)
+        self._sampler.watch(None)
 
     def report(self) -> dict[str, Any]:
         """Sources and what reading them cost, as the document keeps it."""
-        return self._sampler.report() if self._sampler is not None else {"sources": [], "reason": "telemetry was off"}
+        return {"sources": [], "reason": "telemetry was off"} if self._off else self._sampler.report()

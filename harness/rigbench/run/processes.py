@@ -72,21 +72,13 @@ class WorkerProcess:
             flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         command = [python, str(PACKAGE_ROOT / "worker" / "__main__.py")]
+        flags |= {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                cwd=tempfile.gettempdir(),
-                env=environment,
-                **flags,
-            )
+            self._process = subprocess.Popen(command, cwd=tempfile.gettempdir(), env=environment, **flags)
         except OSError as error:
             raise InputError(f"cannot start {python}: {error.strerror}") from error
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        threading.Thread(target=self._read, daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -129,17 +121,13 @@ class WorkerProcess:
     def _gone(self) -> WorkerGone:
         self.kill()
         code = self._process.returncode
+        name = WINDOWS_CRASHES.get(code)
         if code is not None and code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = f"signal {-code}"
-            if name == "SIGKILL":
-                return WorkerGone("killed", "the worker was killed (SIGKILL)", name)
-            return WorkerGone("crash", f"the worker crashed ({name})", name)
-        if code in WINDOWS_CRASHES:
-            return WorkerGone("crash", f"the worker crashed ({WINDOWS_CRASHES[code]})", WINDOWS_CRASHES[code])
-        return WorkerGone("crash", f"the worker ended by itself (exit code {code})")
+            name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+        if name == "SIGKILL":
+            return WorkerGone("killed", "the worker was killed (SIGKILL)", name)
+        what = f"crashed ({name})" if name else f"ended by itself (exit code {code})"
+        return WorkerGone("crash", f"the worker {what}", name)
 
     def log_lines(self) -> tuple[str, ...]:
         """The last LOG_BYTES of what engine and worker wrote to their stderr, without lines of dots and blanks."""
@@ -174,8 +162,14 @@ class WorkerProcess:
 
 
 def interrupt_on_terminate() -> None:
-    """SIGTERM ends a run as Ctrl-C does: cleanly, with what was measured saved."""
-    if not WINDOWS:
-        # A script's background jobs are started with it ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """SIGTERM, and SIGHUP of a terminal that is closed, end a run as Ctrl-C does: cleanly, with what was measured saved. What
+    comes after the first is ignored: saving takes seconds."""
+    endings = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
+
+    def interrupt(*_: object) -> None:
+        for each in endings:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for each in endings:
+        signal.signal(each, interrupt)

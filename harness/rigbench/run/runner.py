@@ -5,36 +5,26 @@ The parent sleeps on the worker's pipe. It speaks to people (through `report`) o
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
-from rigbench.errors import InputError
-from rigbench.records import (
-    Bandwidth,
-    Case,
-    CaseResult,
-    Failure,
-    Flag,
-    Machine,
-    PhaseMark,
-    RequestRecord,
-)
-from rigbench.run.journal import Journal
+from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
+from rigbench.run.journal import Finished, Header, Journal
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
-from rigbench.suites.plan import Job, Plan
+from rigbench.suites.plan import Engine, Job, Plan
 from rigbench.suites.prompts import prompt_name, prompt_text
-from rigbench.suites.suite import Suite
+from rigbench.suites.suite import EnginePart, Suite
 from rigbench.telemetry.base import Source
+from rigbench.telemetry.machine import engine_threads
 from rigbench.text import private_words, scrub
 from rigbench_backends.base import CONTRACT_VERSION, Diagnosis, EngineInfo
 
@@ -55,29 +45,50 @@ DOING = {
 """A worker's phases in words."""
 SOUND_AFTER = ("context", "options", "memory")
 """Refusals after which the worker is as good as before; after any other failure it is replaced."""
+SAME_ENGINE = ("engine", "version", "build", "device", "device_names", "threads")
+"""What an engine keeps over an interruption, so that the repetitions of a row are of one engine."""
 LASTING = ("memory", "context", "options", "crash", "killed", "time_limit", "decode")
 """Failures of one repetition that the next would meet again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a suite comes to on this machine, before anything of it is run."""
+
+    suite: Suite
+    parts: Sequence[EnginePart]
+    plan: Plan
+    machine: Machine
+    bandwidths: dict[str, Bandwidth]
+
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The hash of each model's file by the model's name."""
+        return {job.engine.model.name: job.engine.model.sha256 for job in self.plan.jobs}
 
 
 @dataclass(slots=True)
 class Run:
     """Everything one run needs, and what it has so far."""
 
-    suite: Suite
-    plan: Plan
-    machine: Machine
-    bandwidths: dict[str, Bandwidth]
+    prepared: Prepared
+    header: Header
     journal: Journal
-    created_utc: str
-    created_unix: float
-    done: dict[str, tuple[CaseResult, EngineInfo | None]] = field(default_factory=dict)
+    done: dict[str, Finished] = field(default_factory=dict)
     report: Report = lambda *_: None
     sources: Sequence[Source] = ()
     telemetry: dict[str, Any] = field(default_factory=dict)
     start_ns: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.start_ns = now_ns() - round((time.time() - self.created_unix) * 1e9)
+        """The wall clock says how long a run was interrupted, unless it was set back meanwhile."""
+        ended_s = max((_end_s(finished.result) for finished in self.done.values()), default=0.0)
+        self.start_ns = now_ns() - round(max(time.time() - self.header.created_unix, ended_s) * 1e9)
+
+    @property
+    def plan(self) -> Plan:
+        """What is to be run."""
+        return self.prepared.plan
 
     @property
     def total(self) -> int:
@@ -89,13 +100,18 @@ class Run:
         return round((stamp_ns - self.start_ns) / 1e9, 6)
 
 
+def _end_s(result: CaseResult) -> float:
+    """Seconds from the run's creation to the end of a case."""
+    return result.started_s + max((mark.end_us for mark in result.phases), default=0) / 1e6
+
+
 def execute(run: Run) -> None:
     """Run all cases that are not done yet. DiskFull and KeyboardInterrupt end it early, with everything finished kept."""
     for skipped in run.plan.skipped:
         if skipped.case.id not in run.done:
             failure = Failure("skipped", skipped.reason)
-            _finish(run, CaseResult(skipped.case, _order(run), run.seconds_at(now_ns()), error=failure), None)
-    with Meters(run.sources, run.suite.load.settle_s) as meters:
+            _finish(run, CaseResult(skipped.case, len(run.done), run.seconds_at(now_ns()), error=failure), None)
+    with Meters(run.sources, run.prepared.suite.load.settle_s) as meters:
         try:
             for job in run.plan.jobs:
                 left = [case for case in job.cases if case.id not in run.done]
@@ -107,15 +123,24 @@ def execute(run: Run) -> None:
             run.telemetry = meters.report()
 
 
-def _order(run: Run) -> int:
-    return len(run.done)
-
-
 def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
     """A case is over: keep it in memory, then on disk, then tell people."""
-    run.done[result.case.id] = (result, info)
-    run.journal.append({"result": asdict(result), "engine": None if info is None else asdict(info)})
+    run.done[result.case.id] = finished = Finished(result, info)
+    run.journal.append(finished)
     run.report("done", {"result": result})
+
+
+def with_threads(engine: Engine) -> dict[str, Any]:
+    """Its options; an engine that takes `threads` and was given none gets as many as compute best here."""
+    takes = any(each.name == "threads" for each in fields(rigbench_backends.load(engine.backend).Options))
+    chosen = engine.options.get("threads") or engine_threads()
+    return {**engine.options, "threads": chosen} if takes else engine.options
+
+
+def _stamps(path: Path) -> tuple[tuple[int, int], ...]:
+    """(bytes, time of the last change) of a model's file, or of the files of its folder; () where there is none."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in (each.stat() for each in files if each.is_file()))
 
 
 class _JobRun:
@@ -130,6 +155,10 @@ class _JobRun:
         self._never_loads: Failure | None = None
         """Why the first worker could not open the model: no other would either, and each try may take minutes."""
         self._given_up: dict[str, Failure] = {}
+        self._stamps: tuple[tuple[int, int], ...] | None = None
+        """Sizes and times of the model's files when it was first loaded."""
+        self._killed: set[str] = set()
+        """Groups of which a worker was killed: the next time it is given up."""
         self._private = private_words(job.engine.python, job.engine.model.file.path)
 
     def __enter__(self) -> _JobRun:
@@ -143,77 +172,88 @@ class _JobRun:
     def measure(self, case: Case) -> None:
         """One case: measured, or a row that says why not."""
         run = self._run
-        before = self._given_up.get(case.group)
-        if before is not None:
-            failure = Failure("not_run", f"an earlier repetition failed ({before.kind}: {before.message})")
-            _finish(run, CaseResult(case, _order(run), run.seconds_at(now_ns()), error=failure), self._info)
-            return
         begun = run.seconds_at(now_ns())
-        cannot = self._never_loads
-        if cannot is None and self._worker is None:
-            try:
-                self._start()
-            except _CannotStart as error:
-                cannot = error.failure
-                if self._info is None:
-                    self._never_loads = cannot
-        if cannot is not None:
-            _finish(run, CaseResult(case, _order(run), begun, error=cannot), self._info)
-            return
-        run.report("case", {"case": case})
-        assert self._worker is not None
         try:
-            result = self._measure(self._worker, case)
+            if self._never_loads is not None:
+                raise _CannotStart(self._never_loads)
+            if (before := self._given_up.get(case.group)) is not None:
+                why = f"an earlier repetition failed ({before.kind}: {before.message})"
+                raise _CaseFailed(Failure("not_run", why))
+            try:
+                result = self._try(case)
+            except _CaseFailed as error:  # by hand, or for memory that is free by now: once more, with another worker
+                if error.failure.kind != "killed" or case.group in self._killed:
+                    raise
+                self._killed.add(case.group)
+                result = self._try(case)
         except _CaseFailed as error:
-            flags: tuple[Flag, ...] = ()
-            result = CaseResult(case, _order(run), begun, flags=flags, error=error.failure)
-            if error.failure.kind in LASTING:
+            result = CaseResult(case, len(run.done), begun, error=error.failure)
+            if isinstance(error, _CannotStart):
+                self._never_loads = error.failure if self._info is None else None
+            elif error.failure.kind in LASTING:
                 self._given_up[case.group] = error.failure
         _finish(run, result, self._info)
 
-    def _start(self) -> None:
+    def _try(self, case: Case) -> CaseResult:
+        worker = self._worker or self._start()
+        self._run.report("case", {"case": case})
+        return self._measure(worker, case)
+
+    def _start(self) -> WorkerProcess:
         """A fresh worker with the model loaded."""
         engine = self._job.engine
+        stamps = _stamps(Path(engine.model.file.path)) if engine.model.file.path else ()
+        if self._stamps not in (None, stamps):
+            raise _CannotStart(Failure("load", "the model's file was changed or removed while the run went on"))
+        self._stamps = stamps
         size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
-        limit_s = self._run.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
+        limit_s = self._run.prepared.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
         self._run.report("load", {"job": self._job})
         if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
             self._meters.before_load(self._run.report)
         worker = self._worker = WorkerProcess(engine.python)
-        command = {
-            "do": "open",
-            "backend": engine.backend,
-            "model": asdict(engine.model.file),
-            "options": engine.options,
-        }
-        try:
-            answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
-        except _CaseFailed as error:
-            raise _CannotStart(error.failure) from error
+        model = asdict(engine.model.file)
+        command = {"do": "open", "backend": engine.backend, "model": model, "options": with_threads(engine)}
+        answer = self._ask(worker, command, limit_s, f"loading took longer than {limit_s:.0f} s")
         if (answer["rigbench"], answer["contract"]) != (__version__, CONTRACT_VERSION):
             self._replace()
             raise _CannotStart(Failure("protocol", "the worker is of another version of rigbench than the parent"))
         detail = {**answer["info"].get("detail", {}), "python": answer["python"]}
-        self._info = TypeAdapter(EngineInfo).validate_python({**answer["info"], "detail": detail})
+        info = TypeAdapter(EngineInfo).validate_python({**answer["info"], "detail": detail})
+        if (other := self._other_engine(info)) is not None:
+            self._replace()
+            raise _CannotStart(Failure("unavailable", other, fix="start the suite again"))
+        self._info = info
         self._load_ns = (answer["load_start_ns"], answer["load_end_ns"])
         self._run.report("loaded", {"info": self._info})
+        return worker
+
+    def _other_engine(self, info: EngineInfo) -> str | None:
+        """What differs from the engine that measured this job's cases before the run was interrupted."""
+        ids = {case.id for case in self._job.cases}
+        before = next((each.engine for key, each in self._run.done.items() if key in ids and each.engine), None)
+        for name in SAME_ENGINE if before else ():
+            then, now = getattr(before, name), getattr(info, name)
+            if then != now:
+                return (
+                    f"the cases before the interruption had {name.replace('_', ' ')} {then}, and this engine has {now}"
+                )
+        return None
 
     def _measure(self, worker: WorkerProcess, case: Case) -> CaseResult:
         run = self._run
         text = None
         if case.workload.kind == "text":
-            workload = next(part for part in run.suite.workload if part.name == case.workload.name)
+            workload = next(part for part in run.prepared.suite.workload if part.name == case.workload.name)
             text = prompt_text(prompt_name(case.workload.prompt_tokens, workload.prompt))
         settle_start = now_ns()
         settle_flags = self._meters.before_case(worker.pid)
         settled = now_ns()
-        limit_s = run.suite.load.case_time_limit_s
-        answer = self._ask(
-            worker,
-            {"do": "case", "case": asdict(case), "text": text, "warmup": run.suite.warmup.model_dump()},
-            limit_s,
-            f"the case took longer than {limit_s:g} s (load.case_time_limit_s)",
-        )
+        limit_s = run.prepared.suite.load.case_time_limit_s
+        warmup = run.prepared.suite.warmup.model_dump()
+        command = {"do": "case", "case": asdict(case), "text": text, "warmup": warmup}
+        late = f"the case took longer than {limit_s:g} s (load.case_time_limit_s)"
+        answer = self._ask(worker, command, limit_s, late)
         t0_ns = answer["t0_ns"]
         phases = [PhaseMark(name, start, end) for name, start, end in answer["phases"]]
         if settled - settle_start > 1e6:
@@ -222,21 +262,10 @@ class _JobRun:
             (start_ns, end_ns), self._load_ns = self._load_ns, None
             phases.insert(0, PhaseMark("load", (start_ns - t0_ns) // 1000, (end_ns - t0_ns) // 1000))
         metered, marks = self._meters.after_case(worker.pid, t0_ns, phases)
-        result = TypeAdapter(CaseResult).validate_python(
-            {
-                "case": asdict(case),
-                "order": _order(run),
-                "started_s": run.seconds_at(t0_ns),
-                "prompts_sha256": answer["prompts_sha256"],
-                "warmup": answer["warmup"],
-                "warmup_rounds": answer["warmup_rounds"],
-                "warmup_steady": answer["warmup_steady"],
-                "requests": answer["requests"],
-                "phases": [asdict(mark) for mark in marks],
-                "engine_memory": answer["memory"],
-                "flags": answer["flags"],
-            }
-        )
+        told = ("prompts_sha256", "warmup", "warmup_rounds", "warmup_steady", "requests", "flags")
+        content = {name: answer[name] for name in told} | {"engine_memory": answer["memory"]}
+        place = {"case": case, "order": len(run.done), "started_s": run.seconds_at(t0_ns), "phases": marks}
+        result = TypeAdapter(CaseResult).validate_python(content | place)
         assert self._info is not None
         metered = as_seen_from(self._info.place, metered)
         idle = self._job.engine.unused_gpu
@@ -254,9 +283,10 @@ class _JobRun:
         return replace(record, error=scrub(record.error, self._private)) if record.error else record
 
     def _ask(self, worker: WorkerProcess, command: dict[str, Any], limit_s: float, late: str) -> dict[str, Any]:
-        """Send a command and wait for its answer; phases on the way are reported. _CaseFailed with why, if it fails."""
+        """Send a command and wait for its answer; phases on the way are reported. _CannotStart or _CaseFailed if it fails."""
         deadline = time.monotonic() + limit_s
-        self._phase = "load" if command["do"] == "open" else "prepare"
+        opening = command["do"] == "open"
+        self._phase, sound = "load" if opening else "prepare", False
         try:
             worker.send(command)
             while True:
@@ -268,17 +298,17 @@ class _JobRun:
                     self._run.report("phase", message)
                 elif message["event"] == "error":
                     failure = self._failure(message["kind"], message["message"], worker.log_lines())
-                    if failure.kind not in SOUND_AFTER or command["do"] == "open":
-                        self._replace()
-                    raise _CaseFailed(failure)
+                    sound = failure.kind in SOUND_AFTER and not opening
+                    break
                 else:
                     return message
         except WorkerLate:
             failure = self._failure("time_limit", f"{late}, {DOING[self._phase]}", worker.log_lines())
         except WorkerGone as gone:
             failure = self._crash(gone, worker.log_lines())
-        self._replace()
-        raise _CaseFailed(failure)
+        if not sound:
+            self._replace()
+        raise _CannotStart(failure) if opening else _CaseFailed(failure)
 
     def _crash(self, gone: WorkerGone, log: Sequence[str]) -> Failure:
         """A worker that died: while doing what, the line in which its engine says why (if it got so far), and what to try."""
@@ -293,10 +323,8 @@ class _JobRun:
     def _failure(self, kind: str, message: str, log: Sequence[str], why: Diagnosis = Diagnosis(None)) -> Failure:  # noqa: B008
         fatal = next((i for i, line in enumerate(log) if line.startswith("Fatal Python error")), len(log))
         lines = list(log[: fatal + STACK_LINES][-LOG_LINES:])
-        if (
-            why.cause and kind == "crash" and not any(why.cause in line for line in lines)
-        ):  # a backtrace has pushed it out of sight
-            lines.insert(0, why.cause)
+        if why.cause and kind == "crash" and not any(why.cause in line for line in lines):
+            lines.insert(0, why.cause)  # a backtrace has pushed it out of sight
         clean = [scrub(line, self._private) for line in lines]
         return Failure(kind, scrub(message, self._private), tuple(clean), self._phase, why.fix)
 
@@ -316,16 +344,3 @@ class _CaseFailed(Exception):
 
 class _CannotStart(_CaseFailed):
     """The model does not load."""
-
-
-def results_from_journal(records: list[dict[str, Any]], path: Path) -> dict[str, tuple[CaseResult, EngineInfo | None]]:
-    """The finished cases of a journal. A record that does not fit is left out, so that its case runs again."""
-    done: dict[str, tuple[CaseResult, EngineInfo | None]] = {}
-    for record in records:
-        with contextlib.suppress(ValidationError, KeyError):
-            result = TypeAdapter(CaseResult).validate_python(record["result"])
-            info = None if record["engine"] is None else TypeAdapter(EngineInfo).validate_python(record["engine"])
-            done[result.case.id] = (result, info)
-    if records and not done:
-        raise InputError(f"{path} was written by another version of rigbench: finish it with that one, or start again")
-    return done

@@ -4,53 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rigbench import __version__
 from rigbench.analysis.table import summary
 from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
-from rigbench.errors import InputError
+from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import file_stem
 from rigbench.predict import hardware, predictors
 from rigbench.predict.roofline import engine_platform
-from rigbench.records import (
-    SCHEMA_VERSION,
-    Bandwidth,
-    Case,
-    Machine,
-    ModelFacts,
-    Prediction,
-    RunDocument,
-)
+from rigbench.records import SCHEMA_VERSION, Case, Machine, ModelFacts, Prediction, RunDocument
 from rigbench.run import engines, journal
-from rigbench.run.runner import Run, results_from_journal
-from rigbench.suites.plan import Engine, Plan, make_plan
-from rigbench.suites.suite import EnginePart, Suite, load_suite, parse_suite, suite_record
+from rigbench.run.runner import Prepared, Run
+from rigbench.suites.plan import Engine, make_plan
+from rigbench.suites.suite import EnginePart, Suite, load_suite, suite_record
 from rigbench.telemetry.machine import this_machine
 from rigbench_backends.base import EngineInfo
 
 Say = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """Called with what is made or fetched, the bytes so far and the bytes in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a suite comes to on this machine, before anything of it is run."""
-
-    suite: Suite
-    parts: Sequence[EnginePart]
-    plan: Plan
-    machine: Machine
-    bandwidths: dict[str, Bandwidth]
-
-    @property
-    def models(self) -> dict[str, str | None]:
-        """The hash of each model's file by the model's name."""
-        return {job.engine.model.name: job.engine.model.sha256 for job in self.plan.jobs}
 
 
 def prepare(
@@ -76,49 +51,49 @@ def prepare(
 
 def begin(prepared: Prepared, folder: Path) -> Run:
     """A new run with its journal in `folder`. UnavailableError if nothing can be written there."""
-    suite, machine = prepared.suite, prepared.machine
-    created, created_unix = utc_now(), time.time()
+    suite, machine, created = prepared.suite, prepared.machine, utc_now()
+    plain, parts = suite.model_copy(update={"engine": []}), tuple(prepared.parts)
+    header = journal.Header(created, time.time(), machine, plain, parts, prepared.models)
     path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
-    header = {
-        "created_utc": created,
-        "created_unix": created_unix,
-        "machine": machine.id,
-        "suite": {**suite.model_dump(mode="json"), "engine": []},
-        "engines": [part.model_dump(mode="json") for part in prepared.parts],
-        "models": prepared.models,
-    }
-    opened = journal.create(path, header)
-    return Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix)
+    return Run(prepared, header, journal.create(path, header))
 
 
 def resume(path: Path, name: str | None = None, *, say: Say, progress: Progress | None = None) -> Run:
     """The run of the journal at `path`, with what is done. `name`: the suite that the caller takes it for.
-
-    InputError if suite, machine or a model is another than when it was begun.
-    """
+    InputError if suite, machine or a model is another than when it was begun."""
     content = journal.read(path)
     for line in content.dropped:
         say(f"{path.name}: {line}")
     header = content.header
-    suite = parse_suite(header["suite"], str(path))
-    if name is not None and suite_record(load_suite(name)).sha256 != suite_record(suite).sha256:
+    if name is not None and suite_record(load_suite(name)).sha256 != suite_record(header.suite).sha256:
         raise InputError(f"{path} is of another suite than {name!r}; resume it without naming one")
-    parts = [EnginePart.model_validate(part) for part in header["engines"]]
-    done = results_from_journal(content.cases, path)
-    prepared = prepare(suite, parts, fetch=True, say=say, progress=progress)
+    prepared = prepare(header.suite, header.engines, fetch=True, say=say, progress=progress)
     machine = prepared.machine
-    if machine.id != header["machine"]:
-        raise InputError(f"{path} was begun on another machine ({header['machine']}); this one is {machine.id}")
-    changed = [key for key, value in header["models"].items() if prepared.models.get(key) != value]
+    if machine.id != header.machine.id:
+        raise InputError(f"{path} was begun on another machine ({header.machine.id}); this one is {machine.id}")
+    changed = [key for key, value in header.models.items() if prepared.models.get(key) != value]
     if changed:
-        raise InputError(
-            f"the model {changed[0]} is not the one that {path.name} was begun with; start the suite again"
-        )
-    opened = journal.reopen(path)
-    created, created_unix = header["created_utc"], header["created_unix"]
-    run = Run(suite, prepared.plan, machine, prepared.bandwidths, opened, created, created_unix, done)
+        other = f"the model {changed[0]} is not the one that {path.name} was begun with"
+        raise InputError(f"{other}; start the suite again")
+    done = {finished.result.case.id: finished for finished in content.cases}
+    run = Run(prepared, header, journal.reopen(path), done)
+    if (changes := _changes(header.machine, machine)) is not None:
+        run.prepared = replace(prepared, machine=header.machine)
+        saved = finish(run, path.parent.parent, complete=False)
+        where = f"; its {len(done)} cases are saved in {saved[1]}" if saved else ""
+        raise UnavailableError(f"since {path.name} was begun, {changes}{where}: start the suite again")
     say(f"resuming: {len(done)} of {run.total} cases are done")
     return run
+
+
+def _changes(before: Machine, now: Machine) -> str | None:
+    """What an update changed of the machine: numbers from before and after it do not belong into one result."""
+    pairs: dict[str, tuple[str | None, str | None]]
+    pairs = {"the system": (before.os, now.os), "the kernel": (before.kernel, now.kernel)}
+    pairs |= {f"the driver {name}": (before.drivers.get(name), now.drivers.get(name)) for name in before.drivers}
+    return next(
+        (f"{name} changed from {then} to {after}" for name, (then, after) in pairs.items() if then != after), None
+    )
 
 
 def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path] | None:
@@ -130,7 +105,12 @@ def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path
         run.journal.path.unlink(missing_ok=True)
         return None
     made = store.with_id(document(run, complete=complete))
-    written = store.write(made, folder)
+    try:
+        written = store.write(made, folder)
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"{error}; its cases are safe: free some space, then: rigbench run --resume {run.journal.path}"
+        ) from error
     for earlier in written.parent.glob(f"{run.journal.path.stem}-*.json"):
         if earlier != written and not store.read(earlier).complete:
             earlier.unlink()
@@ -143,28 +123,27 @@ def document(run: Run, *, complete: bool) -> RunDocument:
     """What there is, as a document without its id."""
     engines: list[EngineInfo] = []
     cases = []
-    for result, info in run.done.values():
+    for finished in run.done.values():
+        info = finished.engine
         if info is not None and info not in engines:
             engines.append(info)
-        cases.append(replace(result, engine=None if info is None else engines.index(info)))
+        cases.append(replace(finished.result, engine=None if info is None else engines.index(info)))
+    known = [job.engine.model.facts for job in run.plan.jobs if job.engine.model.facts is not None]
     facts: dict[str, ModelFacts] = {}
-    for job in run.plan.jobs:
-        found = job.engine.model.facts
-        if found is None:
-            continue
-        if found.name not in facts or facts[found.name].sha256 is None:  # one with a file says more than a bare shape
-            facts[found.name] = found
+    for each in known:
+        if each.name not in facts or facts[each.name].sha256 is None:  # one with a file says more than a bare shape
+            facts[each.name] = each
     made = RunDocument(
         schema_version=SCHEMA_VERSION,
         id="",
         rigbench_version=__version__,
-        created_utc=run.created_utc,
+        created_utc=run.header.created_utc,
         duration_s=run.seconds_at(now_ns()),
-        suite=suite_record(run.suite),
-        machine=run.machine,
+        suite=suite_record(run.prepared.suite),
+        machine=run.prepared.machine,
         engines=tuple(engines),
         models=tuple(facts.values()),
-        bandwidth=tuple(run.bandwidths.values()),
+        bandwidth=tuple(run.prepared.bandwidths.values()),
         cases=tuple(sorted(cases, key=lambda case: case.order)),
         predictions=_predictions(run, facts),
         complete=complete,
@@ -177,36 +156,29 @@ def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ..
     """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
     device that ran it."""
     made: dict[str, tuple[Prediction, ...]] = {}
-    for result, info in run.done.values():
-        case = result.case
+    for finished in run.done.values():
+        case, info = finished.result.case, finished.engine
         if case.group in made or case.model not in facts or info is None:
             continue
-        found = run.bandwidths.get(info.device)
+        found = run.prepared.bandwidths.get(info.device)
         bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
-        asked: dict[str, Any] = {
-            "users": case.concurrency,
-            "context_tokens": case.workload.mean_context_tokens,
-            "kv_bits": info.kv_bits,
-            "group": case.group,
-        }
+        users, context = case.concurrency, case.workload.mean_context_tokens
+        asked = predictors.Asked(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
         try:
             roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
-            roofline = replace(
-                predictors.ceiling(facts[case.model], bandwidth, **asked), user_tps=None, output_tps=None
-            )
-            roofline = replace(roofline, predictor="roofline", reason=str(error))
+            without = predictors.ceiling(facts[case.model], bandwidth, **asked)
+            roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
         made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
     return tuple(prediction for pair in made.values() for prediction in pair)
 
 
 def _roofline(
-    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: dict[str, Any]
+    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: predictors.Asked
 ) -> Prediction:
-    found = run.bandwidths.get(info.device)
-    memory = next((gpu.get("memory_bytes") for gpu in run.machine.gpus), None)
-    known = [device for name in info.device_names if (device := hardware.match(name, memory)) is not None]
-    device = known[0] if known and info.device != "cpu" else None
+    found = run.prepared.bandwidths.get(info.device)
+    names = info.device_names if info.device != "cpu" else ()
+    device = hardware.match_first(names, run.prepared.machine.gpus)
     return predictors.roofline(
         facts,
         bandwidth,

@@ -14,7 +14,6 @@ A third party's sensor is a class like those here (see base.Source), registered 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -83,31 +82,23 @@ def limits(source: str, device: str | None = None) -> Limits:
         return Limits()
 
 
-def gpus() -> tuple[dict[str, Any], ...]:
-    """The GPUs of this machine for its fingerprint, as base.Source.gpus.
+def facts() -> tuple[tuple[dict[str, Any], ...], dict[str, str], dict[str, str]]:
+    """(GPUs, drivers, power modes) of this machine for its fingerprint, by the methods of base.Source that are called so.
 
-    PCIe generation and width are as of now; they drop at idle, so take them under load.
+    PCIe generation and width are as of now; they drop at idle, so take them under load. A third party's sensor that fails
+    is passed over: open_sources says why.
     """
-    return tuple(gpu for each in _answers("gpus") for gpu in each)
-
-
-def drivers() -> dict[str, str]:
-    """Versions of what lies between an engine and a device, as base.Source.drivers."""
-    return {name: version for each in _answers("drivers") for name, version in each.items()}
-
-
-def modes() -> dict[str, str]:
-    """Power modes that change speed, as base.Source.modes."""
-    return {name: mode for each in _answers("modes") for name, mode in each.items()}
-
-
-def _answers(what: str) -> Iterator[Any]:
-    """The answer of each sensor of this system. A third party's that fails is passed over: open_sources says why."""
+    gpus: list[dict[str, Any]] = []
+    drivers: dict[str, str] = {}
+    modes: dict[str, str] = {}
     for name in registry():
         try:
             sensor = load(name)
             if sensor.here():
-                yield getattr(sensor, what)()
+                gpus += sensor.gpus()
+                drivers |= sensor.drivers()
+                modes |= sensor.modes()
         except Exception:
             if name in BUILT_IN:
                 raise
+    return tuple(gpus), drivers, modes

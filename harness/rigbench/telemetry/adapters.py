@@ -12,11 +12,12 @@ from __future__ import annotations
 import functools
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from rigbench.telemetry.base import output, read_text
 
 VENDORS = {0x10DE: "nvidia", 0x1002: "amd", 0x8086: "intel"}
 LABELS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
@@ -48,14 +49,13 @@ class Adapter:
 def adapters() -> tuple[Adapter, ...]:
     """The GPUs of this machine, in the order of the bus."""
     if sys.platform == "darwin":
-        return mac_adapters(platform.machine(), _output("sysctl", "-n", "machdep.cpu.brand_string"))
+        return mac_adapters(platform.machine(), output("sysctl", "-n", "machdep.cpu.brand_string"))
     if sys.platform == "win32":
         return tuple(windows_adapters(_registry()))
     shown = linux_adapters(Path("/"))
-    if not any(
-        adapter.vendor == "nvidia" for adapter in shown
-    ):  # Linux on Windows shows no PCI bus, but the driver answers
-        names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+    if not any(adapter.vendor == "nvidia" for adapter in shown):
+        # Linux on Windows shows no PCI bus, but the driver answers.
+        names = output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
         shown += tuple(Adapter("nvidia", name.strip(), False) for name in names if name.strip())
     return shown
 
@@ -77,20 +77,20 @@ def _is_integrated(device: Path, vendor: str) -> bool | None:
         return False
     if vendor == "intel":
         return device.name.split(":")[1:2] == ["00"]
-    labels = [_text(path) for path in device.glob("hwmon/hwmon*/in*_label")]
+    labels = [read_text(path) for path in device.glob("hwmon/hwmon*/in*_label")]
     return "vddnb" in labels if labels else None
 
 
 def _pci_name(root: Path, device: Path, vendor: str) -> str:
     """The driver's own name, else the one in the PCI list that distributions ship, else the number."""
-    driver = _text(root / "proc/driver/nvidia/gpus" / device.name / "information")
+    driver = read_text(root / "proc/driver/nvidia/gpus" / device.name / "information")
     if model := re.search(r"^Model:\s*(.+)$", driver, re.MULTILINE):
         return model[1].strip()
-    if product := _text(device / "product_name"):
+    if product := read_text(device / "product_name"):
         return product
     number, maker = _hex(device / "device"), _hex(device / "vendor")
     for path in PCI_IDS:
-        section = re.search(rf"^{maker:04x}\s.*(?:\n(?:[\t#].*)?)*", _text(root / path), re.MULTILINE)
+        section = re.search(rf"^{maker:04x}\s.*(?:\n(?:[\t#].*)?)*", read_text(root / path), re.MULTILINE)
         if section and (line := re.search(rf"^\t{number:04x}\s+(.+)$", section[0], re.MULTILINE)):
             bracketed = re.search(r"\[(.+)\]", line[1])
             return f"{LABELS[vendor]} {bracketed[1] if bracketed else line[1]}"
@@ -122,34 +122,17 @@ def _registry() -> list[tuple[str, str]]:
         for index in range(winreg.QueryInfoKey(displays)[0]):
             try:
                 with winreg.OpenKey(displays, winreg.EnumKey(displays, index)) as adapter:
-                    entries.append(
-                        (
-                            str(winreg.QueryValueEx(adapter, "DriverDesc")[0]),
-                            str(winreg.QueryValueEx(adapter, "MatchingDeviceId")[0]),
-                        )
-                    )
+                    wanted = ("DriverDesc", "MatchingDeviceId")
+                    name, matching = (str(winreg.QueryValueEx(adapter, each)[0]) for each in wanted)
+                    entries.append((name, matching))
             except OSError:  # a key that this user may not read, or that is no adapter
                 continue
     return entries
 
 
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
 def _hex(path: Path) -> int:
     try:
-        return int(_text(path), 16)
+        return int(read_text(path), 16)
     except ValueError:
         return 0
 

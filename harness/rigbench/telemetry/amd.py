@@ -9,123 +9,103 @@ importing it raises KeyError.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rigbench.telemetry import base, host
-from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
-from rigbench_backends.base import Probe
+from rigbench.telemetry import base
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions, read_text, whole
 
 DRM = Path("/sys/class/drm")
 VENDOR = "0x1002"
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """One sysfs file: what it tells, and what its number is multiplied by to be in `metric.unit`."""
-
-    metric: Metric
-    path: Path
-    scale: float
-
-    def read(self) -> Reading:
-        try:
-            return int(self.path.read_text()) * self.scale
-        except PermissionError:
-            return Missing(f"{self.path.name} may not be read by this user", "denied")
-        except (OSError, ValueError) as error:
-            return Missing(f"{self.path.name} cannot be read ({type(error).__name__}); the card may be asleep or gone")
-
-
 class AmdSource(Source):
-    """Every AMD card's power, memory, temperature and clocks."""
+    """Every AMD card's power, memory, temperature and clocks. `files`: where each metric is, and what makes it its unit."""
 
     name = "amd"
     platforms = ("linux",)
 
-    def __init__(self, files: Sequence[File], devices: tuple[str, ...]) -> None:
-        self._files = {(file.metric.device, file.metric.name): file for file in files}
-        self._devices = devices
-        self.metrics = tuple(file.metric for file in files)
+    def __init__(self, files: Mapping[Metric, tuple[Path, float]], devices: tuple[str, ...]) -> None:
+        self._files = files
+        self.devices = devices
+        self.metrics = tuple(files)
 
     @classmethod
     def open(cls, options: SourceOptions, drm: Path = DRM) -> Source:
-        files = []
-        names = []
-        for index, folder in enumerate(cards(drm)):
-            files += _files(folder, f"gpu{index}")
-            names.append(_name(folder))
-        if not names:
+        folders = cards(drm)
+        if not folders:
             return cls.absent("no AMD graphics card")
+        devices = [_files(folder, f"gpu{index}") for index, folder in enumerate(folders)]
+        files = {metric: file for each in devices for metric, file in each.items()}
         if not files:
             return cls.absent("the AMD card's driver gives no readings", "load amdgpu")
-        return cls(files, tuple(names))
+        return cls(files, tuple(map(_name, folders)))
 
     @classmethod
     def gpus(cls, drm: Path = DRM) -> tuple[dict[str, Any], ...]:
-        """The cards' facts for the fingerprint: name, memory, power limit, PCIe link. None where the driver does not
-        tell."""
+        """The cards' facts for the fingerprint. None where the driver does not tell."""
+
+        def watts(folder: Path, name: str) -> float | None:
+            microwatts = whole(read_text(_hwmon(folder, name)))
+            return None if microwatts is None else microwatts * 1e-6
+
         return tuple(
             {
                 "name": _name(folder),
                 "vendor": "AMD",
-                "memory_bytes": _number(folder / "mem_info_vram_total"),
-                "power_limit_w": _scaled(_number(_first(folder, "power1_cap")), 1e-6),
-                "power_limit_default_w": _scaled(_number(_first(folder, "power1_cap_default")), 1e-6),
-                "pcie_speed": host.read_text(folder / "current_link_speed").strip() or None,
-                "pcie_width": _number(folder / "current_link_width"),
+                "memory_bytes": whole(read_text(folder / "mem_info_vram_total")),
+                "power_limit_w": watts(folder, "power1_cap"),
+                "power_limit_default_w": watts(folder, "power1_cap_default"),
+                "pcie_speed": read_text(folder / "current_link_speed") or None,
+                "pcie_width": whole(read_text(folder / "current_link_width")),
             }
             for folder in cards(drm)
         )
 
     @classmethod
-    def drivers(cls, sysfs: Path = host.SYSFS) -> dict[str, str]:
-        version = host.read_text(sysfs / "module" / "amdgpu" / "version").strip()
+    def drivers(cls, sysfs: Path = Path("/sys")) -> dict[str, str]:
+        version = read_text(sysfs / "module" / "amdgpu" / "version")
         return {"amdgpu": version} if version else {}
 
-    def probe(self) -> Probe:
-        return Probe(True, devices=self._devices)
-
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        return [self._files[metric.device, metric.name].read() for metric in metrics]
+        return [_reading(*self._files[metric]) for metric in metrics]
 
 
 def cards(drm: Path = DRM) -> list[Path]:
     """The `device` folders of the AMD cards, in the kernel's order."""
     folders = [path / "device" for path in drm.glob("card[0-9]*") if "-" not in path.name]
     folders.sort(key=lambda path: int(path.parent.name.removeprefix("card")))
-    return [path for path in folders if host.read_text(path / "vendor").strip() == VENDOR]
+    return [path for path in folders if read_text(path / "vendor") == VENDOR]
 
 
-def _files(folder: Path, device: str) -> list[File]:
-    power = _first(folder, "power1_average") or _first(folder, "power1_input")
-    readings = [
-        (base.POWER, base.POWER_PERIOD_S, power, 1e-6),
-        (base.TEMPERATURE, base.STATE_PERIOD_S, _first(folder, "temp1_input"), 1e-3),
-        (base.CLOCK, base.STATE_PERIOD_S, _first(folder, "freq1_input"), 1.0),
-        (base.MEMORY_USED, base.STATE_PERIOD_S, next(folder.glob("mem_info_vram_used"), None), 1.0),
-    ]
-    return [
-        File(Metric(*quantity, f"hwmon {path.name}", "board", "sampled", period, device), path, scale)
+def _files(folder: Path, device: str) -> dict[Metric, tuple[Path, float]]:
+    memory = folder / "mem_info_vram_used"
+    readings = (
+        (base.POWER, base.POWER_PERIOD_S, _hwmon(folder, "power1_average") or _hwmon(folder, "power1_input"), 1e-6),
+        (base.TEMPERATURE, base.STATE_PERIOD_S, _hwmon(folder, "temp1_input"), 1e-3),
+        (base.CLOCK, base.STATE_PERIOD_S, _hwmon(folder, "freq1_input"), 1.0),
+        (base.MEMORY_USED, base.STATE_PERIOD_S, memory if memory.exists() else None, 1.0),
+    )
+    return {
+        Metric(*quantity, f"hwmon {path.name}", "board", "sampled", period, device): (path, scale)
         for quantity, period, path, scale in readings
         if path is not None
-    ]
+    }
+
+
+def _reading(path: Path, scale: float) -> Reading:
+    try:
+        return int(path.read_text()) * scale
+    except PermissionError:
+        return Missing(f"{path.name} may not be read by this user", "denied")
+    except (OSError, ValueError) as error:
+        return Missing(f"{path.name} cannot be read ({type(error).__name__}); the card may be asleep or gone")
 
 
 def _name(folder: Path) -> str:
-    return host.read_text(folder / "product_name").strip() or f"AMD {host.read_text(folder / 'device').strip()}"
+    return read_text(folder / "product_name") or f"AMD {read_text(folder / 'device')}"
 
 
-def _first(folder: Path, name: str) -> Path | None:
-    return next(iter(sorted(folder.glob(f"hwmon/hwmon*/{name}"))), None)
-
-
-def _number(path: Path | None) -> int | None:
-    text = host.read_text(path).strip() if path else ""
-    return int(text) if text.isdigit() else None
-
-
-def _scaled(value: int | None, scale: float) -> float | None:
-    return None if value is None else value * scale
+def _hwmon(folder: Path, name: str) -> Path | None:
+    return min(folder.glob(f"hwmon/hwmon*/{name}"), default=None)

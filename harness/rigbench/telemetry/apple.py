@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rigbench.clock import Clock, now_ns
 from rigbench.telemetry import base, host
-from rigbench.telemetry.base import Limits, Metric, Missing, Reading, Source, SourceOptions
-from rigbench.telemetry.darwin import Channel, Darwin, Native
+from rigbench.telemetry.base import Limits, Metric, Missing, Reading, Source, SourceOptions, output, whole
+from rigbench.telemetry.darwin import Channel, Darwin
 from rigbench_backends.base import Probe
 
 JOULES = {"mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "J": 1.0}
@@ -30,6 +31,15 @@ PARTS = {
     "dram": re.compile(r"()DRAM\d*(_\d+)?"),
 }
 """Names match whole: `GPU SRAM Energy` or `PCPU0 Energy` are parts of these, not more of them."""
+ENERGY = Metric(*base.ENERGY, "IOReport Energy Model", "soc", "counter", base.SLOW_PERIOD_S)
+HOST_METRICS = (
+    Metric(*base.POWER, "SMC PSTR", "host", "sampled", base.POWER_PERIOD_S),
+    Metric(*base.THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", base.STATE_PERIOD_S),
+)
+FOOTPRINTS = (
+    Metric(*base.FOOTPRINT, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+    Metric(*base.FOOTPRINT_LIFETIME_MAX, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+)
 STANDS_STILL_S = 5.0
 BUSY_CORE_S = 1.0
 
@@ -39,14 +49,14 @@ def part_joules(channels: Sequence[Channel]) -> dict[str, float]:
 
     Where a total stands beside the dies' own channels, the total alone counts.
     """
-    found = {}
+    joules = {}
     for part, pattern in PARTS.items():
         own = [(match, channel) for channel in channels if (match := pattern.fullmatch(channel.name))]
         totals = [channel for match, channel in own if not match.group(1)]
         chosen = totals or [channel for _, channel in own]
         if chosen and all(channel.unit in JOULES for channel in chosen):
-            found[part] = sum(channel.gained * JOULES[channel.unit] for channel in chosen)
-    return found
+            joules[part] = sum(channel.gained * JOULES[channel.unit] for channel in chosen)
+    return joules
 
 
 class AppleSource(Source):
@@ -57,70 +67,44 @@ class AppleSource(Source):
     scope = "soc"
     platforms = ("darwin",)
 
-    def __init__(
-        self,
-        native: Native,
-        parts: Sequence[str],
-        refused: dict[base.Quantity, Missing],
-        clock: Clock,
-        busy_s: Callable[[], float],
-    ) -> None:
+    def __init__(self, native: Darwin, clock: Clock, busy_s: Callable[[], float]) -> None:
         self._native, self._clock, self._busy_s = native, clock, busy_s
-        self._tree: host.Tree | None = None
-        self._total_j = dict.fromkeys(parts, 0.0)
-        self._moved = dict.fromkeys(parts, (clock(), busy_s()))
-
-        def metric(
-            quantity: base.Quantity, api: str, scope: str, method: str, period_s: float, device: str | None = None
-        ) -> Metric:
-            missing = refused.get(quantity)
-            status, reason = ("ok", None) if missing is None else (missing.status, missing.reason)
-            return Metric(*quantity, api, scope, method, period_s, device, status, reason)
-
+        self._tree = host.Tree(None)
+        self._total_j: dict[str, float] = {}
+        self._moved: dict[str, tuple[int, float]] = {}
+        energy = ENERGY.asked(self._count_energy())
         self.metrics = (
-            *(
-                metric(base.ENERGY, "IOReport Energy Model", "soc", "counter", base.SLOW_PERIOD_S, part)
-                for part in parts or ["cpu"]
-            ),
-            metric(base.POWER, "SMC PSTR", "host", "sampled", base.POWER_PERIOD_S),
-            metric(
-                base.THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", base.STATE_PERIOD_S
-            ),
-            metric(base.FOOTPRINT, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
-            metric(base.FOOTPRINT_LIFETIME_MAX, "proc_pid_rusage", "process", "sampled", base.STATE_PERIOD_S),
+            *(replace(energy, device=part) for part in self._total_j or ["cpu"]),
+            *(metric.asked(self._one(metric.name)) for metric in HOST_METRICS),
+            *FOOTPRINTS,
         )
+        self.devices = tuple(metric.device or metric.name for metric in self.metrics if metric.readable)
 
     @classmethod
     def open(
         cls,
         options: SourceOptions,
-        make: Callable[[], Native] = Darwin,
+        make: Callable[[], Darwin] = Darwin,
         clock: Clock = now_ns,
-        busy_s: Callable[[], float] | None = None,
+        busy_s: Callable[[], float] = host.busy_s,
     ) -> Source:
         """With whatever this Mac grants, or Absent where even the libraries are not there."""
         try:
             native = make()
         except (OSError, AttributeError) as error:
             return cls.absent(f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
-        refused: dict[base.Quantity, Missing] = {}
-        parts: list[str] = []
+        return cls(native, clock, busy_s)
+
+    def _count_energy(self) -> Reading:
+        """Begins the count of every part that there is; Missing with the reason where there is none."""
         try:
-            native.energy()  # the first begins the count, the second has every channel's name
-            parts = list(part_joules(native.energy()))
-            if not parts:
-                refused[base.ENERGY] = Missing('IOReport\'s group "Energy Model" has none of the known channels')
+            self._native.energy()  # the first begins the count, the second has every channel's name
+            parts = part_joules(self._native.energy())
         except OSError as error:
-            refused[base.ENERGY] = refusal(error)
-        for quantity, ask in (
-            (base.POWER, lambda: native.smc_float("PSTR")),
-            (base.THERMAL_PRESSURE, native.thermal_pressure),
-        ):
-            try:
-                ask()
-            except OSError as error:
-                refused[quantity] = refusal(error)
-        return cls(native, parts, refused, clock, busy_s or host.busy_s)
+            return refusal(error)
+        self._total_j = dict.fromkeys(parts, 0.0)
+        self._moved = dict.fromkeys(parts, (self._clock(), self._busy_s()))
+        return 0.0 if parts else Missing('IOReport\'s group "Energy Model" has none of the known channels')
 
     @classmethod
     def limits(cls, device: str | None) -> Limits:
@@ -134,22 +118,19 @@ class AppleSource(Source):
         `profile` is the answer of `system_profiler SPDisplaysDataType -json`, asked for where it is not given.
         """
         if profile is None:
-            profile = host.output("system_profiler", "SPDisplaysDataType", "-json")
+            profile = output("system_profiler", "SPDisplaysDataType", "-json")
         try:
             displays = json.loads(profile)["SPDisplaysDataType"]
         except (ValueError, KeyError, TypeError):
             return ()
-        memory = host.sysctl("hw.memsize")
-        limit_mb = host.sysctl("iogpu.wired_limit_mb")
+        limit_mb = whole(host.sysctl("iogpu.wired_limit_mb"))
         return tuple(
             {
                 "name": display.get("sppci_model") or display.get("_name"),
                 "vendor": "Apple",
-                "cores": int(cores) if (cores := str(display.get("sppci_cores", ""))).isdigit() else None,
-                "memory_bytes": int(memory) if memory and memory.isdigit() else None,
-                "wired_limit_bytes": int(limit_mb) * 2**20
-                if limit_mb and limit_mb.isdigit() and int(limit_mb)
-                else None,
+                "cores": whole(str(display.get("sppci_cores", ""))),
+                "memory_bytes": whole(host.sysctl("hw.memsize")),
+                "wired_limit_bytes": limit_mb * 2**20 if limit_mb else None,
                 "metal": display.get("spdisplays_mtlgpufamilysupport"),
             }
             for display in displays
@@ -164,23 +145,22 @@ class AppleSource(Source):
     @classmethod
     def modes(cls, pmset: str | None = None) -> dict[str, str]:
         """The lines of `pmset -g` that name a mode: {'lowpowermode': '0', 'powermode': '2'}."""
-        words = [line.split() for line in (host.output("pmset", "-g") if pmset is None else pmset).splitlines()]
+        words = [line.split() for line in (output("pmset", "-g") if pmset is None else pmset).splitlines()]
         return {line[0]: line[1] for line in words if len(line) >= 2 and line[0] in ("lowpowermode", "powermode")}
 
     def probe(self) -> Probe:
-        parts = tuple(metric.device or metric.name for metric in self.metrics if metric.readable)
-        return Probe(bool(parts), devices=parts, reason=None if parts else "macOS tells nothing to this user")
+        return Probe(
+            bool(self.devices),
+            devices=self.devices,
+            reason=None if self.devices else "macOS tells nothing to this user",
+        )
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        if any(metric.name == base.ENERGY.name for metric in metrics):
-            energy = self._energy()
-        return [
-            energy[metric.device or ""] if metric.name == base.ENERGY.name else self._one(metric.name)
-            for metric in metrics
-        ]
+        energy = self._energy() if any(metric.name == base.ENERGY.name for metric in metrics) else {}
+        return [energy[metric.device] if metric.device else self._one(metric.name) for metric in metrics]
 
     def watch(self, pid: int | None) -> None:
-        self._tree = None if pid is None else host.Tree(pid)
+        self._tree = host.Tree(pid)
 
     def close(self) -> None:
         self._native.close()
@@ -191,11 +171,12 @@ class AppleSource(Source):
                 return self._native.smc_float("PSTR")
             if name == base.THERMAL_PRESSURE.name:
                 return float(self._native.thermal_pressure())
-            if self._tree is None:
-                return host.NO_WORKER
             tree = [self._native.footprint(process.pid) for process in self._tree.processes()]
-            return float(
-                sum(each.bytes_now if name == base.FOOTPRINT.name else each.bytes_lifetime_max for each in tree)
+            now = name == base.FOOTPRINT.name
+            return (
+                float(sum(each.bytes_now if now else each.bytes_lifetime_max for each in tree))
+                if tree
+                else host.NO_WORKER
             )
         except OSError as error:
             return refusal(error)
@@ -207,19 +188,17 @@ class AppleSource(Source):
         except OSError as error:
             return dict.fromkeys(self._total_j, refusal(error))
         now, busy_s = self._clock(), self._busy_s()
-        found: dict[str, Reading] = {}
-        for part in self._total_j:
-            self._total_j[part] += gained.get(part, 0.0)
-            if gained.get(part, 0.0) > 0:
+        readings: dict[str, Reading] = dict(self._total_j)
+        for part, total_j in self._total_j.items():
+            joules = gained.get(part, 0.0)
+            readings[part] = self._total_j[part] = total_j + joules
+            if joules > 0:
                 self._moved[part] = (now, busy_s)
             since_ns, busy_then_s = self._moved[part]
             stuck = now - since_ns >= STANDS_STILL_S * 1e9 and busy_s - busy_then_s >= BUSY_CORE_S
-            found[part] = (
-                Missing(f"the {part.upper()} counter stands still while the CPU works")
-                if part in ("cpu", "dram") and stuck
-                else self._total_j[part]
-            )
-        return found
+            if stuck and part in ("cpu", "dram"):
+                readings[part] = Missing(f"the {part.upper()} counter stands still while the CPU works")
+        return readings
 
 
 def refusal(error: OSError) -> Missing:

@@ -7,9 +7,11 @@ do not know. A new sensor is one class in one file: see `Source`, and the regist
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from rigbench_backends.base import Probe
@@ -69,6 +71,17 @@ THERMAL_PRESSURE = Quantity("thermal_pressure", "level")
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """A reading that could not be had, and why. `status`: unavailable or denied."""
+
+    reason: str
+    status: str = "unavailable"
+
+
+Reading = float | Missing
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One quantity of one source: `Metric(*POWER, "hwmon power1_average", "board", "sampled", POWER_PERIOD_S, "gpu0")`.
 
@@ -91,16 +104,9 @@ class Metric:
         """Whether there is any use in reading it."""
         return self.status not in ("unavailable", "denied")
 
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A reading that could not be had, and why. `status`: unavailable or denied."""
-
-    reason: str
-    status: str = "unavailable"
-
-
-Reading = float | Missing
+    def asked(self, answer: Reading) -> Metric:
+        """This metric once it was asked for: unavailable or denied where the answer is missing."""
+        return replace(self, status=answer.status, reason=answer.reason) if isinstance(answer, Missing) else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What the user may set. `wall` is a preset's name or a JSON path, `wall_url` the meter's address: it is used and
-    never stored."""
+    """What the user may set. `wall_url` is the meter's address, used and never stored; `wall_path` a path in its JSON."""
 
     telemetry: bool = True
     wall_url: str | None = None
@@ -134,7 +139,7 @@ class SourceOptions:
 class Source:
     """One kind of sensor, and as an instance where its readings come from. Used by one thread at a time.
 
-    What a sensor must define: `name`, `open`, `probe`, `read`, and `metrics` in its instances.
+    What a sensor must define: `name`, `open`, `read`, and `metrics` in its instances.
     """
 
     name: ClassVar[str]
@@ -146,6 +151,12 @@ class Source:
     """How long idle power is measured before a model is loaded."""
     metrics: tuple[Metric, ...] = ()
     """What can be read, and what cannot with the reason. Fixed once the source is open."""
+    devices: tuple[str, ...] = ()
+    """What its readings are of, by names for people."""
+    version: str | None = None
+    """Of the driver behind it."""
+    pid: int | None = None
+    """The worker whose process tree the readings `process` are about; None between workers."""
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source | None:
@@ -188,14 +199,15 @@ class Source:
 
     def probe(self) -> Probe:
         """Usable here? If not: why, and what would fix it. Cheap, and never raises."""
-        raise NotImplementedError
+        return Probe(True, self.version, devices=self.devices)
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         """One reading for each of `metrics`, in their order. Never raises for what can go wrong with a device."""
         raise NotImplementedError
 
     def watch(self, pid: int | None) -> None:
-        """The worker whose process tree the readings `process` are about; None between workers."""
+        """Another worker, or none, from now on."""
+        self.pid = pid
 
     def close(self) -> None:
         """Let go of the device. The source is not read any more."""
@@ -207,46 +219,56 @@ class Absent(Source):
     def __init__(self, name: str, scope: str, probe: Probe, status: str = "unavailable") -> None:
         self.name = name  # type: ignore[misc]  # it stands for any class of sensor
         self._probe = probe
-        reason = "; ".join(part for part in (probe.reason, probe.fix) if part)
-        self.metrics = (Metric(*POWER, name, scope, "sampled", None, None, status, reason),)
+        self._missing = Missing("; ".join(part for part in (probe.reason, probe.fix) if part))
+        self.metrics = (Metric(*POWER, name, scope, "sampled", None, None, status, self._missing.reason),)
 
     def probe(self) -> Probe:
         return self._probe
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        return [Missing(metric.reason or "not usable here") for metric in metrics]
+        return [self._missing] * len(metrics)
 
 
 def idle_seconds(sources: Sequence[Source]) -> float:
-    """How long to measure idle power before a model is loaded: what the slowest source of power needs, 0 where there
-    is none."""
-    return max(
-        (
-            source.idle_s
-            for source in sources
-            if any(metric.readable and metric.unit in (POWER.unit, ENERGY.unit) for metric in source.metrics)
-        ),
-        default=0.0,
-    )
+    """How long to measure idle power before a model is loaded: what the slowest source of power needs, 0 without one."""
+
+    def tells_power(source: Source) -> bool:
+        return any(metric.readable and metric.unit in (POWER.unit, ENERGY.unit) for metric in source.metrics)
+
+    return max((source.idle_s for source in sources if tells_power(source)), default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class SourceState:
-    """One source as `doctor` shows it: usable, or why not and what would fix it."""
+def state(source: Source) -> dict[str, Any]:
+    """A source as `doctor` shows it: what it can read, or why nothing and what would fix it. Single metrics may lack in a
+    usable one."""
+    probe = source.probe()
+    readable = dict.fromkeys(metric.name for metric in source.metrics if metric.readable)
+    return {
+        "name": source.name,
+        "usable": probe.usable,
+        "devices": probe.devices,
+        "metrics": tuple(readable),
+        "reason": probe.reason,
+        "fix": probe.fix,
+    }
 
-    name: str
-    usable: bool
-    devices: tuple[str, ...]
-    metrics: tuple[str, ...]
-    reason: str | None = None
-    fix: str | None = None
+
+def read_text(path: Path | None) -> str:
+    """The text of a small file, stripped; '' without one, or where it may not be read: a process can end between two reads."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() if path else ""
+    except OSError:
+        return ""
 
 
-def source_states(sources: Sequence[Source]) -> tuple[SourceState, ...]:
-    """Every source with what it can read. Usable sources may still lack single metrics: those are not in `metrics`."""
-    states = []
-    for source in sources:
-        probe = source.probe()
-        readable = tuple(dict.fromkeys(metric.name for metric in source.metrics if metric.readable))
-        states.append(SourceState(source.name, probe.usable, probe.devices, readable, probe.reason, probe.fix))
-    return tuple(states)
+def whole(text: str | None) -> int | None:
+    """The whole number that a text is; None where it is not one."""
+    return int(text) if text and text.isdigit() else None
+
+
+def output(*command: str) -> str:
+    """What a command of the system prints; '' where there is none or it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""

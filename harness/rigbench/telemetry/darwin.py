@@ -1,8 +1,7 @@
-"""The calls into macOS that apple.py needs, and nothing else: IOReport, the SMC, notifications and rusage through
-ctypes.
+"""The calls into macOS that apple.py needs, and nothing else: IOReport, the SMC, notifications and rusage through ctypes.
 
-This is the seam: `Native` says what is asked for, `Darwin` asks the system, tests answer in its place. Every function
-has its argument and result types set; without them ctypes cuts pointers to 32 bits.
+This is the seam: `Darwin` asks the system, tests answer in its place. Every function has its argument and result types
+set; without them ctypes cuts pointers to 32 bits.
 
     python -c "from rigbench.telemetry.darwin import *; print(Darwin().energy(), Darwin().smc_float('PSTR'))"
 """
@@ -12,8 +11,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint32, c_uint64
 from ctypes import c_void_p as p
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 UTF8 = 0x08000100
 SMC_SELECTOR, SMC_READ_BYTES, SMC_READ_KEY_INFO = 2, 5, 9
@@ -21,8 +19,7 @@ NOT_PERMITTED = 0xE00002E2
 RUSAGE_INFO_V4 = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """One channel of IOReport's group "Energy Model": what it gained since the last time it was asked, in `unit`."""
 
     name: str
@@ -30,27 +27,11 @@ class Channel:
     gained: int
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
+class Footprint(NamedTuple):
     """proc_pid_rusage: bytes now, and the most ever (of the process's whole life; macOS cannot set it back)."""
 
     bytes_now: int
     bytes_lifetime_max: int
-
-
-class Native(Protocol):
-    """What apple.py asks of macOS. An OSError says in one sentence what the system refused; PermissionError that it
-    may not."""
-
-    def energy(self) -> list[Channel]: ...
-
-    def smc_float(self, key: str) -> float: ...
-
-    def thermal_pressure(self) -> int: ...
-
-    def footprint(self, pid: int) -> Footprint: ...
-
-    def close(self) -> None: ...
 
 
 class _SmcKeyInfo(Structure):
@@ -96,14 +77,16 @@ def mach_task(system: Any) -> int:
 
 
 class Darwin:
-    """macOS itself. Opening it on another system raises OSError."""
+    """macOS itself. Opening it on another system raises OSError; later one says in one sentence what the system refused,
+    PermissionError that it may not."""
 
     def __init__(self) -> None:
         self._report = ctypes.CDLL("/usr/lib/libIOReport.dylib")
         self._cf = ctypes.CDLL("/System/Library/Frameworks/CoreFoundation.framework/CoreFoundation")
         self._io = ctypes.CDLL("/System/Library/Frameworks/IOKit.framework/IOKit")
         self._system = ctypes.CDLL("/usr/lib/libSystem.B.dylib")
-        self._declare()
+        for function, result, arguments in self._prototypes():
+            function.restype, function.argtypes = result, arguments
         self._subscription: int | None = None
         self._channels = p()
         self._last: int | None = None
@@ -111,9 +94,9 @@ class Darwin:
         self._smc_sizes: dict[str, int] = {}
         self._thermal: c_int | None = None
 
-    def _declare(self) -> None:
+    def _prototypes(self) -> tuple[tuple[Any, Any, list[Any]], ...]:
         cf, report, io, system = self._cf, self._report, self._io, self._system
-        declared: tuple[tuple[Any, Any, list[Any]], ...] = (
+        return (
             (cf.CFStringCreateWithCString, p, [p, c_char_p, c_uint32]),
             (cf.CFStringGetCString, c_uint8, [p, c_char_p, c_long, c_uint32]),
             (cf.CFDictionaryGetValue, p, [p, p]),
@@ -137,12 +120,10 @@ class Darwin:
             (system.notify_get_state, c_uint32, [c_int, POINTER(c_uint64)]),
             (system.proc_pid_rusage, c_int, [c_int, c_int, p]),
         )
-        for function, result, arguments in declared:
-            function.restype, function.argtypes = result, arguments
 
     def energy(self) -> list[Channel]:
         """What every channel of "Energy Model" gained since the last call; [] at the first, which begins the count."""
-        if self._subscription is None:
+        if not self._subscription:
             self._subscribe()
         sample = self._report.IOReportCreateSamples(self._subscription, self._channels, None)
         if not sample:
@@ -160,7 +141,7 @@ class Darwin:
             self._cf.CFRelease(delta)
 
     def _subscribe(self) -> None:
-        group = self._cf.CFStringCreateWithCString(None, b"Energy Model", UTF8)
+        group = self._text("Energy Model")
         wanted = self._report.IOReportCopyChannelsInGroup(group, None, 0, 0, 0)
         self._cf.CFRelease(group)
         if not wanted:
@@ -168,20 +149,22 @@ class Darwin:
         self._subscription = self._report.IOReportCreateSubscription(None, wanted, byref(self._channels), 0, None)
         self._cf.CFRelease(wanted)
         if not self._subscription:
-            self._subscription = None
             raise OSError("IOReport refuses a subscription")
 
     def _channel_list(self, delta: int) -> list[Channel]:
-        key = self._cf.CFStringCreateWithCString(None, b"IOReportChannels", UTF8)
+        key = self._text("IOReportChannels")
         items = self._cf.CFDictionaryGetValue(delta, key)
         self._cf.CFRelease(key)
-        found = []
+        channels = []
         for index in range(self._cf.CFArrayGetCount(items) if items else 0):
             item = self._cf.CFArrayGetValueAtIndex(items, index)
             name = self._string(self._report.IOReportChannelGetChannelName(item))
             unit = self._string(self._report.IOReportChannelGetUnitLabel(item))
-            found.append(Channel(name, unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0)))
-        return found
+            channels.append(Channel(name, unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0)))
+        return channels
+
+    def _text(self, text: str) -> Any:
+        return self._cf.CFStringCreateWithCString(None, text.encode(), UTF8)
 
     def _string(self, reference: int | None) -> str:
         buffer = ctypes.create_string_buffer(256)
@@ -193,28 +176,22 @@ class Darwin:
         """A key of type `flt ` (little-endian 32-bit float), such as PSTR, the watts of the whole system."""
         if not self._smc.value:
             self._open_smc()
+        message = SmcMessage(key=four_characters(key), command=SMC_READ_KEY_INFO)
         if key not in self._smc_sizes:
-            self._smc_sizes[key] = self._smc_call(
-                SmcMessage(key=four_characters(key), command=SMC_READ_KEY_INFO)
-            ).info.size
-        message = SmcMessage(key=four_characters(key), command=SMC_READ_BYTES)
-        message.info.size = self._smc_sizes[key]
+            self._smc_sizes[key] = self._smc_call(message).info.size
         if self._smc_sizes[key] != 4:
             raise OSError(f"the SMC's key {key} is not a 32-bit float")
-        answer = self._smc_call(message)
-        return ctypes.c_float.from_buffer_copy(bytes(answer.bytes)).value
+        message.info.size, message.command = 4, SMC_READ_BYTES
+        return ctypes.c_float.from_buffer_copy(bytes(self._smc_call(message).bytes)).value
 
     def _open_smc(self) -> None:
-        task = mach_task(self._system)
         refused = 0
         for name in (b"AppleSMC", b"AppleSMCKeysEndpoint"):
-            service = self._io.IOServiceGetMatchingService(0, self._io.IOServiceMatching(name))
-            if not service:
-                continue
-            refused = self._io.IOServiceOpen(service, task, 0, byref(self._smc))
-            self._io.IOObjectRelease(service)
-            if refused == 0:
-                return
+            if service := self._io.IOServiceGetMatchingService(0, self._io.IOServiceMatching(name)):
+                refused = self._io.IOServiceOpen(service, mach_task(self._system), 0, byref(self._smc))
+                self._io.IOObjectRelease(service)
+                if refused == 0:
+                    return
         if refused == NOT_PERMITTED:
             raise PermissionError("macOS does not let this program open the SMC")
         raise OSError(f"the SMC cannot be opened (0x{refused:x})" if refused else "this Mac has no SMC service")
@@ -230,13 +207,12 @@ class Darwin:
 
     def thermal_pressure(self) -> int:
         """0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
+        state = c_uint64()
         if self._thermal is None:
             token = c_int()
-            if self._system.notify_register_check(b"com.apple.system.thermalpressurelevel", byref(token)):
-                raise OSError("macOS does not tell thermal pressure")
-            self._thermal = token
-        state = c_uint64()
-        if self._system.notify_get_state(self._thermal, byref(state)):
+            if not self._system.notify_register_check(b"com.apple.system.thermalpressurelevel", byref(token)):
+                self._thermal = token
+        if self._thermal is None or self._system.notify_get_state(self._thermal, byref(state)):
             raise OSError("macOS does not tell thermal pressure")
         return int(state.value)
 
@@ -244,8 +220,8 @@ class Darwin:
         usage = RusageV4()
         if self._system.proc_pid_rusage(pid, RUSAGE_INFO_V4, byref(usage)):
             raise OSError("the process is gone, or another user's")
-        found: Any = usage
-        return Footprint(found.phys_footprint, found.lifetime_max_phys_footprint)
+        fields: Any = usage
+        return Footprint(fields.phys_footprint, fields.lifetime_max_phys_footprint)
 
     def close(self) -> None:
         if self._last is not None:

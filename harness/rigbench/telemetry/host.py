@@ -13,9 +13,8 @@ that other programs used; steal is time in which a virtual machine wanted a CPU 
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,23 +22,17 @@ from pathlib import Path
 
 import psutil
 
+from rigbench.records import HostMemory, Series
 from rigbench.telemetry import base
-from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
-from rigbench_backends.base import Probe
+from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions, output, read_text, whole
 
 PROC = Path("/proc")
-SYSFS = Path("/sys")
 CPU_SYSFS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
 RESET_PEAK_RSS = "5"
-"""What /proc/PID/clear_refs takes to set VmHWM back to the present resident size (Linux 4.0 and newer; own processes
-or root)."""
+"""What sets VmHWM back to the present resident size (Linux 4.0 and newer; own processes or root)."""
 NO_WORKER = Missing("no worker is running")
 NOT_KNOWN = Missing("this system does not tell")
-
-
-def _metric(quantity: base.Quantity, api: str, scope: str, method: str, device: str | None = None) -> Metric:
-    return Metric(*quantity, api, scope, method, base.STATE_PERIOD_S, device)
 
 
 class HostSource(Source):
@@ -47,45 +40,44 @@ class HostSource(Source):
 
     name = "host"
     scope = "host"
-    metrics = (
-        _metric(base.RSS, "/proc/PID/status of the process tree", "process", "sampled"),
-        _metric(base.RSS_ANONYMOUS, "/proc/PID/status of the process tree", "process", "sampled"),
-        _metric(base.RSS_FILE_BACKED, "/proc/PID/status of the process tree", "process", "sampled"),
-        _metric(base.CPU_BUSY, "/proc/stat", "host", "counter"),
-        _metric(base.CPU_OURS, "/proc/PID/stat of our own process tree", "host", "counter"),
-        _metric(base.CPU_STEAL, "/proc/stat", "host", "counter"),
-        _metric(base.THROTTLED_CPU, "package_throttle_total_time_ms", "host", "counter", "cpu"),
-        _metric(base.SWAP_USED, "/proc/meminfo", "host", "sampled"),
-        _metric(base.SWAP_IN, "/proc/vmstat", "host", "counter"),
-        _metric(base.SWAP_OUT, "/proc/vmstat", "host", "counter"),
-        _metric(base.CPU_FREQUENCY, "cpufreq scaling_cur_freq", "host", "sampled"),
+    metrics = tuple(
+        Metric(*quantity, api, scope, method, base.STATE_PERIOD_S, device)
+        for quantity, api, scope, method, device in (
+            (base.RSS, "/proc/PID/status of the process tree", "process", "sampled", None),
+            (base.RSS_ANONYMOUS, "/proc/PID/status of the process tree", "process", "sampled", None),
+            (base.RSS_FILE_BACKED, "/proc/PID/status of the process tree", "process", "sampled", None),
+            (base.CPU_BUSY, "/proc/stat", "host", "counter", None),
+            (base.CPU_OURS, "/proc/PID/stat of our own process tree", "host", "counter", None),
+            (base.CPU_STEAL, "/proc/stat", "host", "counter", None),
+            (base.THROTTLED_CPU, "package_throttle_total_time_ms", "host", "counter", "cpu"),
+            (base.SWAP_USED, "/proc/meminfo", "host", "sampled", None),
+            (base.SWAP_IN, "/proc/vmstat", "host", "counter", None),
+            (base.SWAP_OUT, "/proc/vmstat", "host", "counter", None),
+            (base.CPU_FREQUENCY, "cpufreq scaling_cur_freq", "host", "sampled", None),
+        )
     )
 
     def __init__(self) -> None:
+        self.devices = (cpu_name(),)
         self._own = psutil.Process()
-        self._tree: Tree | None = None
+        self._tree = Tree(None)
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source:
         return cls()
 
     @classmethod
-    def modes(cls, sysfs: Path = SYSFS) -> dict[str, str]:
+    def modes(cls, sysfs: Path = Path("/sys")) -> dict[str, str]:
         """cpufreq's governor and the firmware's profile, where Linux has them."""
-        names = {
-            "cpu_governor": sysfs / "devices/system/cpu/cpu0/cpufreq/scaling_governor",
-            "platform_profile": sysfs / "firmware/acpi/platform_profile",
-        }
-        return {name: text for name, path in names.items() if (text := read_text(path).strip())}
-
-    def probe(self) -> Probe:
-        return Probe(True, devices=(cpu_name(),))
+        governor = read_text(sysfs / "devices/system/cpu/cpu0/cpufreq/scaling_governor")
+        profile = read_text(sysfs / "firmware/acpi/platform_profile")
+        return {name: mode for name, mode in {"cpu_governor": governor, "platform_profile": profile}.items() if mode}
 
     def watch(self, pid: int | None) -> None:
-        self._tree = None if pid is None else Tree(pid)
+        self._tree = Tree(pid)
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        worker = self._tree.processes() if self._tree else []
+        worker = self._tree.processes()
         swap = psutil.swap_memory()
         # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS).
         swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
@@ -119,15 +111,8 @@ class TreeMemory:
 
 
 def status_bytes(text: str) -> dict[str, int]:
-    """The memory lines of /proc/PID/status in bytes: {'VmHWM': ..., 'VmRSS': ..., 'RssAnon': ..., 'RssFile': ...,
-    'RssShmem': ...}."""
-    lines = {}
-    for line in text.splitlines():
-        key, _, rest = line.partition(":")
-        words = rest.split()
-        if key.startswith(("Vm", "Rss")) and len(words) == 2 and words[1] == "kB":
-            lines[key] = int(words[0]) * 1024
-    return lines
+    """The memory lines of /proc/PID/status in bytes: VmHWM, VmRSS, RssAnon, RssFile, RssShmem ..."""
+    return {name: int(size) * 1024 for name, size in re.findall(r"^((?:Vm|Rss)\w+):\s*(\d+) kB$", text, re.MULTILINE)}
 
 
 def busy_s() -> float:
@@ -149,14 +134,14 @@ class Tree:
     """A process and its descendants. They are listed anew at every eighth look: a tree changes rarely, and listing it costs
     more than reading it, for the parent of every process of the machine is asked for."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int | None) -> None:
         self._pid = pid
         self._known: list[psutil.Process] = []
         self._looks = 0
 
     def processes(self) -> list[psutil.Process]:
-        """Those that lived at the last listing; [] when the first has ended."""
-        if self._looks % 8 == 0:
+        """Those that lived at the last listing; [] when the first has ended, or there is none."""
+        if self._pid is not None and self._looks % 8 == 0:
             try:
                 root = psutil.Process(self._pid)
                 self._known = [root, *root.children(recursive=True)]
@@ -179,8 +164,7 @@ def tree_memory(pid: int, proc: Path = PROC) -> TreeMemory | None:
 def memory_of(pids: Iterable[int], proc: Path = PROC) -> TreeMemory | None:
     """Memory of these processes together; None when all are gone. Only Linux tells it by kind, and only Linux and Windows
     keep a peak."""
-    parts = [_process_memory(pid, proc) for pid in pids]
-    known = [part for part in parts if part is not None]
+    known = [part for pid in pids if (part := _process_memory(pid, proc)) is not None]
     if not known:
         return None
     rss, *rest = zip(*known, strict=True)
@@ -204,8 +188,7 @@ def _process_memory(pid: int, proc: Path) -> tuple[int | None, ...] | None:
 
 
 def reset_peak(pid: int, proc: Path = PROC) -> bool:
-    """Set the high-water mark of the tree back to its present size, so that the next VmHWM is the peak of one case
-    alone.
+    """Set the high-water mark of the tree back to its present size, so that the next VmHWM is the peak of one case alone.
 
     False where the system does not allow it for every process of the tree: the peak must then come from samples.
     """
@@ -217,48 +200,77 @@ def reset_peak(pid: int, proc: Path = PROC) -> bool:
     return True
 
 
+def host_memory(
+    readings: Sequence[Series],
+    pid: int | None,
+    peak_was_reset: bool,
+    start_us: int | None = None,
+    proc: Path = PROC,
+) -> HostMemory:
+    """Peak memory of a case: the kernel's own high-water mark where it was reset at its start, else the largest sample.
+
+    Call it while the worker still runs (a dead one leaves the samples). `readings` are the case's window of the sampler,
+    `peak_was_reset` is what `host.reset_peak(pid)` answered at its start, `start_us` when that was: readings before it
+    (idle time, loading) are another case's business.
+    """
+
+    def values(name: str) -> list[float]:
+        own = [each for each in readings if each.source == "host" and each.name == name]
+        read = [pair for each in own for pair in zip(each.time_us, each.values, strict=True)]
+        return [value for at, value in read if value is not None and (start_us is None or at >= start_us)]
+
+    def sampled(name: str) -> int | None:
+        return round(max(samples)) if (samples := values(name)) else None
+
+    memory = tree_memory(pid, proc) if pid is not None else None
+    peak, method = sampled("rss"), f"largest sample, every {base.STATE_PERIOD_S:g} s"
+    if peak_was_reset and memory is not None and memory.hwm_bytes is not None:
+        peak, method = memory.hwm_bytes, "VmHWM, reset at the start of the case"
+        if memory.processes > 1:
+            method += f", summed over {memory.processes} processes (an upper bound)"
+    swap = values("swap_used")
+    return HostMemory(
+        rss_peak_bytes=peak,
+        anonymous_peak_bytes=sampled("rss_anonymous"),
+        file_backed_peak_bytes=sampled("rss_file_backed"),
+        swap_growth_bytes=round(max(swap) - swap[0]) if swap else None,
+        method=None if peak is None else method,
+        reason="the worker's memory was not read (telemetry off, or the worker had ended)" if peak is None else None,
+    )
+
+
 def mean_frequency_hz(cpu_sysfs: Path = CPU_SYSFS) -> float | None:
     """Mean of what cpufreq says of each CPU; None where there is none (most virtual machines)."""
-    values = [read_text(path) for path in sorted(cpu_sysfs.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
-    known = [int(value) * 1000 for value in values if value.strip().isdigit()]
+    files = cpu_sysfs.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    known = [khz * 1000 for path in files if (khz := whole(read_text(path))) is not None]
     return sum(known) / len(known) if known else None
 
 
 def throttled_s(cpu_sysfs: Path = CPU_SYSFS) -> float | None:
-    """Seconds that the first package was slowed for heat since boot; None where the processor does not count (only
-    Intel's do)."""
-    text = read_text(cpu_sysfs / "cpu0" / "thermal_throttle" / "package_throttle_total_time_ms").strip()
-    return int(text) * 1e-3 if text.isdigit() else None
+    """Seconds that the first package was slowed for heat since boot; None where the processor does not count (only Intel's)."""
+    counted_ms = whole(read_text(cpu_sysfs / "cpu0" / "thermal_throttle" / "package_throttle_total_time_ms"))
+    return None if counted_ms is None else counted_ms * 1e-3
 
 
 def last_level_cache_bytes(cpu_sysfs: Path = CPU_SYSFS) -> int | None:
-    """All last-level caches of the machine together (a cache shared by several CPUs counts once); None where
-    unknown."""
+    """All last-level caches of the machine together (one shared by several CPUs counts once); None where unknown."""
     caches: dict[tuple[int, str], int] = {}
     for index in cpu_sysfs.glob("cpu[0-9]*/cache/index[0-9]*"):
-        size, level, shared = (read_text(index / name).strip() for name in ("size", "level", "shared_cpu_list"))
+        size, level, shared = (read_text(index / name) for name in ("size", "level", "shared_cpu_list"))
         if size.endswith("K") and level.isdigit():
             caches[int(level), shared or index.parent.parent.name] = int(size[:-1]) * 1024
     if caches:
         last = max(level for level, _ in caches)
         return sum(size for (level, _), size in caches.items() if level == last)
-    if sys.platform == "darwin":
-        sizes = [sysctl(f"hw.perflevel{n}.l2cachesize") for n in (0, 1)] + [sysctl("hw.l3cachesize")]
-        return sum(int(size) for size in sizes if size and size.isdigit()) or None
-    return None
+    names = ("hw.perflevel0.l2cachesize", "hw.perflevel1.l2cachesize", "hw.l3cachesize")
+    return sum(whole(sysctl(name)) or 0 for name in names) or None if sys.platform == "darwin" else None
 
 
 def available_memory_bytes(cgroup: Path = CGROUP) -> int:
     """Memory that can be had without swapping, within the limit of the container if there is one."""
     free = int(psutil.virtual_memory().available)
-    limit, used = (read_text(cgroup / name).strip() for name in ("memory.max", "memory.current"))
-    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may run on (all logical ones where the physical ones are unknown)."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+    limit, used = (whole(read_text(cgroup / name)) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, limit - used)
 
 
 def cpu_name(proc: Path = PROC) -> str:
@@ -271,23 +283,6 @@ def cpu_name(proc: Path = PROC) -> str:
     return platform.processor() or platform.machine()
 
 
-def output(*command: str) -> str:
-    """What a command of the system prints; '' where there is none or it fails."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
 def sysctl(name: str) -> str | None:
     """A value of macOS's sysctl as text; None where there is no such name."""
     return output("sysctl", "-n", name).strip() or None
-
-
-def read_text(path: Path) -> str:
-    """The text of a small file, '' where there is none or it may not be read: a process can end between any two
-    reads."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -5,6 +5,7 @@ No host name, user name, serial number, UUID, path, address or environment enter
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -17,11 +18,12 @@ from rigbench import telemetry
 from rigbench.paths import slug
 from rigbench.records import Machine
 from rigbench.telemetry import host
+from rigbench.telemetry.base import read_text, whole
 
 
 def this_machine() -> Machine:
     """The fingerprint of this machine, with all that the telemetry sources know of it."""
-    return fingerprint(telemetry.gpus(), telemetry.drivers(), telemetry.modes())
+    return fingerprint(*telemetry.facts())
 
 
 def fingerprint(
@@ -30,13 +32,11 @@ def fingerprint(
     """The machine that this runs on; `gpus`, `drivers` and power `modes` as the telemetry sources report them."""
     memory = psutil.virtual_memory().total
     cpu = host.cpu_name()
-    physical = psutil.cpu_count(logical=False)
-    logical = psutil.cpu_count()
-    names = [str(gpu.get("name")) for gpu in gpus if gpu.get("name")]
-    unit = f"{round(memory / 2**30)}gb"
+    physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
+    names = [str(gpu["name"]) for gpu in gpus if gpu.get("name")]
     main = f"{len(names)}x-{names[0]}" if len(names) > 1 else names[0] if names else f"{cpu}-{physical or logical}c"
     return Machine(
-        id=slug(f"{main}-{unit}"),
+        id=slug(f"{main}-{round(memory / 2**30)}gb"),
         cpu=cpu,
         physical_cores=physical,
         logical_cores=logical,
@@ -65,10 +65,27 @@ def _os_name() -> str:
 
 def _virtualized() -> str | None:
     """`yes` where the processor says so, `no` where it would; None where nobody can tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and platform.machine() in ("x86_64", "i686"):
-        return "yes" if re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo.read_text(), re.M) else "no"
+    cpuinfo = read_text(host.PROC / "cpuinfo")
+    if cpuinfo and platform.machine() in ("x86_64", "i686"):
+        return "yes" if re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE) else "no"
     if sys.platform == "darwin":
-        flag = host.sysctl("kern.hv_vmm_present")
-        return None if flag is None else "yes" if flag == "1" else "no"
+        return {None: None, "1": "yes"}.get(host.sysctl("kern.hv_vmm_present"), "no")
     return None
+
+
+def usable_cores(cpu_sysfs: Path = host.CPU_SYSFS, cgroup: Path = host.CGROUP) -> int:
+    """Physical cores that this process may use: of those there are, what affinity and a container's quota leave."""
+    if sys.platform == "linux":
+        siblings = {cpu: cpu_sysfs / f"cpu{cpu}/topology/thread_siblings_list" for cpu in os.sched_getaffinity(0)}
+        cores = len({read_text(path) or str(cpu) for cpu, path in siblings.items()})
+    else:
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    quota, _, period = read_text(cgroup / "cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores = min(cores, int(quota) // int(period))
+    return max(1, cores)
+
+
+def engine_threads() -> int:
+    """Threads that an engine should compute with: two that share a core slow it down, and so do a Mac's slow cores."""
+    return whole(host.sysctl("hw.perflevel0.physicalcpu")) or usable_cores()

@@ -11,12 +11,20 @@ limit (TDP) is never given for a measurement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rigbench.telemetry import host
-from rigbench.telemetry.base import ENERGY, POWER_PERIOD_S, Limits, Metric, Missing, Reading, Source, SourceOptions
-from rigbench_backends.base import Probe
+from rigbench.telemetry.base import (
+    ENERGY,
+    POWER_PERIOD_S,
+    Limits,
+    Metric,
+    Missing,
+    Reading,
+    Source,
+    SourceOptions,
+    read_text,
+)
 
 POWERCAP = Path("/sys/class/powercap")
 GRANT = "to allow it until the next boot: sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj"
@@ -34,8 +42,7 @@ class Domain:
     gained_uj: int = 0
 
     def read_j(self) -> Reading:
-        """Joules since opening. A step of over half the range is a counter that was set back, not one that went
-        round."""
+        """Joules since opening. A step of over half the range is a counter that was set back, not one that went round."""
         try:
             now_uj = int(self.path.read_text())
         except PermissionError:
@@ -59,48 +66,36 @@ class RaplSource(Source):
 
     def __init__(self, domains: Sequence[Domain]) -> None:
         self._domains = {domain.name: domain for domain in domains}
-        self.metrics = tuple(
-            Metric(*ENERGY, "powercap energy_uj", "package", "counter", POWER_PERIOD_S, domain.name)
-            for domain in domains
-        )
+        self.devices = tuple(self._domains)
+        counter = Metric(*ENERGY, "powercap energy_uj", "package", "counter", POWER_PERIOD_S)
+        self.metrics = tuple(replace(counter, device=name) for name in self.devices)
 
     @classmethod
-    def open(cls, options: SourceOptions, root: Path = POWERCAP, proc: Path = host.PROC) -> Source:
+    def open(cls, options: SourceOptions, root: Path = POWERCAP, proc: Path = Path("/proc")) -> Source:
         zones = sorted(path for path in root.glob("intel-rapl:*") if (path / "energy_uj").exists())
         if not zones:
-            virtual = "hypervisor" in host.read_text(proc / "cpuinfo")
-            reason = "no powercap; virtual machine" if virtual else "no powercap"
-            return cls.absent(reason, None if virtual else LOAD)
+            virtual = "hypervisor" in read_text(proc / "cpuinfo")
+            return cls.absent("no powercap; virtual machine") if virtual else cls.absent("no powercap", LOAD)
         domains = []
         for zone in zones:
-            name = host.read_text(zone / "name").strip()
+            name = read_text(zone / "name")
             package = zone.name.removeprefix("intel-rapl:").partition(":")[0]
             if not name.startswith(("package", "dram")):
                 continue
             try:
-                domains.append(
-                    Domain(
-                        name if "-" in name else f"{name}-{package}",
-                        zone / "energy_uj",
-                        int((zone / "max_energy_range_uj").read_text()) + 1,
-                        int((zone / "energy_uj").read_text()),
-                    )
-                )
+                range_uj, now_uj = (int((zone / file).read_text()) for file in ("max_energy_range_uj", "energy_uj"))
             except PermissionError:
                 return cls.absent("energy_uj may be read by root only", GRANT, "denied")
             except (OSError, ValueError):
                 continue
-        if not domains:
-            return cls.absent("powercap has no readable package counter")
-        return cls(domains)
+            name = name if "-" in name else f"{name}-{package}"
+            domains.append(Domain(name, zone / "energy_uj", range_uj + 1, now_uj))
+        return cls(domains) if domains else cls.absent("powercap has no readable package counter")
 
     @classmethod
     def limits(cls, device: str | None) -> Limits:
         """It counts every millisecond."""
         return Limits(2.0, 2.0)
-
-    def probe(self) -> Probe:
-        return Probe(True, devices=tuple(self._domains))
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         return [self._domains[str(metric.device)].read_j() for metric in metrics]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +21,6 @@ from rigbench.clock import Clock, now_ns
 from rigbench.errors import InputError
 from rigbench.records import Series
 from rigbench.telemetry.base import Metric, Missing, Reading, Source
-from rigbench_backends.base import Probe
 
 
 class ReplaySource(Source):
@@ -32,46 +32,25 @@ class ReplaySource(Source):
         self._clock = clock
         self._start_ns: int | None = None
         self._first_us = min((series.time_us[0] for series in recorded if series.time_us), default=0)
-        self._series = {}
-        metrics = []
-        for series in recorded:
-            gaps = [later - earlier for earlier, later in zip(series.time_us, series.time_us[1:], strict=False)]
-            metric = Metric(
-                series.name,
-                series.unit,
-                f"recorded from {series.source}: {series.api}",
-                series.scope,
-                series.method,
-                median(gaps) * 1e-6 if gaps else None,
-                series.device,
-                series.status if not series.time_us or series.status == "low_confidence" else "ok",
-                series.reason,
-            )
-            metrics.append(metric)
-            self._series[metric] = series
-        self.metrics = tuple(metrics)
+        self._series = {_metric(series): series for series in recorded}
+        self.metrics = tuple(self._series)
+        self.devices = tuple(sorted({metric.device for metric in self.metrics if metric.device}))
 
     @classmethod
     def load(cls, path: str) -> ReplaySource:
         """Raises InputError where the file is missing or holds no readings."""
         try:
             content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-            found = content["readings"] if isinstance(content, dict) else content
-            recorded = [
-                Series(**{**each, "time_us": tuple(each["time_us"]), "values": tuple(each["values"])}) for each in found
-            ]
+            rows = content["readings"] if isinstance(content, dict) else content
+            recorded = [Series(**row | {name: tuple(row[name]) for name in ("time_us", "values")}) for row in rows]
         except OSError as error:
             raise InputError(f"the recording {path} cannot be read: {error.strerror}") from None
         except (ValueError, TypeError, KeyError, AttributeError):
-            raise InputError(
-                f"{path} is no recording: it must hold a JSON list of readings as in a result document"
-            ) from None
+            fault = "it must hold a JSON list of readings as in a result document"
+            raise InputError(f"{path} is no recording: {fault}") from None
         if not recorded or any(len(each.time_us) != len(each.values) for each in recorded):
             raise InputError(f"{path} is no recording: it holds no readings, or times and values of unequal number")
         return cls(recorded)
-
-    def probe(self) -> Probe:
-        return Probe(True, devices=tuple(sorted({metric.device for metric in self.metrics if metric.device})))
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         now = self._clock()
@@ -79,6 +58,14 @@ class ReplaySource(Source):
             self._start_ns = now
         at_us = self._first_us + (now - self._start_ns) // 1000
         return [_at(self._series[metric], at_us) for metric in metrics]
+
+
+def _metric(series: Series) -> Metric:
+    gaps = [later - earlier for earlier, later in pairwise(series.time_us)]
+    period_s = median(gaps) * 1e-6 if gaps else None
+    status = series.status if not series.time_us or series.status == "low_confidence" else "ok"
+    api, own = f"recorded from {series.source}: {series.api}", (series.scope, series.method)
+    return Metric(series.name, series.unit, api, *own, period_s, series.device, status, series.reason)
 
 
 def _at(series: Series, at_us: int) -> Reading:

@@ -29,100 +29,74 @@ Wait = Callable[[float], bool]
 """Waits for so many seconds, or until the end is called for, and says whether it was."""
 
 
-class Group:
-    """Metrics of one source that are read together, and all their readings. `period_ns` None: read at edges only."""
-
-    def __init__(self, metrics: Sequence[Metric], period_ns: int | None) -> None:
-        self.metrics = tuple(metrics)
-        self.period_ns = period_ns
-        self.readings: list[tuple[int, tuple[Reading, ...]]] = []
-        self.next_ns = 0
-        self.late_ticks = 0
-        self.longest_gap_ns = 0
-
-    def advance(self, now: int) -> None:
-        """Set the next deadline after one was served; those that passed meanwhile are late ticks."""
-        assert self.period_ns is not None
-        self.next_ns += self.period_ns
-        if self.next_ns <= now:
-            missed = (now - self.next_ns) // self.period_ns + 1
-            self.late_ticks += missed
-            self.next_ns += missed * self.period_ns
-
-
 class Lane:
-    """One source, its groups of metrics, and what reading it cost. `run` is the body of its thread."""
+    """One source, the readings of its metrics, and what reading it cost. `run` is the body of its thread."""
 
-    def __init__(self, source: Source, clock: Clock, wait: Wait, cpu_clock: Clock = time.thread_time_ns) -> None:
+    def __init__(self, source: Source, clock: Clock, wait: Wait) -> None:
         self.source = source
         self.probe = source.probe()
         self.clock = clock
         self.wait = wait
-        self.cpu_clock = cpu_clock
         self.lock = threading.Lock()
         self.call_ns: list[int] = []
         self.cpu_ns = 0
-        periods = sorted({metric.period_s for metric in source.metrics if metric.readable}, key=lambda p: p or 1e9)
-        self.groups = [
-            Group(
-                [metric for metric in source.metrics if metric.readable and metric.period_s == period],
-                None if period is None else round(period * 1e9),
-            )
-            for period in periods
-        ]
+        self.late_ticks = 0
+        self.longest_gap_ns = 0
+        self.readings: dict[Metric, list[tuple[int, Reading]]] = {metric: [] for metric in source.metrics}
+        self.groups: dict[float | None, list[Metric]] = {}
+        """What is read together, by period in seconds; None: at edges only."""
+        for metric in sorted(source.metrics, key=lambda metric: metric.period_s or 1e9):
+            if metric.readable:
+                self.groups.setdefault(metric.period_s, []).append(metric)
 
     def run(self) -> None:
         """Read every group at its deadlines until `wait` says that the end has come."""
-        ticking = [group for group in self.groups if group.period_ns is not None]
-        if not ticking:
+        groups = {round(period_s * 1e9): metrics for period_s, metrics in self.groups.items() if period_s is not None}
+        if not groups:
             return
-        start = self.clock()
-        for group in ticking:
-            group.next_ns = start
+        due_ns = dict.fromkeys(groups, self.clock())
+        last_ns: dict[int, int] = {}
         stop = False
         while not stop:
-            for group in ticking:
-                if group.next_ns <= self.clock():
-                    self.read(group)
-                    group.advance(self.clock())
-            stop = self.wait(max(0, min(group.next_ns for group in ticking) - self.clock()) * 1e-9)
-            self.cpu_ns = self.cpu_clock()
+            for period_ns, metrics in groups.items():
+                if due_ns[period_ns] <= self.clock():
+                    instant = self.read(metrics)
+                    self.longest_gap_ns = max(self.longest_gap_ns, instant - last_ns.get(period_ns, instant))
+                    last_ns[period_ns] = instant
+                    late = (self.clock() - due_ns[period_ns]) // period_ns
+                    self.late_ticks += late
+                    due_ns[period_ns] += (late + 1) * period_ns
+            stop = self.wait(max(0, min(due_ns.values()) - self.clock()) * 1e-9)
+            self.cpu_ns = time.thread_time_ns()
 
-    def read(self, group: Group) -> None:
-        """One reading of a group. What a source raises against its contract is a missing reading too, never the end
-        of the thread."""
+    def read(self, metrics: Sequence[Metric]) -> int:
+        """One reading of each, at the instant that is returned. What a source raises against its contract is missing too."""
         with self.lock:
             begin = self.clock()
             values: Sequence[Reading]
             try:
-                values = self.source.read(group.metrics)
+                values = self.source.read(metrics)
             except Exception as error:
-                values = [Missing(f"{type(error).__name__}: {error}")] * len(group.metrics)
+                values = [Missing(f"{type(error).__name__}: {error}")] * len(metrics)
             end = self.clock()
         self.call_ns.append(end - begin)
-        checked = tuple(_plausible(metric, value) for metric, value in zip(group.metrics, values, strict=True))
         instant = (begin + end) // 2
-        if group.readings:
-            group.longest_gap_ns = max(group.longest_gap_ns, instant - group.readings[-1][0])
-        group.readings.append((instant, checked))
+        for metric, value in zip(metrics, values, strict=True):
+            self.readings[metric].append((instant, _plausible(metric, value)))
+        return instant
 
     def edge(self) -> None:
         """Read what is read at edges only, now."""
-        for group in self.groups:
-            if group.period_ns is None:
-                self.read(group)
+        if None in self.groups:
+            self.read(self.groups[None])
 
     def forget(self, before_ns: int) -> None:
-        for group in self.groups:
-            keep = bisect_left(group.readings, before_ns, key=_instant)
-            group.readings = group.readings[max(0, keep - 1) :]
+        for metric, known in self.readings.items():
+            self.readings[metric] = known[max(0, bisect_left(known, before_ns, key=_instant) - 1) :]
 
 
 class Sampler:
-    """Reads all sources from `start` to `stop`.
-
-    `window` may be called at any time, for any stretch that has not been forgotten.
-    """
+    """Reads all sources from `start` to `stop`; `window` may be called at any time, for what has not been forgotten."""
 
     def __init__(self, sources: Sequence[Source], clock: Clock = now_ns, wait: Wait | None = None) -> None:
         self._stop = threading.Event()
@@ -167,21 +141,16 @@ class Sampler:
             lane.edge()
 
     def window(self, t0_ns: int, start_ns: int, end_ns: int) -> tuple[Series, ...]:
-        """All readings from `start_ns` to `end_ns`, and one on each side for interpolation, as times relative to
-        `t0_ns`.
+        """All readings from `start_ns` to `end_ns`, and one on each side for interpolation, as times relative to `t0_ns`.
 
         A metric that could not be read is there as an empty Series with its status and reason.
         """
         series = []
         for lane in self.lanes:
-            name = lane.source.name
-            unreadable = [metric for metric in lane.source.metrics if not metric.readable]
-            series += [_judged(name, metric, (), t0_ns, start_ns, end_ns) for metric in unreadable]
-            for group in lane.groups:
-                readings = _cut(group.readings, start_ns, end_ns)
-                for index, metric in enumerate(group.metrics):
-                    cut = [(instant, values[index]) for instant, values in readings]
-                    series.append(_judged(name, metric, cut, t0_ns, start_ns, end_ns))
+            for metric, known in lane.readings.items():
+                first = max(0, bisect_left(known, start_ns, key=_instant) - 1)
+                cut = known[first : bisect_right(known, end_ns, key=_instant) + 1]
+                series.append(_judged(lane.source.name, metric, cut, t0_ns, start_ns, end_ns))
         return tuple(series)
 
     def recent(self, seconds: float) -> tuple[Series, ...]:
@@ -206,12 +175,12 @@ class Sampler:
                 "cpu_s": cpu_s,
                 "cpu_share_of_a_core": cpu_s / elapsed_s if elapsed_s else None,
                 "calls": sum(len(lane.call_ns) for lane in self.lanes),
-                "late_ticks": sum(group.late_ticks for lane in self.lanes for group in lane.groups),
+                "late_ticks": sum(lane.late_ticks for lane in self.lanes),
             },
         }
 
 
-def _instant(reading: tuple[int, tuple[Reading, ...]]) -> int:
+def _instant(reading: tuple[int, Reading]) -> int:
     return reading[0]
 
 
@@ -222,23 +191,10 @@ def _plausible(metric: Metric, value: Reading) -> Reading:
     return value
 
 
-def _cut(
-    readings: list[tuple[int, tuple[Reading, ...]]], start_ns: int, end_ns: int
-) -> list[tuple[int, tuple[Reading, ...]]]:
-    first = max(0, bisect_left(readings, start_ns, key=_instant) - 1)
-    return readings[first : bisect_right(readings, end_ns, key=_instant) + 1]
-
-
-def _short(value: float) -> float:
-    """Ten digits: 1 mJ of a counter at 1 MJ, and no tails of binary fractions in the documents."""
-    return float(f"{value:.10g}")
-
-
 def _judged(
     source: str, metric: Metric, cut: Sequence[tuple[int, Reading]], t0_ns: int, start_ns: int, end_ns: int
 ) -> Series:
-    """One metric's readings with what is to be said of them: unavailable, denied, degraded, or what the source itself
-    said."""
+    """One metric's readings and their status: unavailable, denied, degraded, or what the source itself said."""
     valid = [instant for instant, value in cut if not isinstance(value, Missing)]
     failures = [value for _, value in cut if isinstance(value, Missing)]
     status, reason = metric.status, metric.reason
@@ -256,17 +212,10 @@ def _judged(
         if gap_s > MAX_GAP_PERIODS * metric.period_s:
             status, reason = "degraded", f"no reading for {gap_s:.2f} s (one is due every {metric.period_s:g} s)"
     return Series(
-        metric.name,
-        metric.unit,
-        source,
-        metric.api,
-        metric.scope,
-        metric.method,
-        status,
-        reason,
-        metric.device,
+        *(metric.name, metric.unit, source, metric.api, metric.scope, metric.method, status, reason, metric.device),
         time_us=tuple((instant - t0_ns) // 1000 for instant, _ in cut),
-        values=tuple(None if isinstance(value, Missing) else _short(value) for _, value in cut),
+        # ten digits: 1 mJ of a counter at 1 MJ, and no tails of binary fractions in the documents
+        values=tuple(None if isinstance(value, Missing) else float(f"{value:.10g}") for _, value in cut),
     )
 
 
@@ -274,7 +223,6 @@ def _source_report(lane: Lane) -> dict[str, Any]:
     """One source: usable or why not, its calls and their time, late ticks and the longest gap between two readings."""
     probe = lane.probe
     calls = sorted(lane.call_ns)
-    longest_gap_ns = max((group.longest_gap_ns for group in lane.groups if group.period_ns is not None), default=0)
     return {
         "name": lane.source.name,
         "usable": probe.usable,
@@ -286,7 +234,7 @@ def _source_report(lane: Lane) -> dict[str, Any]:
         "calls": len(calls),
         "call_p50_s": statistics.median(calls) * 1e-9 if calls else None,
         "call_p99_s": calls[min(len(calls) - 1, len(calls) * 99 // 100)] * 1e-9 if calls else None,
-        "late_ticks": sum(group.late_ticks for group in lane.groups),
-        "longest_gap_s": longest_gap_ns * 1e-9 or None,
+        "late_ticks": lane.late_ticks,
+        "longest_gap_s": lane.longest_gap_ns * 1e-9 or None,
         "cpu_s": lane.cpu_ns * 1e-9,
     }

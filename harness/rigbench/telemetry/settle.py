@@ -8,13 +8,14 @@ from collections.abc import Callable
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Flag
 
+LOOK_EVERY_S = 0.5
+
 
 def settle(
     hot: Callable[[], str | None],
     settle_s: float,
     clock: Clock = now_ns,
     wait: Callable[[float], object] = time.sleep,
-    every_s: float = 0.5,
 ) -> tuple[Flag, ...]:
     """Wait until the machine is cool, `settle_s` seconds at most; a flag where it was still hot then.
 
@@ -24,5 +25,5 @@ def settle(
     while (reason := hot()) is not None:
         if clock() >= until_ns:
             return (Flag("throttled", f"not cool after {settle_s:g} s of waiting: {reason}"),)
-        wait(every_s)
+        wait(LOOK_EVERY_S)
     return ()

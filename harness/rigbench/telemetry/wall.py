@@ -11,47 +11,36 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.telemetry.base import (
-    ENERGY,
-    POWER,
-    SLOW_PERIOD_S,
-    Limits,
-    Metric,
-    Missing,
-    Reading,
-    Source,
-    SourceOptions,
-)
+from rigbench.telemetry import base
+from rigbench.telemetry.base import Limits, Metric, Missing, Reading, Source, SourceOptions
 from rigbench_backends.base import Probe
 
 TIMEOUT_S = 0.9
 MAX_ANSWER_BYTES = 64 * 1024
 WATTS = {"W": 1.0, "mW": 1e-3, "kW": 1e3}
-WH_J = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """Where a kind of meter has its numbers; the paths of JSON, and what they are multiplied by to be W and J."""
+class Meter(NamedTuple):
+    """A kind of meter: the path of its answer, and where in the JSON its W and J are, with what makes them W and J."""
 
     path: str
     power: str
     power_scale: float = 1.0
     energy: str | None = None
-    energy_scale: float = WH_J
+    energy_scale: float = 3600.0  # of watt-hours
 
 
 PRESETS = {
-    "shelly": Preset("/rpc/Switch.GetStatus?id=0", "apower", energy="aenergy.total"),
-    "tasmota": Preset("/cm?cmnd=Status%208", "StatusSNS.ENERGY.Power"),
+    "shelly": Meter("/rpc/Switch.GetStatus?id=0", "apower", energy="aenergy.total"),
+    "tasmota": Meter("/cm?cmnd=Status%208", "StatusSNS.ENERGY.Power"),
 }
 """Tasmota's own total is in steps of 1 Wh (3600 J) or coarser: of no use for the energy of a window."""
 
@@ -63,15 +52,17 @@ class WallSource(Source):
     scope = "wall"
     idle_s = 62.0
 
-    def __init__(self, url: str, preset: Preset, api: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, meter: Meter, api: str, timeout_s: float = TIMEOUT_S) -> None:
         self._url = url
-        self._preset = preset
         self._timeout_s = timeout_s
         # A meter stands in the local network: a proxy from the environment would never reach it.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        self.metrics: tuple[Metric, ...] = (Metric(*POWER, api, "wall", "sampled", SLOW_PERIOD_S),)
-        if preset.energy is not None:
-            self.metrics += (Metric(*ENERGY, api, "wall", "counter", SLOW_PERIOD_S),)
+        power = Metric(*base.POWER, api, "wall", "sampled", base.SLOW_PERIOD_S)
+        self._places = {power: (meter.power, meter.power_scale)}
+        if meter.energy is not None:
+            energy = Metric(*base.ENERGY, api, "wall", "counter", base.SLOW_PERIOD_S)
+            self._places[energy] = (meter.energy, meter.energy_scale)
+        self.metrics = tuple(self._places)
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source | None:
@@ -80,8 +71,7 @@ class WallSource(Source):
 
         Raises InputError for what is not an address, a preset or a unit.
         """
-        url, preset, path = options.wall_url, options.wall_preset, options.wall_path
-        unit, scale = options.wall_unit, options.wall_scale
+        url, preset, path, unit = options.wall_url, options.wall_preset, options.wall_path, options.wall_unit
         if not url:
             return None
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
@@ -90,18 +80,13 @@ class WallSource(Source):
         if unit not in WATTS:
             raise InputError(f"the wall meter's unit {unit!r} is not known; use one of {', '.join(WATTS)}")
         if path is not None:
-            chosen = Preset("/", path, WATTS[unit] * scale)
-        elif preset in PRESETS:
-            chosen = PRESETS[preset]
-        else:
+            return cls(parts.geturl(), Meter("/", path, WATTS[unit] * options.wall_scale), "HTTP JSON")
+        if preset not in PRESETS:
             known = ", ".join(PRESETS)
-            raise InputError(
-                f"the wall meter's preset {preset!r} is not known; use one of {known}, or give a JSON path"
-            )
-        whole = urllib.parse.urlunsplit(parts)
-        if path is None and parts.path in ("", "/") and not parts.query:
-            whole = f"{parts.scheme}://{parts.netloc}{chosen.path}"
-        return cls(whole, chosen, "HTTP JSON" if path is not None else f"{preset} HTTP")
+            raise InputError(f"the wall meter's preset {preset!r} is not known; use one of {known}, or a JSON path")
+        meter = PRESETS[preset]
+        bare = parts.path in ("", "/") and not parts.query
+        return cls(f"{parts.scheme}://{parts.netloc}{meter.path}" if bare else parts.geturl(), meter, f"{preset} HTTP")
 
     @classmethod
     def limits(cls, device: str | None) -> Limits:
@@ -109,26 +94,19 @@ class WallSource(Source):
         return Limits(60.0, 60.0, 0.05)
 
     def probe(self) -> Probe:
-        found = self._fetch()
-        power = found if isinstance(found, Missing) else self._power(found)
+        power = self.read(self.metrics[:1])[0]
         if isinstance(power, Missing):
             return Probe(False, reason=power.reason, fix="check the meter's address, preset and JSON path")
         return Probe(True, devices=("wall meter",))
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        found = self._fetch()
-        if isinstance(found, Missing):
-            return [found] * len(metrics)
-        return [self._power(found) if metric.name == POWER.name else self._energy(found) for metric in metrics]
+        answer = self._fetch()
+        if isinstance(answer, Missing):
+            return [answer] * len(metrics)
+        return [number_at(answer, *self._places[metric]) for metric in metrics]
 
     def close(self) -> None:
         self._opener.close()
-
-    def _power(self, found: object) -> Reading:
-        return _scaled(number_at(found, self._preset.power), self._preset.power_scale)
-
-    def _energy(self, found: object) -> Reading:
-        return _scaled(number_at(found, str(self._preset.energy)), self._preset.energy_scale)
 
     def _fetch(self) -> object:
         """The meter's answer, or Missing. No error text of the library is passed on: it can hold the address."""
@@ -139,21 +117,18 @@ class WallSource(Source):
             error.close()
             denied = error.code in (401, 403)
             return Missing(f"the meter answered HTTP {error.code}", "denied" if denied else "unavailable")
-        except TimeoutError:
-            return Missing(f"the meter did not answer within {self._timeout_s:g} s")
-        except urllib.error.URLError as error:
-            late = isinstance(error.reason, TimeoutError)
-            return Missing(
-                f"the meter did not answer within {self._timeout_s:g} s" if late else "the meter cannot be reached"
-            )
+        except (TimeoutError, urllib.error.URLError) as error:
+            if isinstance(getattr(error, "reason", error), TimeoutError):
+                return Missing(f"the meter did not answer within {self._timeout_s:g} s")
+            return Missing("the meter cannot be reached")
         except (OSError, http.client.HTTPException):
             return Missing("the connection to the meter broke")
         except ValueError:
             return Missing("the meter's answer is not JSON")
 
 
-def number_at(content: object, path: str) -> Reading:
-    """The number at a path of names and list positions, `a.0.b`; text that is a number counts as one."""
+def number_at(content: object, path: str, scale: float = 1.0) -> Reading:
+    """`scale` times the number at a path of names and list positions, `a.0.b`; text that is a number counts as one."""
     at: Any = content
     for step in path.split("."):
         try:
@@ -161,13 +136,7 @@ def number_at(content: object, path: str) -> Reading:
         except (KeyError, IndexError, TypeError, ValueError):
             return Missing(f"the meter's answer has no {path}")
     try:
-        number = None if isinstance(at, bool) or at is None else float(at)
+        number = math.nan if isinstance(at, bool) else float(at)
     except (TypeError, ValueError):
-        number = None
-    if number is None or number != number or abs(number) == float("inf"):
-        return Missing(f"{path} of the meter's answer is not a number")
-    return number
-
-
-def _scaled(value: Reading, scale: float) -> Reading:
-    return value if isinstance(value, Missing) else value * scale
+        number = math.nan
+    return number * scale if math.isfinite(number) else Missing(f"{path} of the meter's answer is not a number")

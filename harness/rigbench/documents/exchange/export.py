@@ -20,57 +20,25 @@ from typing import Any
 from rigbench.analysis.definitions import registry
 from rigbench.analysis.table import Row, record, table
 from rigbench.records import ModelFacts, RunDocument
-from rigbench.text import printable
+from rigbench.text import inert, markdown_table, printable
 from rigbench_backends.base import EngineInfo
 
 FORMATS = ("csv", "markdown", "llama-bench-json", "llama-bench-sql")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so is a formula to a spreadsheet."""
 
+# fmt: off
 LLAMA_BENCH: dict[str, Any] = {
-    "build_commit": "",
-    "build_number": 0,
-    "cpu_info": "",
-    "gpu_info": "",
-    "backends": "",
-    "model_filename": "",
-    "model_type": "",
-    "model_size": 0,
-    "model_n_params": 0,
-    "n_batch": 2048,
-    "n_ubatch": 512,
-    "n_threads": 0,
-    "cpu_mask": "0x0",
-    "cpu_strict": False,
-    "poll": 50,
-    "type_k": "f16",
-    "type_v": "f16",
-    "n_gpu_layers": -1,
-    "n_cpu_moe": 0,
-    "split_mode": "layer",
-    "main_gpu": 0,
-    "no_kv_offload": False,
-    "flash_attn": -1,
-    "devices": "auto",
-    "tensor_split": "0.00",
-    "tensor_buft_overrides": "none",
-    "load_mode": "auto",
-    "lazy_mode": "auto",
-    "embeddings": False,
-    "no_op_offload": 0,
-    "no_host": False,
-    "repack": True,
-    "fit_target": 0,
-    "fit_min_ctx": 0,
-    "n_prompt": 0,
-    "n_gen": 0,
-    "n_depth": 0,
-    "test_time": "",
-    "avg_ns": 0,
-    "stddev_ns": 0,
-    "avg_ts": 0.0,
-    "stddev_ts": 0.0,
+    "build_commit": "", "build_number": 0, "cpu_info": "", "gpu_info": "", "backends": "",
+    "model_filename": "", "model_type": "", "model_size": 0, "model_n_params": 0,
+    "n_batch": 2048, "n_ubatch": 512, "n_threads": 0, "cpu_mask": "0x0", "cpu_strict": False, "poll": 50,
+    "type_k": "f16", "type_v": "f16", "n_gpu_layers": -1, "n_cpu_moe": 0, "split_mode": "layer", "main_gpu": 0,
+    "no_kv_offload": False, "flash_attn": -1, "devices": "auto", "tensor_split": "0.00", "tensor_buft_overrides": "none",
+    "load_mode": "auto", "lazy_mode": "auto", "embeddings": False, "no_op_offload": 0, "no_host": False, "repack": True,
+    "fit_target": 0, "fit_min_ctx": 0, "n_prompt": 0, "n_gen": 0, "n_depth": 0, "test_time": "",
+    "avg_ns": 0, "stddev_ns": 0, "avg_ts": 0.0, "stddev_ts": 0.0,
 }
+# fmt: on
 """llama-bench's fields in its order, with its defaults, which are those of our llama.cpp backend too. Tools join two runs where
 all settings are equal, so a setting that another engine has not stays at its default rather than null."""
 SETTINGS = ("n_batch", "n_ubatch", "type_k", "type_v", "n_gpu_layers", "split_mode", "main_gpu", "repack")
@@ -100,35 +68,25 @@ def csv_cell(value: Any) -> str:
 
 def markdown(documents: Sequence[RunDocument]) -> str:
     """A table per document: one line per case group, medians over the repetitions and their number."""
-    parts = []
     metrics = [metric for metric in registry() if metric.priority is not None]
-    heading = ("model", "engine", "workload", "users", "runs", *(metric.label for metric in metrics), "flags")
+    numbers = ("users", "runs", *(metric.label for metric in metrics))
+    lines = []
     for document in documents:
-        machine = document.machine
-        title = f"{machine.id}, {document.suite.name} {document.suite.version}, {document.created_utc}"
-        parts += [
-            f"### {markdown_cell(title)}\n",
-            f"| {' | '.join(map(markdown_cell, heading))} |",
-            f"| --- | --- | --- |{' ---: |' * (2 + len(metrics))} --- |",
-        ]
+        title = f"{document.machine.id}, {document.suite.name} {document.suite.version}, {document.created_utc}"
+        rows = []
         for row in table(document):
-            cells = (
+            what = (
                 row.model,
                 row.engine_version or row.engine,
                 row.workload,
                 str(row.concurrency),
                 str(row.repetitions),
-                *(metric.text(row[metric.name]) for metric in metrics),
-                ", ".join(row.flags) or (row.error or ""),
             )
-            parts.append(f"| {' | '.join(map(markdown_cell, cells))} |")
-        parts.append("")
-    return "\n".join(parts)
-
-
-def markdown_cell(text: str) -> str:
-    """A text that is itself in Markdown: no markup, no HTML, no new cell or line."""
-    return re.sub(r"([\\`*_\[\]|~#<>&])", r"\\\1", printable(text, " "))
+            shown = (metric.text(row[metric.name]) for metric in metrics)
+            rows.append((*what, *shown, ", ".join(row.flags) or row.error or ""))
+        table_lines = markdown_table(("model", "engine", "workload", *numbers, "flags"), rows, right=numbers)
+        lines += [f"### {inert(title)}\n", *table_lines, ""]
+    return "\n".join(lines)
 
 
 def llama_bench(documents: Sequence[RunDocument]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -140,16 +98,17 @@ def llama_bench(documents: Sequence[RunDocument]) -> tuple[list[dict[str, Any]],
             prefill, decode = row.samples.get("prefill_tps", ()), row.samples.get("user_tps", ())
             if row.concurrency != 1:
                 left.append(f"{row.group}: llama-bench has no case of {row.concurrency} users")
-            elif not prefill and not decode:
+                continue
+            if not prefill and not decode:
                 left.append(f"{row.group}: {row.error or 'no figures'}")
             options = json.loads(row.options)
             settings = _settings(document, row, options)
-            depth = options.get("n_depth", 0) if row.imported else 0
-            if row.concurrency == 1 and prefill:
-                test = {"n_prompt": row.prompt_tokens, "n_depth": depth}
+            depth = options.get("n_depth", 0) if row.imported else None
+            if prefill:
+                test = {"n_prompt": row.prompt_tokens, "n_depth": depth or 0}
                 entries.append(settings | test | _figures(row.prompt_tokens, prefill))
-            if row.concurrency == 1 and decode:
-                test = {"n_gen": row.output_tokens, "n_depth": depth if row.imported else row.prompt_tokens}
+            if decode:
+                test = {"n_gen": row.output_tokens, "n_depth": row.prompt_tokens if depth is None else depth}
                 entries.append(settings | test | _figures(row.output_tokens, decode))
     return entries, left
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,14 +29,15 @@ from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
 from rigbench.documents.exchange.export import DEVICES
 from rigbench.documents.exchange.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
-from rigbench.documents.exchange.foreign import Entry, entries
 from rigbench.errors import InputError
 from rigbench.paths import slug
 from rigbench.records import SCHEMA_VERSION, Case, CaseResult, Machine, RunDocument, SuiteRecord
-from rigbench.text import last_part
+from rigbench.text import last_part, printable
 from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
+TEXT_LETTERS = 200
+LARGEST = 1e24
 UNKNOWN = "unknown"
 LLAMA_BENCH, VLLM = "llama-bench", "vllm bench serve"
 _FIELDS = list(LLAMA_BENCH_FIELDS)
@@ -68,9 +70,8 @@ class _Figures:
         """One more test; one of the same group is another repetition of it."""
         if engine not in self.engines:
             self.engines.append(engine)
-        self.cases.setdefault(
-            case.group, CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
-        )
+        result = CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
+        self.cases.setdefault(case.group, result)
         kept = self.metrics.setdefault(case.group, {})
         for name, values in metrics.items():
             kept.setdefault(name, []).extend(values)
@@ -84,7 +85,7 @@ def read(path: Path, machine: str | None = None) -> Imported:
         raise InputError(f"no file to import at {path}: {error.strerror}") from error
     if fault is not None:
         raise InputError(f"{path}: {fault.message}")
-    found = entries(data, path)
+    found = _entries(data, path)
     if not found:
         raise InputError(f"{path} holds no results")
     made: dict[str, _Figures] = {}
@@ -92,9 +93,9 @@ def read(path: Path, machine: str | None = None) -> Imported:
     for number, entry in enumerate(found):
         where = f"{path}: [{number}]"
         if isinstance(entry, dict) and {"model_filename", "n_prompt", "n_gen", "avg_ts"} <= entry.keys():
-            reason = _llama_bench(Entry(entry, where), made, machine)
+            reason = _llama_bench(_Entry(entry, where), made, machine)
         elif isinstance(entry, dict) and {"model_id", "output_throughput", "completed"} <= entry.keys():
-            reason = _vllm(Entry(entry, where), made, machine)
+            reason = _vllm(_Entry(entry, where), made, machine)
         else:
             raise InputError(f"{where} is neither of llama-bench (-o json) nor of vllm bench serve (--save-result)")
         if reason:
@@ -103,7 +104,7 @@ def read(path: Path, machine: str | None = None) -> Imported:
     return Imported(tuple(_document(one, digest) for one in made.values() if one.cases), tuple(left))
 
 
-def _llama_bench(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+def _llama_bench(entry: _Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
     prompt, generated, depth = entry.count("n_prompt"), entry.count("n_gen"), entry.count("n_depth")
     if bool(prompt) == bool(generated):
         return "prompt and generation in one figure tell neither rate" if prompt else "no tokens"
@@ -132,13 +133,14 @@ def _llama_bench(entry: Entry, made: dict[str, _Figures], machine: str | None) -
         detail={"model_type": entry.text("model_type")},
     )
     model = re.sub(r"\.gguf$", "", last_part(entry.text("model_filename")), flags=re.IGNORECASE) or UNKNOWN
-    workload = (f"pp{prompt}" if prompt else f"tg{generated}") + (f"-d{depth}" if depth else "")
-    case = _case("llama_cpp", model, workload, prompt or depth, generated, 1, 1, entry.settings(SETTINGS))
+    name = (f"pp{prompt}" if prompt else f"tg{generated}") + (f"-d{depth}" if depth else "")
+    workload = Generation(name, "tokens", prompt or depth, generated)
+    case = _case("llama_cpp", model, workload, 1, 1, entry.settings(SETTINGS))
     figures.add(case, engine, {"prefill_tps": rates} if prompt else {"user_tps": rates, "output_tps": rates})
     return None
 
 
-def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+def _vllm(entry: _Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
     completed = entry.count("completed")
     if not completed:
         return "no request was completed"
@@ -148,20 +150,15 @@ def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str |
     figures = made.setdefault(place, _Figures(VLLM, _machine(place, "", ""), created, note))
     figures.duration_s += entry.number("duration") or 0
     rate = None if entry.content.get("request_rate") == "inf" else entry.number("request_rate")
-    users = (
-        entry.count("max_concurrency")
-        or entry.count("max_concurrent_requests")
-        or entry.count("num_prompts")
-        or completed
-    )
+    names = ("max_concurrency", "max_concurrent_requests", "num_prompts")
+    users = next((count for count in map(entry.count, names) if count), completed)
     prompt, output = (round(entry.count(f"total_{kind}_tokens") / completed) for kind in ("input", "output"))
     options = entry.settings(("backend", "endpoint_type", "burstiness", "num_prompts"))
     if rate is not None:
         options["request_rate"] = rate
-    workload = f"serve-{prompt}-{output}" + (f"-{rate:g}-per-s" if rate is not None else "")
-    case = _case(
-        "vllm", last_part(entry.text("model_id")) or UNKNOWN, workload, prompt, output, users, completed, options
-    )
+    name = f"serve-{prompt}-{output}" + (f"-{rate:g}-per-s" if rate is not None else "")
+    model, workload = last_part(entry.text("model_id")) or UNKNOWN, Generation(name, "tokens", prompt, output)
+    case = _case("vllm", model, workload, users, completed, options)
     metrics = {}
     for name, source in (("ttft_s", "median_ttft_ms"), ("tpot_s", "median_tpot_ms"), ("latency_s", "median_e2el_ms")):
         value = entry.number(source)
@@ -178,23 +175,14 @@ def _vllm(entry: Entry, made: dict[str, _Figures], machine: str | None) -> str |
     return None
 
 
-def _case(
-    backend: str,
-    model: str,
-    workload: str,
-    prompt: int,
-    output: int,
-    users: int,
-    requests: int,
-    options: dict[str, Any],
-) -> Case:
-    group = f"{backend}/{model}/{workload}/c{users}"
+def _case(backend: str, model: str, workload: Generation, users: int, requests: int, options: dict[str, Any]) -> Case:
+    group = f"{backend}/{model}/{workload.name}/c{users}"
     return Case(
         id=f"{group}/r0",
         group=group,
         backend=backend,
         model=model,
-        workload=Generation(workload, "tokens", prompt, output),
+        workload=workload,
         concurrency=users,
         requests_per_user=max(1, requests // users),
         repetition=0,
@@ -204,17 +192,13 @@ def _case(
 
 
 def _machine(name: str, cpu: str, gpu: str) -> Machine:
+    unknown: dict[str, Any] = dict.fromkeys(("physical_cores", "logical_cores", "memory_bytes"))
+    unknown |= dict.fromkeys(("os", "kernel", "arch", "python"), UNKNOWN)
     return Machine(
         id=slug(name),
         cpu=cpu or UNKNOWN,
-        physical_cores=None,
-        logical_cores=None,
-        memory_bytes=None,
         gpus=tuple({"name": part.strip()} for part in gpu.split(",") if part.strip()),
-        os=UNKNOWN,
-        kernel=UNKNOWN,
-        arch=UNKNOWN,
-        python=UNKNOWN,
+        **unknown,
     )
 
 
@@ -253,3 +237,72 @@ def _utc(text: str) -> tuple[str, bool]:
         except ValueError:
             continue
     return utc_now(), False
+
+
+def _entries(data: bytes, path: Path) -> list[Any]:
+    """A JSON list, one object, or one object per line."""
+    try:
+        text = data.decode("utf-8")
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {str(error)[:200]}") from error
+    return content if isinstance(content, list) else [content]
+
+
+class _Entry:
+    """One object of the file, read with its types checked and its texts made harmless."""
+
+    def __init__(self, content: dict[str, Any], where: str) -> None:
+        self.content, self.where = content, where
+
+    def text(self, name: str) -> str:
+        """A short printable text; '' if it is missing."""
+        value = self.content.get(name) or ""
+        if not isinstance(value, str):
+            raise InputError(f"{self.where}.{name}: not a text")
+        return _plain(value)
+
+    def number(self, name: str) -> float | None:
+        """A finite number; None if it is missing."""
+        value = self.content.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
+            raise InputError(f"{self.where}.{name}: not a finite number")
+        return value
+
+    def count(self, name: str) -> int:
+        """A whole number from 0 to 2**53; 0 if it is missing."""
+        value = self.number(name) or 0
+        if value != int(value) or not 0 <= value <= 2**53:
+            raise InputError(f"{self.where}.{name}: not a count")
+        return int(value)
+
+    def positive(self, name: str) -> list[float]:
+        """The numbers above 0 of a list; [] if it is missing."""
+        values = self.content.get(name)
+        if values is None:
+            return []
+        if not isinstance(values, list):
+            raise InputError(f"{self.where}.{name}: not a list")
+        found = [_Entry({name: value}, self.where).number(name) for value in values]
+        return [value for value in found if value is not None and value > 0]
+
+    def settings(self, names: Sequence[str]) -> dict[str, Any]:
+        """Plain values by name, where they are there."""
+        found: dict[str, Any] = {}
+        for name in names:
+            value = self.content.get(name)
+            if isinstance(value, str):
+                found[name] = _plain(value)
+            elif isinstance(value, int | float) and -LARGEST < value < LARGEST:
+                found[name] = value
+        return found
+
+
+def _plain(text: str) -> str:
+    """Short, printable, on one line."""
+    return printable(text[:TEXT_LETTERS], " ").strip()

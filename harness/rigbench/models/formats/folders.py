@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import model_facts, sum_weights
+from rigbench.models.footprint import Parts, model_facts
 from rigbench.models.kv import Cache, Settings, state_values, total_cache
 from rigbench.records import ModelFacts
 
@@ -52,49 +52,42 @@ class Row(NamedTuple):
 def facts_from_safetensors(folder: str | Path) -> ModelFacts:
     """Facts of a model's folder. Raises InputError in one sentence: no config, no weights, cut off, damaged."""
     folder = Path(folder)
-    config = read_config(folder)
-    _text_config(config, folder)
+    config = _read_config(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
-    rows: list[Row] = []
-    made_for_mlx = False
-    for file in files:
-        more, source = _read_table(file)
-        rows += more
-        made_for_mlx = made_for_mlx or source == "mlx"
+    tables = [_read_table(file) for file in files]
+    rows = [row for more, _ in tables for row in more]
+    made_for_mlx = any(source == "mlx" for _, source in tables)
     return facts_from_rows(folder, config, rows, sum(file.stat().st_size for file in files), made_for_mlx)
 
 
 def facts_from_rows(
-    folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool
+    folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool = False
 ) -> ModelFacts:
     """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
-    text = _text_config(config, folder)
+    # the part that describes the language model, where others stand beside it
+    text = Settings(config.get("text_config", config), f"{folder.name}/config.json")
     layers = text.layers("num_hidden_layers")
     quantization, bits = _quantization(config, rows)
     own_bits = _own_bits(config)
     tied = not any(_OUTPUT.search(row.name) for row in rows)
 
-    def part(name: str) -> str:
-        layer = _LAYER.search(name)
-        if _UNREAD.search(name) or (layer and int(layer[1]) >= layers):
-            return "rest"
-        if _ROUTED.search(name):
-            return "routed"
-        return "rest" if _EMBEDDING.search(name) and not (tied and "per_layer" not in name) else "dense"
+    def parts() -> Parts:
+        for row in rows:
+            layer = _LAYER.search(row.name)
+            looked_up = _EMBEDDING.search(row.name) and not (tied and "per_layer" not in row.name)
+            if _UNREAD.search(row.name) or (layer and int(layer[1]) >= layers):
+                part = "rest"
+            else:
+                part = "routed" if _ROUTED.search(row.name) else "rest" if looked_up else "dense"
+            yield part, _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes
 
+    used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts"
     return model_facts(
-        sum_weights(
-            (part(row.name), _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes)
-            for row in rows
-        ),
+        parts(),
         _cache(text, layers),
-        *text.experts(
-            "num_local_experts num_experts n_routed_experts",
-            "num_experts_per_tok num_experts_per_token moe_topk top_k_experts",
-            layers,
-        ),
+        *text.experts("num_local_experts num_experts n_routed_experts", used, layers),
         name=folder.resolve().name,
         format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
         architecture=str(config.get("model_type") or text.get("model_type") or "unknown"),
@@ -108,15 +101,7 @@ def facts_from_rows(
     )
 
 
-def _text_config(config: dict[str, Any], folder: Path) -> Settings:
-    """The part that describes the language model, where others stand beside it."""
-    text = config.get("text_config", config)
-    if not isinstance(text, dict):
-        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
-    return Settings(text, f"{folder.name}/config.json")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """config.json of a model's folder. Raises InputError."""
     path = folder / "config.json"
     if not folder.is_dir():
@@ -129,6 +114,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder.name}/config.json cannot be read: {error}.") from None
     if not isinstance(config, dict):
         raise InputError(f"{folder.name}/config.json is not a table of settings.")
+    if not isinstance(config.get("text_config", config), dict):
+        raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
     return config
 
 
@@ -153,9 +140,8 @@ def _read_table(file: Path) -> tuple[list[Row], str | None]:
         source = table.pop("__metadata__", {}).get("format")
         rows = [_row(name, entry, size - end) for name, entry in table.items()]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise InputError(
-            f"{file.name} is cut off or damaged: its table of tensors makes no sense; download it again."
-        ) from None
+        fault = "is cut off or damaged: its table of tensors makes no sense; download it again."
+        raise InputError(f"{file.name} {fault}") from None
     return rows, source if isinstance(source, str) else None
 
 
@@ -173,9 +159,8 @@ def _quantization(config: dict[str, Any], rows: list[Row]) -> tuple[str, int]:
     """(name, bits of a packed weight)."""
     own, other = config.get("quantization"), config.get("quantization_config")
     table = own if isinstance(own, dict) else other if isinstance(other, dict) else {}
-    bits = next(
-        (value for key in ("bits", "w_bit") if isinstance(value := table.get(key), int) and 1 <= value <= 32), 0
-    )
+    named = (table.get(key) for key in ("bits", "w_bit"))
+    bits = next((value for value in named if isinstance(value, int) and 1 <= value <= 32), 0)
     if isinstance(own, dict) and bits:
         return f"{bits}bit", bits
     method = table.get("quant_method")
@@ -212,11 +197,8 @@ def _cache(text: Settings, layers: int) -> Cache:
     window = 0 if text.get("use_sliding_window") is False else text.number("sliding_window", 0)
     kinds = _layer_kinds(text, layers, window)
     if "window" in kinds and not latent:
-        full_heads, full_dim = (
-            text.number("num_global_key_value_heads", kv_heads),
-            text.number("global_head_dim", head_dim),
-        )
-        full_values = 2 * full_heads * full_dim
+        full_heads = text.number("num_global_key_value_heads", kv_heads)
+        full_values = 2 * full_heads * text.number("global_head_dim", head_dim)
     key_dim = text.number("linear_key_head_dim", 0)
     state = state_values(
         text.number("linear_num_key_heads", 0) * key_dim,
@@ -238,9 +220,8 @@ def _layer_kinds(text: Settings, layers: int, window: int) -> list[str]:
         return ["full" if layer % interval == interval - 1 else "state" for layer in range(layers)]
     if window == 0:
         return ["full"] * layers
-    default = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}.get(
-        str(text.get("model_type")), 0
-    )
+    defaults = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
+    default = defaults.get(str(text.get("model_type")), 0)
     every = text.get("sliding_window_pattern")
     every = default if every is None else every if isinstance(every, int) and every > 0 else 0
     return ["full" if every and layer % every == every - 1 else "window" for layer in range(layers)]

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 from rigbench.errors import InputError
-from rigbench.models.footprint import gguf_weights, model_facts
+from rigbench.models.footprint import gguf_parts, model_facts
 from rigbench.models.kv import cache_from_metadata, gguf_settings
 from rigbench.models.mixes import BLOCKS, tensor_bytes
 from rigbench.models.names import QUANTS
@@ -66,36 +66,36 @@ class _Cursor:
         self.file, self.name, self.size = file, name, size
         self.buffer, self.at = bytearray(), 0
 
+    def fail(self, fault: str) -> NoReturn:
+        raise InputError(f"{self.name} {fault}")
+
     def need(self, count: int, what: str) -> int:
         """Makes `count` more bytes available; gives the place where they start."""
         start, end = self.at, self.at + count
         if end > self.size:
-            raise InputError(
-                f"{self.name} is cut off or damaged: {what} runs past the end of the file; download it again."
-            )
+            self.fail(f"is cut off or damaged: {what} runs past the end of the file; download it again.")
         if end > MAX_HEADER_BYTES:
-            raise InputError(f"{self.name} is damaged: its header is larger than {MAX_HEADER_BYTES >> 20} MiB.")
+            self.fail(f"is damaged: its header is larger than {MAX_HEADER_BYTES >> 20} MiB.")
         if end > len(self.buffer):
             self.buffer += self.file.read(max(end - len(self.buffer), 1 << 20))
             if end > len(self.buffer):
-                raise InputError(f"{self.name} changed while it was read.")
+                self.fail("changed while it was read.")
         self.at = end
         return start
 
     def scalar(self, code: str, what: str) -> Any:
-        layout = "<" + code
-        return struct.unpack_from(layout, self.buffer, self.need(struct.calcsize(layout), what))[0]
+        return self.scalars(1, code, what)[0]
+
+    def scalars(self, count: int, code: str, what: str) -> tuple[Any, ...]:
+        layout = f"<{count}{code}"
+        return struct.unpack_from(layout, self.buffer, self.need(struct.calcsize(layout), what))
 
     def text(self, what: str, limit: int = 1 << 20) -> str:
         length = self.scalar("Q", what)
         if length > limit:
-            raise InputError(f"{self.name} is damaged: {what} is {length} bytes long.")
+            self.fail(f"is damaged: {what} is {length} bytes long.")
         start = self.need(length, what)
         return self.buffer[start : self.at].decode("utf-8", "replace")
-
-    def skip_strings(self, count: int, what: str) -> None:
-        for _ in range(count):
-            self.need(struct.unpack_from("<Q", self.buffer, self.need(8, what))[0], what)
 
 
 def read_gguf(path: str | Path) -> GgufHeader:
@@ -115,60 +115,58 @@ def read_gguf(path: str | Path) -> GgufHeader:
 
 def _read(cursor: _Cursor, path: Path) -> GgufHeader:
     if cursor.size < 24 or cursor.buffer[cursor.need(4, "the magic") : 4] != MAGIC:
-        raise InputError(f"{path.name} is not a GGUF file (it does not begin with the letters GGUF).")
+        cursor.fail("is not a GGUF file (it does not begin with the letters GGUF).")
     version = cursor.scalar("I", "the version")
     if version not in (2, 3):
         kind = "of a big-endian machine" if version in (2 << 24, 3 << 24) else f"of version {version}"
-        raise InputError(f"{path.name} is a GGUF file {kind}; rigbench reads versions 2 and 3.")
-    tensor_count, key_count = cursor.scalar("Q", "the tensor count"), cursor.scalar("Q", "the key count")
+        cursor.fail(f"is a GGUF file {kind}; rigbench reads versions 2 and 3.")
+    tensor_count, key_count = cursor.scalars(2, "Q", "the number of tensors and keys")
     if tensor_count * 24 + key_count * 13 > cursor.size:
-        raise InputError(
-            f"{path.name} is cut off or damaged: it announces {tensor_count} tensors and {key_count} keys."
-        )
+        cursor.fail(f"is cut off or damaged: it announces {tensor_count} tensors and {key_count} keys.")
     metadata: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     for _ in range(key_count):
         key = cursor.text("a key", 1 << 16)
-        value = _value(cursor, key, lengths)
+        value, length = _value(cursor, f"the value of {key[:80]!r}")
         if value is not None:
             metadata[key] = value
+        else:
+            lengths[key] = length
     table_start = cursor.at
     rows = [_tensor(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", ALIGNMENT)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
-        raise InputError(f"{path.name} is damaged: general.alignment is {alignment!r}.")
+        cursor.fail(f"is damaged: general.alignment is {alignment!r}.")
     data_start = cursor.at + -cursor.at % alignment
     tensors = tuple(row._replace(offset=row.offset + data_start) for row in rows)
     for tensor in tensors:
         if tensor.offset + tensor.size_bytes > cursor.size:
-            raise InputError(
-                f"{path.name} is cut off: tensor {tensor.name[:80]!r} runs past the end of the file; download it again."
-            )
+            cursor.fail(f"is cut off: tensor {tensor.name[:80]!r} runs past the end of the file; download it again.")
     return GgufHeader(path, metadata, lengths, tensors, table_start, data_start, cursor.size)
 
 
-def _value(cursor: _Cursor, key: str, lengths: dict[str, int]) -> Any:
-    what = f"the value of {key[:80]!r}"
+def _value(cursor: _Cursor, what: str) -> tuple[Any, int]:
+    """(value, number of its elements); None for a list that is long or holds text."""
     kind = cursor.scalar("I", what)
     if kind == _STRING:
-        return cursor.text(what)
+        return cursor.text(what), 1
     if kind in _SCALARS:
-        return cursor.scalar(_SCALARS[kind], what)
+        return cursor.scalar(_SCALARS[kind], what), 1
     if kind != _ARRAY:
-        raise InputError(f"{cursor.name} is damaged: {what} has the unknown type {kind}.")
+        cursor.fail(f"is damaged: {what} has the unknown type {kind}.")
     inner, count = cursor.scalar("I", what), cursor.scalar("Q", what)
     if inner == _STRING:
         if count * 8 > cursor.size:
-            raise InputError(f"{cursor.name} is cut off or damaged: {what} announces {count} entries.")
-        cursor.skip_strings(count, what)
-    elif inner in _SCALARS:
-        start = cursor.need(count * struct.calcsize("<" + _SCALARS[inner]), what)
-        if count <= _KEPT_ARRAY:
-            return struct.unpack_from(f"<{count}{_SCALARS[inner]}", cursor.buffer, start)
+            cursor.fail(f"is cut off or damaged: {what} announces {count} entries.")
+        for _ in range(count):
+            cursor.need(struct.unpack_from("<Q", cursor.buffer, cursor.need(8, what))[0], what)  # the quickest way
+    elif inner not in _SCALARS:
+        cursor.fail(f"is damaged: {what} is a list of the unknown type {inner}.")
+    elif count <= _KEPT_ARRAY:
+        return cursor.scalars(count, _SCALARS[inner], what), count
     else:
-        raise InputError(f"{cursor.name} is damaged: {what} is a list of the unknown type {inner}.")
-    lengths[key] = count
-    return None
+        cursor.need(count * struct.calcsize("<" + _SCALARS[inner]), what)
+    return None, count
 
 
 def _tensor(cursor: _Cursor) -> TensorInfo:
@@ -176,16 +174,14 @@ def _tensor(cursor: _Cursor) -> TensorInfo:
     what = f"tensor {name[:80]!r}"
     dimensions = cursor.scalar("I", what)
     if not 0 < dimensions <= 4:
-        raise InputError(f"{cursor.name} is damaged: {what} has {dimensions} dimensions.")
-    dims = tuple(cursor.scalar("Q", what) for _ in range(dimensions))
+        cursor.fail(f"is damaged: {what} has {dimensions} dimensions.")
+    dims = cursor.scalars(dimensions, "Q", what)
     number, offset = cursor.scalar("I", what), cursor.scalar("Q", what)
     kind = _TYPE_NAMES.get(number)
     if kind is None:
-        raise InputError(
-            f"{cursor.name}: {what} has the type {number}, which rigbench does not know (damaged, or newer than it)."
-        )
+        cursor.fail(f"holds {what} of type {number}, which rigbench does not know (damaged, or newer than it).")
     if min(dims) == 0 or dims[0] % BLOCKS[kind].elements:
-        raise InputError(f"{cursor.name} is damaged: {what} of type {kind} has the dimensions {dims}.")
+        cursor.fail(f"is damaged: {what} of type {kind} has the dimensions {dims}.")
     return TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
 
 
@@ -201,11 +197,9 @@ def parts_of(path: str | Path) -> list[Path]:
     """All files of a model that may be split. Raises InputError for a missing part."""
     path = Path(path)
     parts = [path.with_name(name) for name in part_names(path.name)]
-    missing = next((part for part in parts if not part.is_file()), None)
-    if len(parts) > 1 and missing is not None:
-        raise InputError(
-            f"{path.name} is one of {len(parts)} parts, and {missing.name} is not beside it; get all parts."
-        )
+    missing = [part.name for part in parts if not part.is_file()]
+    if len(parts) > 1 and missing:
+        raise InputError(f"{path.name} is one of {len(parts)} parts, and {missing[0]} is not beside it; get all parts.")
     return parts
 
 
@@ -222,16 +216,15 @@ def facts_from_gguf(path: str | Path) -> ModelFacts:
     for row in rows:
         bytes_of[row.kind] += row.size_bytes
     file_type = meta.values.get("general.file_type", -1)
+    named = [quant.name for quant in QUANTS.values() if quant.file_type == file_type]
     return model_facts(
-        gguf_weights(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers),
+        gguf_parts(((row.name, math.prod(row.dims), row.size_bytes) for row in rows), layers),
         cache_from_metadata(meta),
         *meta.experts("expert_count", "expert_used_count", layers),
         name=re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", first.path.name),
         format="gguf",
         architecture=meta.architecture,
-        quantization=next(
-            (quant.name for quant in QUANTS.values() if quant.file_type == file_type), bytes_of.most_common(1)[0][0]
-        ),
+        quantization=named[0] if named else bytes_of.most_common(1)[0][0],
         file_bytes=sum(part.file_bytes for part in parts),
         layers=layers,
         context_limit=meta.number("context_length", 0) or None,

@@ -6,7 +6,7 @@ are no multiple of 64: 32), and all experts of a layer in one tensor. What MLX p
 are random bits, the scales of random sign, the biases what makes a group's mean zero.
 Formats: https://huggingface.co/docs/safetensors and https://ml-explore.github.io/mlx (mx.quantize)
 
-    python -c "from rigbench.models.synthetic.folder import ensure_synthetic_folder as make; print(make('tiny', '4bit'))"
+    python -c "from rigbench.models.synthetic.folder import ensure_synthetic; print(ensure_synthetic('tiny', '4bit'))"
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rigbench.errors import InputError, UnavailableError
+from rigbench.errors import UnavailableError
 from rigbench.models import Progress
 from rigbench.models.formats.folders import Row, facts_from_rows
 from rigbench.models.names import one_of
 from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.gguf import MAX_VOCAB, MIN_VOCAB, byte_symbols
+from rigbench.models.synthetic.gguf import MIN_VOCAB, SPECIAL, check_vocabulary, first_tokens
 from rigbench.models.synthetic.weights import (
+    WEIGHTS,
+    Plan,
     block_buffer,
-    is_file_whole,
     make,
     pieces,
     random_buffer,
     spread,
     synthetic_folder,
-    write_file,
 )
 from rigbench.models.tensors import tensors
 from rigbench.records import ModelFacts
@@ -53,59 +53,41 @@ FOLDER_QUANTS = {"mlx": ("BF16", "F16", "4bit", "8bit"), "safetensors": ("BF16",
 """Which synthetic folders a backend that opens the format can use."""
 _GROUPS = (64, 32)
 _ROUTER_BITS = 8
-_BOS, _EOS = "<|begin_of_text|>", "<|end_of_text|>"
-_MERGED, _SPACE_T = "Ġ t", "Ġt"
+# fmt: off
 _NAMES = {
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-    "output": "lm_head",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
+    "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
     "ffn_gate_inp": "mlp.gate",
-    "ffn_gate_exps": "mlp.experts.{}.gate_proj",
-    "ffn_up_exps": "mlp.experts.{}.up_proj",
+    "ffn_gate_exps": "mlp.experts.{}.gate_proj", "ffn_up_exps": "mlp.experts.{}.up_proj",
     "ffn_down_exps": "mlp.experts.{}.down_proj",
 }
+# fmt: on
 
 
 class PlannedTensor(NamedTuple):
-    """One tensor of the file. `fill` says with what: `values`, `codes`, `scales`, `biases`. `seed` chooses the place in the
-    random buffer, one for a weight's codes, scales and biases: a group's bias must belong to its scale."""
+    """One tensor of the file. `values` makes the numpy array that it is laid down from, at a place that `seed` chooses: one for a
+    weight's codes, scales and biases, as a group's bias must belong to its scale. `packing`: bits and group of packed codes."""
 
     name: str
     kind: str
     dims: tuple[int, ...]
-    size_bytes: int
-    fill: str
-    bits: int
-    group: int
-    mean: float
-    deviation: float
+    values: Callable[[], Any]
     seed: int
+    packing: tuple[int, int] | None = None
+
+    @property
+    def item_bytes(self) -> int:
+        return 4 if self.kind == "U32" else 2
+
+    @property
+    def size_bytes(self) -> int:
+        return math.prod(self.dims) * self.item_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class FolderPlan:
-    """`small` are the whole contents of all files but the weights; `header` is what precedes the weights in theirs."""
-
-    small: dict[str, bytes]
-    header: bytes
-    tensors: tuple[PlannedTensor, ...]
-    weights_bytes: int
-    config: dict[str, Any]
-    made_for_mlx: bool
-
-
-def plan_folder(shape: Shape, quant: str) -> FolderPlan:
+def plan(shape: Shape, quant: str) -> Plan:
     """The folder of this shape in this quantisation. Raises InputError, and UnavailableError for a shape that cannot be made."""
     quant = one_of(quant, FOLDER_QUANTS["mlx"])
     _check_shape(shape)
@@ -113,44 +95,41 @@ def plan_folder(shape: Shape, quant: str) -> FolderPlan:
     planned = tuple(_planned(shape, bits, "F16" if quant == "F16" else "BF16"))
     config = _config(shape, "float16" if quant == "F16" else "bfloat16")
     if bits < 16:
-        quantization: dict[str, Any] = {"group_size": _GROUPS[0], "bits": bits}
-        quantization |= {
-            one.name.removesuffix(".weight"): {"group_size": one.group, "bits": one.bits}
+        usual = (bits, _GROUPS[0])
+        quantization = _packing(*usual) | {
+            one.name.removesuffix(".weight"): _packing(*one.packing)
             for one in planned
-            if one.fill == "codes" and (one.bits, one.group) != (bits, _GROUPS[0])
+            if one.packing and one.packing != usual
         }
         config |= {"quantization": quantization, "quantization_config": quantization}
     table: dict[str, Any] = {"__metadata__": {"format": "mlx" if bits < 16 else "pt"}}
     place = 0
     for one in planned:
-        table[one.name] = {
-            "dtype": one.kind,
-            "shape": list(one.dims),
-            "data_offsets": [place, place + one.size_bytes],
-        }
-        place += one.size_bytes
-    raw = json.dumps(table, separators=(",", ":")).encode()
+        end = place + one.size_bytes
+        table[one.name] = {"dtype": one.kind, "shape": list(one.dims), "data_offsets": [place, end]}
+        place = end
+    raw = _json(table)
     raw += b" " * (-len(raw) % 8)
-    index = {
-        "metadata": {"total_size": place},
-        "weight_map": {one.name: "model.safetensors" for one in planned},
+    index = {"metadata": {"total_size": place}, "weight_map": {one.name: WEIGHTS for one in planned}}
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": SPECIAL[0],
+        "eos_token": SPECIAL[1],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": shape.context,
     }
     small = {
         "config.json": _json(config),
-        "model.safetensors.index.json": _json(index),  # MLX looks here for what each machine of a pipeline must read
+        f"{WEIGHTS}.index.json": _json(index),  # MLX looks here for what each machine of a pipeline must read
         "tokenizer.json": _tokenizer(shape.vocab),
-        "tokenizer_config.json": _json(
-            {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "bos_token": _BOS,
-                "eos_token": _EOS,
-                "clean_up_tokenization_spaces": False,
-                "model_max_length": shape.context,
-            }
-        ),
+        "tokenizer_config.json": _json(tokenizer_config),
     }
     header = struct.pack("<Q", len(raw)) + raw
-    return FolderPlan(small, header, planned, len(header) + place, config, bits < 16)
+    return Plan(header, planned, len(header) + place, small)
+
+
+def _packing(bits: int, group: int) -> dict[str, Any]:
+    return {"group_size": group, "bits": bits}
 
 
 def _check_shape(shape: Shape) -> None:
@@ -159,38 +138,30 @@ def _check_shape(shape: Shape) -> None:
             f"{shape.id} cannot be made as a folder of safetensors: rigbench writes those of {', '.join(ARCHITECTURES)} "
             "models (mixtures of experts: qwen3moe alone); use a real folder of it."
         )
-    if not MIN_VOCAB <= shape.vocab <= MAX_VOCAB:
-        raise InputError(
-            f"A vocabulary of {shape.vocab} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens."
-        )
+    check_vocabulary(shape.vocab)
 
 
 def _planned(shape: Shape, bits: int, kind: str) -> Iterator[PlannedTensor]:
-    seed = 0
+    seed = count()
     for tensor in tensors(shape):
         name, dims = _folder_name(tensor.name), tensor.dims[::-1]
         mean, deviation = spread(tensor.name, tensor.dims)
         row = dims[-1]
+        values = partial(_values, kind, mean, deviation)
         group = next((size for size in _GROUPS if row % size == 0), 0) if bits < 16 and len(dims) > 1 else 0
-        if group:
+        if bits == 16:  # files for everyone have a matrix for each expert
+            for expert in range(dims[0] if len(dims) == 3 else 1):
+                yield PlannedTensor(name.format(expert), kind, dims[-2:], values, next(seed))
+        elif not group:  # MLX's have the experts of a layer in one tensor
+            yield PlannedTensor(name.replace("experts.{}", "switch_mlp"), kind, dims, values, next(seed))
+        else:
             own = _ROUTER_BITS if "ffn_gate_inp" in tensor.name else bits  # as mlx-lm quantises them
             stem = name.replace("experts.{}", "switch_mlp").removesuffix(".weight")
-            shapes = {
-                "weight": ("U32", (*dims[:-1], row * own // 32), "codes"),
-                "scales": (kind, (*dims[:-1], row // group), "scales"),
-                "biases": (kind, (*dims[:-1], row // group), "biases"),
-            }
-            for part, (of, size, fill) in shapes.items():
-                size_bytes = math.prod(size) * (4 if of == "U32" else 2)
-                yield PlannedTensor(f"{stem}.{part}", of, size, size_bytes, fill, own, group, mean, deviation, seed)
-            seed += 1
-            continue
-        # Files for everyone have a matrix for each expert; MLX's have them stacked.
-        each = dims[1:] if len(dims) == 3 and bits == 16 else dims
-        for expert in range(dims[0] if len(dims) == 3 and bits == 16 else 1):
-            full = name.format(expert) if bits == 16 else name.replace("experts.{}", "switch_mlp")
-            yield PlannedTensor(full, kind, each, 2 * math.prod(each), "values", 16, 0, mean, deviation, seed)
-            seed += 1
+            packed, groups, place = (*dims[:-1], row * own // 32), (*dims[:-1], row // group), next(seed)
+            yield PlannedTensor(f"{stem}.weight", "U32", packed, random_buffer, place, (own, group))
+            for part in ("scales", "biases"):
+                values = partial(_scales, kind, own, deviation, part)
+                yield PlannedTensor(f"{stem}.{part}", kind, groups, values, place)
 
 
 def _folder_name(name: str) -> str:
@@ -240,7 +211,7 @@ def _config(shape: Shape, dtype: str) -> dict[str, Any]:
 @lru_cache(maxsize=4)
 def _tokenizer(vocab: int) -> bytes:
     """tokenizer.json of a byte-level BPE: 256 symbols, one merge, begin and end of text, unused tokens up to `vocab`."""
-    texts = [*byte_symbols(), _SPACE_T, _BOS, _EOS, *(f"[PAD{index:06d}]" for index in range(vocab - MIN_VOCAB))]
+    texts = [*first_tokens(), *(f"[PAD{index:06d}]" for index in range(vocab - MIN_VOCAB))]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return _json(
@@ -248,7 +219,7 @@ def _tokenizer(vocab: int) -> bytes:
             "version": "1.0",
             "truncation": None,
             "padding": None,
-            "added_tokens": [{"id": texts.index(text), "content": text, **special} for text in (_BOS, _EOS)],
+            "added_tokens": [{"id": texts.index(text), "content": text, **special} for text in SPECIAL],
             "normalizer": None,
             "pre_tokenizer": byte_level,
             "post_processor": None,
@@ -263,7 +234,7 @@ def _tokenizer(vocab: int) -> bytes:
                 "byte_fallback": False,
                 "ignore_merges": False,
                 "vocab": {text: index for index, text in enumerate(texts)},
-                "merges": [_MERGED],
+                "merges": ["Ġ t"],
             },
         }
     )
@@ -273,75 +244,37 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def synthetic_folder_path(shape_id: str, quant: str) -> Path:
+def synthetic_path(shape_id: str, quant: str) -> Path:
     """Where the folder is kept. Raises InputError for an unknown shape or quantisation."""
     return synthetic_folder() / f"{catalogued(shape_id).id}-{one_of(quant, FOLDER_QUANTS['mlx'])}"
 
 
-def ensure_synthetic_folder(shape_id: str, quant: str, progress: Progress | None = None) -> Path:
-    """The path of the synthetic folder, written now if it is not there whole.
-
-    Raises InputError for an unknown shape or quantisation, UnavailableError where this shape cannot be made, the disk is
-    too small or the folder cannot be written. Two processes at once write it once.
-    """
-    path = synthetic_folder_path(shape_id, quant)
-    write_synthetic_folder(catalogued(shape_id), one_of(quant, FOLDER_QUANTS["mlx"]), path, progress)
+def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None) -> Path:
+    """The path of the synthetic folder, written now if it is not there whole. Raises as gguf.ensure_synthetic does."""
+    path = synthetic_path(shape_id, quant)
+    write_synthetic(catalogued(shape_id), quant, path, progress)
     return path
 
 
-def write_synthetic_folder(shape: Shape, quant: str, path: Path, progress: Progress | None = None) -> None:
+def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | None = None) -> None:
     """Makes `path` the synthetic folder of this shape, unless it is that already. Raises UnavailableError."""
-    planned = plan_folder(shape, quant)
-    total = planned.weights_bytes + sum(map(len, planned.small.values()))
-
-    def write(part: Path) -> None:
-        part.mkdir()
-        for name, content in planned.small.items():
-            (part / name).write_bytes(content)
-        write_file(part / "model.safetensors", _content(planned), planned.weights_bytes, path.name, progress)
-
-    make(path, total, lambda: is_whole_folder(path, planned), write)
+    planned = plan(shape, quant)
+    make(path, planned, _content(planned), progress)
 
 
-def facts_of_synthetic_folder(shape: Shape, quant: str) -> ModelFacts:
-    """Facts of the folder that `ensure_synthetic_folder(shape.id, quant)` writes, without writing it. Raises as it does."""
-    planned = plan_folder(shape, quant)
+def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
+    """Facts of the folder that `ensure_synthetic(shape.id, quant)` writes, without writing it. Raises as it does."""
+    planned = plan(shape, quant)
     rows = [Row(one.name, one.kind, math.prod(one.dims), one.size_bytes) for one in planned.tensors]
-    return facts_from_rows(
-        Path(f"{shape.id}-{one_of(quant, FOLDER_QUANTS['mlx'])}"),
-        planned.config,
-        rows,
-        planned.weights_bytes,
-        planned.made_for_mlx,
-    )
+    config = json.loads(planned.small["config.json"])
+    return facts_from_rows(Path(f"{shape.id}-{one_of(quant, FOLDER_QUANTS['mlx'])}"), config, rows, planned.file_bytes)
 
 
-def is_whole_folder(path: Path, planned: FolderPlan) -> bool:
-    """Whether the small files are there as they should be, and the weights with their size, table and names."""
-    try:
-        if any((path / name).read_bytes() != content for name, content in planned.small.items()):
-            return False
-    except OSError:
-        return False
-    return is_file_whole(path / "model.safetensors", planned.header, planned.weights_bytes)
-
-
-def _content(planned: FolderPlan) -> Iterator[bytes | memoryview]:
-    """The file of weights in pieces."""
+def _content(planned: Plan) -> Iterator[bytes | memoryview]:
+    """The file of weights in pieces. Codes are laid down word by word, as a group's scale and bias are found by their own place."""
     yield planned.header
-    for tensor in planned.tensors:
-        yield from _pieces(tensor)
-
-
-def _pieces(tensor: PlannedTensor) -> Iterator[memoryview]:
-    if tensor.fill == "codes":
-        # Four bytes at a time, as a group's scale and bias are found by their own place, not by the codes'.
-        return pieces(memoryview(random_buffer()), 4, tensor.size_bytes, tensor.seed)
-    if tensor.fill == "values":
-        view = memoryview(_values(tensor.kind, tensor.mean, tensor.deviation))
-    else:
-        view = memoryview(_scales(tensor.kind, tensor.bits, tensor.deviation)[tensor.fill == "biases"])
-    return pieces(view, 2, tensor.size_bytes, tensor.seed)
+    for one in planned.tensors:
+        yield from pieces(memoryview(one.values()), one.item_bytes, one.size_bytes, one.seed)
 
 
 @lru_cache(maxsize=8)
@@ -354,17 +287,17 @@ def _values(kind: str, mean: float, deviation: float) -> Any:
     return _sixteen(kind, block_buffer("F32", mean, deviation).view(np.float32))
 
 
-@lru_cache(maxsize=8)
-def _scales(kind: str, bits: int, deviation: float) -> tuple[Any, Any]:
-    """(scales, biases) that give codes of `bits` bits zero mean and this deviation; the sign is random, which makes the mean
-    of all weights zero where rounding leaves that of a group a little off."""
+@lru_cache(maxsize=16)
+def _scales(kind: str, bits: int, deviation: float, part: str) -> Any:
+    """The `scales` or `biases` that give codes of `bits` bits zero mean and this deviation; the sign is random, which makes the
+    mean of all weights zero where rounding leaves that of a group a little off."""
     import numpy as np
 
     top = 2**bits - 1
     scale = np.float32(deviation / math.sqrt(((top + 1) ** 2 - 1) / 12))
     half = random_buffer()[: len(random_buffer()) // 2]  # values are twice as wide as the bytes they are made of
     signed = np.where(half & 1, scale, -scale)
-    return _sixteen(kind, signed), _sixteen(kind, signed * np.float32(-top / 2))
+    return _sixteen(kind, signed if part == "scales" else signed * np.float32(-top / 2))
 
 
 def _sixteen(kind: str, values: Any) -> Any:

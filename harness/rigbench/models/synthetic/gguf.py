@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress
@@ -25,16 +26,7 @@ from rigbench.models.mixes import BLOCKS, MIXES, tensor_bytes, tensor_types
 from rigbench.models.names import QUANTS, one_of
 from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
-from rigbench.models.synthetic.weights import (
-    WRITTEN_TYPES,
-    block_buffer,
-    is_file_whole,
-    make,
-    pieces,
-    spread,
-    synthetic_folder,
-    write_file,
-)
+from rigbench.models.synthetic.weights import WRITTEN_TYPES, Plan, block_buffer, make, pieces, spread, synthetic_folder
 from rigbench.models.tensors import kv_shape, tensors
 from rigbench.records import ModelFacts
 
@@ -53,8 +45,8 @@ _SIGMOID_GATING = 2
 _LOGIT_SCALED = ("command-r", "cohere2", "granite", "granitemoe")
 _STRING, _INT32, _ARRAY = 8, 5, 9
 _NORMAL, _CONTROL, _UNUSED = 1, 3, 5
-_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
-MIN_VOCAB, MAX_VOCAB = 256 + 1 + len(_SPECIAL), 1 << 19
+SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
+MIN_VOCAB, MAX_VOCAB = 256 + 1 + len(SPECIAL), 1 << 19
 _PADDING_BYTES = 8 + 11
 
 
@@ -69,9 +61,8 @@ def ensure_synthetic(shape_id: str, quant: str, progress: Progress | None = None
     Raises InputError for an unknown shape or quantisation, UnavailableError where this shape cannot be made, the disk is
     too small or the file cannot be written. Two processes at once write it once.
     """
-    shape = catalogued(shape_id)
     path = synthetic_path(shape_id, quant)
-    write_synthetic(shape, one_of(quant, MIXES), path, progress)
+    write_synthetic(catalogued(shape_id), quant, path, progress)
     return path
 
 
@@ -83,23 +74,12 @@ def write_synthetic(shape: Shape, quant: str, path: Path, progress: Progress | N
             f"it writes {', '.join(sorted(ARCHITECTURES))}. Use a real file of it."
         )
     layout = plan(shape, quant)
-    if strange := {tensor.kind for tensor in layout.tensors} - WRITTEN_TYPES:
-        raise UnavailableError(
-            f"Synthetic models are not made in {quant} (it needs {', '.join(sorted(strange))}); take Q4_K_M."
-        )
-
-    def write(part: Path) -> None:
-        write_file(part, _content(shape, layout), layout.file_bytes, path.name, progress)
-
-    make(path, layout.file_bytes, lambda: is_whole(path, layout), write)
+    if strange := ", ".join(sorted({tensor.kind for tensor in layout.tensors} - WRITTEN_TYPES)):
+        raise UnavailableError(f"Synthetic models are not made in {quant} (it needs {strange}); take Q4_K_M.")
+    make(path, layout, _content(shape, layout), progress)
 
 
-def is_whole(path: Path, layout: Layout) -> bool:
-    """Whether the file is there with the size, the metadata and the tensor table that it should have."""
-    return is_file_whole(path, layout.header, layout.file_bytes)
-
-
-def _content(shape: Shape, layout: Layout) -> Iterator[bytes | memoryview]:
+def _content(shape: Shape, layout: Plan) -> Iterator[bytes | memoryview]:
     """The whole file in pieces of at most the buffer's size, each from another place of the buffer."""
     scaled_embedding = shape.architecture.startswith("gemma")
     yield layout.header
@@ -109,27 +89,15 @@ def _content(shape: Shape, layout: Layout) -> Iterator[bytes | memoryview]:
         yield bytes(-tensor.size_bytes % ALIGNMENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """`header` is everything before the first tensor's data; `tensors` have their offsets from the start of the file."""
-
-    header: bytes
-    tensors: tuple[TensorInfo, ...]
-    file_bytes: int
-
-
-def plan(shape: Shape, quant: str) -> Layout:
+def plan(shape: Shape, quant: str) -> Plan:
     """The file of this shape in this quantisation. Raises InputError for an unknown quantisation."""
     quant = one_of(quant, MIXES)
     listed = tensors(shape)
     kinds = tensor_types(shape, listed, quant)
-    rows = [(tensor.name, tensor.dims, kind) for tensor, kind in zip(listed, kinds, strict=True)]
+    rows = [(*tensor, kind) for tensor, kind in zip(listed, kinds, strict=True)]
     header, offsets, file_bytes = header_bytes([*_metadata(shape, quant), *_vocabulary(shape.vocab)], rows)
-    infos = (
-        TensorInfo(name, dims, kind, tensor_bytes(dims, kind), offset)
-        for (name, dims, kind), offset in zip(rows, offsets, strict=True)
-    )
-    return Layout(header, tuple(infos), file_bytes)
+    infos = (TensorInfo(*row, tensor_bytes(*row[1:]), offset) for row, offset in zip(rows, offsets, strict=True))
+    return Plan(header, tuple(infos), file_bytes)
 
 
 def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
@@ -148,7 +116,7 @@ def facts_from_shape(shape: Shape, quant: str) -> ModelFacts:
 
 
 def _metadata(shape: Shape, quant: str) -> list[bytes]:
-    general: dict[str, bool | int | float | str] = {
+    general: dict[str, Any] = {
         "general.architecture": shape.architecture,
         "general.name": "rigbench synthetic",  # not the model's: llama.cpp looks for some families' own tokens by this name
         "general.file_type": QUANTS[quant].file_type or 0,
@@ -157,7 +125,7 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
         "rigbench.synthetic_version": SYNTHETIC_VERSION,
     }
     latent = shape.kv_lora_rank > 0
-    own: dict[str, bool | int | float | tuple[int, ...]] = {
+    own: dict[str, Any] = {
         "vocab_size": shape.vocab,
         "context_length": shape.context,
         "embedding_length": shape.hidden,
@@ -182,11 +150,20 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
             own["attention.q_lora_rank"] = shape.q_lora_rank
     if shape.window:
         own["attention.sliding_window"] = shape.window
-        own["attention.sliding_window_pattern"] = tuple(
-            not (shape.full_every and shape.is_full(layer)) for layer in range(shape.layers)
-        )
+        own["attention.sliding_window_pattern"] = tuple(map(shape.is_windowed, range(shape.layers)))
     if shape.experts:
-        own |= _expert_metadata(shape)
+        own |= {
+            "expert_count": shape.experts,
+            "expert_used_count": shape.experts_used,
+            "expert_feed_forward_length": shape.expert_ffn,
+            "leading_dense_block_count": shape.dense_layers,
+            "interleave_moe_layer_step": shape.moe_every,
+        }
+    if shape.shared_ffn:
+        own["expert_shared_feed_forward_length"] = shape.shared_ffn
+        own["expert_shared_count"] = max(1, shape.shared_ffn // shape.expert_ffn)
+    if shape.router_bias:
+        own |= {"expert_gating_func": _SIGMOID_GATING, "expert_weights_norm": True, "expert_weights_scale": 1.0}
     if shape.linear_v_heads:
         own |= {
             "full_attention_interval": shape.full_every,
@@ -214,44 +191,33 @@ def _metadata(shape: Shape, quant: str) -> list[bytes]:
     if shape.architecture in ("qwen35", "qwen35moe"):
         own["rope.dimension_sections"] = (shape.head_dim // 8, shape.head_dim // 8, shape.head_dim // 8, 0)
     named = {f"{shape.architecture}.{key}": value for key, value in own.items()}
-    return [value_bytes(key, value) for key, value in {**general, **named}.items()]
+    return [value_bytes(*item) for item in (general | named).items()]
 
 
-def _expert_metadata(shape: Shape) -> dict[str, bool | int | float]:
-    own: dict[str, bool | int | float] = {
-        "expert_count": shape.experts,
-        "expert_used_count": shape.experts_used,
-        "expert_feed_forward_length": shape.expert_ffn,
-        "leading_dense_block_count": shape.dense_layers,
-        "interleave_moe_layer_step": shape.moe_every,
-    }
-    if shape.shared_ffn:
-        own["expert_shared_feed_forward_length"] = shape.shared_ffn
-        own["expert_shared_count"] = max(1, shape.shared_ffn // shape.expert_ffn)
-    if shape.router_bias:
-        own |= {"expert_gating_func": _SIGMOID_GATING, "expert_weights_norm": True, "expert_weights_scale": 1.0}
-    return own
+def check_vocabulary(size: int) -> None:
+    """Raises InputError unless a synthetic model can have a vocabulary of this size."""
+    if not MIN_VOCAB <= size <= MAX_VOCAB:
+        raise InputError(f"A vocabulary of {size} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens.")
 
 
 def _vocabulary(size: int) -> tuple[bytes, ...]:
-    if not MIN_VOCAB <= size <= MAX_VOCAB:
-        raise InputError(f"A vocabulary of {size} cannot be written; it needs {MIN_VOCAB} to {MAX_VOCAB} tokens.")
-    symbols, padding = [*byte_symbols(), "Ġt"], size - MIN_VOCAB
-    kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * len(symbols), *[_CONTROL] * len(_SPECIAL))
-    texts = b"".join(map(text_bytes, [*symbols, *_SPECIAL])) + _padding()[: padding * _PADDING_BYTES]
-    count = struct.pack("<Q", size)
+    check_vocabulary(size)
+    known, padding = first_tokens(), size - MIN_VOCAB
+    kinds = struct.pack(f"<{MIN_VOCAB}i", *[_NORMAL] * (MIN_VOCAB - len(SPECIAL)), *[_CONTROL] * len(SPECIAL))
+    texts = b"".join(map(text_bytes, known)) + _padding()[: padding * _PADDING_BYTES]
+    length = struct.pack("<Q", size)
     return (
         value_bytes("tokenizer.ggml.model", "gpt2"),
         value_bytes("tokenizer.ggml.pre", "llama-bpe"),
-        key_bytes("tokenizer.ggml.tokens", _ARRAY, struct.pack("<I", _STRING) + count + texts),
+        key_bytes("tokenizer.ggml.tokens", _ARRAY, struct.pack("<I", _STRING) + length + texts),
         key_bytes(
             "tokenizer.ggml.token_type",
             _ARRAY,
-            struct.pack("<I", _INT32) + count + kinds + struct.pack("<i", _UNUSED) * padding,
+            struct.pack("<I", _INT32) + length + kinds + struct.pack("<i", _UNUSED) * padding,
         ),
         key_bytes("tokenizer.ggml.merges", _ARRAY, struct.pack("<IQ", _STRING, 1) + text_bytes("Ġ t")),
-        value_bytes("tokenizer.ggml.bos_token_id", len(symbols)),
-        value_bytes("tokenizer.ggml.eos_token_id", len(symbols) + 1),
+        value_bytes("tokenizer.ggml.bos_token_id", MIN_VOCAB - 2),
+        value_bytes("tokenizer.ggml.eos_token_id", MIN_VOCAB - 1),
         value_bytes("tokenizer.ggml.add_bos_token", False),
     )
 
@@ -262,11 +228,9 @@ def _padding() -> bytes:
     return b"".join(b"\x0b\0\0\0\0\0\0\0[PAD%06d]" % index for index in range(MAX_VOCAB))
 
 
-def byte_symbols() -> list[str]:
-    """GPT-2's symbol of each byte: itself where it prints, else a character from 256 on, in the order of the bytes."""
+def first_tokens() -> list[str]:
+    """All but the unused: GPT-2's symbol of each byte (itself where it prints, else a character from 256 on, in the order of the
+    bytes), the one merge, begin and end of text."""
     plain = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    symbols, extra = [], 0
-    for byte in range(256):
-        symbols.append(chr(byte if byte in plain else 256 + extra))
-        extra += byte not in plain
-    return symbols
+    extra = count(256)
+    return [*(chr(byte if byte in plain else next(extra)) for byte in range(256)), "Ġt", *SPECIAL]

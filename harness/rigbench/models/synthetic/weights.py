@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from rigbench.models.mixes import BLOCKS
 from rigbench.paths import cache_dir
 from rigbench.units import bytes_text
 
+WEIGHTS = "model.safetensors"
+"""The file of weights in a folder."""
 _SPARE_BYTES = 64 << 20
 _BUFFER_BYTES = 8 << 20
 _SEED = 20_240_601
@@ -31,18 +34,41 @@ def synthetic_folder() -> Path:
     return cache_dir() / "models" / "synthetic"
 
 
-def make(path: Path, needed_bytes: int, is_whole: Callable[[], bool], write: Callable[[Path], None]) -> None:
-    """Makes `path`, a file or a folder, unless it is whole already; `write` is given another name to write to.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A model to the byte, but for its weights. `header` precedes them in their file of `file_bytes`; `small` are the whole
+    contents of the other files where the model is a folder."""
+
+    header: bytes
+    tensors: tuple[Any, ...]
+    file_bytes: int
+    small: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def is_whole(path: Path, plan: Plan) -> bool:
+    """Whether the model is there with the size, and with the header, which names every tensor, that it should have."""
+    weights = path / WEIGHTS if plan.small else path
+    try:
+        with weights.open("rb") as file:
+            whole = weights.stat().st_size == plan.file_bytes and file.read(len(plan.header)) == plan.header
+        return whole and all((path / name).read_bytes() == content for name, content in plan.small.items())
+    except OSError:
+        return False
+
+
+def make(path: Path, plan: Plan, content: Iterable[bytes | memoryview], progress: Progress | None) -> None:
+    """Makes `path`, a file or a folder, unless it is whole already. `content` is the file of weights in pieces.
 
     Raises UnavailableError where the disk is too small or cannot be written. Two processes at once write it once.
     """
     from filelock import FileLock  # here: only those who make a model need it
 
+    needed_bytes = plan.file_bytes + sum(map(len, plan.small.values()))
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            if is_whole():
+            if is_whole(path, plan):
                 return
             free = shutil.disk_usage(path.parent).free
             if free < needed_bytes + _SPARE_BYTES:
@@ -52,16 +78,27 @@ def make(path: Path, needed_bytes: int, is_whole: Callable[[], bool], write: Cal
                 )
             _remove(part)  # of a process that was killed
             try:
-                write(part)
+                if plan.small:
+                    part.mkdir()
+                for name, text in plan.small.items():
+                    (part / name).write_bytes(text)
+                done = 0
+                with (part / WEIGHTS if plan.small else part).open("wb") as file:
+                    for piece in content:
+                        file.write(piece)
+                        done += len(piece)
+                        if progress:
+                            progress(path.name, done, plan.file_bytes)
+                    file.flush()
+                    os.fsync(file.fileno())
                 if path.is_dir():
                     _remove(path)
                 part.replace(path)
             finally:
                 _remove(part)
     except OSError as error:
-        raise UnavailableError(
-            f"{path.name} could not be written to {path.parent}: {error.strerror or error}."
-        ) from None
+        reason = error.strerror or error
+        raise UnavailableError(f"{path.name} could not be written to {path.parent}: {reason}.") from None
 
 
 def _remove(path: Path) -> None:
@@ -69,30 +106,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def write_file(
-    path: Path, content: Iterable[bytes | memoryview], size_bytes: int, name: str, progress: Progress | None
-) -> None:
-    """The pieces of `content` as a file that is on the disk when this returns; `progress` hears of each, of `name`."""
-    done = 0
-    with path.open("wb") as file:
-        for piece in content:
-            file.write(piece)
-            done += len(piece)
-            if progress:
-                progress(name, done, size_bytes)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def is_file_whole(path: Path, header: bytes, size_bytes: int) -> bool:
-    """Whether the file is there with its size and its header, which names every tensor."""
-    try:
-        with path.open("rb") as file:
-            return path.stat().st_size == size_bytes and file.read(len(header)) == header
-    except OSError:
-        return False
 
 
 def pieces(view: memoryview, block: int, size_bytes: int, index: int) -> Iterator[memoryview]:
