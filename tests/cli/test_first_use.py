@@ -96,6 +96,11 @@ def test_engines_says_each_option_with_its_meaning(name: str, capsys: pytest.Cap
     assert engine["options"] and all(option["about"] for option in engine["options"])
 
 
+def test_the_catalogue_of_shapes_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list", "--shapes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["llama-160m"]["layers"] == 12
+
+
 def test_help_is_had_by_every_word_for_it(capsys: pytest.CaptureFixture[str]) -> None:
     texts = []
     for words in (["-h"], ["--help"], ["help"]):

@@ -227,7 +227,7 @@ def test_ctrl_c_saves_what_there_is_and_says_how_to_go_on(
         whole = (
             rigbench("run", "--resume", journal, cwd=tmp_path).stdout.rstrip().splitlines()[-1].removeprefix("result: ")
         )
-        assert [str(path.relative_to(tmp_path)) for path in tmp_path.glob("results/*/*.json")] == [whole]
+        assert [path.name for path in tmp_path.glob("results/*/*.json")] == [Path(whole).name]
 
 
 def test_a_resumed_run_refuses_another_suite_or_engine(suite: Callable[..., Path], tmp_path: Path) -> None:

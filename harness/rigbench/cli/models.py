@@ -24,7 +24,7 @@ def list_models(
     from rigbench.models.tensors import parameters
     from rigbench.report.table import output_console, print_table
 
-    known = catalogue() if shapes else {}
+    known = dict(catalogue()) if shapes else {}
     here = [] if shapes else local_models()
     if as_json:
         say_json(known if shapes else here)
