@@ -30,7 +30,7 @@ from toolchain import Toolchain
 
 Release = tuple[int, int]
 
-BUILD_CORE_MINUTES = 60.0  # one GPU architecture, without the CPU part's minutes: results/LOG.md, 2026-11-26
+BUILD_CORE_MINUTES = 35.0  # one GPU architecture, without the CPU part's minutes: results/LOG.md, 2026-11-26
 WHEEL_FOLDER = "{packages}/nvidia/cu13"
 # The first toolkit that knows a compute capability; those that are not here came before CUDA 11.
 FIRST_RELEASE: dict[str, Release] = {
