@@ -54,7 +54,7 @@ def install_command(platform: str = sys.platform) -> str:
     if platform == "win32":
         return "MLX has no build for Windows; in WSL 2: pip install 'mlx[cpu]' mlx-lm"
     kind = "cuda12" if Path("/proc/driver/nvidia/version").exists() else "cpu"
-    return f"pip install 'mlx[{kind}]' mlx-lm"
+    return f"pip install 'mlx[{kind}]' mlx-lm; in a checkout: python scripts/engine_env.py mlx"
 
 
 def _modules() -> tuple[Any, str]:

@@ -96,6 +96,12 @@ def test_engines_says_each_option_with_its_meaning(name: str, capsys: pytest.Cap
     assert engine["options"] and all(option["about"] for option in engine["options"])
 
 
+def test_no_picture_is_drawn_of_no_history(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store.write(store.read(RESULT), here / "one")
+    assert main(["regress", "one", "--plot", "history.svg"]) == 0
+    assert "no case was measured at two values" in capsys.readouterr().out and not (here / "history.svg").exists()
+
+
 def test_the_catalogue_of_shapes_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "list", "--shapes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["llama-160m"]["layers"] == 12

@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 
+from rigbench import units
+
 PHASES = {"prepare": "making room", "first_step": "first step", "measure": "measuring"}
 
 
@@ -23,8 +25,6 @@ class Progress:
         self._tenth = -1
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        from rigbench import units
-
         text = f"{what}: {units.bytes_text(done)} of {units.bytes_text(total)}"
         if sys.stderr.isatty():
             now = time.monotonic()
@@ -50,7 +50,7 @@ class Reporter:
 
     def __call__(self, event: str, what: dict[str, Any]) -> None:
         if event == "load":
-            self._show(f"loading {what['job'].heading}", line=True)
+            self._show(f"loading {what['job'].heading} (at most {units.seconds_text(what['limit_s'])})", line=True)
         elif event == "idle":
             self._show(f"measuring idle power ({what['seconds']:g} s)", line=True)
         elif event == "case":
@@ -70,13 +70,10 @@ class Reporter:
         """Time left at the pace of this run, once there is one."""
         if self._measured < 3:
             return ""
-        from rigbench import units
-
         seconds = (time.monotonic() - self._begun) / self._measured * (self._total - self._done)
         return f", about {units.seconds_text(max(1.0, seconds))} left"
 
     def _outcome(self, result: Any) -> str:
-        from rigbench import units
         from rigbench.analysis.definitions import case_values
         from rigbench.analysis.requests import Repetition
 

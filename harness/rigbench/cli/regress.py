@@ -63,7 +63,7 @@ def command(
             typer.echo(compare_table.history_markdown(histories, every=every), nl=False)
         else:
             compare_table.print_histories(table.output_console(), histories, every=every)
-    if plot is not None:
+    if plot is not None and histories:
         from rigbench.report.history_plot import svg
 
         try:

@@ -25,7 +25,7 @@ def command(
     from rigbench.documents.find import result_files
 
     reports = []
-    for path in result_files(files, may_be_none=True):
+    for path in result_files(files):
         try:
             reports.append(validating.validate(path))
         except OSError as error:
@@ -33,8 +33,6 @@ def command(
     if as_json:
         typer.echo(json.dumps([{**asdict(report), "valid": report.valid} for report in reports], indent=1))
     else:
-        if not reports:
-            typer.echo("no result documents")
         for report in reports:
             typer.echo(f"{report.file}: {'valid' if report.valid else f'{len(report.faults)} faults'}" + _notes(report))
             for fault in report.faults:

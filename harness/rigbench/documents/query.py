@@ -74,7 +74,7 @@ def _sentence(error: duckdb.Error) -> str:
         return f"a question reads the table {TABLE} and no file: {said}"
     unknown = re.search(r'column(?: named)? "([^"]+)"', said)
     if unknown is None:
-        return f"SQL: {said}; the table is {TABLE}, its columns are {', '.join(columns())}"
+        return f"SQL: {said}; the table is {TABLE}, and `describe {TABLE}` lists its columns"
     near = nearest(unknown[1].rpartition(".")[2], columns())
     hint = f"did you mean {near}? " if near else ""
-    return f"SQL: no column {unknown[1]!r}; {hint}The columns are {', '.join(columns())}"
+    return f"SQL: no column {unknown[1]!r}; {hint}`describe {TABLE}` lists the columns"

@@ -208,7 +208,7 @@ class _JobRun:
         self._stamps = stamps
         size_bytes = engine.model.facts.file_bytes if engine.model.facts else 0
         limit_s = self._run.prepared.suite.load.case_time_limit_s + size_bytes / LOAD_SLOWEST_BYTES_PER_S
-        self._run.report("load", {"job": self._job})
+        self._run.report("load", {"job": self._job, "limit_s": limit_s})
         if self._info is None:  # a worker that replaces another finds a machine that is no longer idle
             self._meters.before_load(self._run.report)
         worker = self._worker = WorkerProcess(engine.python)
