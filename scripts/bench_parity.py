@@ -20,19 +20,20 @@ from typing import Any
 
 from llama_tools import Flags, Tools, batched_tps, bench_tps, build_tools, say_libraries
 from rigbench.telemetry.machine import engine_threads
-from side_by_side import Comparison, Outcome, conclude, in_turn, model_path, rigbench_metrics
+from side_by_side import Comparison, Outcome, command_metrics, conclude, in_turn, model_path, rigbench_metrics
 
 LIMITS = {"decode, 1 user": 0.02, "users": 0.05, "prefill": 0.03}
 PREFILL_TOKENS = 512
 
 
 def comparisons(
-    tools: Tools, model: Path, flags: Flags, prompt: int, output: int, levels: list[int]
+    tools: Tools, model: Path, flags: Flags, prompt: int, output: int, levels: list[int], command: bool = False
 ) -> list[Comparison]:
     """What is laid side by side."""
 
     def ours(metric: str, users: int, prompt: int, output: int) -> float:
-        return rigbench_metrics(model, flags, users=users, prompt=prompt, output=output)[metric]
+        measure = command_metrics if command else rigbench_metrics
+        return measure(model, flags, users=users, prompt=prompt, output=output)[metric]
 
     batched = partial(batched_tps, tools, model, flags, prompt=prompt, output=output)
     decode = Comparison(
@@ -81,6 +82,9 @@ def arguments(words: list[str] | None = None) -> Any:
     parser.add_argument("--kv-type", default="f16", help="type of the K and V cache")
     parser.add_argument("--kv-unified", action="store_true")
     parser.add_argument(
+        "--command", action="store_true", help="our side is `rigbench run MODEL -p … -n …`, not its worker alone"
+    )
+    parser.add_argument(
         "--source", type=Path, help="llama-cpp-python's unpacked source package (else pip downloads it)"
     )
     parser.add_argument("--json", type=Path, help="write all samples there")
@@ -103,7 +107,7 @@ def main() -> int:
         f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
         flush=True,
     )
-    pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users)
+    pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users, given.command)
     outcomes = in_turn(pairs, given.rounds)
     return conclude(outcomes, limit_of, given.json)
 

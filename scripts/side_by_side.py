@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 from llama_tools import Flags, fail
 from rigbench.analysis.definitions import case_values
 from rigbench.analysis.requests import Repetition
+from rigbench.documents import store
 from rigbench.records import Case, CaseResult, RequestRecord
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess, find_python, interrupt_on_terminate
 from rigbench.workloads import Generation
@@ -243,6 +244,19 @@ def rigbench_metrics(model: Path, flags: Flags, *, users: int, prompt: int, outp
     file = {"name": model.stem, "path": str(model), "format": "gguf"}
     with opened("llama_cpp", file, asdict(flags), sys.executable) as worker:
         return case_values(Repetition(measured(worker, users=users, prompt=prompt, output=output)))[0]
+
+
+def command_metrics(model: Path, flags: Flags, *, users: int, prompt: int, output: int) -> dict[str, float]:
+    """The same by `rigbench run MODEL -p … -n …`, from the document that it leaves: as a user measures, with all sensors on."""
+    options = [word for name, value in asdict(flags).items() for word in ("-O", f"{name}={value}".lower())]
+    with tempfile.TemporaryDirectory() as folder:
+        load = ["-p", prompt, "-n", output, "-u", users, "-r", 1, "-o", folder]
+        words = [sys.executable, "-m", "rigbench", "run", model, *load, *options]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=LIMIT_S)
+        if done.returncode:
+            fail(f"rigbench run ended with {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
+        document = store.read(Path(done.stdout.splitlines()[-1].removeprefix("result: ")))
+    return case_values(Repetition(document.cases[0]))[0]
 
 
 GATE = '''
