@@ -177,7 +177,7 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
     from rigbench.analysis.table import table
     from rigbench.documents import store
 
-    documents = {}
+    runs = {}  # rows alone are kept: thousands of documents do not fit into memory
     for path in files:
         try:
             document = store.read(path)
@@ -186,14 +186,10 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
                 raise
             say(f"left out: {error}")
             continue
-        documents[document.id] = document
-    begun = [(each.complete, each.machine.id, each.created_utc, each.suite.sha256) for each in documents.values()]
-    rows = [
-        row
-        for document, (whole, *run) in zip(documents.values(), begun, strict=True)
-        if whole or (True, *run) not in begun
-        for row in table(document)
-    ]
+        run = (document.machine.id, document.created_utc, document.suite.sha256)
+        runs[document.id] = (document.complete, run, table(document))
+    complete = {run for whole, run, _ in runs.values() if whole}
+    rows = [row for whole, run, rows in runs.values() if whole or run not in complete for row in rows]
     if not rows:
         raise InputError("none of these files holds a measured case")
     return rows
