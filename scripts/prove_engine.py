@@ -92,8 +92,12 @@ def main(folder):
     lib.llama_log_set(keep, ctypes.c_void_p(0))
     lib.llama_backend_init()
     devices = ggml.devices()
-    tell(devices=devices, error=errors[-1] if errors else "", folder=str(Path(llama_cpp.__file__).parent))
-    layers = {"the GPU": -1, "the processor": 0} if any(is_gpu for _, _, is_gpu in devices) else {"the processor": 0}
+    tell(
+        devices=[(each.name, each.description, each.is_gpu) for each in devices],
+        error=errors[-1] if errors else "",
+        folder=str(Path(llama_cpp.__file__).parent),
+    )
+    layers = {"the GPU": -1, "the processor": 0} if any(device.is_gpu for device in devices) else {"the processor": 0}
     for quant in QUANTS:
         path = write_model(folder, quant)
         for place, gpu_layers in layers.items():

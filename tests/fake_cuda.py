@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from dataclasses import dataclass
 from typing import Any
 
 GIB = 1 << 30
 
 
+@dataclass(frozen=True)
+class Card:
+    """A GPU of 10 processors that reads at `rate` with enough blocks, half of it with few, and copies at three quarters."""
+
+    name: str = "NVIDIA Test"
+    bus: str = "0000:01:00.0"
+    rate: float = 800e9
+    uuid: bytes = b"u" * 16
+    memory: int = 24 * GIB
+
+
 class FakeCuda:
-    """libcuda with one GPU of 10 processors that reads 800 GB/s with enough blocks, half of it with few, and copies
-    at 600."""
+    """libcuda as CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES let a program see these cards, which are in the order of the bus."""
 
     def __init__(
-        self, free: int = 16 * GIB, fail: dict[str, int] | None = None, uuid: bytes = b"u" * 16, ecc: int = 0
+        self,
+        *cards: Card,
+        free: int = 16 * GIB,
+        fail: dict[str, int] | None = None,
+        uuid: bytes = b"u" * 16,
+        ecc: int = 0,
     ) -> None:
-        self.free, self.fail, self.uuid, self.ecc = free, fail or {}, uuid, ecc
+        self.cards = cards or (Card(uuid=uuid),)
+        self.free, self.fail, self.ecc = free, fail or {}, ecc
+        self.handle = 0
         self.calls: list[str] = []
         self.size = 0
         self.moved_s = 0.0
@@ -32,20 +51,35 @@ class FakeCuda:
 
         return call
 
+    def shown(self) -> list[Card]:
+        by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+        cards = list(self.cards) if by_bus else sorted(self.cards, key=lambda card: -card.rate)
+        setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return cards if setting is None else [cards[int(index)] for index in setting.split(",")]
+
+    def do_cuDeviceGetCount(self, count: Any) -> None:
+        count._obj.value = len(self.shown())
+
+    def do_cuDeviceGet(self, handle: Any, index: ctypes.c_int) -> None:
+        handle._obj.value = self.handle = index.value
+
+    def do_cuDeviceGetPCIBusId(self, text: Any, size: Any, handle: ctypes.c_int) -> None:
+        text.value = self.shown()[handle.value].bus.encode()
+
     def do_cuGetErrorName(self, code: ctypes.c_int, text: Any) -> None:
         text._obj.value = {100: b"CUDA_ERROR_NO_DEVICE", 2: b"CUDA_ERROR_OUT_OF_MEMORY"}[code.value]
 
     def do_cuDeviceGetName(self, buffer: Any, size: Any, handle: Any) -> None:
-        buffer.value = b"NVIDIA Test"
+        buffer.value = self.shown()[handle.value].name.encode()
 
     def do_cuDeviceGetAttribute(self, value: Any, attribute: Any, handle: Any) -> None:
         value._obj.value = {16: 10, 32: self.ecc}[attribute.value]
 
     def do_cuDeviceGetUuid_v2(self, buffer: Any, handle: Any) -> None:
-        buffer.raw = self.uuid
+        buffer.raw = self.shown()[handle.value].uuid
 
     def do_cuDeviceTotalMem_v2(self, total: Any, handle: Any) -> None:
-        total._obj.value = 24 * GIB
+        total._obj.value = self.shown()[handle.value].memory
 
     def do_cuMemGetInfo_v2(self, free: Any, total: Any) -> None:
         free._obj.value = self.free
@@ -58,10 +92,11 @@ class FakeCuda:
         data, end, out = (ctypes.cast(pointers[k], ctypes.POINTER(ctypes.c_uint64)).contents.value for k in range(3))
         assert end - data <= self.size - 256 and out + 4 <= (1 << 20) + self.size
         assert (end - data) % (4 * 16 * threads * blocks.value) == 0  # whole rounds: no thread reads past the end
-        self.moved_s = (end - data) / (800e9 if blocks.value >= 80 else 400e9)
+        rate = self.shown()[self.handle].rate
+        self.moved_s = (end - data) / (rate if blocks.value >= 80 else rate / 2)
 
     def do_cuMemcpyDtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> None:
-        self.moved_s = 2 * size.value / 600e9
+        self.moved_s = 2 * size.value / (0.75 * self.shown()[self.handle].rate)
 
     def do_cuEventElapsedTime(self, milliseconds: Any, start: Any, end: Any) -> None:
         milliseconds._obj.value = self.moved_s * 1e3

@@ -41,6 +41,13 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def bus_id(text: str | None) -> str | None:
+    """A PCI address as every side of this program writes it, `0000:01:00.0`; None for what holds none. NVML's has a domain of eight
+    digits, sysfs's path ends with it."""
+    found = re.findall(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", (text or "").lower())
+    return "{}:{}:{}.{}".format(*found[-1]) if found else None
+
+
 class EngineError(Exception):
     """The engine cannot do what was asked. `kind` is one of `load`, `memory`, `context`, `decode`, `options`, `unavailable`."""
 
@@ -141,6 +148,8 @@ class EngineInfo:
     fixed_length: bool = True
     place: str = "worker"
     simulated_bandwidth_bytes_per_s: float | None = None
+    bus_ids: tuple[str, ...] = ()
+    """PCI addresses of the devices that hold the model (`bus_id`), so that these and no others are read; () where none is known."""
     resolved: dict[str, Any] = field(default_factory=dict)
     """What the engine made of its options and defaults, under its own names: threads, batch, flash attention, layers on the device,
     types of the cache. A default that changed is the commonest cause of a "regression"."""
@@ -200,6 +209,10 @@ class Probe:
     """Where the options decide which formats `open` takes; None: the backend's own."""
     gpus: tuple[str, ...] = ()
     """Names of the GPUs that this build of the engine can use, whether or not the options do."""
+    used: dict[str, str] = field(default_factory=dict)
+    """Names of the GPUs that it would use with these options, by PCI address (`bus_id`); empty where no address is known."""
+    memory_bytes: int | None = None
+    """What the engine says that its device can hold."""
     device_error: str | None = None
     """The engine's own line on a device that it could not initialise."""
     gpu_fix: str | None = None

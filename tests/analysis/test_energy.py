@@ -208,12 +208,12 @@ def test_phases_and_tokens() -> None:
     case = Case("a/r0", "a", "sim", "m", Generation("chat", "text", 8, 8), 1, 1, 0, 0)
     curve = power(lambda t: 100.0 if t <= 10 else 300.0)
     result = CaseResult(case, 0, 0.0, readings=(curve,), phases=(PhaseMark("load", 0, 5 * S),))
-    found = energy.power_of(result, Window(15 * S, 25 * S, 1500), "cuda")
+    found = energy.power_of(result, Window(15 * S, 25 * S, 1500), energy.Place("cuda"))
     assert found.joules_per_token == pytest.approx(2.0) and found.joules_per_token_net is None
     assert found.phase_joules["load"] == pytest.approx(500)
     assert found.phase_joules["decode"] == pytest.approx(3000)
-    assert energy.power_of(result, Window(15 * S, 25 * S, 0), "cuda").joules_per_token is None
-    assert energy.power_of(result, Window(15 * S, 16 * S, 100), "cuda").joules_per_token is None
+    assert energy.power_of(result, Window(15 * S, 25 * S, 0), energy.Place("cuda")).joules_per_token is None
+    assert energy.power_of(result, Window(15 * S, 16 * S, 100), energy.Place("cuda")).joules_per_token is None
 
 
 def test_headline_is_the_widest_scope_that_holds_the_device() -> None:
@@ -221,17 +221,57 @@ def test_headline_is_the_widest_scope_that_holds_the_device() -> None:
     package = counter([(k, 50.0 * k) for k in range(32)], "rapl", "package-0", "package")
     meter = power(lambda t: 700.0, 100, 1.0, "wall", None, "wall")
     found = energy.case_energies([*gpus, package, meter], 5 * S, 25 * S)
-    cuda = energy.headline(found, "cuda")
+    cuda = energy.headline(found, energy.Place("cuda"))
     assert cuda is not None and cuda.joules == pytest.approx(10_000) and cuda.device == "gpu0+gpu1"
-    cpu = energy.headline(found, "cpu")
+    cpu = energy.headline(found, energy.Place("cpu"))
     assert cpu is not None and cpu.scope == "package" and cpu.joules == pytest.approx(1000)
-    longer = energy.headline(energy.case_energies([*gpus, meter], 5 * S, 95 * S), "cuda")
+    longer = energy.headline(energy.case_energies([*gpus, meter], 5 * S, 95 * S), energy.Place("cuda"))
     assert longer is not None and longer.scope == "wall" and longer.joules == pytest.approx(63_000)
+
+
+def test_the_boards_of_the_engine_alone_count() -> None:
+    """A 3060 idles beside the 5090 that works, and the Ryzen's own graphics tell the power of its socket."""
+    cards = [power(lambda t: 15.0), power(lambda t: 575.0, device="gpu1")]
+    socket = power(lambda t: 62.0, source="amd", device="amd0", scope="package")
+    found = energy.case_energies([*cards, socket], 5 * S, 25 * S)
+
+    def watts(*devices: str, integrated: bool = False) -> float | None:
+        whole = energy.headline(found, energy.Place("cuda", frozenset(devices) or None, integrated))
+        return whole and whole.watts_mean
+
+    assert watts("gpu1") == pytest.approx(575.0)
+    assert watts("gpu0", "gpu1") == watts() == pytest.approx(590.0)
+    assert watts("amd0", integrated=True) == pytest.approx(62.0)
+
+
+def test_a_package_is_counted_once_whoever_tells_it() -> None:
+    """RAPL and the graphics' driver both tell the power of a Strix Halo."""
+    package = counter([(k, 55.0 * k) for k in range(32)], "rapl", "package-0", "package")
+    socket = power(lambda t: 54.0, source="amd", device="amd0", scope="package")
+    found = energy.case_energies([package, socket], 5 * S, 25 * S)
+    place = energy.Place("vulkan", frozenset({"amd0"}), integrated=True)
+    whole = energy.headline(found, place)
+    assert whole is not None and (whole.source, whole.joules) == ("rapl", pytest.approx(1100))
+    alone = energy.headline(found[1:], place)
+    assert alone is not None and (alone.source, alone.scope) == ("amd", "package")
+
+
+def test_a_server_on_the_processor_has_the_energy_of_its_package() -> None:
+    package = counter([(k, 80.0 * k) for k in range(32)], "rapl", "package-0", "package")
+    absent = Series("power", "W", "nvml", "nvml", "board", "sampled", "unavailable", "no NVIDIA driver")
+    whole = energy.headline(energy.case_energies([absent, package], 5 * S, 25 * S), energy.Place("remote"))
+    assert whole is not None and whole.joules == pytest.approx(1600)
+
+
+def test_a_counter_and_a_power_that_disagree_are_little_trusted() -> None:
+    found = energy.window_energy(power(lambda t: 300.0), counter([(0, 0.0), (30, 5130.0)]), 5 * S, 25 * S)
+    assert (found.status, found.joules) == ("low_confidence", pytest.approx(6000))
+    assert found.reason == "the counter says 0.57 of the energy that the power adds up to"
 
 
 def test_a_source_that_is_not_here_spoils_no_sum() -> None:
     amd = Series("power", "W", "amd", "amd", "board", "sampled", "unavailable", "no AMD graphics card")
-    found = energy.headline(energy.case_energies([power(lambda t: 300.0), amd], 5 * S, 25 * S), "cuda")
+    found = energy.headline(energy.case_energies([power(lambda t: 300.0), amd], 5 * S, 25 * S), energy.Place("cuda"))
     assert found is not None and found.joules == pytest.approx(6000)
 
 
@@ -239,7 +279,7 @@ def test_one_gpu_without_power_leaves_no_sum() -> None:
     lost = replace(
         power(lambda t: 300.0, device="gpu1"), status="unavailable", reason="GPU is lost", time_us=(), values=()
     )
-    found = energy.headline(energy.case_energies([power(lambda t: 300.0), lost], 5 * S, 25 * S), "cuda")
+    found = energy.headline(energy.case_energies([power(lambda t: 300.0), lost], 5 * S, 25 * S), energy.Place("cuda"))
     assert found is not None and found.joules is None and found.reason == "gpu1: GPU is lost"
 
 
@@ -249,5 +289,5 @@ def test_no_source_is_null_with_reason() -> None:
     )
     (found,) = energy.case_energies([absent], 0, 20 * S)
     assert (found.joules, found.watts_mean, found.reason) == (None, None, "no powercap; virtual machine")
-    assert energy.headline([found], "cpu") == found
-    assert energy.headline([], "cpu") is None
+    assert energy.headline([found], energy.Place("cpu")) == found
+    assert energy.headline([], energy.Place("cpu")) is None

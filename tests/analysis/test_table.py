@@ -1,10 +1,12 @@
 """Rows of a document: energy of a known power curve, repetitions joined, reasons where there is nothing."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from rigbench.analysis.table import content, table
+from rigbench.analysis.energy import Place
+from rigbench.analysis.table import content, place_of, table
 from rigbench.records import (
     Case,
     CaseResult,
@@ -65,6 +67,23 @@ def document(*results: CaseResult) -> RunDocument:
         results,
         (prediction,),
     )
+
+
+def test_the_engine_s_devices_are_found_by_address_by_process_or_by_name() -> None:
+    gpus: tuple[dict[str, Any], ...] = (
+        {"device": "gpu0", "name": "NVIDIA GeForce RTX 3060", "bus_id": "0000:01:00.0"},
+        {"device": "gpu1", "name": "NVIDIA GeForce RTX 5090", "bus_id": "0000:02:00.0"},
+        {"device": "amd0", "name": "AMD Radeon Graphics", "bus_id": "0000:10:00.0", "integrated": True},
+    )
+    machine = replace(MACHINE, gpus=gpus)
+    by_bus = EngineInfo("e", "1", "cuda", bus_ids=("0000:02:00.0",))
+    assert place_of(machine, by_bus, ()) == Place("cuda", frozenset({"gpu1"}))
+    own = ("memory_used_process", "B", "nvml", "api", "board", "sampled", "ok", None)
+    held = [Series(*own, f"gpu{index}", (0, 1), (0.0, 20e9 * index)) for index in (0, 1)]
+    assert place_of(machine, EngineInfo("e", "1", "cuda"), held).devices == {"gpu1"}
+    by_name = EngineInfo("e", "1", "vulkan", ("AMD Radeon Graphics (RADV RAPHAEL_MENDOCINO)",))
+    assert place_of(machine, by_name, ()) == Place("vulkan", frozenset({"amd0"}), integrated=True)
+    assert place_of(machine, EngineInfo("e", "1", "remote"), ()) == Place("remote")
 
 
 def test_energy_per_token_of_a_known_curve_gross_and_net() -> None:

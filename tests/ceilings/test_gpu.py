@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from fake_cuda import GIB, FakeCuda
+from fake_cuda import GIB, Card, FakeCuda
 from rigbench import ceilings
 from rigbench.ceilings import cuda, engine
 from rigbench.ceilings.cuda import LAUNCHES, READ_KERNEL, CudaError, Driver
 from rigbench.errors import InputError
 from rigbench.records import Bandwidth
+from rigbench_backends import cuda as libcuda
 
 
 def test_cuda_takes_the_best_launch_and_frees_everything() -> None:
@@ -76,8 +77,36 @@ def test_a_card_is_known_by_its_uuid_its_memory_and_its_error_correction() -> No
     assert cuda.identity(0, Driver(FakeCuda(fail={"cuDeviceGet": 100}))) is None
 
 
+THREE_AND_FIVE = (
+    Card("NVIDIA GeForce RTX 3060", "0000:01:00.0", 360e9, b"3" * 16, 12 * GIB),
+    Card("NVIDIA GeForce RTX 5090", "0000:02:00.0", 1790e9, b"5" * 16, 32 * GIB),
+)
+
+
+@pytest.mark.parametrize(
+    ("order", "shown", "buses", "rate"),
+    [
+        (None, None, ("0000:02:00.0", "0000:01:00.0"), 1790e9),
+        ("PCI_BUS_ID", None, ("0000:01:00.0", "0000:02:00.0"), 360e9),
+        (None, "0", ("0000:02:00.0",), 1790e9),
+        ("PCI_BUS_ID", "1", ("0000:02:00.0",), 1790e9),
+        (None, "1", ("0000:01:00.0",), 360e9),
+    ],
+)
+def test_cards_are_known_by_their_place_on_the_bus_not_by_a_number(
+    order: str | None, shown: str | None, buses: tuple[str, ...], rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA counts the fastest card first and what CUDA_VISIBLE_DEVICES leaves: address and ceiling are of the same card."""
+    for name, value in (("CUDA_DEVICE_ORDER", order), ("CUDA_VISIBLE_DEVICES", shown)):
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    driver = Driver(FakeCuda(*THREE_AND_FIVE))
+    assert libcuda.bus_ids(driver) == buses
+    assert cuda.measure(0, driver).read_bytes_per_s == pytest.approx(rate, rel=1e-5)
+    assert libcuda.bus_ids(Driver(FakeCuda(fail={"cuInit": 100}))) == ()
+
+
 def test_the_figure_bears_the_name_of_the_engine_s_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeCuda(Card(), Card()))
     assert ceilings.measure("cuda").device == "cuda"
     assert ceilings.measure("cuda:1").device == "cuda:1"
 

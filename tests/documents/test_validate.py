@@ -256,36 +256,6 @@ def hide_flag(content: Content) -> None:
     result["readings"] = [series]
 
 
-def counter_disagrees(content: Content) -> None:
-    """12 s of 100 W are 1200 J; the counter says 1500 J."""
-    place = measured(content)[0]
-    result = content["cases"][place]
-    for record in result["requests"]:
-        record["unit_us"] = [
-            100_000 + 12_000_000 * at // (len(record["unit_us"]) - 1) for at in range(len(record["unit_us"]))
-        ]
-    times = list(range(0, 13_000_000, 100_000))
-    shared = {"source": "nvml", "api": "x", "scope": "board", "status": "ok", "reason": None, "device": "gpu0"}
-    power = {
-        "name": "power",
-        "unit": "W",
-        "method": "sampled",
-        "time_us": times,
-        "values": [100.0] * len(times),
-        **shared,
-    }
-    joules = [100.0 * 1.25 * at * 1e-6 for at in times]
-    result["readings"] = [
-        power,
-        {"name": "energy", "unit": "J", "method": "counter", "time_us": times, "values": joules, **shared},
-    ]
-    result["phases"] = []
-    content["duration_s"] = 60.0
-    for later in content["cases"][place + 1 :]:
-        later["started_s"] += 20
-    rederive(content)
-
-
 HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (edit_summary, "$.summary[1].user_tps"),
     (edit_interval, "$.summary[1].intervals.user_tps.low"),
@@ -324,7 +294,6 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (no_such_engine, "$.cases[1].engine"),
     (endless_request, "$.cases[1].requests[0].unit_us"),
     (hide_flag, "$.cases[1].flags"),
-    (counter_disagrees, "$.cases[1].readings"),
 ]
 
 

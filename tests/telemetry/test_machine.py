@@ -25,6 +25,29 @@ def test_a_gpu_names_the_machine() -> None:
     assert machine.fingerprint(two).id.startswith("2x-nvidia-geforce-rtx-5090-")
 
 
+CARDS = (
+    {"name": "NVIDIA GeForce RTX 3060", "bus_id": "0000:01:00.0"},
+    {"name": "NVIDIA GeForce RTX 5090", "bus_id": "0000:02:00.0"},
+    {"name": "AMD 0x164e", "bus_id": "0000:10:00.0", "integrated": True},
+)
+
+
+def test_only_what_engines_use_names_the_machine() -> None:
+    """A 3060 beside a 5090, in a Ryzen whose own graphics are on."""
+    whole = machine.fingerprint(CARDS)
+    assert whole.id.startswith("nvidia-geforce-rtx-3060-nvidia-geforce-rtx-5090-")
+    assert whole.detail["other_gpus"] == ["AMD 0x164e"]
+    used = machine.fingerprint(CARDS, used={"0000:02:00.0": "NVIDIA GeForce RTX 5090"})
+    assert used.id.startswith("nvidia-geforce-rtx-5090-") and len(used.gpus) == 1
+    assert used.detail["other_gpus"] == ["NVIDIA GeForce RTX 3060", "AMD 0x164e"]
+
+
+def test_an_integrated_gpu_alone_names_the_machine_as_its_engine_calls_it() -> None:
+    alone = machine.fingerprint(CARDS[2:], used={"0000:10:00.0": "AMD Radeon Graphics (RADV RAPHAEL_MENDOCINO)"})
+    assert alone.gpus[0]["name"] == "AMD Radeon Graphics (RADV RAPHAEL_MENDOCINO)"
+    assert machine.fingerprint(CARDS[2:]).gpus == CARDS[2:]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs an affinity")
 def test_cores_are_those_that_affinity_and_quota_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 8, 9})  # 8 and 9 share the cores of 0 and 1

@@ -1,117 +1,20 @@
-"""A fake driver under the real module of nvidia-ml-py: its error classes and structures are the real ones, the GPUs
-are not."""
+"""NVIDIA cards of all kinds and drivers, played by fake_nvml.py."""
 
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 import pynvml
 import pytest
 
-from rigbench.analysis import energy
-from rigbench.telemetry import host, nvidia
+from fake_nvml import FakeGpu, fake_module
+from rigbench.analysis import energy, flags
+from rigbench.records import PhaseMark, Series
+from rigbench.telemetry import host
 from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.nvidia import NvmlSource
 from rigbench.telemetry.sampler import Sampler
-
-
-@dataclass
-class FakeGpu:
-    """What one GPU answers. `fields`: field id to (return code, raw value)."""
-
-    uuid: str = "GPU-aaaa-1111"
-    name: str = "NVIDIA GeForce RTX 5090"
-    fields: dict[int, tuple[int, int]] = field(
-        default_factory=lambda: {186: (0, 431_250), 74: (0, 2_000_000_000), 269: (0, 0), 270: (0, 0), 271: (0, 0)}
-    )
-    energy_mj: int = 1_000_000
-    temperature_v: bool = True
-    unsupported: set[str] = field(default_factory=set)
-    lost: bool = False
-    processes: list[tuple[int, int | None]] = field(default_factory=list)
-
-
-def fake_module(gpus: list[FakeGpu], init_error: int | None = None) -> Any:
-    """pynvml with every function that is used replaced, so that nothing reaches for a driver."""
-    module = types.SimpleNamespace(
-        **{name: getattr(pynvml, name) for name in dir(pynvml) if not name.startswith("nvmlDevice")}
-    )
-    module.shut = 0
-
-    def check(gpu: FakeGpu, name: str) -> None:
-        if gpu.lost:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
-        if name in gpu.unsupported:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-    def define(name: str, answer: Any) -> None:
-        def call(gpu: FakeGpu, *arguments: Any, **options: Any) -> Any:
-            check(gpu, name)
-            return answer(gpu, *arguments)
-
-        setattr(module, name, call)
-
-    def init() -> None:
-        if init_error is not None:
-            raise pynvml.NVMLError(init_error)
-
-    def shutdown() -> None:
-        module.shut += 1
-
-    def values(gpu: FakeGpu, ids: list[Any]) -> Any:
-        answers = (pynvml.c_nvmlFieldValue_t * len(ids))()
-        for answer, asked in zip(answers, ids, strict=True):
-            number, scope = asked if isinstance(asked, tuple) else (asked, 0)
-            assert number != 186 or (isinstance(asked, tuple) and scope == pynvml.NVML_POWER_SCOPE_GPU)
-            code, raw = gpu.fields.get(number, (pynvml.NVML_ERROR_NOT_SUPPORTED, 0))
-            answer.fieldId, answer.nvmlReturn = number, code
-            if number == 186:
-                answer.value.uiVal = raw
-            else:
-                answer.value.ullVal = raw
-        return answers
-
-    def temperature_v(gpu: FakeGpu, sensor: int) -> int:
-        if not gpu.temperature_v:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
-        return 64
-
-    memory = pynvml.c_nvmlMemory_v2_t()
-    memory.total, memory.used, memory.reserved = 34_190_917_632, 20_000_000_000, 600_000_000
-    module.nvmlInit, module.nvmlShutdown = init, shutdown
-    module.nvmlSystemGetDriverVersion = lambda: "580.126.09"
-    module.nvmlSystemGetCudaDriverVersion = lambda: 13010
-    module.nvmlDeviceGetCount = lambda: len(gpus)
-    module.nvmlDeviceGetHandleByIndex = lambda index: gpus[index]
-    for name, answer in {
-        "nvmlDeviceGetUUID": lambda gpu: gpu.uuid,
-        "nvmlDeviceGetName": lambda gpu: gpu.name,
-        "nvmlDeviceGetFieldValues": values,
-        "nvmlDeviceGetPowerUsage": lambda gpu: 400_000,
-        "nvmlDeviceGetTotalEnergyConsumption": lambda gpu: gpu.energy_mj,
-        "nvmlDeviceGetMemoryInfo": lambda gpu, *_: memory,
-        "nvmlDeviceGetClockInfo": lambda gpu, kind: 2400 if kind == pynvml.NVML_CLOCK_SM else 14001,
-        "nvmlDeviceGetMaxClockInfo": lambda gpu, kind: 14001,
-        "nvmlDeviceGetMemoryBusWidth": lambda gpu: 512,
-        "nvmlDeviceGetTemperatureV": temperature_v,
-        "nvmlDeviceGetTemperature": lambda gpu, sensor: 63,
-        "nvmlDeviceGetCurrentClocksEventReasons": lambda gpu: 0x24,
-        "nvmlDeviceGetComputeRunningProcesses_v3": lambda gpu: [
-            types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in gpu.processes
-        ],
-        "nvmlDeviceGetEnforcedPowerLimit": lambda gpu: 575_000,
-        "nvmlDeviceGetPowerManagementDefaultLimit": lambda gpu: 600_000,
-        "nvmlDeviceGetCurrPcieLinkGeneration": lambda gpu: 4,
-        "nvmlDeviceGetMaxPcieLinkGeneration": lambda gpu: 5,
-        "nvmlDeviceGetCurrPcieLinkWidth": lambda gpu: 8,
-        "nvmlDeviceGetMaxPcieLinkWidth": lambda gpu: 16,
-        "nvmlDeviceGetEccMode": lambda gpu: [0, 0],
-    }.items():
-        define(name, answer)
-    return module
 
 
 def read(source: Source, device: str = "gpu0") -> dict[str, float | Missing]:
@@ -119,8 +22,21 @@ def read(source: Source, device: str = "gpu0") -> dict[str, float | Missing]:
     return dict(zip((metric.name for metric in metrics), source.read(metrics), strict=True))
 
 
+def sampled(source: Source, seconds: int) -> tuple[Series, ...]:
+    """All readings of so many seconds."""
+    now = [0]
+
+    def wait(step_s: float) -> bool:
+        now[0] += round(step_s * 1e9)
+        return now[0] > seconds * 1e9
+
+    sampler = Sampler([source], lambda: now[0], wait)
+    sampler.lanes[0].run()
+    return sampler.window(0, 0, seconds * 10**9)
+
+
 def test_readings_in_si_units() -> None:
-    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu()]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu()]))
     assert source.probe().version == "580.126.09"
     values = read(source)
     assert values["power"] == pytest.approx(431.25)
@@ -139,7 +55,7 @@ def test_readings_in_si_units() -> None:
 
 def test_power_without_the_field_is_the_mean_of_a_second_and_says_so() -> None:
     gpu = FakeGpu(fields={74: (0, 0)})
-    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
     power = next(metric for metric in source.metrics if metric.name == "power")
     assert (power.api, power.status, power.reason) == (
         "nvmlDeviceGetPowerUsage",
@@ -151,7 +67,7 @@ def test_power_without_the_field_is_the_mean_of_a_second_and_says_so() -> None:
 
 def test_every_field_has_its_own_return_code() -> None:
     gpu = FakeGpu()
-    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
     gpu.fields[269] = (pynvml.NVML_ERROR_NOT_SUPPORTED, 12345)
     values = read(source)
     assert values["power"] == pytest.approx(431.25)
@@ -160,7 +76,7 @@ def test_every_field_has_its_own_return_code() -> None:
 
 def test_old_cards_without_energy_and_throttle_counters() -> None:
     gpu = FakeGpu(fields={186: (0, 100_000)}, unsupported={"nvmlDeviceGetTotalEnergyConsumption"}, temperature_v=False)
-    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
     by_name = {metric.name: metric for metric in source.metrics}
     assert (by_name["energy"].status, by_name["energy"].reason) == ("unavailable", "this GPU or driver does not tell")
     values = read(source)
@@ -169,9 +85,67 @@ def test_old_cards_without_energy_and_throttle_counters() -> None:
     assert "throttled_power" not in values and "energy" not in values
 
 
+# what a driver's generation leaves out: R535 to R570 know counter 74 alone, R470 has other names
+R550 = {186: (0, 300_000), 74: (0, 0)} | dict.fromkeys((269, 270, 271), (pynvml.NVML_ERROR_INVALID_ARGUMENT, 0))
+
+
+@pytest.mark.parametrize("without", [set(), {"nvmlDeviceGetCurrentClocksEventReasons"}])
+def test_a_hot_card_is_flagged_whatever_its_driver_counts(without: set[str]) -> None:
+    gpu = FakeGpu(fields=R550, reasons=0x68, temperature_v=False, unsupported=without)
+    readings = sampled(NvmlSource.open(SourceOptions(), fake_module([gpu])), 12)
+    found = flags.reading_flags(readings, [PhaseMark("measure", 0, 12_000_000)], 16)
+    assert [(flag.name, flag.evidence) for flag in found] == [
+        ("throttled", "gpu0 was slowed for heat or supply in 100% of the samples")
+    ]
+    assert flags.hot(readings) == found[0].evidence
+
+
+def test_power_that_is_0_or_the_module_s() -> None:
+    def power(gpu: FakeGpu) -> tuple[str, str, str, float | Missing]:
+        source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
+        metric = next(metric for metric in source.metrics if metric.name == "power")
+        return metric.api, metric.scope, metric.status, source.read([metric])[0]
+
+    zero = FakeGpu(fields={186: (0, 0), 74: (0, 0)})
+    assert power(zero) == ("nvmlDeviceGetPowerUsage", "board", "low_confidence", 400.0)
+    hopper = FakeGpu(fields={1186: (0, 650_000)})
+    assert power(hopper) == ("nvmlDeviceGetFieldValues POWER_INSTANT MODULE", "package", "ok", 650.0)
+
+
+def test_memory_of_old_drivers_and_of_gb10() -> None:
+    old = FakeGpu(unsupported={"nvmlDeviceGetMemoryInfo v2"})
+    source = NvmlSource.open(SourceOptions(), fake_module([old]))
+    metric = next(metric for metric in source.metrics if metric.name == "memory_used")
+    assert (metric.status, metric.reason) == ("low_confidence", "what the driver keeps for itself is included")
+    assert source.read([metric]) == [20.6e9]
+    assert NvmlSource.gpus(fake_module([old]))[0]["memory_bytes"] == 34_190_917_632
+    gb10 = FakeGpu(unsupported={"nvmlDeviceGetMemoryInfo"})
+    (facts,) = NvmlSource.gpus(fake_module([gb10]))
+    assert (facts["memory_bytes"], facts["integrated"]) == (None, True)
+    assert "memory_used" not in read(NvmlSource.open(SourceOptions(), fake_module([gb10])))
+
+
+def test_a_card_that_is_lost_at_the_start_takes_no_other_with_it() -> None:
+    module = fake_module([FakeGpu(lost=True), FakeGpu("00000000:02:00.0")])
+    source = NvmlSource.open(SourceOptions(), module)
+    assert {metric.device for metric in source.metrics} == {"gpu1"}
+    assert [gpu["bus_id"] for gpu in NvmlSource.gpus(module)] == ["0000:02:00.0"]
+    alone = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(lost=True)])).probe()
+    assert alone.reason is not None and alone.reason.startswith("the GPU is lost")
+
+
+def test_what_is_read_of_a_sliced_card_is_the_whole_card_s() -> None:
+    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(name="NVIDIA H100 80GB HBM3", mig=True)]))
+    power = next(metric for metric in source.metrics if metric.name == "power")
+    assert (power.status, power.reason) == (
+        "low_confidence",
+        "of the whole card, of which the engine has a slice (MIG)",
+    )
+
+
 def test_gpu_lost_in_the_middle() -> None:
-    gpus = [FakeGpu(), FakeGpu("GPU-bbbb-2222")]
-    source = NvmlSource.open(SourceOptions(), fake_module(gpus), setting="0,1")
+    gpus = [FakeGpu(), FakeGpu("00000000:02:00.0")]
+    source = NvmlSource.open(SourceOptions(), fake_module(gpus))
     gpus[1].lost = True
     assert read(source)["power"] == pytest.approx(431.25)
     lost = read(source, "gpu1")
@@ -204,35 +178,13 @@ def test_no_driver_is_a_reason(code: int, reason: str, status: str) -> None:
     assert (metric.reason, metric.status) == (reason, status)
 
 
-def test_no_gpu_and_hidden_gpus() -> None:
-    assert NvmlSource.open(SourceOptions(), fake_module([]), setting="0").probe().reason == (
-        "no NVIDIA GPU that CUDA_VISIBLE_DEVICES lets be seen"
-    )
-    assert not NvmlSource.open(SourceOptions(), fake_module([FakeGpu()]), setting="-1").probe().usable
-
-
-@pytest.mark.parametrize(
-    "setting,seen",
-    [
-        (None, ["a", "b", "c"]),
-        ("", []),
-        ("1", ["b"]),
-        ("2,0", ["c", "a"]),
-        ("0,7,1", ["a"]),
-        ("GPU-bb", ["b"]),
-        ("GPU-cc,GPU-aa", ["c", "a"]),
-        ("GPU-", []),
-        ("1,1", ["b"]),
-    ],
-)
-def test_visible_devices_by_index_and_uuid(setting: str | None, seen: list[str]) -> None:
-    gpus = [("a", "GPU-aa11"), ("b", "GPU-bb22"), ("c", "GPU-cc33")]
-    assert nvidia.visible(gpus, setting) == seen
+def test_no_gpu() -> None:
+    assert NvmlSource.open(SourceOptions(), fake_module([])).probe().reason == "no NVIDIA GPU"
 
 
 def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = FakeGpu(processes=[(100, 5_000_000_000), (101, 1_000_000_000), (200, 300_000_000)])
-    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
     monkeypatch.setattr(psutil, "pid_exists", lambda pid: True)
     monkeypatch.setattr(host, "tree_pids", lambda pid: (100, 101))
     assert read(source)["memory_used_process"] == Missing("no worker is running")
@@ -245,7 +197,7 @@ def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_process_ids_of_another_namespace_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(processes=[(100, 5)])]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(processes=[(100, 5)])]))
     monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)
     used = read(source)["memory_used_foreign"]
     assert isinstance(used, Missing) and "container" in used.reason
@@ -254,7 +206,7 @@ def test_process_ids_of_another_namespace_are_missing(monkeypatch: pytest.Monkey
 def test_through_the_sampler_to_joules() -> None:
     # 431.25 W for 20 s is 8625 J; the counter gained 8000 J: both and their ratio are kept.
     gpu = FakeGpu()
-    source = NvmlSource.open(SourceOptions(), fake_module([gpu]), setting="0")
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
     now = [0]
     sampler = Sampler(
         [source],
@@ -275,13 +227,13 @@ def test_through_the_sampler_to_joules() -> None:
 
 def test_close_shuts_the_library() -> None:
     module = fake_module([FakeGpu()])
-    source = NvmlSource.open(SourceOptions(), module, setting="0")
+    source = NvmlSource.open(SourceOptions(), module)
     source.close()
     assert module.shut == 1
 
 
 def test_facts_for_the_fingerprint_hold_no_uuid() -> None:
-    gpus = NvmlSource.gpus(fake_module([FakeGpu()]), setting="0")
+    gpus = NvmlSource.gpus(fake_module([FakeGpu()]))
     assert NvmlSource.drivers(fake_module([FakeGpu()])) == {"nvidia": "580.126.09", "cuda": "13.1"}
     (gpu,) = gpus
     assert gpu["name"] == "NVIDIA GeForce RTX 5090"

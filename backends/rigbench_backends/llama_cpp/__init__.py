@@ -190,23 +190,24 @@ class LlamaCppSession(base.Session):
         size = self._lib.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
         return value.value.decode("utf-8", "replace") if size >= 0 else None
 
-    def _describe(self, devices: list[tuple[str, str, bool]]) -> base.EngineInfo:
+    def _describe(self, devices: list[ggml.Device]) -> base.EngineInfo:
         import llama_cpp
 
         lib = self._lib
-        gpus = [(name, text) for name, text, is_gpu in devices if is_gpu]
+        gpus = [device for device in devices if device.is_gpu]
         offloads = bool(gpus) and self._options.n_gpu_layers != 0
         # Not all that there are: llama.cpp leaves integrated GPUs beside others alone, and one card known to two backends.
         used = re.findall(r"using device (\S+) \(", self._load_log)
-        at_work = [device for device in devices if device[2] and (device[0] in used or not used)]
-        names = "|".join(re.escape(name) for name, _, _ in at_work) or "(?!)"
+        at_work = [device for device in gpus if device.name in used or not used]
+        names = "|".join(re.escape(device.name) for device in at_work) or "(?!)"
         self._on_device = rf"\b(?:{names})(?:_\w+)? +"  # Vulkan0, MTL0_Mapped; Vulkan_Host is the processor's
         self._device_weights = _buffer_bytes(f"{self._on_device}model", self._load_log)
         return base.EngineInfo(
             engine="llama.cpp",
             version=f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {lib.llama_version().decode()}",
             device=ggml.device_kind(at_work) if offloads else "cpu",
-            device_names=tuple(text for _, text, is_gpu in (at_work if offloads else devices) if is_gpu == offloads),
+            device_names=tuple(d.description for d in (at_work if offloads else devices) if d.is_gpu == offloads),
+            bus_ids=tuple(device.bus_id for device in at_work if device.bus_id) if offloads else (),
             build=lib.llama_print_system_info().decode().strip(" |"),
             weights_bytes=lib.llama_model_size(self._model),
             parameters=lib.llama_model_n_params(self._model),
@@ -215,7 +216,7 @@ class LlamaCppSession(base.Session):
             max_users=lib.llama_max_parallel_sequences(),
             threads=self._threads,
             resolved=self._resolved(offloads),
-            detail={"gpus": [text for _, text in gpus], "build": build_record()},
+            detail={"gpus": [device.description for device in gpus], "build": build_record()},
             kv_bits=(CACHE_BITS.get(self._options.type_k, 16) + CACHE_BITS.get(self._options.type_v, 16)) / 2,
         )
 
@@ -490,12 +491,18 @@ class LlamaCppBackend(base.Backend):
         import llama_cpp
 
         devices = ggml.devices()
+        whole = options is None or options.split_mode != "none"
+        used = ggml.chosen(devices, None if whole or options is None else options.main_gpu)
+        if options and options.n_gpu_layers == 0:
+            used = []
         return base.Probe(
             True,
             f"llama-cpp-python {llama_cpp.__version__}",
-            "cpu" if options and options.n_gpu_layers == 0 else ggml.device_kind(devices),
-            tuple(f"{name}: {text}" for name, text, _ in devices),
-            gpus=tuple(text for _, text, is_gpu in devices if is_gpu),
+            ggml.device_kind(used),
+            tuple(f"{each.name}: {each.description}" for each in devices),
+            gpus=tuple(each.description for each in devices if each.is_gpu),
+            used={each.bus_id: each.description for each in used if each.bus_id},
+            memory_bytes=sum(each.memory_bytes or 0 for each in used) or None,
             device_error=diagnose(output_lines(log_begin)).cause,
             gpu_fix="scripts/quickstart builds llama.cpp for the GPU, or says what that needs",
         )

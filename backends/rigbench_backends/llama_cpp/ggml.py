@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from rigbench_backends.base import EngineError
+from rigbench_backends.base import EngineError, bus_id
 from rigbench_backends.process import STDERR
 
 INSTALL = "pip install 'rigbench[llama-cpp]'"
@@ -70,24 +70,63 @@ def ggml(name: str, result: Any, *arguments: Any) -> Any:
     return function
 
 
-def devices() -> list[tuple[str, str, bool]]:
-    """(name, description, is a GPU) of each device that this build knows."""
+class Device(NamedTuple):
+    """A device that this build of ggml knows: `CUDA0`, `NVIDIA GeForce RTX 5090`. `bus_id` is None where the driver does not say.
+    `memory_bytes`: of Metal, what it recommends to hold at most."""
+
+    name: str
+    description: str
+    is_gpu: bool
+    integrated: bool = False
+    bus_id: str | None = None
+    memory_bytes: int | None = None
+
+
+class _Props(ctypes.Structure):
+    """The beginning of struct ggml_backend_dev_props, and room for what a newer one may add."""
+
+    _fields_ = [
+        *((name, ctypes.c_char_p) for name in ("name", "description")),
+        *((name, ctypes.c_size_t) for name in ("memory_free", "memory_total")),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("rest", ctypes.c_char * 256),
+    ]
+
+
+GPU, INTEGRATED_GPU = 1, 2
+"""enum ggml_backend_dev_type"""
+
+
+def devices() -> list[Device]:
+    """The devices of this build, in its order."""
     device_at = ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-    name_of = ggml("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
-    description_of = ggml("ggml_backend_dev_description", ctypes.c_char_p, ctypes.c_void_p)
-    type_of = ggml("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    ask = ggml("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Props))
     known = []
     for device in map(device_at, range(ggml("ggml_backend_dev_count", ctypes.c_size_t)())):
-        name = name_of(device).decode()
+        props = _Props()
+        ask(device, ctypes.byref(props))
+        name = props.name.decode()
         # The description of an RPC device is its server's address, which is nobody's business.
-        description = name if name.startswith("RPC") else description_of(device).decode().strip()
-        known.append((name, description, type_of(device) in (1, 2)))
+        description = name if name.startswith("RPC") else props.description.decode().strip()
+        is_gpu, integrated = props.type in (GPU, INTEGRATED_GPU), props.type == INTEGRATED_GPU
+        where = bus_id((props.device_id or b"").decode())
+        known.append(Device(name, description, is_gpu, integrated, where, props.memory_total or None))
     return known
 
 
-def device_kind(devices: list[tuple[str, str, bool]]) -> str:
+def chosen(known: list[Device], main_gpu: int | None = None) -> list[Device]:
+    """The GPUs that llama.cpp takes of those it knows: an integrated one only where there is no other, each card once though two of
+    its backends know it; of them `main_gpu` alone where the model is not split."""
+    gpus = [each for each in known if each.is_gpu and not each.integrated] or [each for each in known if each.is_gpu]
+    once = {each.bus_id or each.name: each for each in reversed(gpus)}
+    taken = list(reversed(once.values()))
+    return taken if main_gpu is None else taken[main_gpu : main_gpu + 1]
+
+
+def device_kind(devices: list[Device]) -> str:
     """Where this build computes by default: the first GPU's kind, else `cpu`."""
-    first = next((name.lower() for name, _, is_gpu in devices if is_gpu), None)
+    first = next((each.name.lower() for each in devices if each.is_gpu), None)
     kinds = (kind for key, kind in DEVICE_KINDS.items() if first and first.startswith(key))
     return next(kinds, "gpu" if first else "cpu")
 

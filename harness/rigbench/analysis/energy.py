@@ -23,6 +23,8 @@ from rigbench.telemetry.base import Limits
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
 MIN_READINGS = 5
+COUNTER_TOLERANCE = 0.10
+"""More than this between a counter and the power that it should add up to, and one of them is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,16 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     if status == "unavailable":
         return replace(found, status=status, reason=reason)
     both = curve and counter_j is not None
+    ratio = _same_span_ratio(curve, count, start_us, end_us) if both else None
+    if ratio is not None and abs(ratio - 1) > COUNTER_TOLERANCE:
+        status, reason = "low_confidence", f"the counter says {ratio:.2f} of the energy that the power adds up to"
     return replace(
         found,
         joules=joules,
         method="integrated" if curve else "counter",
         status=status,
         reason=reason,
-        counter_over_integrated=_same_span_ratio(curve, count, start_us, end_us) if both else None,
+        counter_over_integrated=ratio,
         watts_mean=joules / seconds,
         watts_peak=max((value for at, value in curve or _derived(count) if start_us <= at <= end_us), default=None),
     )
@@ -167,18 +172,38 @@ def gross_and_net(
     return tuple(found)
 
 
-def headline(energies: Sequence[Energy], device: str) -> Energy | None:
-    """The widest scope that was measured and holds the engine's `device` (cpu, cuda, metal ...), its parts added up: the boards of
-    two GPUs, the packages of two sockets. A sum of which one part is missing is None, with the part named.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine computes: its `device` (cpu, cuda, metal ...), and which of the read devices (`gpu0`, `amd0`) that is; None
+    where nobody can tell them apart. `integrated`: it shares the processor's package and memory."""
 
-    Where no scope was measured, the first with its reason; None only where there was no source at all.
+    device: str
+    devices: frozenset[str] | None = None
+    integrated: bool = False
+
+    def holds(self, name: str | None) -> bool:
+        """Whether the readings of that device are the engine's."""
+        return self.devices is None or name in self.devices
+
+
+def headline(energies: Sequence[Energy], place: Place) -> Energy | None:
+    """The widest scope that was measured and holds the engine: its boards added up, the packages of two sockets. A sum of which one
+    part is missing is None, with the part named.
+
+    Of two sources that measure one scope the first counts, but every source measures its own boards. A package is that of the
+    processor, which an engine on its graphics, or a server on a device that nobody knows, may share. Where no scope was measured,
+    the first with its reason; None only where there was no source at all.
     """
-    fitting = ("wall", "host", "package" if device == "cpu" else "board", "soc")
+    boards = [] if place.device == "cpu" else ["board"]
+    packages = ["package"] if place.device in ("cpu", "remote") or place.integrated else []
+    fitting = ("wall", "host", *boards, *packages, "soc")
     for scope in fitting:
-        inside = [each for each in energies if each.scope == scope]
-        measuring = {each.source for each in inside if each.joules is not None}
+        inside = [each for each in energies if each.scope == scope and (scope != "board" or place.holds(each.device))]
+        measuring = list(dict.fromkeys(each.source for each in inside if each.joules is not None))
         if measuring:
-            return _total([each for each in inside if each.source in measuring])
+            return _total(
+                [each for each in inside if each.source in (measuring if scope == "board" else measuring[:1])]
+            )
     return next((each for scope in fitting for each in energies if each.scope == scope), None)
 
 
@@ -215,18 +240,18 @@ class Power:
     phase_joules: dict[str, float | None] = field(default_factory=dict)
 
 
-def power_of(result: CaseResult, window: Window | None, device: str | None, idle: Sequence[Energy] = ()) -> Power:
-    """Energy and power of `result` on the engine's `device`, with `idle` taken off. Phases: loading (in the case that follows it),
+def power_of(result: CaseResult, window: Window | None, place: Place | None, idle: Sequence[Energy] = ()) -> Power:
+    """Energy and power of `result` where its engine computes, with `idle` taken off. Phases: loading (in the case that follows it),
     prefill (until all users decode) and decode (the steady window)."""
-    if window is None or device is None:
+    if window is None or place is None:
         return Power()
     marks = [mark for mark in result.phases if mark.name == "load"]
     marks += [PhaseMark("prefill", 0, window.start_us), PhaseMark("decode", window.start_us, window.end_us)]
     joules = {}
     for mark in marks:
-        whole = headline(case_energies(result.readings, mark.start_us, mark.end_us), device)
+        whole = headline(case_energies(result.readings, mark.start_us, mark.end_us), place)
         joules[mark.name] = whole.joules if whole else None
-    main = headline(gross_and_net(result.readings, window.start_us, window.end_us, idle), device)
+    main = headline(gross_and_net(result.readings, window.start_us, window.end_us, idle), place)
     if main is None or main.joules is None:
         reason = (main.reason if main else None) or "no source tells the power of this device"
         return Power(reason=reason, phase_joules=joules)

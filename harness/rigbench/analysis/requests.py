@@ -44,14 +44,14 @@ class RequestMetrics:
 
 @dataclass(frozen=True)
 class Repetition:
-    """One measured case, in one repetition: what its metrics are computed from. `device` is the engine's kind of device (cpu,
-    cuda, metal ...), `idle` the energies of the idle window before the engine was loaded.
+    """One measured case, in one repetition: what its metrics are computed from. `place` is where its engine computes, `idle` are
+    the energies of the idle window before the engine was loaded.
 
     The engine of another process, or its idle window, need not be known: there is no energy then.
     """
 
     result: CaseResult
-    device: str | None = None
+    place: energy.Place | None = None
     idle: tuple[energy.Energy, ...] = ()
 
     @cached_property
@@ -67,7 +67,7 @@ class Repetition:
     @cached_property
     def power(self) -> energy.Power:
         """Energy and power in the steady window."""
-        return energy.power_of(self.result, self.window, self.device, self.idle)
+        return energy.power_of(self.result, self.window, self.place, self.idle)
 
     def median(self, name: str) -> float | None:
         """The median over the requests of that field of RequestMetrics."""

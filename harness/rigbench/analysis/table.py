@@ -19,7 +19,9 @@ from typing import Any
 from rigbench.analysis import energy, flags, requests, stats
 from rigbench.analysis.definitions import METRICS, Metric, RowInput, case_values, registry
 from rigbench.analysis.requests import Repetition, Unknown
-from rigbench.records import CaseResult, Prediction, RunDocument
+from rigbench.analysis.windows import points
+from rigbench.records import CaseResult, Machine, Prediction, RunDocument, Series
+from rigbench.telemetry.base import MEMORY_USED_PROCESS
 from rigbench_backends.base import EngineInfo
 
 PUBLISHED = "published"
@@ -169,7 +171,8 @@ def _row(
     for result in results:
         place = result.engine
         if result.requests and place is not None:
-            measured.append(Repetition(result, document.engines[place].device, idle[place]))
+            where = place_of(document.machine, document.engines[place], result.readings)
+            measured.append(Repetition(result, where, idle[place]))
         elif result.requests:
             measured.append(Repetition(result))
     samples, reasons = _samples(measured, metrics)
@@ -229,6 +232,21 @@ def _row(
         evidence=evidence,
         reasons=reasons,
     )
+
+
+def place_of(machine: Machine, engine: EngineInfo, readings: Sequence[Series]) -> energy.Place:
+    """Where an engine computes. Its devices have the PCI addresses that it gives; else they are those on which its processes hold
+    memory; else those that bear its names."""
+    gpus = [gpu for gpu in machine.gpus if gpu.get("device")]
+    by_bus = {gpu["device"] for gpu in gpus if gpu.get("bus_id") in engine.bus_ids}
+    held = (each for each in readings if each.name == MEMORY_USED_PROCESS.name)
+    by_process = {each.device for each in held if any(value for _, value in points(each))}
+    names = [name.lower() for name in engine.device_names]
+    by_name = {gpu["device"] for gpu in gpus if any(str(gpu.get("name")).lower() in name for name in names)}
+    mine = frozenset(by_bus or by_process or by_name) or None
+    used = [gpu for gpu in gpus if mine is None or gpu["device"] in mine]
+    integrated = engine.device != "cpu" and bool(used) and all(gpu.get("integrated") for gpu in used)
+    return energy.Place(engine.device, mine, integrated)
 
 
 def _samples(measured: Sequence[Repetition], metrics: Sequence[Metric]) -> tuple[Samples, dict[str, str]]:

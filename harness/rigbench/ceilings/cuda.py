@@ -11,13 +11,12 @@ on the device. Copying from device to device is measured beside it, but is no ce
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable
-from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
-from typing import Any
+from ctypes import byref, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
 
 from rigbench.ceilings.figure import figure
 from rigbench.records import Bandwidth
+from rigbench_backends.cuda import CudaError, Driver
 
 GIB = 1 << 30
 THREADS = 512
@@ -84,30 +83,6 @@ END:
 """
 """Reads from `data` to `end`, which must be a whole number of rounds of 4 words per thread. The store never happens
 in practice; it keeps the loads from being thrown away."""
-
-
-class CudaError(Exception):
-    """A call of the driver failed; the message names it and what the driver said."""
-
-
-class Driver:
-    """libcuda behind one thin seam: `call("cuInit", 0)` raises CudaError unless the driver answers 0."""
-
-    def __init__(self, library: Any = None) -> None:
-        if library is None:
-            name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-            try:
-                library = ctypes.CDLL(name)
-            except OSError:
-                raise CudaError("no NVIDIA driver") from None
-        self.functions = library
-
-    def call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self.functions, name)(*arguments)
-        if code:
-            text = c_char_p()
-            self.functions.cuGetErrorName(c_int(code), byref(text))
-            raise CudaError(f"{name}: {(text.value or str(code).encode()).decode()}")
 
 
 def identity(index: int = 0, driver: Driver | None = None) -> tuple[object, ...] | None:

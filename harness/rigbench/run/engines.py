@@ -142,7 +142,12 @@ def _engine(
     device = found.device or "cpu"
     # The processor's name may hold that of its graphics: on a GPU only GPUs say whose memory is read.
     on_gpu = device != "cpu" and found.gpus
-    names = found.gpus if on_gpu else [text.partition(": ")[2] or text for text in found.devices]
+    names = (
+        list(found.used.values()) or found.gpus
+        if on_gpu
+        else [text.partition(": ")[2] or text for text in found.devices]
+    )
+    gpus = [gpu for gpu in gpus if gpu.get("bus_id") in found.used] or gpus
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     # Without fetching, the facts are enough: a plan needs no weights.
@@ -154,4 +159,6 @@ def _engine(
     known = bandwidths.get(device)
     read = known.read_bytes_per_s if known else None
     told, idle = public_options(backend, part.options), unused_gpu(found, adapters())
-    return Engine(part.backend, model, python, part.options, device, read, limit, told, unused_gpu=idle)
+    return Engine(
+        part.backend, model, python, part.options, device, read, limit, told, used_gpus=found.used, unused_gpu=idle
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rigbench import __version__
+from rigbench import __version__, telemetry
 from rigbench.analysis.table import summary
 from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
@@ -20,7 +20,7 @@ from rigbench.run import engines, journal
 from rigbench.run.runner import Prepared, Run
 from rigbench.suites.plan import Engine, make_plan
 from rigbench.suites.suite import EnginePart, Suite, load_suite, suite_record
-from rigbench.telemetry.machine import this_machine
+from rigbench.telemetry.machine import fingerprint
 from rigbench_backends.base import EngineInfo
 
 Say = Callable[[str], None]
@@ -42,8 +42,10 @@ def prepare(
 
     InputError for what is written wrong; UnavailableError where no engine can be used here.
     """
-    machine = this_machine()
+    facts = telemetry.facts()
+    machine = fingerprint(*facts)
     ready, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=say, progress=progress, fetch=fetch)
+    machine = fingerprint(*facts, {bus: name for engine in ready for bus, name in engine.used_gpus.items()})
     if within is not None:
         suite = within(suite, ready)
     return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths)

@@ -42,6 +42,8 @@ class Engine:
     """`options` as the document may hold them: without addresses and paths."""
     unusable: str | None = None
     """Why nothing can run on it here, where that is so."""
+    used_gpus: dict[str, str] = field(default_factory=dict)
+    """Names of the GPUs that it will use, by PCI address; empty where no address is known."""
     unused_gpu: str | None = None
     """The sentence for a GPU of this machine that the engine's build cannot use."""
 

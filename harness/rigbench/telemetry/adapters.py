@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rigbench.telemetry.base import output, read_text
+from rigbench.telemetry import amd
+from rigbench.telemetry.base import labelled, output, read_text
 
 VENDORS = {0x10DE: "nvidia", 0x1002: "amd", 0x8086: "intel"}
 LABELS = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel", "apple": "Apple"}
@@ -77,8 +78,7 @@ def _is_integrated(device: Path, vendor: str) -> bool | None:
         return False
     if vendor == "intel":
         return device.name.split(":")[1:2] == ["00"]
-    labels = [read_text(path) for path in device.glob("hwmon/hwmon*/in*_label")]
-    return "vddnb" in labels if labels else None
+    return amd.is_apu(device) if labelled(device, "in") else None
 
 
 def _pci_name(root: Path, device: Path, vendor: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -36,6 +36,7 @@ ENERGY = Quantity("energy", "J")
 TEMPERATURE = Quantity("temperature", "degC")
 CLOCK = Quantity("clock", "Hz")
 MEMORY_CLOCK = Quantity("memory_clock", "Hz")
+MEMORY_TEMPERATURE = Quantity("memory_temperature", "degC")
 CPU_FREQUENCY = Quantity("cpu_frequency", "Hz")
 
 MEMORY_USED = Quantity("memory_used", "B")
@@ -51,6 +52,8 @@ RSS_FILE_BACKED = Quantity("rss_file_backed", "B")
 FOOTPRINT = Quantity("footprint", "B")
 """macOS' account of the worker's process tree: what the system would get back, GPU memory included."""
 FOOTPRINT_LIFETIME_MAX = Quantity("footprint_lifetime_max", "B")
+MEMORY_AVAILABLE = Quantity("memory_available", "B")
+"""Of the host, without swapping: what it falls by is what a device without memory of its own took."""
 SWAP_USED = Quantity("swap_used", "B")
 SWAP_IN = Quantity("swap_in", "B")
 SWAP_OUT = Quantity("swap_out", "B")
@@ -66,6 +69,8 @@ THROTTLED_SW_THERMAL = Quantity("throttled_sw_thermal", "s")
 THROTTLED_HW_THERMAL = Quantity("throttled_hw_thermal", "s")
 THROTTLED_HW_BRAKE = Quantity("throttled_hw_brake", "s")
 CLOCKS_EVENT_REASONS = Quantity("clocks_event_reasons", "mask")
+POWER_CAP_REASON, HEAT_REASON = 0x04, 0x20
+"""What slows a GPU now, in NVML's bits; other drivers' own are put into these two: its power limit, and heat."""
 THERMAL_PRESSURE = Quantity("thermal_pressure", "level")
 """macOS': 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
 
@@ -134,6 +139,10 @@ class SourceOptions:
     wall_unit: str = "W"
     wall_scale: float = 1.0
     replay: str | None = None
+
+
+File = tuple[float, Sequence[Path]]
+"""What makes the sum of the numbers in some files the unit of a metric, and these files."""
 
 
 class Source:
@@ -213,6 +222,18 @@ class Source:
         """Let go of the device. The source is not read any more."""
 
 
+class FileSource(Source):
+    """A sensor whose readings are numbers in small files. `files`: what makes each metric its unit, and which add up to it."""
+
+    def __init__(self, files: Mapping[Metric, File], devices: tuple[str, ...]) -> None:
+        self._files = files
+        self.devices = devices
+        self.metrics = tuple(files)
+
+    def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
+        return [file_reading(self._files[metric]) for metric in metrics]
+
+
 class Absent(Source):
     """A source that is not usable here: it has one metric, power, that is not there, and the reason."""
 
@@ -259,6 +280,45 @@ def read_text(path: Path | None) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip() if path else ""
     except OSError:
         return ""
+
+
+def file_reading(file: File) -> Reading:
+    """The scale times the numbers in these files of the kernel's, added up; Missing with the reason."""
+    scale, paths = file
+    total = 0
+    for path in paths:
+        try:
+            total += int(path.read_text())
+        except PermissionError:
+            return Missing(f"{path.name} may not be read by this user", "denied")
+        except (OSError, ValueError) as error:
+            return Missing(f"{path.name} cannot be read ({type(error).__name__}); the device may be asleep or gone")
+    return total * scale
+
+
+def first_readable(*paths: Path | None) -> Path | None:
+    """The first of these files that holds a number above 0: a driver may have a file and not know. Else the first that is there."""
+    present = [path for path in paths if path is not None and path.exists()]
+    known = [path for path in present if (whole(read_text(path)) or 0) > 0]
+    return next(iter(known or present), None)
+
+
+def hwmon(device: Path, name: str) -> Path | None:
+    """The file of that name among those that a device's driver shows under hwmon."""
+    return min(device.glob(f"hwmon/hwmon*/{name}"), default=None)
+
+
+def labelled(device: Path, kind: str) -> dict[str, Path]:
+    """A device's hwmon inputs of a kind (`temp`, `freq`, `power`) by their labels in lower case: {'junction': .../temp2_input}."""
+    labels = sorted(device.glob(f"hwmon/hwmon*/{kind}[0-9]*_label"))
+    return {read_text(path).lower(): path.with_name(path.name.replace("_label", "_input")) for path in labels}
+
+
+def drm_cards(drm: Path, vendor: str) -> list[Path]:
+    """The `device` folders of the graphics cards of a PCI vendor (`0x1002`), in the kernel's order."""
+    folders = [path / "device" for path in drm.glob("card[0-9]*") if "-" not in path.name]
+    folders.sort(key=lambda path: int(path.parent.name.removeprefix("card")))
+    return [path for path in folders if read_text(path / "vendor") == vendor]
 
 
 def whole(text: str | None) -> int | None:

@@ -9,7 +9,10 @@ import os
 import platform
 import re
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -27,16 +30,28 @@ def this_machine() -> Machine:
 
 
 def fingerprint(
-    gpus: tuple[dict[str, Any], ...] = (), drivers: dict[str, str] | None = None, modes: dict[str, str] | None = None
+    gpus: tuple[dict[str, Any], ...] = (),
+    drivers: dict[str, str] | None = None,
+    modes: dict[str, str] | None = None,
+    used: Mapping[str, str] = MappingProxyType({}),
 ) -> Machine:
-    """The machine that this runs on; `gpus`, `drivers` and power `modes` as the telemetry sources report them."""
+    """The machine that this runs on; `gpus`, `drivers` and power `modes` as the telemetry sources report them.
+
+    It has those of its GPUs that engines use, where these tell (`used`: their names by PCI address); else its cards, for nobody
+    buys one to compute on the graphics in the processor beside it. `detail` names the others.
+    """
     memory = psutil.virtual_memory().total
     cpu = host.cpu_name()
     physical, logical = psutil.cpu_count(logical=False), psutil.cpu_count()
-    names = [str(gpu["name"]) for gpu in gpus if gpu.get("name")]
-    main = f"{len(names)}x-{names[0]}" if len(names) > 1 else names[0] if names else f"{cpu}-{physical or logical}c"
+    mine = [gpu for gpu in gpus if gpu.get("bus_id") in used] or [gpu for gpu in gpus if not gpu.get("integrated")]
+    others = [str(gpu.get("name")) for gpu in gpus if mine and gpu not in mine]
+    # A driver may know no name of its card but a number.
+    gpus = tuple(
+        {**gpu, "name": used.get(str(gpu.get("bus_id")), gpu["name"])} if "0x" in str(gpu["name"]) else gpu
+        for gpu in mine or gpus
+    )
     return Machine(
-        id=slug(f"{main}-{round(memory / 2**30)}gb"),
+        id=machine_id(cpu, physical or logical, memory, gpus),
         cpu=cpu,
         physical_cores=physical,
         logical_cores=logical,
@@ -47,9 +62,16 @@ def fingerprint(
         arch=platform.machine(),
         python=platform.python_version(),
         virtualized=_virtualized(),
-        detail=modes or {},
+        detail={**(modes or {}), **({"other_gpus": others} if others else {})},
         drivers=drivers or {},
     )
+
+
+def machine_id(cpu: str, cores: int | None, memory_bytes: int, gpus: Sequence[dict[str, Any]]) -> str:
+    """What machines of one kind share: the GPUs, or else the processor and its cores, and the memory."""
+    counts = Counter(str(gpu["name"]) for gpu in gpus if gpu.get("name"))
+    cards = [f"{count}x-{name}" if count > 1 else name for name, count in counts.items()]
+    return slug(f"{'+'.join(cards) or f'{cpu}-{cores}c'}-{round(memory_bytes / 2**30)}gb")
 
 
 def _os_name() -> str:

@@ -1,11 +1,13 @@
 """NVIDIA GPUs through nvidia-ml-py (`import pynvml`).
 
 Power is the instant one (field NVML_FI_DEV_POWER_INSTANT, milliwatts): `nvmlDeviceGetPowerUsage` is a mean over the
-last second on most cards since Ampere, and stands in only where the field is not known, as low_confidence. The energy
+last second on most cards since Ampere, and stands in only where the field is not known or 0, as low_confidence. The energy
 counter (millijoules since the driver was loaded) is read at the edges of windows only: on consumer cards it is
-reported to lose energy when polled. Throttling comes as the driver's own counters of time spent slowed down, a
-sampled mask where a driver has none of those. GPUs are matched with CUDA_VISIBLE_DEVICES by index or UUID; the UUID
-itself is never kept.
+reported to lose energy when polled. Throttling comes as the driver's own counters of time spent slowed down, beside them a
+sampled mask where a driver lacks one of those of heat (before 575 it has that of power alone).
+
+Every card of the machine is read, each under its number here (`gpu0` ...) and its PCI address, whatever CUDA_VISIBLE_DEVICES says:
+CUDA counts otherwise, and Vulkan knows no such variable. Which of them an engine uses, its own address tells. No UUID is ever kept.
 
     nvidia-smi --query-gpu=power.draw.instant,enforced.power.limit --format=csv
 """
@@ -13,8 +15,7 @@ itself is never kept.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,25 +23,39 @@ import psutil
 
 from rigbench.telemetry import base, host
 from rigbench.telemetry.base import Metric, Missing, Reading, Source, SourceOptions
+from rigbench_backends.base import bus_id
 
 STATE_S = base.STATE_PERIOD_S
-POWER = Metric(*base.POWER, "nvmlDeviceGetFieldValues POWER_INSTANT", "board", "sampled", base.POWER_PERIOD_S)
-MEAN_POWER = replace(
-    POWER, api="nvmlDeviceGetPowerUsage", status="low_confidence", reason="a mean over about the last second"
+FIELDS = "nvmlDeviceGetFieldValues"
+INSTANT = Metric(*base.POWER, f"{FIELDS} POWER_INSTANT", "board", "sampled", base.POWER_PERIOD_S)
+POWER = (
+    INSTANT,
+    replace(INSTANT, api=f"{FIELDS} POWER_INSTANT MODULE", scope="package"),
+    replace(
+        INSTANT, api="nvmlDeviceGetPowerUsage", status="low_confidence", reason="a mean over about the last second"
+    ),
 )
+"""The first that tells. Of Grace Hopper only the module's power may be known, which holds the processor as well."""
 PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
+MEMORY = (
+    Metric(*base.MEMORY_USED, "nvmlDeviceGetMemoryInfo v2", "board", "sampled", STATE_S),
+    Metric(
+        *(*base.MEMORY_USED, "nvmlDeviceGetMemoryInfo v1", "board", "sampled", STATE_S, None, "low_confidence"),
+        reason="what the driver keeps for itself is included",
+    ),
+)
+"""Drivers before 510 know the second alone."""
 METRICS = (
     Metric(*base.ENERGY, "nvmlDeviceGetTotalEnergyConsumption", "board", "counter", None),
-    Metric(*base.MEMORY_USED, "nvmlDeviceGetMemoryInfo v2", "board", "sampled", STATE_S),
     Metric(*base.CLOCK, "nvmlDeviceGetClockInfo SM", "board", "sampled", STATE_S),
     Metric(*base.MEMORY_CLOCK, "nvmlDeviceGetClockInfo MEM", "board", "sampled", STATE_S),
     Metric(*base.TEMPERATURE, "nvmlDeviceGetTemperatureV", "board", "sampled", STATE_S),
     Metric(*base.MEMORY_USED_PROCESS, PROCESSES, "board", "sampled", None),
     Metric(*base.MEMORY_USED_FOREIGN, PROCESSES, "board", "sampled", None),
 )
-"""Beside power and throttling, which not every driver tells in the same way. `api` is the function to call."""
+"""What every driver tells in the same way. `api` is the function to call."""
 THROTTLED = tuple(
-    Metric(*quantity, f"nvmlDeviceGetFieldValues {field}", "board", "counter", STATE_S)
+    Metric(*quantity, f"{FIELDS} {field}", "board", "counter", STATE_S)
     for quantity, field in (
         (base.THROTTLED_POWER, 74),
         (base.THROTTLED_SW_THERMAL, 269),
@@ -49,8 +64,13 @@ THROTTLED = tuple(
     )
 )
 """Nanoseconds that clocks were held down: by the power limit, by the driver or the chip for heat, by the supply."""
-MASK = Metric(*base.CLOCKS_EVENT_REASONS, "nvmlDeviceGetCurrentClocksEventReasons", "board", "sampled", STATE_S)
+MASK = tuple(
+    Metric(*base.CLOCKS_EVENT_REASONS, f"nvmlDeviceGetCurrentClocks{word}Reasons", "board", "sampled", STATE_S)
+    for word in ("Event", "Throttle")
+)
+"""Drivers before 535 have the second name."""
 FIELD_POWER_INSTANT = 186
+MIG = "of the whole card, of which the engine has a slice (MIG)"
 FIXES = {
     "LibraryNotFound": "no NVIDIA driver",
     "DriverNotLoaded": "the NVIDIA driver is installed but not loaded; reboot, or: sudo modprobe nvidia",
@@ -68,34 +88,34 @@ class NvmlSource(Source):
     name = "nvml"
     platforms = ("linux", "win32")
 
-    def __init__(self, nvml: Any, handles: Sequence[Any]) -> None:
+    def __init__(self, nvml: Any, handles: Mapping[str, Any]) -> None:
         self._nvml = nvml
-        self._handles = {f"gpu{index}": handle for index, handle in enumerate(handles)}
+        self._handles = handles
         self.version = text(nvml.nvmlSystemGetDriverVersion())
-        self.devices = tuple(text(nvml.nvmlDeviceGetName(handle)) for handle in handles)
-        self.metrics = tuple(metric for device in self._handles for metric in self._known(device))
+        self.devices = tuple(text(nvml.nvmlDeviceGetName(handle)) for handle in handles.values())
+        self.metrics = tuple(metric for device in handles for metric in self._known(device))
 
     @classmethod
-    def open(cls, options: SourceOptions, nvml: Any = None, setting: str | None = None) -> Source:
-        """`nvml` is the module, for tests; `setting` what CUDA_VISIBLE_DEVICES is taken to be."""
+    def open(cls, options: SourceOptions, nvml: Any = None) -> Source:
+        """`nvml` is the module, for tests."""
         try:
             nvml = nvml or load()
         except ImportError as error:
             return cls.absent(str(error))
         try:
             nvml.nvmlInit()
-            if handles := opened(nvml, setting):
+            handles, lost = opened(nvml)
+            if handles:
                 return cls(nvml, handles)
         except nvml.NVMLError as error:
-            missing = reason_of(error)
-            return cls.absent(missing.reason, status=missing.status)
-        limited = setting is not None or "CUDA_VISIBLE_DEVICES" in os.environ
-        return cls.absent(f"no NVIDIA GPU{' that CUDA_VISIBLE_DEVICES lets be seen' if limited else ''}")
+            lost = reason_of(error)
+        return cls.absent(lost.reason, status=lost.status) if lost else cls.absent("no NVIDIA GPU")
 
     @classmethod
-    def gpus(cls, nvml: Any = None, setting: str | None = None) -> tuple[dict[str, Any], ...]:
+    def gpus(cls, nvml: Any = None) -> tuple[dict[str, Any], ...]:
         with _library(nvml) as library:
-            return tuple(_facts(library, handle) for handle in opened(library, setting)) if library else ()
+            handles = opened(library)[0] if library else {}
+            return tuple(_facts(library, handle) | {"device": device} for device, handle in handles.items())
         return ()
 
     @classmethod
@@ -122,24 +142,28 @@ class NvmlSource(Source):
             # of processes there may be none now
             return metric if metric.api == PROCESSES else metric.asked(self._reading(metric))
 
-        power = asked(POWER)
-        if not power.readable:
-            power = asked(MEAN_POWER)
+        def first(candidates: Sequence[Metric]) -> Metric:
+            each = [asked(metric) for metric in candidates]
+            return next((metric for metric in each if metric.readable), each[0])
+
+        sliced = (ask(self._nvml, "nvmlDeviceGetMigMode", self._handles[device]) or (0,))[0] == 1
+        for metric in (first(POWER), first(MEMORY), *map(asked, METRICS)):
+            yield replace(metric, status="low_confidence", reason=MIG) if sliced and metric.readable else metric
         throttled = [asked(metric) for metric in THROTTLED]
-        if not any(metric.readable for metric in throttled):
-            throttled = [asked(MASK)]
-        yield from (power, *map(asked, METRICS), *throttled)
+        yield from throttled
+        if not all(metric.readable for metric in throttled):
+            yield first(MASK)
 
     def _reading(self, metric: Metric) -> Reading:
         nvml, handle = self._nvml, self._handles[str(metric.device)]
         function, _, what = metric.api.partition(" ")
         try:
-            if function == "nvmlDeviceGetFieldValues":
-                return self._field(handle, FIELD_POWER_INSTANT if what == "POWER_INSTANT" else int(what))
+            if function == FIELDS:
+                return self._power(handle, what) if metric.unit == base.POWER.unit else self._field_s(handle, int(what))
             if function == PROCESSES:
                 return self._process_memory(handle, ours=metric.name == base.MEMORY_USED_PROCESS.name)
             if function == "nvmlDeviceGetMemoryInfo":
-                return float(nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2).used)
+                return float(nvml.nvmlDeviceGetMemoryInfo(handle, nvml.nvmlMemory_v2 if what == "v2" else None).used)
             if function == "nvmlDeviceGetClockInfo":
                 return float(nvml.nvmlDeviceGetClockInfo(handle, getattr(nvml, f"NVML_CLOCK_{what}")) * 1e6)
             if function == "nvmlDeviceGetTemperatureV":
@@ -149,13 +173,21 @@ class NvmlSource(Source):
         except nvml.NVMLError as error:
             return reason_of(error)
 
-    def _field(self, handle: Any, number: int) -> Reading:
-        """A field's value in W or s. The call itself succeeds; each field has its own return code."""
-        asked = (number, self._nvml.NVML_POWER_SCOPE_GPU) if number == FIELD_POWER_INSTANT else number
+    def _field(self, handle: Any, asked: Any) -> Any:
+        """A field's value. The call itself succeeds; each field has its own return code."""
         (answer,) = self._nvml.nvmlDeviceGetFieldValues(handle, [asked])
         if answer.nvmlReturn:
             raise self._nvml.NVMLError(answer.nvmlReturn)
-        return float(answer.value.uiVal * 1e-3 if number == FIELD_POWER_INSTANT else answer.value.ullVal * 1e-9)
+        return answer.value
+
+    def _power(self, handle: Any, what: str) -> Reading:
+        """Watts; some drivers answer 0 where they do not know."""
+        scope = self._nvml.NVML_POWER_SCOPE_MODULE if what.endswith("MODULE") else self._nvml.NVML_POWER_SCOPE_GPU
+        watts = self._field(handle, (FIELD_POWER_INSTANT, scope)).uiVal * 1e-3
+        return watts or Missing("the driver answers 0 W: it does not know")
+
+    def _field_s(self, handle: Any, number: int) -> Reading:
+        return float(self._field(handle, number).ullVal * 1e-9)
 
     def _temperature(self, handle: Any) -> Reading:
         nvml = self._nvml
@@ -197,30 +229,18 @@ def load() -> Any:
     return pynvml
 
 
-def visible(gpus: Sequence[tuple[Any, str]], setting: str | None) -> list[Any]:
-    """Handles that CUDA_VISIBLE_DEVICES lets a program see: (handle, UUID) of all in, by index or start of the UUID.
-
-    As CUDA does, the list ends at the first entry that names no GPU. None: all of them.
-    """
-    if setting is None:
-        return [handle for handle, _ in gpus]
-    handles: list[Any] = []
-    for entry in (part.strip() for part in setting.split(",")):
-        if entry.isdigit():
-            named = [gpus[int(entry)][0]] if int(entry) < len(gpus) else []
-        else:
-            named = [handle for handle, uuid in gpus if entry.startswith(("GPU-", "MIG-")) and uuid.startswith(entry)]
-        if len(named) != 1 or named[0] in handles:
-            break
-        handles += named
-    return handles
-
-
-def opened(nvml: Any, setting: str | None) -> list[Any]:
-    """Handles of the GPUs that are ours to see; `setting` None: by the environment."""
-    setting = setting if setting is not None else os.environ.get("CUDA_VISIBLE_DEVICES")
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-    return visible([(handle, text(nvml.nvmlDeviceGetUUID(handle))) for handle in handles], setting)
+def opened(nvml: Any) -> tuple[dict[str, Any], Missing | None]:
+    """Handles by `gpu0`, `gpu1` ... in the order of the bus, and why one of them cannot be opened, if so: it does not take the
+    others with it."""
+    handles, lost = {}, None
+    for index in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            nvml.nvmlDeviceGetName(handle)
+            handles[f"gpu{index}"] = handle
+        except nvml.NVMLError as error:
+            lost = reason_of(error)
+    return handles, lost
 
 
 def text(value: str | bytes) -> str:
@@ -258,11 +278,16 @@ def _facts(nvml: Any, handle: Any) -> dict[str, Any]:
         return None if value is None else value * scale
 
     memory = ask(nvml, "nvmlDeviceGetMemoryInfo", handle, nvml.nvmlMemory_v2)
+    older = memory or ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
+    pci = ask(nvml, "nvmlDeviceGetPciInfo", handle)
     ecc = ask(nvml, "nvmlDeviceGetEccMode", handle)
     return {
         "name": text(nvml.nvmlDeviceGetName(handle)),
         "vendor": "NVIDIA",
-        "memory_bytes": None if memory is None else int(memory.total),
+        "bus_id": None if pci is None else bus_id(text(pci.busId)),
+        # It is the host's that NVML cannot tell, of GB10 and Jetson.
+        "integrated": older is None,
+        "memory_bytes": None if older is None else int(older.total),
         "memory_reserved_bytes": None if memory is None else int(memory.reserved),
         "power_limit_w": fact("nvmlDeviceGetEnforcedPowerLimit", scale=1e-3),
         "power_limit_default_w": fact("nvmlDeviceGetPowerManagementDefaultLimit", scale=1e-3),

@@ -184,10 +184,15 @@ def _instant(reading: tuple[int, Reading]) -> int:
     return reading[0]
 
 
+LEAST_W = 0.5
+"""No board, package or machine that computes draws less. Some drivers tell thousandths of what they measure."""
+
+
 def _plausible(metric: Metric, value: Reading) -> Reading:
-    """No machine that computes draws 0 W or less: such a reading says that the sensor does not know."""
-    if metric.unit == POWER.unit and not isinstance(value, Missing) and value <= 0:
-        return Missing(f"{metric.api} reads {value:g} W, which no running machine draws")
+    """A power that nothing which runs can have says that the sensor does not know."""
+    if metric.unit == POWER.unit and not isinstance(value, Missing) and value < LEAST_W:
+        unit = ": its unit may be wrong" if value > 0 else ""
+        return Missing(f"{metric.api} reads {value:g} W, which no running machine draws{unit}")
     return value
 
 

@@ -1,9 +1,8 @@
-"""Do the raw records of a document hold together? The plan, the times, the counts, the energy, the flags.
+"""Do the raw records of a document hold together? The plan, the times, the counts, the flags.
 
     plan     the cases are those that the suite stands for: each repetition of each level, or its skip
     times    monotonic, inside their case, one case after the other, inside the run
     counts   tokens and requests as they were asked for
-    energy   integral of power and the counter within 10 %, where the window is long enough for both
     flags    what the readings show is flagged
 
 Times of the simulator are virtual: they are held against each other, but not against the run's own clock.
@@ -17,9 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
 
-from rigbench.analysis import energy
 from rigbench.analysis.flags import reading_flags
-from rigbench.analysis.windows import steady_window
 from rigbench.documents.bounds import Fault
 from rigbench.records import Case, CaseResult, RequestRecord, RunDocument
 from rigbench.suites.suite import Suite
@@ -27,7 +24,6 @@ from rigbench.suites.suite import Suite
 SLACK_S = 1.0
 """Between a case's last token and the run's own end, stamps go through two processes."""
 PHASES = ("load", "idle", "settle", "warmup", "measure")
-COUNTER_TOLERANCE = 0.10
 
 
 def shape_faults(document: RunDocument) -> Iterator[Fault]:
@@ -175,17 +171,6 @@ def _reading_faults(result: CaseResult, path: str) -> Iterator[Fault]:
     for number, series in enumerate(result.readings):
         if series.name in ("power", "energy") and any(value is not None and value < 0 for value in series.values):
             yield Fault(f"{path}.readings[{number}].values", f"a {series.name} below 0")
-    powered = any(series.name == "power" for series in result.readings)
-    window = steady_window(result.requests, result.case.concurrency) if powered else None
-    if window is None:
-        return
-    for each in energy.case_energies(result.readings, window.start_us, window.end_us):
-        over = each.counter_over_integrated
-        if each.status == "ok" and over is not None and abs(over - 1) > COUNTER_TOLERANCE:
-            yield Fault(
-                f"{path}.readings",
-                f"{each.source} {each.device or ''}: the counter says {over:.2f} of the energy that the power adds up to",
-            )
 
 
 def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
