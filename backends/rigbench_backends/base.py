@@ -93,7 +93,8 @@ class Event(NamedTuple):
     without one.
 
     A server may tell only at the end how long the prompt was to it (`prompt_tokens`), and how many units each event of the
-    request had (`chunk_units`, for all its events with units, in order; 0 where it had none after all).
+    request had (`chunk_units`, for all its events with units, in order; 0 where it had none after all). `reported_units` is its
+    own count of the output where that is another, and `units_reason` says why the events' units are not known (None: they are).
     """
 
     request_id: int
@@ -103,6 +104,8 @@ class Event(NamedTuple):
     error: str | None = None
     prompt_tokens: int | None = None
     chunk_units: tuple[int, ...] | None = None
+    reported_units: int | None = None
+    units_reason: str | None = None
 
 
 class Step(NamedTuple):

@@ -65,7 +65,10 @@ class Case:
 class RequestRecord:
     """One request as it happened. `unit_us[i]` is when the i-th chunk of output existed; `chunk_units` is None where every
     chunk is one unit of the workload (of tokens the gaps are then `itl`), else the units in each. `end_us` is when the request was
-    over, where that is later than its last unit. Times count from the case's t0."""
+    over, where that is later than its last unit. Times count from the case's t0.
+
+    `reported_units` is the server's own count of the output where it is not that of the chunks: tokens thought and not streamed.
+    `units_reason`: why the units of the chunks are not known, so that no rate follows from them; None where they are."""
 
     user: int
     index: int
@@ -76,6 +79,8 @@ class RequestRecord:
     end_us: int | None = None
     cached_tokens: int | None = None
     error: str | None = None
+    reported_units: int | None = None
+    units_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def test_every_flag_that_the_sources_raise_is_in_the_registry() -> None:
     names = set()
     for folder in ("harness", "backends"):
         for path in (ROOT / folder).rglob("*.py"):
-            names |= set(re.findall(r"""(?:Flag\(|return \(\()"([a-z_]+)",""", path.read_text(encoding="utf-8")))
+            names |= set(re.findall(r"""(?:Flag\(|flags\.append\(\()"([a-z_]+)",""", path.read_text(encoding="utf-8")))
     assert {"throttled", "gpu_unused", "client_bound", "noisy", "above_ceiling"} <= names
     assert names <= {flag.name for flag in flags.FLAGS}
 

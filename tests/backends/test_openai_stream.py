@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rigbench_backends.openai.reply import EventStream, Reply, sentence, spread
+from rigbench_backends.openai.reply import Account, EventStream, Reply, sentence
 from rigbench_backends.openai.session import measured_cut
 
 LLAMA_SERVER = (
@@ -41,19 +41,29 @@ def read(*parts: bytes) -> tuple[object, ...]:
     tokens = [reply.add(event) for part in parts for event in stream.feed(part)]
     tokens += [reply.add(event) for event in stream.end()]
     reply.finish()
-    return tokens, reply.true_counts(), reply.prompt_tokens, reply.cached_tokens, reply.finish_reason, reply.error
+    return tokens, reply.account()[:2], reply.prompt_tokens, reply.cached_tokens, reply.finish_reason, reply.error
+
+
+def account(recorded: bytes, asked: int = 0) -> Account:
+    reply = Reply(asked)
+    for event in EventStream().feed(recorded):
+        reply.add(event)
+    return reply.account()
 
 
 def test_llama_server_tells_its_running_total_where_it_holds_back_text() -> None:
-    assert read(LLAMA_SERVER) == ([1, 3, 0, 0], None, 3, 2, "length", None)
+    assert read(LLAMA_SERVER) == ([1, 3, 0, 0], (None, None), 3, 2, "length", None)
 
 
-def test_mlx_tells_its_total_at_the_end_and_the_longest_chunk_had_the_fifth_token() -> None:
-    assert read(MLX) == ([1, 1, 1, 1, 0, 0, 0], (1, 2, 1, 1), 5, 0, "length", None)
+def test_mlx_tells_its_total_at_the_end_and_not_which_chunk_had_the_fifth_token() -> None:
+    assert read(MLX) == ([1, 1, 1, 1, 0, 0, 0], (None, 5), 5, 0, "length", None)
+    assert account(MLX).unknown == (
+        "the server counts 5 tokens and streamed 4 chunks of text: which held how many is not known"
+    )
 
 
 def test_a_role_is_no_token_and_reasoning_is() -> None:
-    assert read(CHAT) == ([0, 1, 1, 0, 0, 0], None, 9, None, "stop", None)
+    assert read(CHAT) == ([0, 1, 1, 0, 0, 0], (None, None), 9, None, "stop", None)
 
 
 @pytest.mark.parametrize("recorded", [LLAMA_SERVER, MLX, CHAT], ids=["llama-server", "mlx", "chat"])
@@ -116,11 +126,48 @@ def test_what_is_no_chunk_is_an_error_in_one_line(payload: bytes, why: str) -> N
     assert "\n" not in reply.error and len(reply.error) < 400
 
 
-def test_another_models_answer_in_the_middle_is_an_error() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [("m", None, None), ("", "m", "m"), ("m", "m-2026-01-01", "m-2026-01-01"), ("m", ..., ...)],
+    ids=["null later", "empty first", "alias and full name", "missing later"],
+)
+def test_what_gateways_do_to_the_models_name_costs_no_request(names: tuple[object, ...]) -> None:
     reply = Reply()
-    reply.add(b'{"model": "a", "choices": [{"text": "x"}]}')
-    reply.add(b'{"model": "b", "choices": [{"text": "x"}]}')
-    assert reply.error == "the server changed to another model in the middle"
+    for name in names:
+        said = {} if name is ... else {"model": name}
+        assert reply.add(json.dumps({**said, "choices": [{"delta": {"content": "a"}}]}).encode()) == 1
+    assert reply.error is None
+    assert list(reply.models) == list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+
+
+def stream(*chunks: dict[str, object], text: str = " tok", count: int = 16) -> bytes:
+    content = [{"choices": [{"delta": {"content": text}}]}] * count
+    last = [{"choices": [{"delta": {}, "finish_reason": "length"}]}]
+    return b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in [*content, *last, *chunks])
+
+
+def usage(completion: int, **details: int) -> dict[str, object]:
+    told = {"completion_tokens_details": details} if details else {}
+    return {"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": completion, **told}}
+
+
+def test_tokens_that_were_thought_and_not_streamed_are_on_no_chunk() -> None:
+    """A server at 50 t/s that hides 32 of 48 tokens was shown at 150 t/s."""
+    assert account(stream(usage(48, reasoning_tokens=32)), 48) == (None, 48, None)
+    assert account(stream(usage(16, reasoning_tokens=32)), 48) == (None, 48, None)  # counted apart
+    hidden = account(stream(usage(48)), 48)
+    assert hidden.reported == 48 and hidden.unknown is not None and "which held how many" in hidden.unknown
+
+
+def test_a_total_of_nothing_or_of_the_beginning_says_nothing() -> None:
+    assert account(stream(usage(0)), 16) == (None, None, None)  # it ended at the length asked for: 16 chunks, 16 tokens
+    assert account(stream(), 16) == (None, None, None)
+    assert account(stream(), 64).unknown is not None  # four tokens a chunk, and no usage
+    early = b'data: {"choices": [{"text": "a"}], "usage": {"completion_tokens": 1}}\n\n' + stream(count=3)
+    assert account(early, 4) == (None, None, None)
+    assert account(early.replace(b"length", b"stop"), 4).unknown == (
+        "the server does not tell how many tokens it streamed (no usage)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,14 +191,6 @@ def test_an_endless_event_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than"):
         for _ in range(20):
             stream.feed(b"data: " + b"x" * 2**20)
-
-
-def test_hidden_tokens_are_spread_by_length() -> None:
-    assert spread(4, [1, 1]) == (2, 2)
-    assert spread(9, [1, 1, 4]) == (2, 2, 5)
-    assert sum(spread(100, [3, 5, 8])) == 100
-    assert spread(2, [9, 9, 9]) == (1, 1, 0)
-    assert spread(5, [0, 0]) == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ MOST_REDIRECTS = 10
 SPARE_FILES = 128
 NO_STREAMS = ("application/json", "text/html")
 TICK_S = 0.02
+FASTEST_TOKEN_NS = 50_000
+"""No server gives one user a token in less: such tokens lay waiting on the way."""
 BUSY_LIMIT = 0.8
 LAG_LIMIT_S = 0.005
 LAG_SAMPLES = 100
@@ -61,12 +63,48 @@ class Flight:
     token_limit: int
     one: tuple[Event]
     """What its usual step brings."""
+    reply: Reply
+    first: tuple[int, int] | None = None
+    last: tuple[int, int] | None = None
+    """When the first and the last tokens arrived, and how many there were then."""
     last_ns: int = field(default_factory=time.perf_counter_ns)
     stream: EventStream = field(default_factory=EventStream)
-    reply: Reply = field(default_factory=Reply)
     connection: Connection | None = None
     task: asyncio.Task[None] | None = None
     over: bool = False
+
+    def read(self, body: bytes | None, error: str | None) -> tuple[list[int], bool]:
+        """(tokens of each event that brought any, whether this was the end) of an arrival, which is of this flight."""
+        reply = self.reply
+        counts: list[int] = []
+        try:
+            for payload in self.stream.end() if body is None else self.stream.feed(body):
+                if tokens := reply.add(payload):
+                    counts.append(tokens)
+                if reply.done or reply.error:
+                    break
+        except ValueError as fault:
+            reply.error = plain(str(fault))
+        if counts:
+            self.last = self.last_ns, reply.tokens
+            self.first = self.first or self.last
+        if reply.tokens > self.token_limit:
+            reply.error = f"the server streams on past the tokens asked for ({reply.tokens} so far)"
+        if body is not None and not reply.done and reply.error is None:
+            return counts, False
+        if reply.error is None and reply.finish_reason is None:  # after that word, how the connection ends is no matter
+            reply.error = error
+        reply.finish()
+        return counts, True
+
+    def end(self, error: str | None) -> Event:
+        """Its last event: what the whole answer says of its tokens, and why it is not sound."""
+        reply = self.reply
+        counts, reported, unknown = reply.account() if reply.chunks else (None, None, None)
+        (first_ns, at_first), (last_ns, in_all) = self.first or (0, 0), self.last or (0, 0)
+        if unknown is None and last_ns - first_ns < (in_all - at_first) * FASTEST_TOKEN_NS:
+            unknown = "the answer came in one piece: something on the way holds the stream back"
+        return Event(self.id, 0, True, reply.cached_tokens, error, reply.prompt_tokens, counts, reported, unknown)
 
     def close(self) -> None:
         """Break it off, wherever it is."""

@@ -4,9 +4,9 @@
     for payload in stream.feed(b'data: {"choices":[{"text":"Hi"}]}\\n\\n'):
         reply.add(payload)                # -> 1: the tokens that this chunk brought
 
-A chunk is one token, unless the server says otherwise: by a running total in every chunk (`usage` as vLLM's
-continuous_usage_stats gives it, llama-server's `timings`), by `token_ids` or by `logprobs`. Where only the end tells the
-total, tokens that came hidden in others' chunks are spread over the chunks by the length of their text.
+A chunk of text is one token, unless the server says otherwise: by a running total in every chunk (`usage` as vLLM's
+continuous_usage_stats gives it, llama-server's `timings`), by `token_ids` or by `logprobs`. A total at the end can say that this
+was so; it can never say which chunk held the others (`Reply.account`).
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
 
@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 LONGEST_EVENT_BYTES = 16 * 2**20
 DONE = b"[DONE]"
+TOLERANCE = 0.02
+"""How far chunks and tokens may differ in number before the rate of one says nothing of the other."""
+MOST_NAMES = 4
 _raw_decode = json.JSONDecoder().raw_decode
 BROKEN_OFF = ("abort", "error", "cancelled", "content_filter")
 """Reasons to finish that no length asked for explains."""
@@ -30,10 +33,11 @@ class EventStream:
         self._tail = b""
         self._data: list[bytes] = []
         self._begun = False
+        self._half_crlf = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The events that these bytes complete. ValueError if one event grows past 16 MiB."""
-        if self._begun and not (self._tail or self._data or b"\r" in chunk):
+        if self._begun and not (self._tail or self._data or self._half_crlf or b"\r" in chunk):
             blocks = chunk.split(b"\n\n")
             tail = blocks.pop()
             events = [block[6:] for block in blocks if block.startswith(b"data: ") and b"\n" not in block]
@@ -52,12 +56,11 @@ class EventStream:
             self._begun = True
         if len(text) > LONGEST_EVENT_BYTES or sum(map(len, self._data)) > LONGEST_EVENT_BYTES:
             raise ValueError(f"one event of the stream is longer than {LONGEST_EVENT_BYTES} bytes")
-        # A CR at the very end may be the first half of a CRLF: it waits for the next byte.
-        open_cr = b"\r" if text.endswith(b"\r") else b""
-        if b"\r" in text:
-            text = text[: len(text) - len(open_cr)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, tail = text.split(b"\n")
-        self._tail = tail + open_cr
+        # A CR at the very end is a line's end already, and may be the first half of a CRLF.
+        if self._half_crlf and chunk:
+            text = text.removeprefix(b"\n")
+        self._half_crlf = text.endswith(b"\r") or (self._half_crlf and not chunk)
+        *lines, self._tail = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         events = []
         for line in lines:
             if not line and self._data:
@@ -77,25 +80,40 @@ class EventStream:
 
 
 @dataclass(slots=True)
-class Reply:
-    """One request's answer as its events tell it. `error` is set once it is clear that there will be no sound one."""
+class Chunk:
+    """One event that brought tokens: as many as it `seemed` to, and as the server `told` (None: it did not); whether with text."""
 
-    counts: list[int] = field(default_factory=list)
-    """Tokens of each chunk that brought any."""
-    weights: list[int] = field(default_factory=list)
-    """Characters of those chunks."""
+    seemed: int
+    told: int | None
+    text: bool
+
+
+@dataclass(slots=True)
+class Reply:
+    """One request's answer as its events tell it; `asked` tokens were asked for. `error` is set once it is clear that there will be
+    no sound one."""
+
+    asked: int = 0
+    chunks: list[Chunk] = field(default_factory=list)
     tokens: int = 0
     total_tokens: int | None = None
+    """What the last event that counts the output so far says; None once text came after it."""
     running_total: bool | None = None
+    whole_tokens: int | None = None
+    """The sum of all tokens less the prompt's."""
+    reasoning_tokens: int = 0
+    reasons_aloud: bool = False
+    """Reasoning was streamed as text."""
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     finish_reason: str | None = None
-    model: str | None = None
+    models: dict[str, None] = field(default_factory=dict)
+    """Names that the model goes by in the stream, in their order."""
     error: str | None = None
     done: bool = False
 
     def add(self, payload: bytes) -> int:
-        """Take in one event; the tokens that it brought, 0 for a role, a usage, a keep-alive."""
+        """Take in one event; the tokens that it seems to bring, 0 for a role, a usage, a keep-alive."""
         if payload.strip() == DONE:
             self.done = True
             return 0
@@ -113,39 +131,44 @@ class Reply:
             self.error = f"the server broke off: {sentence(chunk)}"
             return 0
         usage, timings = chunk.get("usage"), chunk.get("timings")
-        total = self._account(usage, timings) if usage or timings else None
+        before = self.total_tokens or 0
+        total = self._so_far(usage, timings) if usage or timings else None
         choices = chunk.get("choices")
         if not choices:
             return 0
-        if self.model is None:
-            self.model = chunk.get("model")
-        elif chunk.get("model", self.model) != self.model:
-            self.error = "the server changed to another model in the middle"
+        if (name := chunk.get("model")) and len(self.models) < MOST_NAMES:
+            self.models[str(name)] = None
         choice = choices[0]
         if choice.get("finish_reason"):
             self.finish_reason = choice["finish_reason"]
-        characters = _characters(choice)
+        text = _characters(choice) > 0
+        self.reasons_aloud = self.reasons_aloud or _reasons(choice)
+        listed = _listed(choice)
+        if total is None and (text or listed):
+            self.total_tokens = None
         if self.running_total is None:
             self.running_total = total is not None
-        if self.running_total and total is not None:
-            tokens = max(0, total - self.tokens)
-        else:
-            tokens = _listed(choice) or (1 if characters else 0)
-        if tokens:
-            self.tokens += tokens
-            self.counts.append(tokens)
-            self.weights.append(characters)
-        return tokens
+        told = listed or (max(0, total - before) if self.running_total and total is not None else None)
+        seemed = told or (1 if text else 0)
+        if seemed:
+            self.tokens += seemed
+            self.chunks.append(Chunk(seemed, told, text))
+        return seemed
 
-    def _account(self, usage: dict[str, Any] | None, timings: dict[str, Any] | None) -> int | None:
+    def _so_far(self, usage: dict[str, Any] | None, timings: dict[str, Any] | None) -> int | None:
         """Output tokens so far, where the chunk tells them; prompt and cached tokens are kept."""
         total = None
         if usage:
             total = usage.get("completion_tokens")
-            self.prompt_tokens = usage.get("prompt_tokens", self.prompt_tokens)
+            self.prompt_tokens = usage.get("prompt_tokens") or self.prompt_tokens
+            if self.prompt_tokens and usage.get("total_tokens"):
+                self.whole_tokens = usage["total_tokens"] - self.prompt_tokens
             details = usage.get("prompt_tokens_details")
             if details and details.get("cached_tokens") is not None:
                 self.cached_tokens = details["cached_tokens"]
+            details = usage.get("completion_tokens_details")
+            if details and details.get("reasoning_tokens"):
+                self.reasoning_tokens = int(details["reasoning_tokens"])
         if timings and "predicted_n" in timings:
             total = timings["predicted_n"]
             self.cached_tokens = timings.get("cache_n", self.cached_tokens)
@@ -161,27 +184,62 @@ class Reply:
             self.error = f"the server closed the stream after {self.tokens} tokens, before its end"
         elif self.finish_reason in BROKEN_OFF:
             self.error = f"the server gave up after {self.tokens} tokens ({self.finish_reason})"
-        elif not self.counts:
+        elif not self.chunks:
             self.error = "the server answered without a single token"
 
-    def true_counts(self) -> tuple[int, ...] | None:
-        """Tokens of each chunk, where the total at the end says otherwise than `counts`; None where that holds."""
-        if self.total_tokens is None or self.total_tokens == self.tokens or not self.counts:
-            return None
-        return spread(self.total_tokens, self.weights)
+    def account(self) -> Account:
+        """What the whole stream says of its chunks' tokens: what was seen outranks what was reported.
+
+        Where the server tells each chunk's tokens, those. Else a chunk of text is one token, as far as the total at the end (or
+        the length asked for, where that ended it) agrees; tokens that it names as reasoning and did not stream are not among
+        them. Where neither agrees, which chunk held how many is not known.
+        """
+        texts = sum(chunk.text for chunk in self.chunks)
+        told = sum(chunk.told or 0 for chunk in self.chunks)
+        total = self.total_tokens or None
+        if all(chunk.told is not None for chunk in self.chunks) and told >= texts * (1 - TOLERANCE):
+            counts = [chunk.told or 0 for chunk in self.chunks]
+            return Account(self._differing(counts), total if total and total > told else None)
+        counts = [int(chunk.text) for chunk in self.chunks]
+        silent = 0 if self.reasons_aloud else self.reasoning_tokens
+        if total is None and self.finish_reason == "length":
+            total = self.asked or None
+        if total is None:
+            return Account(
+                self._differing(counts), None, "the server does not tell how many tokens it streamed (no usage)"
+            )
+        if _agree(texts, total):
+            return Account(self._differing(counts), max(total, texts + silent) if total + silent != texts else None)
+        # Some count the reasoning apart: what was asked for, or the sum with the prompt, tells whether this total holds it.
+        whole = self.asked if self.finish_reason == "length" else self.whole_tokens
+        if silent and whole == total and _agree(texts, total - silent):
+            return Account(self._differing(counts), total)
+        reason = (
+            f"the server counts {total} tokens and streamed {texts} chunks of text: which held how many is not known"
+        )
+        return Account(self._differing(counts), total, reason)
+
+    def _differing(self, counts: list[int]) -> tuple[int, ...] | None:
+        return None if counts == [chunk.seemed for chunk in self.chunks] else tuple(counts)
 
 
-def spread(total: int, weights: list[int]) -> tuple[int, ...]:
-    """`total` tokens over chunks, one each at least as far as they go round, the rest by weight (largest remainder first)."""
-    if total <= len(weights):
-        return (1,) * total + (0,) * (len(weights) - total)
-    rest, whole = total - len(weights), sum(weights)
-    shares = [rest * weight / whole if whole else rest / len(weights) for weight in weights]
-    counts = [1 + int(share) for share in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda i: (int(shares[i]) - shares[i], i))
-    for index in by_remainder[: total - sum(counts)]:
-        counts[index] += 1
-    return tuple(counts)
+class Account(NamedTuple):
+    """Of a whole stream: each chunk's tokens (None: as they seemed), the server's own count where it is another, and why the
+    chunks' are not known (None: they are)."""
+
+    counts: tuple[int, ...] | None
+    reported: int | None
+    unknown: str | None = None
+
+
+def _agree(chunks: int, tokens: int) -> bool:
+    """Whether the rate is the same within TOLERANCE, be it of chunks or of tokens."""
+    return abs(tokens - chunks) <= TOLERANCE * (max(tokens, chunks) - 1)
+
+
+def _reasons(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta") or {}
+    return bool(delta.get("reasoning_content") or delta.get("reasoning"))
 
 
 def _characters(choice: dict[str, Any]) -> int:

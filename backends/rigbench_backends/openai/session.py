@@ -12,7 +12,7 @@ from typing import Any
 
 from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
 from rigbench_backends.openai.connection import Arrival, Client, Flight, allow_connections, client_doubts
-from rigbench_backends.openai.reply import plain
+from rigbench_backends.openai.reply import Reply
 from rigbench_backends.openai.servers import UNKNOWN, HttpOptions, chosen, facts, last_name, place_of, recognise
 from rigbench_backends.process import StartedProcess, listens
 
@@ -37,6 +37,7 @@ class HttpSession(Session):
         self._server = server or UNKNOWN
         self._flights: dict[int, Flight] = {}
         self._failures = 0
+        self._answered_as: dict[str, None] = {}
         self._cuts: dict[tuple[int, str], int] = {}
         self._process: StartedProcess | None = None
         self._client = Client(place, os.environ.get(options.api_key_env))
@@ -184,7 +185,9 @@ class HttpSession(Session):
         if not self._flights:
             self._loop.tick(self._tick)
         most = RUNAWAY * request.output_tokens + 16
-        flight = self._flights[request.id] = Flight(request.id, most, (Event(request.id),))
+        flight = self._flights[request.id] = Flight(
+            request.id, most, (Event(request.id),), Reply(request.output_tokens)
+        )
         body = json.dumps(self._body(prompt, request.output_tokens)).encode()
         flight.task = self._loop.create_task(self._send(flight, body))
 
@@ -225,38 +228,22 @@ class HttpSession(Session):
         if flight.over:
             return None
         flight.last_ns = stamp
-        reply = flight.reply
-        counts: list[int] = []
-        try:
-            for payload in flight.stream.end() if body is None else flight.stream.feed(body):
-                if tokens := reply.add(payload):
-                    counts.append(tokens)
-                if reply.done or reply.error:
-                    break
-        except ValueError as fault:
-            reply.error = plain(str(fault))
-        if reply.tokens > flight.token_limit:
-            reply.error = f"the server streams on past the tokens asked for ({reply.tokens} so far)"
-        if body is not None and not reply.done and reply.error is None:
-            if counts == [1]:
-                return Step(stamp, flight.one)
-            return Step(stamp, [Event(flight.id, tokens) for tokens in counts]) if counts else None
-        if reply.error is None and reply.finish_reason is None:  # after that word, how the connection ends is no matter
-            reply.error = error
-        reply.finish()
-        events = [Event(flight.id, tokens) for tokens in counts]
-        events.append(self._last_event(flight))
-        return Step(stamp, events, ended=True)
+        counts, ended = flight.read(body, error)
+        if ended:
+            return Step(stamp, [*(Event(flight.id, tokens) for tokens in counts), self._last_event(flight)], ended=True)
+        if counts == [1]:
+            return Step(stamp, flight.one)
+        return Step(stamp, [Event(flight.id, tokens) for tokens in counts]) if counts else None
 
     def _last_event(self, flight: Flight) -> Event:
         reply = flight.reply
         error = self._client.clean(reply.error) if reply.error else None
         self._failures = self._failures + 1 if error and not reply.tokens else 0
+        self._answered_as |= reply.models
         self._land(flight)
         if self._failures >= FUTILE_FAILURES:
             raise EngineError("decode", f"{self._failures} requests in a row failed: {error}")
-        counts = reply.true_counts()
-        return Event(flight.id, 0, True, reply.cached_tokens, error, reply.prompt_tokens, counts)
+        return flight.end(error)
 
     def _land(self, flight: Flight) -> None:
         """The flight is over. A sound answer's connection is kept for the next request; any other is closed."""
@@ -270,8 +257,13 @@ class HttpSession(Session):
         self._flags_asked_ns = time.perf_counter_ns(), time.thread_time_ns()
         lags_s, self._loop.lags_s = self._loop.lags_s, []
         busy = (self._flags_asked_ns[1] - cpu_ns) / max(1, self._flags_asked_ns[0] - wall_ns)
-        evidence = client_doubts(busy, lags_s)
-        return (("client_bound", evidence),) if evidence else ()
+        flags = []
+        if evidence := client_doubts(busy, lags_s):
+            flags.append(("client_bound", evidence))
+        if len(names := list(dict.fromkeys(map(last_name, self._answered_as)))) > 1:
+            flags.append(("other_model", f"the server's answers name {self._client.clean(' and '.join(names[:4]))}"))
+        self._answered_as = {}
+        return tuple(flags)
 
     def memory(self) -> EngineMemory:
         known = facts(self._server, self._own_answers(None), self._model) if self._server.name == "ollama" else {}

@@ -23,7 +23,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from rigbench import units
-from rigbench.analysis.requests import Repetition, Unknown, output_rate, prefill_rate, tpot
+from rigbench.analysis.requests import Repetition, Unknown, output_rate, prefill_rate, tpot, user_rate
 from rigbench.analysis.windows import points
 from rigbench.errors import UnavailableError
 from rigbench.records import Prediction
@@ -93,7 +93,7 @@ class Term:
 TERMS = (
     Term("ttft", "first output token - request submitted (queueing included)", "s", "request"),
     Term("tpot",
-         "(last token - first token) / (output tokens - 1); where chunks hold several tokens, less those of the first chunk",
+         "(last token - first token) / (output tokens - 1); where several tokens come in one chunk or at once, less the first ones",
          "s/token", "request"),
     Term("latency", "last token - request submitted", "s", "request"),
     Term("itl", "gaps between successive tokens; called chunk_gap where chunks hold several tokens", "s", "request"),
@@ -125,7 +125,7 @@ def _device_memory(one: Repetition) -> float | Unknown:
 
 def _power(one: Repetition, name: str) -> float | Unknown:
     value: float | None = getattr(one.power, name)
-    return Unknown(one.power.reason or "not read") if value is None else value
+    return Unknown(one.power.reason or one.units_reason or "not read") if value is None else value
 
 
 def _predicted(row: RowInput, name: str) -> float | Unknown:
@@ -152,7 +152,7 @@ def _over_predicted(row: RowInput) -> float | None:
 METRICS = (
     Metric("user_tps", "user t/s", "tokens/s",
            "median over the requests of 1 / tpot, tpot = (last token - first token) / (output tokens - 1): what one user sees",
-           "higher", lambda one: one.median("decode_tps"), kinds=TOKENS, priority=0),
+           "higher", user_rate, kinds=TOKENS, priority=0),
     Metric("output_tps", "all t/s", "tokens/s",
            "output tokens stamped inside the steady window / its length: what the machine delivers",
            "higher", output_rate, kinds=TOKENS, priority=1),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rigbench.analysis import stats
-from rigbench.analysis.requests import Repetition, Unknown, output_rate
+from rigbench.analysis.requests import Repetition, Unknown, hidden_tokens, output_rate
 from rigbench.analysis.windows import bracket, counted, points
 from rigbench.records import Flag, PhaseMark, Series
 
@@ -178,7 +178,8 @@ def _short_window(repetition: Repetition) -> Iterator[str]:
 
 def _variable_length(repetition: Repetition) -> Iterator[str]:
     each, wanted = repetition.requests, repetition.result.case.workload.output_tokens
-    other = sum(request.output_tokens != wanted for request in each)
+    known = [record.units_reason is None or record.reported_units is not None for record in repetition.result.requests]
+    other = sum(known and request.output_tokens != wanted for request, known in zip(each, known, strict=True))
     if other:
         yield f"{other} of {len(each)} requests did not put out {wanted} tokens"
 
@@ -189,6 +190,23 @@ def _cached_prompt(repetition: Repetition) -> Iterator[str]:
     cached = sum((record.cached_tokens or 0) > CACHED_BY_CHANCE for record in records)
     if cached:
         yield f"the server took {cached} of {len(records)} prompts partly from its cache"
+
+
+def _unknown_tokens(repetition: Repetition) -> Iterator[str]:
+    if repetition.units_reason:
+        yield repetition.units_reason
+
+
+def _hidden_tokens(repetition: Repetition) -> Iterator[str]:
+    hidden = [count for record in repetition.result.requests if (count := hidden_tokens(record))]
+    if hidden:
+        yield f"{len(hidden)} of {len(repetition.requests)} requests had tokens that were not streamed (up to {max(hidden)})"
+
+
+def _bursts(repetition: Repetition) -> Iterator[str]:
+    held = [request.tpot_s is None for request in repetition.requests if request.bursts]
+    if held:
+        yield f"{len(held)} of {len(repetition.requests)} answers came in {'too few bursts for a rate' if all(held) else 'bursts'}"
 
 
 def _failed_requests(repetition: Repetition) -> Iterator[str]:
@@ -219,6 +237,13 @@ FLAGS = (
     Definition("variable_length",
                "requests ended before or after the number of tokens asked for: do not compare with cases where they did not",
                requests=_variable_length),
+    Definition("unknown_tokens", "which chunks held how many tokens the server does not tell, so there is no t/s: let it send "
+               "one token a chunk, or usage with each", requests=_unknown_tokens),
+    Definition("hidden_tokens", "the server counts tokens that it did not stream (thinking): t/s is of the others, TTFT holds "
+               "the time of these", requests=_hidden_tokens),
+    Definition("bursts", "answers came several chunks at a time, or whole: a proxy holds the stream back; measure at the server",
+               requests=_bursts),
+    Definition("other_model", "the server's answers name more than one model: make sure that one alone answered"),
     Definition("cached_prompt",
                "the server took prompts from its cache, so TTFT and prefill are too good: switch its prefix cache off",
                requests=_cached_prompt),

@@ -198,6 +198,8 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
             end_us=end_us if times and end_us > times[-1] else None,
             cached_tokens=end.cached_tokens,
             error=end.error,
+            reported_units=end.reported_units,
+            units_reason=end.units_reason,
         )
         records.append(record)
     return records
