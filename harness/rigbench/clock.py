@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 Clock = Callable[[], int]
 
 now_ns: Clock = time.perf_counter_ns
 
 
-def utc_now() -> str:
-    """The wall clock as ISO 8601 in UTC to the second, for people; nothing is ever computed from it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc_now(ahead_s: float = 0.0) -> str:
+    """The wall clock, so many seconds ahead, as ISO 8601 in UTC to the second: for people, and for what is still to come."""
+    return (datetime.now(UTC) + timedelta(seconds=ahead_s)).strftime("%Y-%m-%dT%H:%M:%SZ")

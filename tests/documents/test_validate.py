@@ -49,7 +49,7 @@ def test_a_document_of_schema_version_1_still_loads_and_holds() -> None:
     assert [result.error is None for result in document.cases].count(True) == 2
     report = validate(V1)
     assert report.faults == ()
-    assert report.notes == ("custom suite 'v1'",)
+    assert (report.level, report.notes) == ("complete", ("custom suite 'v1'",))
 
 
 def test_an_id_that_is_not_of_the_content_is_the_only_fault_of_a_changed_annotation(content: Content) -> None:
@@ -408,8 +408,10 @@ def test_an_imported_document_is_said_to_be_one(content: Content) -> None:
     for result in content["cases"]:
         result["requests"] = []
     report = check(content)
-    assert report.valid
-    assert report.notes == ("imported from llama-bench: figures of another tool, with no raw records to check",)
+    assert (report.valid, report.level) == (True, "unchecked")
+    assert [str(doubt) for doubt in report.doubts] == [
+        "$.annotations.imported: imported from llama-bench: figures of another tool, with no raw records to check"
+    ]
 
 
 def test_a_summary_of_an_earlier_release_may_lack_columns_but_not_have_other_numbers(content: Content) -> None:

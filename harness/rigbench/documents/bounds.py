@@ -46,10 +46,12 @@ _PLAIN = re.compile(r"[A-Za-z_]\w{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that does not hold: where (JSON path), and a sentence."""
+    """One thing that does not hold: where (JSON path), and a sentence. `below`: it refutes nothing, but keeps the document
+    below that level, because it cannot be checked or is too strange to vouch for."""
 
     path: str
     message: str
+    below: str | None = None
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

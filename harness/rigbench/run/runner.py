@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
+from rigbench.documents.validate.checks import SAME_ENGINE
 from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
 from rigbench.run.journal import Finished, Header, Journal
 from rigbench.run.meters import Meters, as_seen_from
@@ -45,8 +46,6 @@ DOING = {
 """A worker's phases in words."""
 SOUND_AFTER = ("context", "options", "memory")
 """Refusals after which the worker is as good as before; after any other failure it is replaced."""
-SAME_ENGINE = ("engine", "version", "build", "device", "device_names", "threads")
-"""What an engine keeps over an interruption, so that the repetitions of a row are of one engine."""
 LASTING = ("memory", "context", "options", "crash", "killed", "time_limit", "decode")
 """Failures of one repetition that the next would meet again."""
 

@@ -13,9 +13,8 @@ from rigbench.clock import now_ns, utc_now
 from rigbench.documents import store
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import file_stem
-from rigbench.predict import hardware, predictors
-from rigbench.predict.roofline import engine_platform
-from rigbench.records import SCHEMA_VERSION, Case, Machine, ModelFacts, Prediction, RunDocument
+from rigbench.predict.document import predictions
+from rigbench.records import SCHEMA_VERSION, Machine, ModelFacts, RunDocument
 from rigbench.run import engines, journal
 from rigbench.run.runner import Prepared, Run
 from rigbench.suites.plan import Engine, make_plan
@@ -147,48 +146,8 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         models=tuple(facts.values()),
         bandwidth=tuple(run.prepared.bandwidths.values()),
         cases=tuple(sorted(cases, key=lambda case: case.order)),
-        predictions=_predictions(run, facts),
         complete=complete,
         telemetry=run.telemetry,
     )
+    made = replace(made, predictions=predictions(made))
     return replace(made, summary=summary(made))
-
-
-def _predictions(run: Run, facts: dict[str, ModelFacts]) -> tuple[Prediction, ...]:
-    """For each case group the roofline and the published rule: at the mean context of its decoding, on the bandwidth of the
-    device that ran it."""
-    made: dict[str, tuple[Prediction, ...]] = {}
-    for finished in run.done.values():
-        case, info = finished.result.case, finished.engine
-        if case.group in made or case.model not in facts or info is None:
-            continue
-        found = run.prepared.bandwidths.get(info.device)
-        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
-        users, context = case.concurrency, case.workload.mean_context_tokens
-        asked = predictors.Asked(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
-        try:
-            roofline = _roofline(run, facts[case.model], bandwidth, case, info, asked)
-        except InputError as error:  # a device of no known kind: the measurement stands without a prediction
-            without = predictors.ceiling(facts[case.model], bandwidth, **asked)
-            roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
-        made[case.group] = (roofline, predictors.published(facts[case.model], bandwidth, **asked))
-    return tuple(prediction for pair in made.values() for prediction in pair)
-
-
-def _roofline(
-    run: Run, facts: ModelFacts, bandwidth: float | None, case: Case, info: EngineInfo, asked: predictors.Asked
-) -> Prediction:
-    found = run.prepared.bandwidths.get(info.device)
-    names = info.device_names if info.device != "cpu" else ()
-    device = hardware.match_first(names, run.prepared.machine.gpus)
-    return predictors.roofline(
-        facts,
-        bandwidth,
-        backend=case.backend,
-        device_kind=info.device,
-        platform=None if info.device in ("cpu", "sim") else engine_platform(case.backend, info, device),
-        device=device,
-        measured=found is not None and found.method == "measured",
-        cpu_cores=info.threads,
-        **asked,
-    )

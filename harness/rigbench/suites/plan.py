@@ -97,7 +97,7 @@ def make_plan(suite: Suite, engines: Sequence[Engine]) -> Plan:
             for workload in suite.workload:
                 for users in workload.concurrency or suite.load.concurrency:
                     case = _case(suite, engine, label, workload, users, repetition)
-                    needed = None if facts is None else _memory_bytes(facts, case)
+                    needed = None if facts is None else memory_bytes(facts, case)
                     reason = _why_not(engine, case, needed)
                     if reason is None:
                         cases.append(case)
@@ -193,7 +193,8 @@ def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | No
     return None
 
 
-def _memory_bytes(facts: ModelFacts, case: Case) -> float:
+def memory_bytes(facts: ModelFacts, case: Case) -> float:
+    """Bytes that a case needs, about: the weights, the cache of all users, and buffers."""
     context = case.workload.context_tokens
     return facts.file_bytes + case.concurrency * kv_bytes(facts, context) + ASSUMED_COMPUTE_BYTES
 

@@ -111,6 +111,11 @@ def _prefix(seed: str, user: int, index: int) -> str:
     return f"[{' '.join(words)}]\n"
 
 
+def prompt_bytes(prompt: Prompt) -> bytes:
+    """A prompt as the hash of a case's prompts takes it in."""
+    return prompt.text.encode() if isinstance(prompt, TextPrompt) else array("i", prompt).tobytes()
+
+
 def drive(
     session: Session, load: Load, stepped: Callable[[], None] = lambda: None
 ) -> tuple[int, list[RequestRecord], str]:
@@ -161,8 +166,7 @@ def drive(
         gc.enable()
     sent = hashlib.sha256()
     for flight in flights:
-        prompt = flight.prompt
-        sent.update(prompt.text.encode() if isinstance(prompt, TextPrompt) else array("i", prompt).tobytes())
+        sent.update(prompt_bytes(flight.prompt))
     return start, _records(flights, log), sent.hexdigest()
 
 

@@ -1,12 +1,22 @@
-"""Does a result document hold? Every fault with its JSON path, from the file alone; nothing that it names is ever opened.
+"""Does a result document hold, and how far? Every fault with its JSON path, from the file alone; nothing that it names is opened.
 
 bytes      bounds.py: size, depth, duplicate keys, NaN, control characters, markup
 schema     the version, every key and type of records.py, nothing unknown
 id         SHA-256 of the content
 suite      the content is what its hash says; under a name that ships with rigbench it is that suite, else `custom`
-records    checks.py: the plan, times, counts, energy, flags
-physics    physics.py: bandwidth, bytes, no decode above the ceiling
-summary    each number again from the raw records
+records    checks.py: the plan, times, counts, the loop, the warm-up, prompts, dates
+readings   readings.py: there, at the sensors' rhythm, possible for the machine, flagged
+copies     copies.py: no measurement twice
+physics    physics.py: devices, models, steps, arithmetic; simulated.py: the simulator again
+derived    predictions, ceilings and summary again, from the raw records and the catalogue
+
+A document without faults has a level, worked out and never read from it: what cannot be checked is named and keeps it lower.
+
+    unchecked  nothing behind the figures could be checked (imported, or of a later rigbench)
+    sound      format, arithmetic and times hold
+    physical   and it is below every bound of its device and its model, and the readings are there
+    complete   and every planned case was measured, or skipped for a reason that holds
+    confirmed  and a machine of the same kind of another owner agrees (confirm.py)
 
 rigbench validate results/
 """
@@ -15,24 +25,44 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import rigbench_backends
 from rigbench import __version__
 from rigbench.analysis.table import summary
+from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
 from rigbench.documents.bounds import MAX_FAULTS, Fault
 from rigbench.documents.schema import schema_faults
-from rigbench.documents.validate.checks import name_faults, plan_faults, record_faults, shape_faults
+from rigbench.documents.validate.checks import (
+    engine_faults,
+    identity_faults,
+    name_faults,
+    outcome_faults,
+    plan_faults,
+    prompt_faults,
+    record_faults,
+    shape_faults,
+)
+from rigbench.documents.validate.copies import copy_faults
 from rigbench.documents.validate.physics import physics_faults
+from rigbench.documents.validate.readings import reading_faults
+from rigbench.documents.validate.simulated import simulated_faults
 from rigbench.errors import InputError
-from rigbench.records import SCHEMA_VERSION, RunDocument
+from rigbench.predict.document import predictions
+from rigbench.records import SCHEMA_VERSION, Prediction, RunDocument
 from rigbench.suites.suite import Suite, load_suite, parse_suite, suite_files, suite_record
 
+LEVELS = ("unchecked", "sound", "physical", "complete", "confirmed")
+REFUSED = "refused"
+"""In place of a level, of a document with faults."""
+DAY_S = 86_400.0
+"""How far another machine's clock may be ahead."""
+BOUND_FIELDS = ("group", "predictor", "ceiling_user_tps", "bytes_per_step", "bandwidth_bytes_per_s")
 NUMBER_TOLERANCE = 1e-6
 BOOTSTRAP_TOLERANCE = 0.02
 """Another version of numpy may draw other resamples."""
@@ -40,16 +70,27 @@ BOOTSTRAP_TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in one file. `notes` are no faults, but a reader should know them (custom suite, ended early, imported)."""
+    """What was found in one file. `doubts` are what keeps it below a level, each with its path; `notes` refute nothing, but a
+    reader should know them (custom suite)."""
 
     file: str
     faults: tuple[Fault, ...]
+    doubts: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     id: str | None = None
+    confirmed_by: str | None = None
 
     @property
     def valid(self) -> bool:
         return not self.faults
+
+    @property
+    def level(self) -> str:
+        """One of LEVELS, or REFUSED."""
+        if self.faults:
+            return REFUSED
+        lowest = min((LEVELS.index(str(doubt.below)) for doubt in self.doubts), default=len(LEVELS) - 1)
+        return LEVELS[lowest - 1] if self.doubts or self.confirmed_by is None else LEVELS[-1]
 
 
 def validate(path: Path) -> Report:
@@ -69,44 +110,52 @@ def validate_bytes(data: bytes, name: str) -> Report:
     document = store.parse(content, name)
     notes: list[str] = []
     found: list[Fault] = []
+    doubts: dict[tuple[str | None, str], Fault] = {}
     for fault in _content_faults(document, content, notes):
+        if fault.below is not None:
+            if len(doubts) < MAX_FAULTS:
+                doubts.setdefault((fault.below, fault.message), fault)  # of one thing at many places, the first place
+            continue
         found.append(fault)
         if len(found) == MAX_FAULTS:
             notes.append(f"there may be more than these {MAX_FAULTS} faults")
             break
-    return Report(name, tuple(found), tuple(notes), content["id"])
+    return Report(name, tuple(found), tuple(doubts.values()), tuple(notes), content["id"])
 
 
 def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[str]) -> Iterator[Fault]:
     right = store.content_id(content)
     if content["id"] != right:
         yield Fault("$.id", f"is not the SHA-256 of the content ({right[:12]}…): something was changed")
-    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document.created_utc):
-        yield Fault("$.created_utc", "is no time like 2026-01-31T12:00:00Z")
     yield from name_faults(document)
     imported = document.annotations.get("imported")
     if isinstance(imported, dict):
-        notes.append(f"imported from {imported.get('from')}: figures of another tool, with no raw records to check")
+        source = f"imported from {imported.get('from')}: figures of another tool, with no raw records to check"
+        yield Fault("$.annotations.imported", source, below="sound")
         if any(result.requests for result in document.cases):
             yield Fault("$.annotations.imported", "an imported document has no requests of its own")
         return
-    if not document.complete:
-        notes.append("ended early: cases are missing")
-    if unknown := sorted({result.case.model for result in document.cases} - {model.name for model in document.models}):
-        notes.append(f"of {', '.join(unknown)[:200]} nothing is known: no ceiling could be checked")
     shape = list(shape_faults(document))
     yield from shape
     suite, suite_faults = _suite(document, notes)
     yield from suite_faults
     if shape:
         return  # nothing can be computed from columns that do not fit
+    yield from identity_faults(document, utc_now(DAY_S))
     if suite is not None:
         yield from plan_faults(document, suite)
     yield from record_faults(document)
+    yield from engine_faults(document)
+    yield from outcome_faults(document)
+    yield from prompt_faults(document)
     try:
         yield from physics_faults(document)
-    except (InputError, ArithmeticError) as error:
+        yield from reading_faults(document)
+        yield from _prediction_faults(document)
+    except (InputError, ArithmeticError, TypeError) as error:
         yield Fault("$.models", f"cannot be computed with: {error}")
+    yield from simulated_faults(document)
+    yield from copy_faults(document)
     try:
         again = json.loads(json.dumps(summary(document), allow_nan=False))
     except (ArithmeticError, ValueError, LookupError, InputError) as error:
@@ -114,6 +163,24 @@ def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[
         return
     older = document.rigbench_version != __version__ or content["schema_version"] != SCHEMA_VERSION
     yield from differing("$.summary", content.get("summary", []), again, may_lack=older)
+
+
+def _prediction_faults(document: RunDocument) -> Iterator[Fault]:
+    """What the predictors say, against what the document says that they say. Another release's constants may differ, and so may the
+    platform of a backend that is not here; the bytes, the bandwidth and the ceiling never do."""
+    again = predictions(document)
+    if len(again) != len(document.predictions):
+        yield Fault("$.predictions", f"{len(document.predictions)} of the {len(again)} that these cases have")
+        return
+    same_release = document.rigbench_version == __version__
+    for place, (stated, right) in enumerate(zip(document.predictions, again, strict=True)):
+        path = f"$.predictions[{place}]"
+        names: Sequence[str] = BOUND_FIELDS
+        backend = right.group.partition("/")[0]
+        if same_release and backend in rigbench_backends.BUILT_IN:
+            names = [field.name for field in fields(Prediction)]
+        trees = [json.loads(json.dumps({name: getattr(one, name) for name in names})) for one in (stated, right)]
+        yield from differing(path, *trees, among="the model's facts and the catalogue")
 
 
 def _schema_faults(content: Any) -> Iterator[Fault]:
@@ -150,7 +217,8 @@ def _suite(document: RunDocument, notes: list[str]) -> tuple[Suite | None, list[
         return suite, faults
     known = suite_record(load_suite(stated.name))
     if known.version != stated.version:
-        notes.append(f"version {stated.version} of suite {stated.name}, of which this rigbench has {known.version}")
+        other = f"is {stated.version[:32]}; of suite {stated.name} this rigbench has {known.version}"
+        faults.append(Fault("$.suite.version", other, below="complete"))
     elif known.content != record.content:
         for where in differing(
             "$.suite.content", record.content, known.content, among=f"suite {stated.name} {known.version}"

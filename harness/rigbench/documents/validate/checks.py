@@ -1,29 +1,51 @@
-"""Do the raw records of a document hold together? The plan, the times, the counts, the flags.
+"""Do the raw records of a document hold together? The plan, the times, the counts, the loop.
 
     plan     the cases are those that the suite stands for: each repetition of each level, or its skip
     times    monotonic, inside their case, one case after the other, inside the run
     counts   tokens and requests as they were asked for
-    flags    what the readings show is flagged
+    loop     all users at once, each on the heels of its own last request
+    warm-up  its rounds, as the suite says
 
 Times of the simulator are virtual: they are held against each other, but not against the run's own clock.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from datetime import datetime
 from itertools import pairwise
 
-from rigbench.analysis.flags import reading_flags
+import rigbench_backends
+from rigbench import __version__
+from rigbench.analysis.versions import order
 from rigbench.documents.bounds import Fault
 from rigbench.records import Case, CaseResult, RequestRecord, RunDocument
+from rigbench.suites.plan import memory_bytes
 from rigbench.suites.suite import Suite
+from rigbench.telemetry.machine import machine_id
+from rigbench.worker import drive
 
 SLACK_S = 1.0
 """Between a case's last token and the run's own end, stamps go through two processes."""
+AFTER_LAST_S = 0.4
+"""Between a case's last token and the mark of its end only the records are sorted."""
+MOST_PAUSE_S = 0.3
+MOST_MEANWHILE = 3
+"""Tokens of one other request that are stamped before a user has sent the next one: they may have come in one bunch."""
 PHASES = ("load", "idle", "settle", "warmup", "measure")
+MOST_ENTRIES = {"cases": 4000, "engines": 100, "models": 100, "bandwidth": 16, "predictions": 8000}
+MOST_DEVICES = 64
+MOST_PROMPT_TOKENS = 300_000
+"""More of them are not drawn again: a document may hold millions."""
+FIRST_YEAR = "2026"
+LONGEST_S = 400 * 86_400.0
+SAME_ENGINE = ("engine", "version", "build", "device", "device_names", "threads")
+"""What an engine keeps over an interruption, so that the repetitions of a row are of one engine."""
 
 
 def shape_faults(document: RunDocument) -> Iterator[Fault]:
@@ -42,7 +64,7 @@ def shape_faults(document: RunDocument) -> Iterator[Fault]:
             if isinstance(value := getattr(case.workload, each.name), int)
         }
         for name, value in sizes.items():
-            if not 1 <= value <= 10**9:
+            if not 1 <= value <= (1024 if name == "concurrency" else 10**9):
                 yield Fault(f"{path}.case.{name}", f"{value} is impossible")
         for kind in ("warmup", "requests"):
             for number, record in enumerate(getattr(result, kind)):
@@ -68,23 +90,28 @@ def shape_faults(document: RunDocument) -> Iterator[Fault]:
                 yield Fault(
                     f"{path}.readings[{number}]", f"{len(series.time_us)} times and {len(series.values)} values"
                 )
-    if len(document.cases) > 4000:
-        yield Fault("$.cases", f"{len(document.cases)} cases; a document has at most 4000")
+    for name, most in MOST_ENTRIES.items():
+        if len(getattr(document, name)) > most:
+            yield Fault(f"$.{name}", f"{len(getattr(document, name))} entries; a document has at most {most}")
+    for place, engine in enumerate(document.engines):
+        if len(engine.device_names) > MOST_DEVICES:
+            yield Fault(f"$.engines[{place}].device_names", f"more than {MOST_DEVICES} devices")
+    if len(document.machine.gpus) > MOST_DEVICES:
+        yield Fault("$.machine.gpus", f"more than {MOST_DEVICES} devices")
 
 
 def record_faults(document: RunDocument) -> Iterator[Fault]:
     """Everything of this module's list but the plan."""
-    end_s, last_order = 0.0, 0
+    end_s = 0.0
     for place, result in enumerate(document.cases):
         path = f"$.cases[{place}]"
-        if result.order < last_order:
-            yield Fault(f"{path}.order", f"is {result.order} after {last_order}: cases were moved")
-        last_order = result.order
+        if result.order != place:
+            yield Fault(f"{path}.order", f"is {result.order} at place {place}: cases were moved or taken out")
         if (result.error is None) == (not result.requests):
             both = "both an error and requests" if result.requests else "neither requests nor an error"
             yield Fault(path, f"has {both}")
         virtual = result.engine is not None and document.engines[result.engine].device == "sim"
-        if not 0 <= result.started_s <= document.duration_s + SLACK_S:
+        if not 0 <= result.started_s <= (math.inf if virtual else document.duration_s + SLACK_S):
             yield Fault(f"{path}.started_s", f"{result.started_s} s is outside the run of {document.duration_s} s")
         elif not virtual and result.started_s < end_s - SLACK_S:
             yield Fault(
@@ -96,12 +123,8 @@ def record_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(f"{path}.requests", f"the last token came at {end_s:.3f} s of a run of {document.duration_s} s")
         yield from _time_faults(result, path)
         yield from _count_faults(result, path, document)
-        yield from _reading_faults(result, path)
-        cores = document.machine.logical_cores or 1
-        held = {flag.name for flag in result.flags}
-        for flag in reading_flags(result.readings, result.phases, cores) if result.requests else ():
-            if flag.name not in held:
-                yield Fault(f"{path}.flags", f"the readings show {flag.name} ({flag.evidence}), and it is not flagged")
+        yield from _loop_faults(result, path)
+        yield from _warmup_faults(result, document, path)
 
 
 def _time_faults(result: CaseResult, path: str) -> Iterator[Fault]:
@@ -114,18 +137,78 @@ def _time_faults(result: CaseResult, path: str) -> Iterator[Fault]:
                     break
     if result.requests and min(record.submit_us for record in result.requests) != 0:
         yield Fault(f"{path}.requests", "times count from the first submission, which is not at 0")
-    for number, mark in enumerate(result.phases):
-        if mark.end_us < mark.start_us:
-            yield Fault(f"{path}.phases[{number}].end_us", f"{mark.name} ends before it begins")
     measure = next((mark for mark in result.phases if mark.name == "measure"), None)
-    last = max((record.unit_us[-1] for record in result.requests if record.unit_us), default=None)
+    last = max((_end_us(record) for record in result.requests if record.unit_us), default=None)
     if measure is not None and last is not None and not (measure.start_us <= 0 and last <= measure.end_us + 1):
         yield Fault(
             f"{path}.phases", f"tokens lie outside the phase `measure` ({measure.start_us} to {measure.end_us} us)"
         )
+    for number, mark in enumerate(result.phases):
+        if mark.end_us < mark.start_us:
+            yield Fault(f"{path}.phases[{number}].end_us", f"{mark.name} ends before it begins")
+        elif last is not None and mark.name == "measure" and mark.end_us - last > AFTER_LAST_S * 1e6 + 0.05 * last:
+            why = f"the measuring ended {(mark.end_us - last) * 1e-6:.2f} s after the last token"
+            yield Fault(f"{path}.phases[{number}].end_us", why)
+    if result.requests and measure is None:
+        yield Fault(f"{path}.phases", "has no phase `measure`", below="physical")
     for number, series in enumerate(result.readings):
         if any(later < earlier for earlier, later in pairwise(series.time_us)):
             yield Fault(f"{path}.readings[{number}].time_us", f"times of {series.name} go backwards")
+
+
+def _end_us(record: RequestRecord) -> int:
+    return record.end_us if record.end_us is not None else record.unit_us[-1]
+
+
+def _loop_faults(result: CaseResult, path: str) -> Iterator[Fault]:
+    """The closed loop: all users send before the first token, and each its next request as the one before it ends."""
+    first = min((record.unit_us[0] for record in result.requests if record.unit_us), default=0)
+    by_user: dict[int, list[RequestRecord]] = {}
+    for number, record in enumerate(result.requests):
+        by_user.setdefault(record.user, []).append(record)
+        if record.index == 0 and record.submit_us > first:
+            yield Fault(f"{path}.requests[{number}].submit_us", "a user's first request was sent after the first token")
+    for user, records in by_user.items():
+        for before, after in pairwise(records):
+            if not before.unit_us or before.error is not None:
+                continue
+            waited_us = after.submit_us - _end_us(before)
+            meanwhile = (
+                sum(_end_us(before) < at < after.submit_us for at in other.unit_us)
+                for other in result.requests
+                if other.user != user
+            )
+            if (
+                waited_us > max(MOST_PAUSE_S * 1e6, 0.1 * _end_us(before))
+                and max(meanwhile, default=0) >= MOST_MEANWHILE
+            ):
+                why = f"user {user} paused for {waited_us * 1e-6:.2f} s: nobody does in this load"
+                yield Fault(f"{path}.requests", why)
+
+
+def _warmup_faults(result: CaseResult, document: RunDocument, path: str) -> Iterator[Fault]:
+    """The rounds of the warm-up are in the document, and ended when the suite says: once steady, or with the last round."""
+    plan = document.suite.content.get("warmup")
+    users = result.case.concurrency
+    if not result.requests or not isinstance(plan, dict):
+        return
+    rounds = [result.warmup[at : at + users] for at in range(0, len(result.warmup), users)]
+    most, tolerance = plan.get("max_rounds", 0), plan.get("tolerance", 0.0)
+    if len(result.warmup) != result.warmup_rounds * users:
+        why = f"{len(result.warmup)} requests of {result.warmup_rounds} rounds of {users} users"
+        yield Fault(f"{path}.warmup", why)
+        return
+    speeds = [drive.round_tpot_us(list(one)) for one in rounds]
+    known = [speed for speed in speeds if speed is not None]
+    over = [drive.is_steady(known[: at + 1], tolerance) for at in range(len(known))]
+    ended = len(rounds) == most or None in speeds or (over[-1:] == [True] and True not in over[:-1])
+    if not ended:
+        why = f"{len(rounds)} rounds of {most}, and they were not steady" if rounds else f"no round of {most}"
+        yield Fault(f"{path}.warmup_rounds", why)
+    elif result.warmup_steady != (over[-1] if over else None):
+        yield Fault(f"{path}.warmup_steady", f"is {result.warmup_steady}; the rounds say otherwise")
+    if any(_end_us(record) > 0 for record in result.warmup if record.unit_us):
+        yield Fault(f"{path}.warmup", "does not end before the measuring")
 
 
 def _count_faults(result: CaseResult, path: str, document: RunDocument) -> Iterator[Fault]:
@@ -165,12 +248,6 @@ def _count_faults(result: CaseResult, path: str, document: RunDocument) -> Itera
                 yield Fault(
                     f"{path}.requests", f"user {user} sent request {after.index} before the end of the one before it"
                 )
-
-
-def _reading_faults(result: CaseResult, path: str) -> Iterator[Fault]:
-    for number, series in enumerate(result.readings):
-        if series.name in ("power", "energy") and any(value is not None and value < 0 for value in series.values):
-            yield Fault(f"{path}.readings[{number}].values", f"a {series.name} below 0")
 
 
 def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
@@ -215,6 +292,109 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
                 if (workload_name, users, repetition) not in found and not skipped:
                     group = f"{label}/{workload_name}/c{users}"
                     yield Fault("$.cases", f"{group}/r{repetition} is planned by the suite, and not here")
+
+
+def identity_faults(document: RunDocument, now_utc: str) -> Iterator[Fault]:
+    """When, by which rigbench and on what kind of machine: what follows from the document itself, and from the clock."""
+    created = document.created_utc
+    try:
+        datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ")
+        real = len(created) == len("2026-01-31T12:00:00Z")
+    except ValueError:
+        real = False
+    if not real or created < FIRST_YEAR:
+        yield Fault("$.created_utc", "is not a time like 2026-01-31T12:00:00Z since rigbench is there")
+    elif created > now_utc:
+        yield Fault("$.created_utc", f"{created} is still to come")
+    if not 0 <= document.duration_s <= LONGEST_S:
+        yield Fault("$.duration_s", f"{document.duration_s:g} s are impossible")
+    if not re.match(r"\d+\.\d+", document.rigbench_version):
+        yield Fault("$.rigbench_version", f"{document.rigbench_version[:40]!r} is not a version")
+    elif order(document.rigbench_version) > order(__version__):
+        later = f"{document.rigbench_version[:40]} is later than this rigbench ({__version__}): not all of it can be checked"
+        yield Fault("$.rigbench_version", later, below="sound")
+    machine = document.machine
+    if machine.memory_bytes is None or not 2**26 <= machine.memory_bytes <= 2**50:
+        yield Fault("$.machine.memory_bytes", f"{machine.memory_bytes} is not a memory size")
+    else:
+        cores = machine.physical_cores or machine.logical_cores
+        right = machine_id(machine.cpu, cores, machine.memory_bytes, machine.gpus)
+        if machine.id != right:
+            yield Fault("$.machine.id", f"is {machine.id[:60]!r}; a machine of these parts is called {right!r}")
+
+
+def engine_faults(document: RunDocument) -> Iterator[Fault]:
+    """All repetitions of a row ran on one engine, on a device that its backend has."""
+    first: dict[str, int] = {}
+    for place, result in enumerate(document.cases):
+        if result.engine is None:
+            continue
+        path, engine = f"$.cases[{place}]", document.engines[result.engine]
+        other = document.engines[first.setdefault(result.case.group, result.engine)]
+        changed = [name for name in SAME_ENGINE if getattr(engine, name) != getattr(other, name)]
+        if changed:
+            yield Fault(f"{path}.engine", f"another {changed[0].replace('_', ' ')} than the repetition before it")
+        backend = result.case.backend
+        if backend not in rigbench_backends.BUILT_IN:
+            yield Fault(f"{path}.case.backend", f"{backend[:40]!r} is not a backend of rigbench", below="physical")
+        elif engine.device not in rigbench_backends.load(backend).device_kinds:
+            yield Fault(f"$.engines[{result.engine}].device", f"{backend} has no device {engine.device[:40]!r}")
+
+
+def outcome_faults(document: RunDocument) -> Iterator[Fault]:
+    """What keeps a document from being complete: cases that are missing, failed, or skipped without need."""
+    if not document.complete:
+        yield Fault("$.complete", "the run was ended early: cases are missing", below="complete")
+    models = {model.name: model for model in document.models}
+    loaded = {(result.case.backend, result.case.model) for result in document.cases if result.engine is not None}
+    machine = document.machine
+    gpus = [gpu.get("memory_bytes") for gpu in machine.gpus]
+    room = (machine.memory_bytes or 0) + sum(size for size in gpus if isinstance(size, int))
+    if machine.os.startswith("macOS"):  # where the GPU's memory is the machine's
+        room = machine.memory_bytes or 0
+    for place, result in enumerate(document.cases):
+        case, path = result.case, f"$.cases[{place}]"
+        failed = sum(record.error is not None for record in result.requests)
+        if failed:
+            yield Fault(f"{path}.requests", f"{failed} requests failed", below="complete")
+        if result.error is None:
+            continue
+        facts = models.get(case.model)
+        if result.error.kind != "skipped" or facts is None or (case.backend, case.model) not in loaded:
+            why = f"{result.error.kind[:20]}: what this would have been like, nobody knows"
+            yield Fault(f"{path}.error", why, below="complete")
+            continue
+        too_long = facts.context_limit is not None and case.workload.context_tokens > facts.context_limit
+        if not too_long and memory_bytes(facts, case) <= room:
+            yield Fault(f"{path}.error", "was skipped, and it fits this model and this machine")
+
+
+def prompt_faults(document: RunDocument) -> Iterator[Fault]:
+    """The hash of the prompts: there, of one case alone, and of token ids the one that the seed gives."""
+    seen: dict[tuple[str, str], int] = {}
+    tokens = 0
+    for place, result in enumerate(document.cases):
+        if result.engine is None or not result.requests:
+            continue
+        case, engine, path = result.case, document.engines[result.engine], f"$.cases[{place}].prompts_sha256"
+        if not re.fullmatch("[0-9a-f]{64}", result.prompts_sha256 or ""):
+            yield Fault(path, "is not a SHA-256")
+            continue
+        label = case.group.removesuffix(f"/{case.workload.name}/c{case.concurrency}")
+        if seen.setdefault((label, str(result.prompts_sha256)), place) != place:
+            yield Fault(path, f"is also the one of $.cases[{seen[label, str(result.prompts_sha256)]}]")
+        if case.workload.kind != "tokens" or not engine.vocab_size or not engine.accepts_token_ids:
+            continue
+        tokens += len(result.requests) * case.workload.prompt_tokens
+        if tokens > MOST_PROMPT_TOKENS:
+            return
+        seed = f"{case.seed}/{case.workload.name}/{case.repetition}/measure"
+        prompt = drive.token_prompts(engine.vocab_size, case.workload.prompt_tokens, seed)
+        sent = hashlib.sha256()
+        for record in result.requests:
+            sent.update(drive.prompt_bytes(prompt(record.user, record.index)))
+        if sent.hexdigest() != result.prompts_sha256:
+            yield Fault(path, "is not that of the prompts that this seed gives")
 
 
 def name_faults(document: RunDocument) -> Iterator[Fault]:

@@ -1,0 +1,106 @@
+"""The same measurement twice: times that stand in two cases or two documents, and repetitions that are each other with some noise.
+
+Two measurements share no noise. Their gaps may follow one pattern (a cache that grows, a server that hands over in pairs), but what
+remains of each gap after its neighbours is its own; a copy keeps that however it was scaled, shifted or shaken a little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
+
+from rigbench.analysis.windows import points
+from rigbench.documents.bounds import Fault
+from rigbench.records import CaseResult, RunDocument
+
+LEAST_GAPS = 16
+"""Fewer may be alike by chance."""
+LEAST_DISTINCT = 6
+MOST_ALIKE = 0.8
+"""Rank correlation of the gaps of two repetitions."""
+MOST_COMPARED = 12
+"""Repetitions of a group that are compared with each other, and requests of each."""
+
+
+def gaps_us(times: Sequence[int]) -> list[int]:
+    """Distances of a request's stamps."""
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def fingerprint(document: RunDocument) -> str | None:
+    """A hash of all raw times: the same for every copy of one measurement, whatever else was changed in it. None for the simulator,
+    whose times are the same in every run, and where nothing was measured."""
+    real = {place for place, engine in enumerate(document.engines) if engine.device != "sim"}
+    digest, measured = hashlib.sha256(), False
+    for result in document.cases:
+        if result.engine in real:
+            for record in result.requests:
+                measured = True
+                digest.update(array("q", (record.submit_us, *record.unit_us)).tobytes())
+    return digest.hexdigest() if measured else None
+
+
+def copy_faults(document: RunDocument) -> Iterator[Fault]:
+    """Cases whose times or readings are another's."""
+    groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]] = {}
+    seen: dict[tuple[int, ...], str] = {}
+    for place, result in enumerate(document.cases):
+        if result.engine is None or document.engines[result.engine].device == "sim":
+            continue
+        for number, record in enumerate(result.requests):
+            gaps = gaps_us(record.unit_us)
+            if len(gaps) < LEAST_GAPS or len(set(gaps)) < LEAST_DISTINCT:
+                continue
+            here = f"$.cases[{place}].requests[{number}].unit_us"
+            other = seen.setdefault(tuple(gaps), here)
+            if other != here and not _together(other, here, document):
+                yield Fault(here, f"has the very gaps of {other}")
+            groups.setdefault((result.case.group, record.user, record.index), []).append((here, gaps))
+    yield from _alike(groups)
+    yield from _pasted(document.cases)
+
+
+def _together(one: str, other: str, document: RunDocument) -> bool:
+    """Two users of one case who are served in the same steps have the same gaps."""
+    return one.split(".requests")[0] == other.split(".requests")[0]
+
+
+def _alike(groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]]) -> Iterator[Fault]:
+    import numpy as np
+
+    for (_, user, index), all_found in groups.items():
+        found = all_found[:MOST_COMPARED]
+        if user >= MOST_COMPARED or index >= MOST_COMPARED or len(found) < 2:
+            continue
+        length = min(len(gaps) for _, gaps in found)
+        rows = []
+        for _, gaps in found:
+            line = np.asarray(gaps[:length], dtype=float)
+            middle = np.convolve(np.pad(line, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+            rows.append(np.argsort(np.argsort(line - middle, kind="stable"), kind="stable"))
+        table = np.corrcoef(np.asarray(rows, dtype=float))
+        for one, other in combinations(range(len(found)), 2):
+            if table[one, other] > MOST_ALIKE:
+                here, there = found[other][0], found[one][0]
+                if found[one][1] != found[other][1]:
+                    why = f"rises and falls as {there} does (rank correlation {table[one, other]:.2f}): two measurements would not"
+                    yield Fault(here, why, below="physical")
+                break
+
+
+def _pasted(cases: Sequence[CaseResult]) -> Iterator[Fault]:
+    """Readings that another case has, to the last digit."""
+    seen: dict[tuple[object, ...], str] = {}
+    for place, result in enumerate(cases):
+        for number, series in enumerate(result.readings):
+            values = [value for _, value in points(series)]
+            if series.method == "counter":
+                values = [round(later - earlier, 9) for earlier, later in pairwise(values)]
+            if len(values) < 2 * LEAST_DISTINCT or len(set(values)) < LEAST_DISTINCT:
+                continue
+            here = f"$.cases[{place}].readings[{number}].values"
+            other = seen.setdefault((series.source, series.name, series.device, *values), here)
+            if other != here:
+                yield Fault(here, f"are those of {other}")

@@ -1,0 +1,73 @@
+"""The simulator's cases, simulated again: its clock is virtual, so every stamp follows from the options and the model's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import zip_longest
+
+import rigbench_backends
+from rigbench.documents.bounds import Fault
+from rigbench.records import CaseResult, ModelFacts, RequestRecord, RunDocument
+from rigbench.worker.drive import Load, drive
+from rigbench_backends.base import EngineError, EngineInfo, ModelFile, StepBytes
+
+MOST_TOKENS = 300_000
+"""More of them are not simulated again: a document may hold millions."""
+NAME = "sim"
+
+
+def simulated_faults(document: RunDocument) -> Iterator[Fault]:
+    """Each case of the simulator that differs from what it gives."""
+    models = {model.name: model for model in document.models}
+    tokens = 0
+    for place, result in enumerate(document.cases):
+        engine = document.engines[result.engine] if result.engine is not None else None
+        if engine is None or engine.device != NAME:
+            continue
+        if result.case.backend != NAME:
+            yield Fault(f"$.cases[{place}].case.backend", f"the simulator is not {result.case.backend[:40]}")
+        tokens += sum(len(record.unit_us) for record in result.requests)
+        if result.requests and tokens <= MOST_TOKENS:
+            yield from _again(result, engine, models.get(result.case.model), f"$.cases[{place}]")
+
+
+def _again(result: CaseResult, engine: EngineInfo, model: ModelFacts | None, path: str) -> Iterator[Fault]:
+    case = result.case
+    backend = rigbench_backends.load(NAME)
+    facts = StepBytes(**{field.name: getattr(model, field.name) for field in fields(StepBytes)}) if model else None
+    try:
+        known = {field.name for field in fields(backend.Options)}
+        options = backend.Options(**{name: value for name, value in case.options.items() if name in known})
+        session = backend.open(
+            ModelFile(case.model, None, "shape", facts), replace(options, fault=None, pace="virtual")
+        )
+        if session.info.simulated_bandwidth_bytes_per_s != engine.simulated_bandwidth_bytes_per_s:
+            yield Fault(f"{path}.engine", "simulates another bandwidth than the options say")
+        session.prepare(case.concurrency, case.workload.context_tokens)
+        duration_ns = None if case.duration_s is None else round(case.duration_s * 1e9)
+        prompt = (0,) * case.workload.prompt_tokens
+        load = Load(
+            case.concurrency, case.requests_per_user, case.workload.output_tokens, lambda *_: prompt, duration_ns
+        )
+        _, records, _ = drive(session, load)
+    except (EngineError, TypeError, ValueError, ArithmeticError) as error:
+        yield Fault(f"{path}.case.options", f"cannot be simulated: {str(error)[:200]}")
+        return
+    for number, (stated, right) in enumerate(zip_longest(result.requests, records)):
+        if stated is None or right is None or not _same(stated, right):
+            yield Fault(
+                f"{path}.requests[{number}]", "is not what the simulator gives for these options and this model"
+            )
+            return
+
+
+def _same(stated: RequestRecord, right: RequestRecord) -> bool:
+    """The clock starts within a microsecond, so each stamp may be rounded to the next one."""
+    times = zip((stated.submit_us, *stated.unit_us), (right.submit_us, *right.unit_us), strict=False)
+    return (
+        (stated.user, stated.index, stated.chunk_units, stated.prompt_tokens, len(stated.unit_us))
+        == (right.user, right.index, right.chunk_units, right.prompt_tokens, len(right.unit_us))
+        and stated.error is None
+        and all(abs(one - other) <= 1 for one, other in times)
+    )

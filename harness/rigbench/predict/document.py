@@ -1,0 +1,62 @@
+"""What the predictors say of each case group of a document: worked out for a run, and again by whoever checks its document.
+
+For each group the roofline and the published rule, at the mean context of its decoding, on the bandwidth of the device that ran it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rigbench.errors import InputError
+from rigbench.predict import hardware, predictors
+from rigbench.predict.roofline import engine_platform
+from rigbench.records import Bandwidth, Case, ModelFacts, Prediction, RunDocument
+from rigbench_backends.base import EngineInfo
+
+
+def predictions(document: RunDocument) -> tuple[Prediction, ...]:
+    """Of each group of a known model that an engine ran, in the order of its cases. InputError for facts that no model has."""
+    facts = {model.name: model for model in document.models}
+    bandwidths = {bandwidth.device: bandwidth for bandwidth in document.bandwidth}
+    made: dict[str, tuple[Prediction, ...]] = {}
+    for result in document.cases:
+        case = result.case
+        if case.group in made or case.model not in facts or result.engine is None:
+            continue
+        info = document.engines[result.engine]
+        found = bandwidths.get(info.device)
+        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
+        users, context = case.concurrency, case.workload.mean_context_tokens
+        asked = predictors.Asked(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
+        published = predictors.published(facts[case.model], bandwidth, **asked)
+        try:
+            roofline = _roofline(document, facts[case.model], bandwidth, found, case, info, asked)
+        except InputError as error:  # a device of no known kind: the measurement stands without a prediction
+            without = predictors.ceiling(facts[case.model], bandwidth, **asked)
+            roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
+        made[case.group] = (roofline, published)
+    return tuple(prediction for pair in made.values() for prediction in pair)
+
+
+def _roofline(
+    document: RunDocument,
+    facts: ModelFacts,
+    bandwidth: float | None,
+    found: Bandwidth | None,
+    case: Case,
+    info: EngineInfo,
+    asked: predictors.Asked,
+) -> Prediction:
+    names = info.device_names if info.device != "cpu" else ()
+    device = hardware.match_first(names, document.machine.gpus)
+    return predictors.roofline(
+        facts,
+        bandwidth,
+        backend=case.backend,
+        device_kind=info.device,
+        platform=None if info.device in ("cpu", "sim") else engine_platform(case.backend, info, device),
+        device=device,
+        measured=found is not None and found.method == "measured",
+        cpu_cores=info.threads,
+        **asked,
+    )
