@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 
 from rigbench import telemetry
@@ -102,7 +103,7 @@ def _series_faults(result: CaseResult, path: str) -> Iterator[Fault]:
         if series.source == "host" and series.method == "counter" and backwards:
             yield Fault(f"{here}.values", f"the counter {series.name} goes backwards")
         own = telemetry.BUILT_IN.get(series.source)
-        scope = telemetry.load(series.source).scope if own else None
+        scope = _scope(series.source) if own else None
         if series.unit in ("W", "J") and scope is not None and series.source != "host" and series.scope != scope:
             yield Fault(f"{here}.scope", f"is {series.scope[:40]!r}; {series.source} reads the {scope}")
         if len(read) < LEAST_READINGS or own is None:
@@ -116,6 +117,11 @@ def _series_faults(result: CaseResult, path: str) -> Iterator[Fault]:
             yield Fault(
                 f"{here}.values", f"{series.name} is straight lines between a few points: no sensor reads like that"
             )
+
+
+@cache
+def _scope(source: str) -> str:
+    return telemetry.load(source).scope
 
 
 def _straight(values: Sequence[float]) -> float:
