@@ -66,7 +66,8 @@ def changed(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) 
 
 def test_what_the_program_writes_is_valid(runs: dict[str, Path], tmp_path: Path) -> None:
     done = rigbench("validate", *runs.values(), cwd=tmp_path)
-    assert done.stdout.count(": valid (custom suite 't')") == 3
+    assert done.stdout.count(": valid, sound (custom suite 't')") == 3
+    assert done.stdout.count("below physical: $.telemetry: no readings") == 3
 
 
 def test_a_folder_is_validated_file_by_file_and_any_fault_is_exit_5(runs: dict[str, Path], tmp_path: Path) -> None:

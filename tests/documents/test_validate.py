@@ -265,7 +265,7 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (reverse_time, "$.cases[1].requests[0].unit_us[1]"),
     (swap_cases, "$.cases[2].started_s"),
     (outlast_the_run, "$.cases[2].requests"),
-    (speed_up, "$.cases[1].requests"),
+    (speed_up, "$.cases[1].requests[0].unit_us"),
     (widen_bandwidth, "$.bandwidth[0].read_bytes_per_s"),
     (widen_known_device, "$.bandwidth[0].read_bytes_per_s"),
     (shrink_model, "$.models[0].dense_bytes"),

@@ -9,9 +9,11 @@ Derived from raw records and from the stored predictions alone, so that anybody 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import statistics
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -41,6 +43,8 @@ class Row:
     one number per repetition that knows it (a metric that none knows is not there), `interval(name)` says how sure the number is.
     `options` and `load` are canonical JSON: the engine's options, and how it was loaded (requests per user, duration, warm-up,
     seed). `prompts_sha256` is of the first repetition's prompts, None where their order is not given by the load alone.
+    `level` is how far the document holds (documents/validate; None: nobody looked), `measurement` the hash of all its raw times,
+    the same for every copy of one run (None for the simulator, whose runs are all alike).
     `imported` names the tool whose figures these are, None for what rigbench measured itself. `evidence` has the sentence of each
     flag. A row that was read from an index has no percentiles, evidence and reasons.
     """
@@ -80,6 +84,8 @@ class Row:
     error: str | None
     rigbench_version: str
     imported: str | None = None
+    level: str | None = None
+    measurement: str | None = None
     complete: bool = True
     cpu: str = ""
     memory_bytes: int | None = None
@@ -116,7 +122,20 @@ def table(document: RunDocument, metrics: Sequence[Metric] | None = None) -> lis
     groups: dict[str, list[CaseResult]] = {}
     for result in document.cases:
         groups.setdefault(result.case.group, []).append(result)
-    return [_row(document, results, predictions.get(group, {}), idle, metrics) for group, results in groups.items()]
+    rows = [_row(document, results, predictions.get(group, {}), idle, metrics) for group, results in groups.items()]
+    measurement = fingerprint(document)
+    return [replace(row, measurement=measurement) for row in rows]
+
+
+def fingerprint(document: RunDocument) -> str | None:
+    """The hash of all raw times: the same for every copy of one measurement, whatever else was changed in it. None for the
+    simulator, whose times are the same in every run, and where nothing was measured."""
+    real = {place for place, engine in enumerate(document.engines) if engine.device != "sim"}
+    measured = [record for result in document.cases if result.engine in real for record in result.requests]
+    digest = hashlib.sha256()
+    for record in measured:
+        digest.update(array("q", (record.submit_us, *record.unit_us)).tobytes())
+    return digest.hexdigest() if measured else None
 
 
 def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:

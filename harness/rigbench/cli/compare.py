@@ -52,8 +52,9 @@ def command(
     metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
     base_rows, new_rows = (rows_of(result_files(side)) for side in sides)
     found = comparing.compare(base_rows, new_rows, metrics)
+    levels = {side: sorted({str(row.level) for row in rows}) for side, rows in (("base", base_rows), ("new", new_rows))}
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        typer.echo(json.dumps({**asdict(found), "levels": levels}, indent=1))
     else:
         from rigbench.report import compare_table, table
 
@@ -61,6 +62,7 @@ def command(
             typer.echo(compare_table.markdown(found), nl=False)
         else:
             compare_table.print_comparison(table.output_console(), found)
+        typer.echo("; ".join(f"{side}: {', '.join(names)}" for side, names in levels.items()))
     if bad := found.bad(verdicts):
         raise RegressionFound(bad_sentence([f"{cell.group} {cell.metric} {cell.verdict}" for cell in bad]))
 

@@ -172,12 +172,15 @@ def bad_sentence(found: Sequence[str]) -> str:
 
 
 def rows_of(files: Sequence[Path]) -> list[Row]:
-    """Rows of each run once, whatever the number of its copies; of a run that was resumed, those of its whole document. A broken
-    file ends it if it is alone, else is said."""
-    from rigbench.analysis.table import table
+    """Rows of each run once, whatever the number of its copies and of what was changed beside the times; of a run that was resumed,
+    those of its whole document. A broken file ends it if it is alone, else is said, and so is one that does not hold."""
     from rigbench.documents import store
+    from rigbench.documents.validate import REFUSED
+    from rigbench.documents.validate import rows as checked_rows
 
-    runs = {}  # rows alone are kept: thousands of documents do not fit into memory
+    runs: dict[
+        str, tuple[bool, tuple[str, ...], list[Row]]
+    ] = {}  # rows alone are kept: thousands of documents do not fit into memory
     for path in files:
         try:
             document = store.read(path)
@@ -187,7 +190,11 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
             say(f"left out: {error}")
             continue
         run = (document.machine.id, document.created_utc, document.suite.sha256)
-        runs[document.id] = (document.complete, run, table(document))
+        found = checked_rows(path, document)
+        key = next((row.measurement for row in found if row.measurement), document.id)
+        if any(row.level == REFUSED for row in found):
+            say(f"{path} does not hold: see rigbench validate")
+        runs.setdefault(key, (document.complete, run, found))
     complete = {run for whole, run, _ in runs.values() if whole}
     rows = [row for whole, run, rows in runs.values() if whole or run not in complete for row in rows]
     if not rows:

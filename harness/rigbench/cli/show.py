@@ -17,6 +17,7 @@ def command(
     from rigbench.analysis.table import content
     from rigbench.analysis.table import table as rows_of
     from rigbench.documents import store
+    from rigbench.documents.validate import level_sentence, validate
 
     document = store.read(result)
     rows = rows_of(document)
@@ -32,7 +33,13 @@ def command(
         # Servers tell a bare number.
         named = engine.version if engine.version[:1].isalpha() else f"{engine.engine} {engine.version}"
         lines.append(f"{named} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else ""))
+    report = validate(result)
     table.print_notes(console, lines, "")
+    table.print_notes(console, [level_sentence(report)], "" if report.valid else "red")
+    if (source := rows[0].imported if rows else None) is not None:
+        table.print_notes(
+            console, [f"Imported from {source}: figures of another tool, not measured by rigbench."], "yellow"
+        )
     if not document.complete:
         table.print_notes(console, ["This run was ended early: cases are missing."], "yellow")
     table.print_rows(console, rows)

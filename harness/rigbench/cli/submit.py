@@ -79,6 +79,7 @@ def _show_parcel(parcel: Parcel, body: str, repo: str | None) -> None:
     name, mail = author()
     neutral = " (git knows no name here: a neutral one)" if (name, mail) == NEUTRAL else " (from git's configuration)"
     typer.echo(f"commit by    {printable(name)} <{printable(mail)}>{neutral}")
+    typer.echo(f"level        {printable(parcel.level)}")
     for note in parcel.notes:
         typer.echo(f"note         {printable(note)}")
     typer.echo("it tells of the machine:")

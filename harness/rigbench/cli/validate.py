@@ -20,7 +20,10 @@ def command(
     files: list[Path] = typer.Argument(help="Result documents, or folders of them."),
     as_json: bool = typer.Option(False, "--json", help="A list with one entry per file: faults with their JSON paths."),
 ) -> None:
-    """Check results: every number again from the raw records, and nothing faster than the memory allows. Exit 5 on a fault."""
+    """Check results: every number again from the raw records, nothing faster than physics allows. Exit 5 on a fault.
+
+    A document that holds has a level: unchecked, sound, physical, complete or confirmed. What keeps it from the next is listed.
+    """
     from rigbench.documents import validate as validating
     from rigbench.documents.find import result_files
 
@@ -31,12 +34,19 @@ def command(
         except OSError as error:
             raise InputError(f"no result at {path}: {error.strerror}") from error
     if as_json:
-        typer.echo(json.dumps([{**asdict(report), "valid": report.valid} for report in reports], indent=1))
+        typer.echo(
+            json.dumps(
+                [{**asdict(report), "valid": report.valid, "level": report.level} for report in reports], indent=1
+            )
+        )
     else:
         for report in reports:
-            typer.echo(f"{report.file}: {'valid' if report.valid else f'{len(report.faults)} faults'}" + _notes(report))
+            state = f"valid, {report.level}" if report.valid else f"{len(report.faults)} faults"
+            typer.echo(f"{printable(report.file)}: {state}" + _notes(report))
             for fault in report.faults:
                 typer.echo(f"  {printable(str(fault))}")
+            for doubt in report.doubts if report.valid else ():
+                typer.echo(f"  below {doubt.below}: {printable(str(doubt))}")
     wrong = sum(not report.valid for report in reports)
     if wrong:
         raise ValidationFailed(f"{wrong} of {len(reports)} files do not hold")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.documents import bounds, store
-from rigbench.documents.validate import validate_bytes
+from rigbench.documents.validate import level_sentence, validate_bytes
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 from rigbench.paths import file_stem
 from rigbench.records import RunDocument
@@ -39,13 +39,14 @@ VERSIONS = re.compile(r"\.(drivers|os|kernel|version|build|rigbench_version|pyth
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What would be handed in: `data` are the very bytes of the file, `target` its place in the repository; `notes` what its
-    reader should know; `private` JSON path and kind of what should perhaps not be sent."""
+    """What would be handed in: `data` are the very bytes of the file, `target` its place in the repository; `level` how far it
+    holds, `notes` what its reader should know; `private` JSON path and kind of what should perhaps not be sent."""
 
     path: Path
     data: bytes
     document: RunDocument
     target: str
+    level: str
     notes: tuple[str, ...]
     private: tuple[tuple[str, str], ...]
 
@@ -93,7 +94,7 @@ def prepare(path: Path) -> Parcel:
         raise InputError(f"{path}: nothing was measured, every case failed: there is nothing to compare with")
     stem = file_stem(document.machine.id, document.created_utc, document.suite.name)
     target = f"results/{stem.as_posix()}-{document.id[:8]}.json"
-    return Parcel(path, data, document, target, report.notes, tuple(private_places(content)))
+    return Parcel(path, data, document, target, level_sentence(report), report.notes, tuple(private_places(content)))
 
 
 def private_places(content: Any, words: list[str] | None = None) -> Iterator[tuple[str, str]]:

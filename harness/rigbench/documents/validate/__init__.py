@@ -26,14 +26,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import rigbench_backends
 from rigbench import __version__
-from rigbench.analysis.table import summary
+from rigbench.analysis.table import Row, summary, table
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
 from rigbench.documents.bounds import MAX_FAULTS, Fault
@@ -97,6 +97,20 @@ def validate(path: Path) -> Report:
     """All faults of one file. OSError if it cannot be read."""
     data, fault = bounds.read_bytes(path)
     return Report(str(path), (fault,)) if fault is not None else validate_bytes(data, str(path))
+
+
+def rows(path: Path, document: RunDocument) -> list[Row]:
+    """The rows of the document that was read from `path`, with its level."""
+    level = validate(path).level
+    return [replace(row, level=level) for row in table(document)]
+
+
+def level_sentence(report: Report) -> str:
+    """The level, and what keeps the document from the next one."""
+    first = next(iter(report.faults or sorted(report.doubts, key=lambda doubt: LEVELS.index(str(doubt.below)))), None)
+    if first is None and report.level == LEVELS[-2]:
+        return f"{report.level}: nobody else's machine has confirmed it yet"
+    return f"{report.level}: {first}" if first else f"{report.level} by {report.confirmed_by}"
 
 
 def validate_bytes(data: bytes, name: str) -> Report:

@@ -6,8 +6,6 @@ remains of each gap after its neighbours is its own; a copy keeps that however i
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
@@ -27,19 +25,6 @@ MOST_COMPARED = 12
 def gaps_us(times: Sequence[int]) -> list[int]:
     """Distances of a request's stamps."""
     return [later - earlier for earlier, later in pairwise(times)]
-
-
-def fingerprint(document: RunDocument) -> str | None:
-    """A hash of all raw times: the same for every copy of one measurement, whatever else was changed in it. None for the simulator,
-    whose times are the same in every run, and where nothing was measured."""
-    real = {place for place, engine in enumerate(document.engines) if engine.device != "sim"}
-    digest, measured = hashlib.sha256(), False
-    for result in document.cases:
-        if result.engine in real:
-            for record in result.requests:
-                measured = True
-                digest.update(array("q", (record.submit_us, *record.unit_us)).tobytes())
-    return digest.hexdigest() if measured else None
 
 
 def copy_faults(document: RunDocument) -> Iterator[Fault]:

@@ -17,15 +17,14 @@ from functools import cache
 from itertools import pairwise
 
 from rigbench import telemetry
-from rigbench.analysis import energy
 from rigbench.analysis.flags import measured_range, reading_flags
+from rigbench.analysis.table import place_of
 from rigbench.analysis.windows import period_us, points, steady_window
 from rigbench.documents.bounds import Fault
 from rigbench.documents.validate.physics import Device, device_of
 from rigbench.records import CaseResult, PhaseMark, RunDocument, Series
 from rigbench.telemetry import base
 
-COUNTER_TOLERANCE = 0.10
 PERIODS_S = {"host": base.STATE_PERIOD_S}
 """How often a source is read at most, where that is not as often as power."""
 DENSER = 0.85
@@ -38,6 +37,8 @@ POWER_LEAST = 0.02
 """Of the device's power limit by the catalogue: boards are sold with higher limits, and none idles below."""
 POWER_MOST_W = {"board": 2000.0, "soc": 500.0, "package": 2000.0, "wall": 20_000.0, "host": 20_000.0}
 POWER_LEAST_W = 0.05
+WIDE = {"wall", "host", "soc"}
+"""Scopes that one kind of sensor alone has; a card's may be its board or, where it shares one, the package."""
 UNITS_ABOVE_0 = ("W", "J", "B", "s", "Hz")
 RESIDENT = 0.3
 """Share of the weights that is in memory at least while a processor reads all of them in every step."""
@@ -64,7 +65,7 @@ def reading_faults(document: RunDocument) -> Iterator[Fault]:
         yield from _missing(result, expected, path)
         yield from _series_faults(result, path)
         yield from _flag_faults(document, result, path)
-        yield from _power_faults(result, devices[result.engine], path)
+        yield from _power_faults(document, result, devices[result.engine], path)
         yield from _core_faults(document, result, path)
         yield from _memory_faults(document, result, path)
 
@@ -104,7 +105,7 @@ def _series_faults(result: CaseResult, path: str) -> Iterator[Fault]:
             yield Fault(f"{here}.values", f"the counter {series.name} goes backwards")
         own = telemetry.BUILT_IN.get(series.source)
         scope = _scope(series.source) if own else None
-        if series.unit in ("W", "J") and scope is not None and series.source != "host" and series.scope != scope:
+        if series.unit in ("W", "J") and scope is not None and series.scope != scope and WIDE & {series.scope, scope}:
             yield Fault(f"{here}.scope", f"is {series.scope[:40]!r}; {series.source} reads the {scope}")
         if len(read) < LEAST_READINGS or own is None:
             continue
@@ -138,23 +139,20 @@ def _flag_faults(document: RunDocument, result: CaseResult, path: str) -> Iterat
             yield Fault(f"{path}.flags", f"the readings show {flag.name} ({flag.evidence}), and it is not flagged")
 
 
-def _power_faults(result: CaseResult, device: Device | None, path: str) -> Iterator[Fault]:
+def _power_faults(document: RunDocument, result: CaseResult, device: Device | None, path: str) -> Iterator[Fault]:
     """Energy of the steady window and of the idle one, against each other and against what the boards can draw."""
     idle = next((mark for mark in result.phases if mark.name == "idle"), None)
     resting = {key: watts for key, watts in _watts(result, idle).items() if idle}
     window = steady_window(result.requests, result.case.concurrency)
     if window is None:
         return
+    assert result.engine is not None
+    on = place_of(document.machine, document.engines[result.engine], result.readings)
     board_w = 0.0
-    for each in energy.case_energies(result.readings, window.start_us, window.end_us):
-        over = each.counter_over_integrated
-        if each.status == "ok" and over is not None and abs(over - 1) > COUNTER_TOLERANCE:
-            why = f"the counter says {over:.2f} of the energy that the power adds up to"
-            yield Fault(f"{path}.readings", f"{each.source} {each.device or ''}: {why}")
     for key, watts in _watts(result, PhaseMark("window", window.start_us, window.end_us)).items():
         source, device_name, scope = key
         called = f"{source} {device_name or ''}".strip()
-        board_w += watts if scope == "board" else 0.0
+        board_w += watts if scope == "board" and on.holds(device_name) else 0.0
         if not POWER_LEAST_W <= watts <= POWER_MOST_W.get(scope, 20_000.0):
             yield Fault(f"{path}.readings", f"{called}: {watts:.4g} W of a {scope[:20]} are impossible")
         if key in resting and resting[key] > 1.3 * watts + 1:
