@@ -158,6 +158,12 @@ class EngineInfo:
     types of the cache. A default that changed is the commonest cause of a "regression"."""
     detail: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def device_share(self) -> float:
+        """The part of the layers that the device holds; the others stay with the processor. 1 where the engine does not say."""
+        layers = re.fullmatch(r"(\d+)/(\d+)", str(self.resolved.get("n_gpu_layers")))
+        return int(layers[1]) / int(layers[2]) if layers and int(layers[2]) else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class EngineMemory:

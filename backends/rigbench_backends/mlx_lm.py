@@ -323,7 +323,8 @@ class MlxBackend(base.Backend):
         gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
         gpu_fix = f"install MLX for it, where it can use it: {install_command()}"
         mlx = f"mlx {mx.__version__}, mlx-lm {version}"
-        return base.Probe(True, mlx, kind, (f"{kind}: {name}",), gpus=gpus, gpu_fix=gpu_fix)
+        most = mx.device_info().get("max_recommended_working_set_size") if kind == "metal" else None
+        return base.Probe(True, mlx, kind, (f"{kind}: {name}",), gpus=gpus, memory_bytes=most, gpu_fix=gpu_fix)
 
     def platform(self, info: base.EngineInfo) -> str:
         return "mlx"

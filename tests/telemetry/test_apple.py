@@ -243,7 +243,9 @@ def test_gpu_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu == {
         "name": "Apple M3 Ultra",
         "vendor": "Apple",
-        "cores": 80,
+        "device": None,
+        "integrated": True,
+        "gpu_cores": 80,
         "memory_bytes": 549755813888,
         "wired_limit_bytes": None,
         "metal": "spdisplays_metal4",

@@ -23,8 +23,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from rigbench import units
+from rigbench.analysis.memory import device_memory
 from rigbench.analysis.requests import Repetition, Unknown, output_rate, prefill_rate, tpot, user_rate
-from rigbench.analysis.windows import points
 from rigbench.errors import UnavailableError
 from rigbench.records import Prediction
 
@@ -118,9 +118,13 @@ def _rss(one: Repetition) -> float | Unknown:
     return memory.rss_peak_bytes
 
 
+def _memory(one: Repetition) -> float | Unknown:
+    return _rss(one) if one.memory is None else one.memory.size
+
+
 def _device_memory(one: Repetition) -> float | Unknown:
-    used = [value for each in one.result.readings if each.name == "memory_used" for _, value in points(each)]
-    return round(max(used)) if used else Unknown("not read")
+    used = device_memory(one.result, one.place)
+    return Unknown("not read") if used is None else used
 
 
 def _power(one: Repetition, name: str) -> float | Unknown:
@@ -165,12 +169,16 @@ METRICS = (
            "lower", lambda one: one.median("latency_s"), kinds=TOKENS, priority=None, compared=False),
     Metric("prefill_tps", "prefill t/s", "tokens/s", "prompt tokens / ttft, for one user alone",
            "higher", prefill_rate, kinds=TOKENS, priority=5, compared=False),
-    Metric("rss_peak_bytes", "memory", "bytes",
+    Metric("memory_peak_bytes", "memory", "bytes",
+           "what holds the model: the largest of device memory (added up over the devices used), footprint (Mac), resident memory and "
+           "the engine's own account; device and resident memory together where layers stay with the processor",
+           "lower", _memory, join=max, priority=6),
+    Metric("rss_peak_bytes", "resident", "bytes",
            "peak resident memory of the engine's whole process tree during the case; the largest of the repetitions",
-           "lower", _rss, join=max, priority=6),
+           "lower", _rss, join=max, priority=None, compared=False),
     Metric("device_memory_peak_bytes", "device memory", "bytes",
-           "largest reading of the device's used memory during the case; the largest of the repetitions",
-           "lower", _device_memory, join=max, priority=None),
+           "peak of the used memory of the engine's devices during the case, added up; the largest of the repetitions",
+           "lower", _device_memory, join=max, priority=None, compared=False),
     Metric("joules_per_token", "J/token", "J",
            "energy in the steady window / output tokens in it, of the widest sensor that holds the device "
            "(board, package, SoC, wall)",

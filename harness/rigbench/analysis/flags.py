@@ -170,6 +170,13 @@ def _foreign_load(readings: Sequence[Series], measured: Range, cores: int) -> It
             yield f"another program held {used / 1e9:.1f} GB of {device}"
 
 
+def _quota(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[str]:
+    rates = {each.name: _rate(each, measured) for each in readings if each.name in ("quota_periods", "quota_throttled")}
+    periods, stopped = rates.get("quota_periods"), rates.get("quota_throttled")
+    if periods and stopped and (share := stopped / periods) > SLOWED_SHARE:
+        yield f"the container's CPU quota stopped the processes in {share:.0%} of its periods"
+
+
 def _short_window(repetition: Repetition) -> Iterator[str]:
     rate = output_rate(repetition)
     if repetition.result.requests and isinstance(rate, Unknown):
@@ -232,6 +239,8 @@ FLAGS = (
                "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: "
                "end them",
                readings=_foreign_load),
+    Definition("quota", "the container's CPU quota stopped the processes in over 1 % of its periods: raise it, or take fewer threads",
+               readings=_quota),
     Definition("short_window", "too few tokens while all users decoded, so there is no all t/s: ask for more output tokens",
                requests=_short_window),
     Definition("variable_length",

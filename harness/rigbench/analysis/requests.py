@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from rigbench.analysis import energy, stats
+from rigbench.analysis import energy, memory, stats
 from rigbench.analysis.windows import Window, steady_window
 from rigbench.records import CaseResult, RequestRecord
 
@@ -67,7 +67,11 @@ class Repetition:
 
     result: CaseResult
     place: energy.Place | None = None
+    device_share: float = 1.0
+    """The part of the layers that the engine's device holds."""
     idle: tuple[energy.Energy, ...] = ()
+    available_bytes: float | None = None
+    """Memory that the host had available before the engine was loaded."""
 
     @cached_property
     def requests(self) -> tuple[RequestMetrics, ...]:
@@ -89,6 +93,11 @@ class Repetition:
     def units_reason(self) -> str | None:
         """Why the tokens of some request's chunks are not known; None where all are."""
         return next((record.units_reason for record in self.result.requests if record.units_reason), None)
+
+    @cached_property
+    def memory(self) -> memory.Memory | None:
+        """What held the model, and how that was found."""
+        return memory.memory_of(self.result, self.place, self.device_share < 1, self.available_bytes)
 
     def median(self, name: str) -> float | None:
         """The median over the requests of that field of RequestMetrics."""

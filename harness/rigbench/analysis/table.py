@@ -23,7 +23,7 @@ from rigbench.analysis.definitions import METRICS, Metric, RowInput, case_values
 from rigbench.analysis.requests import Repetition, Unknown
 from rigbench.analysis.windows import points
 from rigbench.records import CaseResult, Machine, Prediction, RunDocument, Series
-from rigbench.telemetry.base import MEMORY_USED_PROCESS
+from rigbench.telemetry.base import MEMORY_AVAILABLE, MEMORY_USED_PROCESS
 from rigbench_backends.base import EngineInfo
 
 PUBLISHED = "published"
@@ -92,6 +92,7 @@ class Row:
     gpus: tuple[str, ...] = ()
     predictor: str | None = None
     power_scope: str | None = None
+    memory_method: str | None = None
     samples: Samples = field(default_factory=dict)
     values: dict[str, float | None] = field(default_factory=dict)
     phase_joules: dict[str, float | None] = field(default_factory=dict)
@@ -119,10 +120,19 @@ def table(document: RunDocument, metrics: Sequence[Metric] | None = None) -> lis
     for prediction in document.predictions:
         predictions.setdefault(prediction.group, {})[prediction.predictor] = prediction
     idle = {place: energy.idle_energies(document.cases, place) for place in range(len(document.engines))}
+    available = {
+        result.engine: max(left)
+        for result in reversed(document.cases)
+        for mark in result.phases
+        if mark.name == "idle" and (left := _available(result, mark.end_us))
+    }
     groups: dict[str, list[CaseResult]] = {}
     for result in document.cases:
         groups.setdefault(result.case.group, []).append(result)
-    rows = [_row(document, results, predictions.get(group, {}), idle, metrics) for group, results in groups.items()]
+    rows = [
+        _row(document, results, predictions.get(group, {}), idle, available, metrics)
+        for group, results in groups.items()
+    ]
     measurement = fingerprint(document)
     return [replace(row, measurement=measurement) for row in rows]
 
@@ -151,7 +161,7 @@ def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]
         if each.join is statistics.median and (found := row.interval(each.name)) is not None:
             intervals[each.name] = {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
     numbers = {each.name: row[each.name] for each in metrics}
-    rest = {name: getattr(row, name) for name in ("power_scope", "phase_joules", "predictor", "flags", "error")}
+    rest = {name: getattr(row, name) for name in ("power_scope", "memory_method", "phase_joules", "predictor", "flags", "error")}
     why = {"percentiles": row.percentiles, "evidence": row.evidence, "reasons": row.reasons}
     return {name: getattr(row, name) for name in IDENTITY} | numbers | rest | {"intervals": intervals} | why
 
@@ -183,6 +193,7 @@ def _row(
     results: Sequence[CaseResult],
     predictions: Mapping[str, Prediction],
     idle: Mapping[int, tuple[energy.Energy, ...]],
+    available: Mapping[int | None, float],
     metrics: Sequence[Metric],
 ) -> Row:
     case, machine = results[0].case, document.machine
@@ -191,7 +202,8 @@ def _row(
         place = result.engine
         if result.requests and place is not None:
             where = place_of(document.machine, document.engines[place], result.readings)
-            measured.append(Repetition(result, where, idle[place]))
+            share = document.engines[place].device_share
+            measured.append(Repetition(result, where, share, idle[place], available.get(place)))
         elif result.requests:
             measured.append(Repetition(result))
     samples, reasons = _samples(measured, metrics)
@@ -210,6 +222,7 @@ def _row(
     engine = ran_on[0] if ran_on else EngineInfo(case.backend, "", "")
     failures = [result.error for result in results if result.error is not None]
     powers = [one.power for one in measured]
+    memories = [one.memory for one in measured if one.memory is not None]
     load = {name: getattr(case, name) for name in ("requests_per_user", "duration_s", "seed")}
     same_name = (
         (document, ("created_utc", "rigbench_version", "complete")),
@@ -244,6 +257,7 @@ def _row(
         gpus=tuple(str(gpu.get("name")) for gpu in machine.gpus),
         predictor=prediction.predictor if prediction else None,
         power_scope=next((power.scope for power in reversed(powers) if power.scope), None),
+        memory_method=max(memories, key=lambda each: each.size).method if memories else None,
         samples=samples,
         values=values,
         phase_joules=energy.phase_joules(powers),
@@ -266,6 +280,12 @@ def place_of(machine: Machine, engine: EngineInfo, readings: Sequence[Series]) -
     used = [gpu for gpu in gpus if mine is None or gpu["device"] in mine]
     integrated = engine.device != "cpu" and bool(used) and all(gpu.get("integrated") for gpu in used)
     return energy.Place(engine.device, mine, integrated)
+
+
+def _available(result: CaseResult, until_us: int) -> list[float]:
+    """Readings of the memory that the host had to give, up to that moment."""
+    series = [each for each in result.readings if each.name == MEMORY_AVAILABLE.name]
+    return [value for each in series for at, value in points(each) if at <= until_us]
 
 
 def _samples(measured: Sequence[Repetition], metrics: Sequence[Metric]) -> tuple[Samples, dict[str, str]]:

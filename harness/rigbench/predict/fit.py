@@ -47,6 +47,8 @@ def rules() -> dict[str, dict[str, float]]:
 def usable_bytes(device: Hardware, reserved_bytes: int | None = None) -> int:
     """What of the device's memory a model can use. `reserved_bytes` is what the driver itself reports, where it was read."""
     rule, total = rules(), device.memory_bytes
+    if reserved_bytes is not None:
+        return total - reserved_bytes
     if device.vendor == "apple":
         return round(total * rule["share"]["apple" if total > 36 * GIB else "apple_small"])
     if device.unified:

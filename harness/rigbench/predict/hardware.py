@@ -139,9 +139,9 @@ def _by_name() -> tuple[dict[str, list[Hardware]], dict[str, list[Hardware]]]:
 
 
 def match_first(names: Sequence[str], gpus: Sequence[dict[str, Any]]) -> Hardware | None:
-    """`match` for the first of these names that it knows; the memory of the machine's first GPU tells sizes apart."""
-    memory = next((gpu.get("memory_bytes") for gpu in gpus), None)
-    return next(filter(None, (match(name, memory) for name in names)), None)
+    """`match` for the first of these names that it knows; memory and cores of the machine's first GPU tell variants apart."""
+    facts = [(gpu.get("memory_bytes"), gpu.get("gpu_cores")) for gpu in gpus] or [(None, None)]
+    return next(filter(None, (match(name, *facts[0]) for name in names)), None)
 
 
 def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | None = None) -> Hardware | None:

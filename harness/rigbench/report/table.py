@@ -179,7 +179,9 @@ def print_rows(console: Console, rows: Sequence[Row]) -> None:
         lines = list(zip(*columns.values(), strict=True))
         print_table(console, tuple(columns), lines, keys=2, left=("workload", "flags"), styles=styles)
         print_notes(console, remarks(here), "yellow")
-    print_notes(console, [f"{title}: {text}" for title, text in FOOTNOTES.items() if title in titles])
+    methods = dict.fromkeys(row.memory_method for row in rows if row.memory_method)
+    notes = FOOTNOTES | ({"memory": f"peak, by {'; '.join(methods)}"} if methods else {})
+    print_notes(console, [f"{title}: {text}" for title, text in notes.items() if title in titles])
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:

@@ -154,7 +154,9 @@ def _engine(
     formats = (*(found.model_formats or backend.model_formats), *(() if fetch else ("shape",)))
     model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
-    if device not in ("sim", "remote"):
+    if device == "metal" and found.memory_bytes:
+        limit = found.memory_bytes
+    elif device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
     known = bandwidths.get(device)
     read = known.read_bytes_per_s if known else None

@@ -77,6 +77,7 @@ class Meters:
         self._sampler.watch(pid)
         found = settle(lambda: flags.hot(self._sampler.recent(RECENT_S)), self._settle_s, wait=self._wait)
         self._peak_was_reset = host.reset_peak(pid)
+        self._sampler.begin_case()
         self._case_start_ns = now_ns()
         self.edge()
         return found

@@ -51,7 +51,11 @@ RSS_ANONYMOUS = Quantity("rss_anonymous", "B")
 RSS_FILE_BACKED = Quantity("rss_file_backed", "B")
 FOOTPRINT = Quantity("footprint", "B")
 """macOS' account of the worker's process tree: what the system would get back, GPU memory included."""
-FOOTPRINT_LIFETIME_MAX = Quantity("footprint_lifetime_max", "B")
+FOOTPRINT_MAX = Quantity("footprint_max", "B")
+"""Its largest since the case began."""
+WIRED = Quantity("wired", "B")
+COMPRESSED = Quantity("compressed", "B")
+"""Of macOS' memory: what may not be moved (a GPU's buffers at work), and what the system has compressed to save room."""
 MEMORY_AVAILABLE = Quantity("memory_available", "B")
 """Of the host, without swapping: what it falls by is what a device without memory of its own took."""
 SWAP_USED = Quantity("swap_used", "B")
@@ -62,6 +66,9 @@ CPU_BUSY = Quantity("cpu_busy", "s")
 """Seconds of all cores together since boot, not counting idle, waiting and stolen ones."""
 CPU_OURS = Quantity("cpu_ours", "s")
 CPU_STEAL = Quantity("cpu_steal", "s")
+QUOTA_PERIODS = Quantity("quota_periods", "1")
+QUOTA_THROTTLED = Quantity("quota_throttled", "1")
+"""Periods of the container's CPU quota, and those of them in which it stopped the processes."""
 THROTTLED_CPU = Quantity("throttled_cpu", "s")
 """Seconds that clocks were lowered: here by the processor for heat; below, of a GPU, by what the name says."""
 THROTTLED_POWER = Quantity("throttled_power", "s")
@@ -217,6 +224,9 @@ class Source:
     def watch(self, pid: int | None) -> None:
         """Another worker, or none, from now on."""
         self.pid = pid
+
+    def begin_case(self) -> None:
+        """Peaks count from now on."""
 
     def close(self) -> None:
         """Let go of the device. The source is not read any more."""

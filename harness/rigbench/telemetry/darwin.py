@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 UTF8 = 0x08000100
 SMC_SELECTOR, SMC_READ_BYTES, SMC_READ_KEY_INFO = 2, 5, 9
 NOT_PERMITTED = 0xE00002E2
-RUSAGE_INFO_V4 = 4
+RUSAGE_INFO_V4, HOST_VM_INFO64, VM_INFO64_WORDS = 4, 4, 64
+"""The last: room in 32-bit words for what a newer system may add."""
 
 
 class Channel(NamedTuple):
@@ -28,10 +29,34 @@ class Channel(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """proc_pid_rusage: bytes now, and the most ever (of the process's whole life; macOS cannot set it back)."""
+    """proc_pid_rusage: bytes now, and the most since `reset_footprint`."""
 
     bytes_now: int
-    bytes_lifetime_max: int
+    bytes_max: int
+
+
+class HostMemory(NamedTuple):
+    """Bytes of the machine: wired, in the compressor, read back from swap and written to it since it started."""
+
+    wired: int
+    compressed: int
+    swapped_in: int
+    swapped_out: int
+
+
+class VmStatistics64(Structure):
+    """struct vm_statistics64 of <mach/vm_statistics.h>: pages."""
+
+    _fields_ = [
+        *((name, c_uint32) for name in ("free_count", "active_count", "inactive_count", "wire_count")),
+        *((name, c_uint64) for name in ("zero_fill_count", "reactivations", "pageins", "pageouts")),
+        *((name, c_uint64) for name in ("faults", "cow_faults", "lookups", "hits", "purges")),
+        *((name, c_uint32) for name in ("purgeable_count", "speculative_count")),
+        *((name, c_uint64) for name in ("decompressions", "compressions", "swapins", "swapouts")),
+        *((name, c_uint32) for name in ("compressor_page_count", "throttled_count", "external_page_count")),
+        ("internal_page_count", c_uint32),
+        ("total_uncompressed_pages_in_compressor", c_uint64),
+    ]
 
 
 class _SmcKeyInfo(Structure):
@@ -60,9 +85,9 @@ class RusageV4(Structure):
         ("uuid", c_uint8 * 16),
         ("before", c_uint64 * 7),
         ("phys_footprint", c_uint64),
-        ("between", c_uint64 * 20),
-        ("lifetime_max_phys_footprint", c_uint64),
-        ("after", c_uint64 * 6),
+        ("between", c_uint64 * 25),
+        ("interval_max_phys_footprint", c_uint64),
+        ("after", c_uint64),
     ]
 
 
@@ -119,6 +144,10 @@ class Darwin:
             (system.notify_register_check, c_uint32, [c_char_p, POINTER(c_int)]),
             (system.notify_get_state, c_uint32, [c_int, POINTER(c_uint64)]),
             (system.proc_pid_rusage, c_int, [c_int, c_int, p]),
+            (system.proc_reset_footprint_interval, c_int, [c_int]),
+            (system.mach_host_self, c_uint32, []),
+            (system.host_statistics64, c_int, [c_uint32, c_int, p, POINTER(c_uint32)]),
+            (system.getpagesize, c_int, []),
         )
 
     def energy(self) -> list[Channel]:
@@ -221,7 +250,23 @@ class Darwin:
         if self._system.proc_pid_rusage(pid, RUSAGE_INFO_V4, byref(usage)):
             raise OSError("the process is gone, or another user's")
         fields: Any = usage
-        return Footprint(fields.phys_footprint, fields.lifetime_max_phys_footprint)
+        return Footprint(fields.phys_footprint, fields.interval_max_phys_footprint)
+
+    def reset_footprint(self, pid: int) -> None:
+        """Its largest footprint counts from now on (macOS 10.14 and newer)."""
+        if self._system.proc_reset_footprint_interval(pid):
+            raise OSError("macOS does not begin a new peak for this process")
+
+    def memory(self) -> HostMemory:
+        """Wired and compressed bytes, and those read from and written to swap: psutil's own count pages of files as well."""
+        statistics, count = (c_uint32 * VM_INFO64_WORDS)(), c_uint32(VM_INFO64_WORDS)
+        host = self._system.mach_host_self()
+        if self._system.host_statistics64(host, HOST_VM_INFO64, byref(statistics), byref(count)):
+            raise OSError("macOS does not tell its memory statistics")
+        page = self._system.getpagesize()
+        fields = VmStatistics64.from_buffer(statistics)
+        pages = (fields.wire_count, fields.compressor_page_count, fields.swapins, fields.swapouts)
+        return HostMemory(*(count * page for count in pages))
 
     def close(self) -> None:
         if self._last is not None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,9 @@ class HostSource(Source):
             (base.CPU_BUSY, "/proc/stat", "host", "counter", None),
             (base.CPU_OURS, "/proc/PID/stat of our own process tree", "host", "counter", None),
             (base.CPU_STEAL, "/proc/stat", "host", "counter", None),
+            (base.QUOTA_PERIODS, "cgroup cpu.stat", "host", "counter", None),
+            (base.QUOTA_THROTTLED, "cgroup cpu.stat", "host", "counter", None),
+            (base.MEMORY_AVAILABLE, "/proc/meminfo", "host", "sampled", None),
             (base.THROTTLED_CPU, "package_throttle_total_time_ms", "host", "counter", "cpu"),
             (base.SWAP_USED, "/proc/meminfo", "host", "sampled", None),
             (base.SWAP_IN, "/proc/vmstat", "host", "counter", None),
@@ -61,6 +65,8 @@ class HostSource(Source):
         self.devices = (cpu_name(),)
         self._own = psutil.Process()
         self._tree = Tree(None)
+        self._ours_s: dict[int, float] = {}
+        """The largest CPU time seen of each process: only Linux adds an ended one's to its parent."""
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source:
@@ -79,12 +85,20 @@ class HostSource(Source):
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         worker = self._tree.processes()
         swap = psutil.swap_memory()
-        # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS).
+        # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS: see apple.py).
         swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
         memory = memory_of(process.pid for process in worker)
+        ours_s = {process.pid: process_cpu_s(process) for process in {self._own, *worker}}
+        if sys.platform != "linux":
+            self._ours_s |= {pid: max(seconds, self._ours_s.get(pid, 0.0)) for pid, seconds in ours_s.items()}
+            ours_s = self._ours_s
+        periods, stopped = quota_periods()
         values: dict[str, float | Missing | None] = {
             base.CPU_BUSY.name: busy_s(),
-            base.CPU_OURS.name: sum(process_cpu_s(process) for process in {self._own, *worker}),
+            base.CPU_OURS.name: sum(ours_s.values()),
+            base.QUOTA_PERIODS.name: periods,
+            base.QUOTA_THROTTLED.name: stopped,
+            base.MEMORY_AVAILABLE.name: available_memory_bytes(),
             base.CPU_STEAL.name: getattr(psutil.cpu_times(), "steal", None),
             base.THROTTLED_CPU.name: throttled_s(),
             base.SWAP_USED.name: swap.used,
@@ -266,21 +280,102 @@ def last_level_cache_bytes(cpu_sysfs: Path = CPU_SYSFS) -> int | None:
     return sum(whole(sysctl(name)) or 0 for name in names) or None if sys.platform == "darwin" else None
 
 
-def available_memory_bytes(cgroup: Path = CGROUP) -> int:
-    """Memory that can be had without swapping, within the limit of the container if there is one."""
+def own_groups(controller: str, cgroup: Path = CGROUP, proc: Path = PROC) -> list[Path]:
+    """Folders of the control groups that bind this process, its own first: of version 2, or of a controller of version 1. Of a
+    container that sees its own group as the root, the root alone."""
+    groups = [cgroup]
+    for line in read_text(proc / "self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        if names and controller not in names.split(","):
+            continue
+        root = cgroup / names if names else cgroup
+        root = root if root.is_dir() else cgroup / controller
+        inside = [root.joinpath(*Path(path).parts[1:end]) for end in range(len(Path(path).parts), 0, -1)]
+        groups = [folder for folder in inside if folder.is_dir()] + groups
+    return groups
+
+
+def available_memory_bytes(cgroup: Path = CGROUP, proc: Path = PROC) -> int:
+    """Memory that can be had without swapping, within the limits of the container if there are any. Files that the kernel keeps for
+    nobody count as free."""
     free = int(psutil.virtual_memory().available)
-    limit, used = (whole(read_text(cgroup / name)) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else min(free, limit - used)
+    for group in own_groups("memory", cgroup, proc):
+        statistics = dict(re.findall(r"^(\w+) (\d+)$", read_text(group / "memory.stat"), re.MULTILINE))
+        kept = int(statistics.get("total_inactive_file") or statistics.get("inactive_file") or 0)
+        for limit_name, used_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, used = (whole(read_text(group / name)) for name in (limit_name, used_name))
+            if limit is not None and used is not None:
+                free = min(free, max(0, limit - used + kept))
+    return free
 
 
-def cpu_name(proc: Path = PROC) -> str:
-    """The processor's own name: 'AMD EPYC 9654 96-Core Processor', 'Apple M3 Ultra'."""
+def quota_cores(cgroup: Path = CGROUP, proc: Path = PROC) -> float | None:
+    """Processors' worth of time that the container may use; None without a quota."""
+    quotas = []
+    for group in own_groups("cpu", cgroup, proc):
+        words = read_text(group / "cpu.max").split()
+        words = words or [read_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        quota, period = (whole(word) for word in words[:2]) if len(words) >= 2 else (None, None)
+        if quota and period:  # version 1 writes -1 for none, version 2 `max`
+            quotas.append(quota / period)
+    return min(quotas, default=None)
+
+
+def quota_periods(cgroup: Path = CGROUP, proc: Path = PROC) -> tuple[float | None, float | None]:
+    """(periods of the quota so far, those in which it stopped us) of the group that has stopped us most; None without a quota."""
+    found: list[tuple[float, float]] = []
+    for group in own_groups("cpu", cgroup, proc):
+        values = dict(re.findall(r"^(\w+) (\d+)$", read_text(group / "cpu.stat"), re.MULTILINE))
+        if int(values.get("nr_periods", 0)):
+            found.append((float(values["nr_periods"]), float(values["nr_throttled"])))
+    return max(found, key=lambda pair: pair[1], default=(None, None))
+
+
+ARM_CORES = {
+    "0x41": {0xD05: "Cortex-A55", 0xD08: "Cortex-A72", 0xD0B: "Cortex-A76", 0xD0C: "Neoverse-N1", 0xD40: "Neoverse-V1",
+             0xD42: "Cortex-A78AE", 0xD49: "Neoverse-N2", 0xD4F: "Neoverse-V2", 0xD83: "Neoverse-V3", 0xD85: "Cortex-X925",
+             0xD87: "Cortex-A725", 0xD8E: "Neoverse-N3"},
+    "0xc0": {0xAC3: "Ampere-1", 0xAC4: "Ampere-1a"},
+    "0x51": {0x001: "Oryon"},
+}  # fmt: skip
+"""Names of ARM's cores by implementer and part, which is all that /proc/cpuinfo says of them."""
+
+
+def cpu_name(proc: Path = PROC, sysfs: Path = Path("/sys")) -> str:
+    """The processor's own name: 'AMD EPYC 9654 96-Core Processor', 'Apple M3 Ultra'; of an ARM board the board's and its cores'."""
     if sys.platform == "darwin":
         return sysctl("machdep.cpu.brand_string") or platform.machine()
-    for line in read_text(proc / "cpuinfo").splitlines():
-        if line.startswith(("model name", "Model")):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    if sys.platform == "win32":
+        return _registry_cpu_name() or platform.processor() or platform.machine()
+    cpuinfo = read_text(proc / "cpuinfo")
+    if named := re.search(r"^model name\s*:\s*(.*\S)", cpuinfo, re.MULTILINE):
+        return named[1]
+    model = read_text(proc / "device-tree/model").strip("\0") or read_text(sysfs / "class/dmi/id/product_name")
+    parts = zip(
+        re.findall(r"^CPU implementer\s*: (\w+)", cpuinfo, re.MULTILINE),
+        re.findall(r"^CPU part\s*: (\w+)", cpuinfo, re.MULTILINE),
+        strict=False,
+    )
+    counts = Counter(ARM_CORES.get(maker, {}).get(int(part, 16), f"{maker}/{part}") for maker, part in parts)
+    cores = ", ".join(f"{count}x {name}" for name, count in counts.items())
+    whole_name = f"{model} ({cores})" if model and cores else model or cores
+    return whole_name or platform.processor() or platform.machine()
+
+
+def _registry_cpu_name() -> str | None:
+    """Windows' platform.processor() is a family and a stepping, the same for many processors."""
+    if sys.platform != "win32":
+        return None
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\CentralProcessor\0") as key:
+            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
+    except OSError:
+        return None
 
 
 def sysctl(name: str) -> str | None:

@@ -95,19 +95,45 @@ def _virtualized() -> str | None:
     return None
 
 
-def usable_cores(cpu_sysfs: Path = host.CPU_SYSFS, cgroup: Path = host.CGROUP) -> int:
-    """Physical cores that this process may use: of those there are, what affinity and a container's quota leave."""
+def usable_cores(
+    cpu_sysfs: Path = host.CPU_SYSFS, cgroup: Path = host.CGROUP, proc: Path = host.PROC, *, fast: bool = False
+) -> int:
+    """Physical cores that this process may use: of those there are, what affinity and a container's quota leave. `fast`: of a
+    processor with fast and slow cores, the fast ones alone."""
     if sys.platform == "linux":
-        siblings = {cpu: cpu_sysfs / f"cpu{cpu}/topology/thread_siblings_list" for cpu in os.sched_getaffinity(0)}
+        ours = os.sched_getaffinity(0)
+        if fast:
+            ours = ours & _fast_cpus(cpu_sysfs, ours) or ours
+        siblings = {cpu: cpu_sysfs / f"cpu{cpu}/topology/thread_siblings_list" for cpu in ours}
         cores = len({read_text(path) or str(cpu) for cpu, path in siblings.items()})
+    elif fast and (quick := _fast_mac_cores()):
+        cores = quick
     else:
         cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    quota, _, period = read_text(cgroup / "cpu.max").partition(" ")
-    if quota.isdigit() and period.isdigit():
-        cores = min(cores, int(quota) // int(period))
-    return max(1, cores)
+    quota = host.quota_cores(cgroup, proc)
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def _fast_cpus(cpu_sysfs: Path, cpus: set[int]) -> set[int]:
+    """Intel's hybrids list their fast CPUs; ARM's tell the capacity of each."""
+    listed = read_text(cpu_sysfs.parent.parent / "cpu_core/cpus")
+    if listed:
+        ranges = [part.partition("-") for part in listed.split(",")]
+        return {cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1)}
+    capacity = {cpu: whole(read_text(cpu_sysfs / f"cpu{cpu}/cpu_capacity")) or 0 for cpu in cpus}
+    # Cores of one make differ by a few percent where their clocks do.
+    return {cpu for cpu, each in capacity.items() if each >= 0.9 * max(capacity.values())}
+
+
+def _fast_mac_cores() -> int:
+    """Cores of every level but the efficient ones: an M5 Pro has super and performance cores, and needs both."""
+    levels = range(whole(host.sysctl("hw.nperflevels")) or 1)
+    names = {level: host.sysctl(f"hw.perflevel{level}.name") or "" for level in levels}
+    counts = {level: whole(host.sysctl(f"hw.perflevel{level}.physicalcpu")) or 0 for level in levels}
+    quick = sum(counts[level] for level in levels if "efficien" not in names[level].lower())
+    return counts[0] if len(counts) > 1 and not any(names.values()) else quick
 
 
 def engine_threads() -> int:
-    """Threads that an engine should compute with: two that share a core slow it down, and so do a Mac's slow cores."""
-    return whole(host.sysctl("hw.perflevel0.physicalcpu")) or usable_cores()
+    """Threads that an engine should compute with: two that share a core slow it down, and so do slow cores beside fast ones."""
+    return usable_cores(fast=True)

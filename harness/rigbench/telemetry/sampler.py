@@ -135,6 +135,12 @@ class Sampler:
             with lane.lock:
                 lane.source.watch(pid)
 
+    def begin_case(self) -> None:
+        """New peaks: a case begins."""
+        for lane in self.lanes:
+            with lane.lock:
+                lane.source.begin_case()
+
     def edge(self) -> None:
         """Read the costly things (energy counters, memory per process) now: at the start and end of a case or phase."""
         for lane in self.lanes:
