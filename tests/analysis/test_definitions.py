@@ -21,8 +21,7 @@ def test_what_is_compared() -> None:
         "user_tps",
         "output_tps",
         "ttft_s",
-        "rss_peak_bytes",
-        "device_memory_peak_bytes",
+        "memory_peak_bytes",
         "joules_per_token",
     )
 

@@ -17,7 +17,7 @@ VALUES = {
     "ttft_s": 1.26,
     "tpot_s": 0.0309,
     "prefill_tps": 102.0,
-    "rss_peak_bytes": 1_920_000_000,
+    "memory_peak_bytes": 1_920_000_000,
     "ceiling_tps": 70.3,
     "predicted_tps": 44.8,
     "mbu": 0.46,

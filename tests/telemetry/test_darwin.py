@@ -46,6 +46,7 @@ class FakeMacOs:
         self.samples = [{"CPU Energy": ("mJ", 1000)}, {"CPU Energy": ("mJ", 3500)}, {"CPU Energy": ("mJ ", 4000)}]
         self.open_result = 0
         self.smc_type_size = 4
+        self.peak = 7
 
     def new(self, value: Any, owned: bool = True) -> int:
         handle = 1000 + len(self.objects)
@@ -139,7 +140,24 @@ class FakeMacOs:
     def proc_pid_rusage(self, pid: int, flavor: int, buffer: Any) -> int:
         if pid != 42:
             return -1
-        buffer._obj.phys_footprint, buffer._obj.lifetime_max_phys_footprint = 5, 7
+        buffer._obj.phys_footprint, buffer._obj.interval_max_phys_footprint = 5, self.peak
+        return 0
+
+    def proc_reset_footprint_interval(self, pid: int) -> int:
+        self.peak = 5
+        return 0 if pid == 42 else -1
+
+    def mach_host_self(self) -> int:
+        return 9
+
+    def getpagesize(self) -> int:
+        return 16384
+
+    def host_statistics64(self, host: int, flavor: int, buffer: Any, count: Any) -> int:
+        assert (host, flavor, count._obj.value) == (9, 4, 64)
+        fields = darwin.VmStatistics64.from_buffer(buffer._obj)
+        fields.wire_count, fields.compressor_page_count, fields.pageins = 100, 7, 10**6
+        fields.swapins, fields.swapouts = 2, 3
         return 0
 
 
@@ -191,3 +209,12 @@ def test_thermal_pressure_and_footprint(fake: FakeMacOs) -> None:
     assert mac.footprint(42) == Footprint(5, 7)
     with pytest.raises(OSError, match="gone, or another user's"):
         mac.footprint(43)
+    mac.reset_footprint(42)
+    assert mac.footprint(42) == Footprint(5, 5)
+    with pytest.raises(OSError, match="begin a new peak"):
+        mac.reset_footprint(43)
+
+
+def test_pages_of_files_are_not_swap(fake: FakeMacOs) -> None:
+    """A program that starts reads a million pages from files."""
+    assert Darwin().memory() == (100 * 16384, 7 * 16384, 2 * 16384, 3 * 16384)

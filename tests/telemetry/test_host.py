@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rigbench.analysis import flags
+from rigbench.records import PhaseMark, Series
 from rigbench.telemetry import host
 from rigbench.telemetry.base import Missing
 
@@ -155,9 +157,86 @@ def test_caches_shared_by_cpus_count_once(tmp_path: Path) -> None:
 def test_container_limit_counts(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
-    assert host.available_memory_bytes(tmp_path) == 600_000
+    assert host.available_memory_bytes(tmp_path, tmp_path) == 600_000
+    (tmp_path / "memory.stat").write_text("anon 10\ninactive_file 350000\nactive_file 50000\n")
+    assert host.available_memory_bytes(tmp_path, tmp_path) == 950_000  # files that are kept for nobody
     (tmp_path / "memory.max").write_text("max\n")
-    assert host.available_memory_bytes(tmp_path) > 1_000_000
+    assert host.available_memory_bytes(tmp_path, tmp_path) > 1_000_000
+
+
+def own_group(root: Path, line: str, folder: str, **files: str) -> tuple[Path, Path]:
+    """(cgroup, proc) of a process in this group."""
+    (root / "self").mkdir(parents=True)
+    (root / "self/cgroup").write_text(line + "\n")
+    place = root / "cgroup" / folder
+    place.mkdir(parents=True)
+    for name, text in files.items():
+        (place / name.replace("__", ".")).write_text(text + "\n")
+    return root / "cgroup", root
+
+
+def test_limits_of_the_own_group_and_of_its_parents_count(tmp_path: Path) -> None:
+    groups = own_group(tmp_path / "v2", "0::/user.slice/run.scope", "user.slice/run.scope", cpu__max="max 100000")
+    (groups[0] / "user.slice/cpu.max").write_text("400000 100000\n")
+    assert host.quota_cores(*groups) == 4.0
+    assert host.available_memory_bytes(*groups) > 1_000_000
+
+
+def test_limits_of_version_1_count(tmp_path: Path) -> None:
+    line, folder = "4:cpu,cpuacct:/docker/abc", "cpu,cpuacct/docker/abc"
+    groups = own_group(tmp_path / "cpu", line, folder, cpu__cfs_quota_us="200000", cpu__cfs_period_us="100000")
+    assert host.quota_cores(*groups) == 2.0
+    (groups[0] / folder / "cpu.cfs_quota_us").write_text("-1\n")
+    assert host.quota_cores(*groups) is None
+    files = {"memory__limit_in_bytes": "1000000", "memory__usage_in_bytes": "900000"}
+    groups = own_group(tmp_path / "memory", "9:memory:/docker/abc", "memory/docker/abc", **files)
+    assert host.available_memory_bytes(*groups) == 100_000
+
+
+def test_a_quota_that_stops_the_engine_is_flagged(tmp_path: Path) -> None:
+    stat = "nr_periods 100\nnr_throttled 46\nthrottled_usec 5\n"
+    groups = own_group(tmp_path, "0::/", "", cpu__stat=stat)
+    assert host.quota_periods(*groups) == (100.0, 46.0)
+    own = ("1", "host", "cgroup cpu.stat", "host", "counter", "ok")
+    readings = [
+        Series(name, *own, time_us=(0, 5_000_000), values=values)
+        for name, values in (("quota_periods", (100.0, 156.0)), ("quota_throttled", (46.0, 92.0)))
+    ]
+    (flag,) = flags.reading_flags(readings, [PhaseMark("measure", 0, 5_000_000)], 16)
+    assert (flag.name, flag.evidence) == (
+        "quota",
+        "the container's CPU quota stopped the processes in 82% of its periods",
+    )
+
+
+def test_an_arm_board_has_a_name(tmp_path: Path) -> None:
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    lines = [
+        f"processor\t: {n}\nCPU implementer\t: 0x41\nCPU part\t: {'0xd87' if n < 10 else '0xd85'}\n" for n in range(20)
+    ]
+    (tmp_path / "proc/cpuinfo").write_text("\n".join(lines))
+    assert host.cpu_name(tmp_path / "proc", tmp_path) == "10x Cortex-A725, 10x Cortex-X925"
+    (tmp_path / "class/dmi/id").mkdir(parents=True)
+    (tmp_path / "class/dmi/id/product_name").write_text("NVIDIA_DGX_Spark\n")
+    assert host.cpu_name(tmp_path / "proc", tmp_path) == "NVIDIA_DGX_Spark (10x Cortex-A725, 10x Cortex-X925)"
+    (tmp_path / "proc/device-tree/model").write_text("NVIDIA Jetson AGX Orin\0")
+    assert host.cpu_name(tmp_path / "proc", tmp_path).startswith("NVIDIA Jetson AGX Orin (")
+
+
+def test_the_time_of_a_process_that_has_ended_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS and Windows do not add it to its parent's, and its load would pass for another program's."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    source = host.HostSource()
+    monkeypatch.setattr(host, "process_cpu_s", lambda process: {1: 100.0, 2: 40.0}.get(process.pid, 0.0))
+    alive = [types.SimpleNamespace(pid=1), types.SimpleNamespace(pid=2)]
+    monkeypatch.setattr(host.Tree, "processes", lambda tree: [])
+    monkeypatch.setattr(host, "memory_of", lambda pids: None)
+    ours = [metric for metric in source.metrics if metric.name == "cpu_ours"]
+    source._own = alive[0]
+    for processes, seconds in ((alive, 140.0), (alive[:1], 140.0)):
+        monkeypatch.setattr(host.Tree, "processes", lambda tree, processes=processes: processes)
+        monkeypatch.setattr(host, "process_cpu_s", lambda process: {1: 100.0, 2: 40.0}[process.pid])
+        assert source.read(ours) == [seconds]
 
 
 @linux

@@ -129,10 +129,10 @@ def test_one_that_fails_is_absent_with_the_reason(tmp_path: Path, monkeypatch: p
         ("amd", "gpu0", Limits(2.0, 10.0, 0.1)),
         ("rapl", "package-0", Limits(2.0, 2.0, 0.1)),
         ("wall", None, Limits(60.0, 60.0, 0.05)),
-        ("apple", "cpu", Limits(10.0, 10.0, 0.1)),
-        ("apple", "ane", Limits(10.0, 10.0, 0.1, may_rest=True)),
-        ("apple", "gpu", Limits(2.0, 10.0, 0.1)),
-        ("apple", None, Limits(2.0, 10.0, 0.1)),
+        ("apple", "cpu", Limits(10.0, 30.0, 0.1)),
+        ("apple", "ane", Limits(10.0, 30.0, 0.1, may_rest=True)),
+        ("apple", "gpu", Limits(5.0, 10.0, 0.1)),
+        ("apple", None, Limits(5.0, 10.0, 0.1)),
     ],
 )
 def test_limits_of_every_machine_s_sensors_are_known_on_this_one(

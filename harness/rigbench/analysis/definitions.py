@@ -170,8 +170,8 @@ METRICS = (
     Metric("prefill_tps", "prefill t/s", "tokens/s", "prompt tokens / ttft, for one user alone",
            "higher", prefill_rate, kinds=TOKENS, priority=5, compared=False),
     Metric("memory_peak_bytes", "memory", "bytes",
-           "what holds the model: the largest of device memory (added up over the devices used), footprint (Mac), resident memory and "
-           "the engine's own account; device and resident memory together where layers stay with the processor",
+           "what holds the model: the largest of device memory (added up over the devices used), footprint (Mac), resident memory "
+           "and the engine's own account; device and resident memory together where layers stay with the processor",
            "lower", _memory, join=max, priority=6),
     Metric("rss_peak_bytes", "resident", "bytes",
            "peak resident memory of the engine's whole process tree during the case; the largest of the repetitions",

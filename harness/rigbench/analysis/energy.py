@@ -116,9 +116,11 @@ def _derived(count: Points) -> Points:
 
 
 def _status(series: Series, needs: Limits, start_us: float, end_us: float) -> tuple[str, str | None]:
-    if series.method == "counter":
-        return _counter_status(windows.points(series), start_us, end_us)
     seconds = (end_us - start_us) * 1e-6
+    short = f"window of {seconds:.1f} s; {series.source} is good from {needs.good_s:g} s on"
+    if series.method == "counter":
+        status, reason = _counter_status(windows.points(series), start_us, end_us)
+        return ("low_confidence", short) if status == "ok" and seconds < needs.good_s else (status, reason)
     gap_s, share = windows.gap_share(series, start_us, end_us)
     readings = sum(start_us <= at <= end_us for at, _ in windows.points(series))
     if readings < MIN_READINGS:
@@ -132,7 +134,7 @@ def _status(series: Series, needs: Limits, start_us: float, end_us: float) -> tu
     if series.status == "low_confidence":  # degraded speaks of the whole case, of which this window is a part
         return series.status, series.reason
     if seconds < needs.good_s:
-        return "low_confidence", f"window of {seconds:.1f} s; {series.source} is good from {needs.good_s:g} s on"
+        return "low_confidence", short
     return "ok", None
 
 

@@ -239,7 +239,8 @@ FLAGS = (
                "other programs (over 5 % of the cores, or memory of the GPU) or the hypervisor (over 2 %) worked meanwhile: "
                "end them",
                readings=_foreign_load),
-    Definition("quota", "the container's CPU quota stopped the processes in over 1 % of its periods: raise it, or take fewer threads",
+    Definition("quota",
+               "the container's CPU quota stopped the processes in over 1 % of its periods: raise it, or take fewer threads",
                readings=_quota),
     Definition("short_window", "too few tokens while all users decoded, so there is no all t/s: ask for more output tokens",
                requests=_short_window),

@@ -37,7 +37,9 @@ def device_memory(result: CaseResult, place: Place | None) -> int | None:
     return None
 
 
-def memory_of(result: CaseResult, place: Place | None, partly: bool = False, before: float | None = None) -> Memory | None:
+def memory_of(
+    result: CaseResult, place: Place | None, partly: bool = False, before: float | None = None
+) -> Memory | None:
     """What held the model in this case; None where nothing tells. `partly`: some of its layers are the processor's. `before` are
     the bytes that the host had available before the model was loaded."""
     host, account = result.host_memory, result.engine_memory

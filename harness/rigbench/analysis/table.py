@@ -161,7 +161,10 @@ def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]
         if each.join is statistics.median and (found := row.interval(each.name)) is not None:
             intervals[each.name] = {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
     numbers = {each.name: row[each.name] for each in metrics}
-    rest = {name: getattr(row, name) for name in ("power_scope", "memory_method", "phase_joules", "predictor", "flags", "error")}
+    rest = {
+        name: getattr(row, name)
+        for name in ("power_scope", "memory_method", "phase_joules", "predictor", "flags", "error")
+    }
     why = {"percentiles": row.percentiles, "evidence": row.evidence, "reasons": row.reasons}
     return {name: getattr(row, name) for name in IDENTITY} | numbers | rest | {"intervals": intervals} | why
 

@@ -59,7 +59,10 @@ def calibrated(known: Constants, rows: Sequence[MeasuredRow]) -> dict[str, float
 def device_of(machine: Machine, kind: str) -> Hardware | None:
     """The catalogued device that did the work; a CPU is not looked up."""
     gpus = machine.gpus if kind != "cpu" else ()
-    matches = (match(str(gpu.get("name", "")), gpu.get("memory_bytes"), gpu.get("gpu_cores") or gpu.get("cores")) for gpu in gpus)
+    matches = (
+        match(str(gpu.get("name", "")), gpu.get("memory_bytes"), gpu.get("gpu_cores") or gpu.get("cores"))
+        for gpu in gpus
+    )
     return next(filter(None, matches), None)
 
 

@@ -181,7 +181,9 @@ class AppleSource(Source):
         energy = self._energy() if base.ENERGY.name in names else {}
         footprints = self._footprints() if names & {metric.name for metric in FOOTPRINTS} else {}
         known = {**footprints, **(self._memory() if names & {metric.name for metric in MEMORY} else {})}
-        return [energy[m.device] if m.device else known[m.name] if m.name in known else self._one(m.name) for m in metrics]
+        return [
+            energy[m.device] if m.device else known[m.name] if m.name in known else self._one(m.name) for m in metrics
+        ]
 
     def watch(self, pid: int | None) -> None:
         self._tree = host.Tree(pid)
@@ -209,8 +211,9 @@ class AppleSource(Source):
             tree = [self._native.footprint(process.pid) for process in self._tree.processes()]
         except OSError as error:
             return dict.fromkeys(names, refusal(error))
-        sums = [float(sum(column)) for column in zip(*tree, strict=True)] or [host.NO_WORKER] * len(names)
-        return dict(zip(names, sums, strict=True))
+        if not tree:
+            return dict.fromkeys(names, host.NO_WORKER)
+        return dict(zip(names, (float(sum(column)) for column in zip(*tree, strict=True)), strict=True))
 
     def _memory(self) -> dict[str, Reading]:
         names = [metric.name for metric in MEMORY]

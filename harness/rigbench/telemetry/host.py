@@ -88,7 +88,7 @@ class HostSource(Source):
         # Elsewhere psutil has 0 for these (Windows), or what was read from files as well (macOS: see apple.py).
         swap_in, swap_out = (swap.sin, swap.sout) if sys.platform == "linux" else (None, None)
         memory = memory_of(process.pid for process in worker)
-        ours_s = {process.pid: process_cpu_s(process) for process in {self._own, *worker}}
+        ours_s = {process.pid: process_cpu_s(process) for process in (self._own, *worker)}
         if sys.platform != "linux":
             self._ours_s |= {pid: max(seconds, self._ours_s.get(pid, 0.0)) for pid, seconds in ours_s.items()}
             ours_s = self._ours_s
