@@ -122,7 +122,7 @@ def test_systems_without_proc_tell_resident_memory_alone(tmp_path: Path) -> None
 
 
 def test_a_tree_has_children_and_grandchildren_and_their_time() -> None:
-    burn = "import time; end = time.process_time() + 0.05\nwhile time.process_time() < end: pass"
+    burn = "import time; end = time.process_time() + 0.08\nwhile time.process_time() < end: pass"
     code = (
         "import subprocess, sys\n"
         f"child = subprocess.Popen([sys.executable, '-c', {burn + chr(10) + 'print(1, flush=True); input()'!r}])\n"
