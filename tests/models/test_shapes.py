@@ -132,7 +132,7 @@ def test_an_id_twice_and_a_file_that_is_no_toml(tmp_path: Path) -> None:
         ("Meta-Llama-3-8B-Instruct", 8.03, 8.03, "llama-3-8b"),
         ("meta-llama/Llama-3.1-8B-Instruct", 8.0, 8.0, "llama-3.1-8b"),
         ("shisa-v2-llama3.3-70b.i1-Q4_K_M", 70.55, 70.55, "llama-3.3-70b"),
-        ("DeepSeek-R1 14B (Qwen2.5)", 14.77, 14.77, "qwen2.5-14b"),
+        ("DeepSeek-R1 14B (Qwen2.5)", 14.77, 14.77, "deepseek-r1-distill-qwen-14b"),
         ("Qwen3-30B-A3B-UD-Q4_K_XL", 30.53, 3.3, "qwen3-30b-a3b"),
         ("Llama-4-Scout-17B-16E-Instruct-UD-Q4_K_XL", 107.77, 17, "llama-4-scout"),
         ("gpt-oss-120b-mxfp4", 116.83, 5.1, "gpt-oss-120b"),

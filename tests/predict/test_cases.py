@@ -161,15 +161,16 @@ def test_no_date_is_none() -> None:
 
 
 def test_an_unknown_model_gets_the_layers_of_the_nearest_and_its_own_bytes() -> None:
-    facts = named_facts("Nobody-13B", "Q8_0", parameters=13e9, active=13e9, size_bytes=13.8e9)
+    facts, stood_in = named_facts("Nobody-13B", "Q8_0", parameters=13e9, active=13e9, size_bytes=13.8e9)
     assert facts.file_bytes == 13_800_000_000
     assert 0.9 * facts.file_bytes < facts.dense_bytes <= facts.file_bytes
     assert 36 <= facts.layers <= 50
+    assert "stands in" in stood_in and "Nobody-13B" in stood_in
 
 
 def test_the_stated_size_is_the_file_and_experts_keep_their_type() -> None:
-    plain = named_facts("gpt-oss-20b", "MXFP4", size_bytes=12.11e9)
-    wide = named_facts("gpt-oss-20b-F16", "F16 (MXFP4 experts)", size_bytes=13.78e9)
+    plain, _ = named_facts("gpt-oss-20b", "MXFP4", size_bytes=12.11e9)
+    wide, _ = named_facts("gpt-oss-20b-F16", "F16 (MXFP4 experts)", size_bytes=13.78e9)
     assert plain.expert_bytes == pytest.approx(wide.expert_bytes, rel=0.01)
     assert wide.dense_bytes - plain.dense_bytes == pytest.approx(13.78e9 - 12.11e9, rel=0.45)
     assert wide.file_bytes == 13_780_000_000

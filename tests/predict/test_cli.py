@@ -131,7 +131,7 @@ def test_prices_of_another_currency_are_the_same_numbers(run: Callable[..., str]
     ("words", "says"),
     [
         (["predict", "-d", "rtx-4900", "-m", "llama-3.1-8b"], "rtx-4090"),
-        (["predict", "-d", "rtx-4090", "-m", "lama-3.1-8b"], "llama-3.1-8b"),
+        (["predict", "-d", "rtx-4090", "-m", "lama-3.1"], "llama-3.1-8b"),
         (["predict", "-d", "rtx-4090", "-m", "llama-3.1-8b", "-q", "Q9"], "Q9"),
         (["predict", "-d", "rtx-4090", "-m", "llama-3.1-8b:Q8_0", "-q", "Q4_K_M"], "--quant Q4_K_M has no effect"),
         (["predict", "-d", "rtx-4090", "-m", "llama-3.1-8b", "--bandwidth", "0"], "0 is impossible"),

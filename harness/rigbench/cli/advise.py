@@ -35,7 +35,7 @@ def command(
 
     makers = dict.fromkeys(device.vendor for device in hardware() if device.vendor != "cpu")
     ranked = ask(
-        [facts_named(name, quant) for name in model],
+        [facts_named(name, quant)[0] for name in model],
         users=users,
         context_tokens=context,
         most_memory_bytes=None if memory is None else round(memory * GIB),

@@ -202,15 +202,26 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
     return rows
 
 
-def facts_named(model: str, quant: str | None) -> ModelFacts:
-    """The facts of a catalogued model or a file. InputError where the name and --quant contradict, or --quant has no effect."""
-    from rigbench.models.names import model_name
+def facts_named(model: str, quant: str | None) -> tuple[ModelFacts, str]:
+    """The facts of a catalogued model, of one that people name otherwise ('qwen3:30b'), or of a file; and which shape stands in
+    for a model that the catalogue has not. InputError where the name and --quant contradict, or --quant has no effect."""
+    from rigbench.models.names import model_name, quantisation
     from rigbench.models.resolve import facts_of
+    from rigbench.models.shapes import shapes
+    from rigbench.predict.cases import named_facts
 
     name = model_name(model)
-    if quant is not None and (name.kind != "catalogue" or name.quant):
+    tagged = False
+    if name.kind == "catalogue" and name.quant:
+        try:
+            quantisation(name.quant)
+        except InputError:
+            tagged = True  # Ollama's tag, not a quantisation
+    if quant is not None and (name.kind != "catalogue" or (name.quant and not tagged)):
         raise InputError(f"--quant {quant} has no effect: {model} has its quantisation already")
-    return facts_of(model, quant or "Q4_K_M")
+    if name.kind != "catalogue" or (name.name.lower() in shapes() and not tagged):
+        return facts_of(model, quant or "Q4_K_M"), ""
+    return named_facts(model if tagged else name.name, quant or ("" if tagged else name.quant) or "Q4_K_M")
 
 
 @dataclass(frozen=True)

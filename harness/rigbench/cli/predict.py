@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,7 +171,7 @@ def predictions(
     from rigbench.predict.fit import fit, with_fit
     from rigbench.predict.roofline import is_engine
 
-    facts = facts_named(model, quant)
+    facts, stood_in = facts_named(model, quant)
     if facts.context_limit and context > facts.context_limit:
         raise InputError(f"--context {context} is beyond the {facts.context_limit} tokens that {facts.name} has")
     devices, measured, cores = 1, False, None
@@ -206,10 +206,13 @@ def predictions(
         rule(facts, whole, users=users, context_tokens=mean, kv_bits=kv_bits)
         for rule in (predictors.active_bytes, predictors.published, predictors.ceiling)
     ]
-    if not device.memory_bytes:
-        return facts, device, None, [roofline, *rules]
-    fitting = fit(facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices)
-    return facts, device, fitting, [with_fit(roofline, fitting), *rules]
+    fitting = None
+    if device.memory_bytes:
+        fitting = fit(facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices)
+        roofline = with_fit(roofline, fitting)
+    if stood_in:
+        roofline = replace(roofline, reason="; ".join(filter(None, (stood_in, roofline.reason))))
+    return facts, device, fitting, [roofline, *rules]
 
 
 def _this_machine(*, measure: bool) -> tuple[Hardware, int | None]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
 from rigbench.paths import configs_dir
@@ -48,6 +48,7 @@ class Shape:
     keep a state of fixed size. `kv_lora_rank` > 0 means multi-head latent attention, with heads of `nope_dim` + `rope_dim`
     (keys) and `v_dim` (values). `dense_layers` lead, and of the rest every `moe_every`-th has experts.
     `qk_norm`: `head` (one weight per head element), `full` (per element of all heads, as a vector), `heads` (as a matrix).
+    `aliases`: names of models that have this very shape.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Shape:
     out_bias: bool = False
     post_norms: bool = False
     rope_base: float = 10_000.0
+    aliases: tuple[str, ...] = ()
     where: Mapping[str, Location] = field(default_factory=dict, hash=False)
 
     def is_full(self, layer: int) -> bool:
@@ -116,7 +118,13 @@ class Shape:
 
 _POSITIVE = ("parameters", "layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context")
 _REQUIRED = ("id", "name", "architecture", "ffn", *_POSITIVE)
-_KINDS: dict[str, Any] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+_KINDS: dict[str, Any] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "tuple[str, ...]": (list,),
+}
 _PLACES = ("gguf", "mlx", "safetensors")
 
 
@@ -134,7 +142,7 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
             raise InputError(f"{where}: {key} = {value!r} is not of type {kind}.")
         if kind in ("int", "float") and not 0 <= value < math.inf:
             raise InputError(f"{where}: {key} = {value!r} must not be negative.")
-        values[key] = float(value) if kind == "float" else value
+        values[key] = float(value) if kind == "float" else tuple(value) if kind.startswith("tuple") else value
     if missing := [key for key in _REQUIRED if key not in table]:
         raise InputError(f"{where}: {missing[0]!r} is missing.")
     places = {place: _location(table[place], f"{where}, {place}") for place in _PLACES if place in table}
@@ -196,30 +204,115 @@ def shape(model_id: str) -> Shape:
 
 
 @cache
-def _words(name: str) -> frozenset[str]:
-    """The words of a model's name: 'Llama-3.1-8B', 'llama3.1 8b' and 'meta-llama/Llama-3.1-8B' share all of theirs."""
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a model's name: 'Llama-3.1-8B', 'llama3.1:8b' and 'meta-llama/Llama-3.1-8B' have the same."""
     text = name.lower().rsplit("/", 1)[-1]
     text = re.sub(r"([a-z]{3,})(\d)", r"\1 \2", text)
-    return frozenset(re.findall(r"\d+x\d+b|[a-z]*\d+(?:\.\d+)?[a-z]*|[a-z]+", text))
+    text = re.sub(r"(\db)(a\d)", r"\1 \2", text)
+    text = re.sub(r"(\d)(vl|omni)\b", r"\1 \2", text)
+    return tuple(re.findall(r"\d+x\d+b|[a-z]*\d+(?:\.\d+)?[a-z]*|[a-z]+", text))
+
+
+_SIZE = re.compile(r"([ae]?)(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])")
+"""'27b', 'a3b' (active), 'e4b' (effective), '8x7b', '270m'."""
+
+
+def sizes_in(name: str) -> tuple[float | None, float | None]:
+    """(parameters, active parameters) that a model's name states: (35e9, 3e9) of 'Qwen3.6-35B-A3B'; None where it states none."""
+    found: dict[str, float] = {}
+    for word in _words(name):
+        if size := _SIZE.fullmatch(word):
+            count = float(size[3]) * int(size[2] or 1) * (1e9 if size[4] == "b" else 1e6)
+            found[size[1]] = max(found.get(size[1], 0), count)
+    return found.get("", 2.2 * found.get("e", 0) or None), found.get("a")
+
+
+class Relative(NamedTuple):
+    """What is known of a model that has no shape of its own: which shape is like it, and its size where the name does not tell."""
+
+    like: str
+    parameters: float | None = None
+    active: float | None = None
+
+
+@cache
+def _relatives() -> dict[tuple[str, ...], Relative]:
+    content = tomllib.loads((configs_dir() / "models" / "relatives.toml").read_text(encoding="utf-8"))
+    return {
+        _words(name): Relative(one["like"], *(one[key] * 1e9 if key in one else None for key in ("billions", "active")))
+        for name, one in content["relatives"].items()
+    }
+
+
+def sizes_of(
+    name: str, parameters: float | None = None, active: float | None = None
+) -> tuple[float | None, float | None]:
+    """(parameters, active parameters): as stated here, else in the name, else as configs/models/relatives.toml knows them."""
+    known, named = _relative(name), sizes_in(name)
+    total = parameters or named[0] or (known and known.parameters)
+    return total, active or named[1] or (known and known.active) or total
+
+
+def _relative(name: str) -> Relative | None:
+    words = set(_words(name))
+    return _relatives().get(max((each for each in _relatives() if set(each) <= words), key=len, default=()))
 
 
 def find_shape(name: str, parameters: float | None = None, active: float | None = None) -> tuple[Shape, bool]:
-    """The catalogued shape for a name, and whether it is this very model (False: the nearest in size stands in).
+    """The catalogued shape for a name, and whether it is this very model (False: the nearest of its kind and size stands in).
 
-    Raises InputError where neither the name nor the parameters tell anything.
+    Raises InputError where neither the name nor the parameters tell the size, or where a name without one is that of several.
     """
-    words = _words(name)
-    near = [each for each in shapes().values() if parameters is None or 0.85 < each.parameters / parameters < 1.18]
-    fitting = [shape for shape in near if _words(shape.id) <= words]
-    if fitting:
-        return max(fitting, key=lambda shape: (len(_words(shape.id)), -_distance(shape, parameters, active))), True
-    if parameters is None:
-        raise InputError(f"no model {name!r} in the catalogue, and its number of parameters is not stated")
-    return min(shapes().values(), key=lambda shape: _distance(shape, parameters, active)), False
+    size, active_size = sizes_in(name)
+    own = _named(name, size, active_size, parameters)
+    if len(own) == 1:
+        return own[0], True
+    if own:
+        raise InputError(f"{name!r} may be {', '.join(shape.id for shape in own)}: name one")
+    if relative := _relative(name):
+        return shape(relative.like), False
+    parameters, active = sizes_of(name, parameters, active)
+    if parameters is None or active is None:
+        nearest = did_you_mean(name.lower(), shapes())
+        raise InputError(f"no model {name!r} in the catalogue, and its number of parameters is not stated{nearest}")
+    sparse = active < 0.75 * parameters
+    real = [shape for shape in shapes().values() if shape.family != "synthetic" and (shape.experts > 0) == sparse]
+    words = set(_words(name))
+
+    def distance(shape: Shape) -> float:
+        ratio = abs(math.log(shape.parameters / parameters))
+        own_active = shape.active_parameters or shape.parameters
+        shared = len(words.intersection(_words(shape.id))) + (_words(shape.id)[0] in words)
+        return ratio + abs(math.log(own_active / active)) - 0.1 * shared
+
+    return min(real, key=distance), False
 
 
-def _distance(shape: Shape, parameters: float | None, active: float | None) -> float:
-    if parameters is None:
-        return 0.0
-    own_active = shape.active_parameters or shape.parameters
-    return abs(math.log(shape.parameters / parameters)) + abs(math.log(own_active / (active or parameters)))
+def _named(name: str, size: float | None, active: float | None, parameters: float | None) -> list[Shape]:
+    """The shapes that this name is a spelling of, the longest spelling first; several only where they are equally likely."""
+    words, text = set(_words(name)), f" {' '.join(_words(name))} "
+    found: list[tuple[tuple[int, ...], Shape]] = []
+    for shape in shapes().values():
+        for spelling in (shape.id, *shape.aliases):
+            spelled = _words(spelling)
+            sizes = {word for word in spelled if _SIZE.fullmatch(word)}
+            missing = set(spelled) - words
+            if sizes and size is not None:
+                same = missing <= {word for word in sizes if word[0] == "a"} and not (missing and active)
+                same = same and (parameters is None or 0.5 < shape.parameters / parameters < 2)
+            elif sizes:
+                rest = words - set(spelled)
+                same = missing <= sizes < set(spelled) and not any(
+                    re.fullmatch(r"v?\d{1,2}(\.\d+)?", word) for word in rest
+                )
+                same = same and (parameters is None or 0.85 < shape.parameters / parameters < 1.18)
+            else:
+                stated = parameters or size
+                same = not missing and (stated is None or 0.85 < shape.parameters / stated < 1.18)
+            if same and not (active and not shape.experts and not shape.per_layer_dim):
+                adjoining = [f" {' '.join(spelled[:count])} " in text for count in (2, len(spelled))]
+                found.append(((len(set(spelled) & words), *adjoining, spelling == shape.id), shape))
+    if not found:
+        return []
+    best = max(rank for rank, _ in found)
+    return list({shape.id: shape for rank, shape in found if rank == best}.values())

@@ -21,7 +21,7 @@ import numpy as np
 from rigbench.errors import InputError
 from rigbench.models.footprint import catalogued_facts, to_size
 from rigbench.models.names import quantisation
-from rigbench.models.shapes import find_shape
+from rigbench.models.shapes import find_shape, sizes_of
 from rigbench.predict.hardware import GIB, Hardware, hardware, match, normalize
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts
@@ -135,13 +135,15 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     if quant.lower() in _UNSTATED and size_gib is None:
         raise InputError("neither the quantisation nor the size of the model is stated")
     billions, active = number(row, "params_b"), number(row, "active_params_b")
-    facts = named_facts(
+    facts, stood_in = named_facts(
         row["model"],
         quant,
         parameters=billions and billions * 1e9,
         active=active and active * 1e9,
         size_bytes=size_gib and size_gib * GIB,
     )
+    if stood_in:
+        notes.append(stood_in)
     users, rate = number(row, "concurrency"), None
     if users is None:
         rate = re.search(r"(\d+(?:\.\d+)?)\s*req/s", row.get("test", ""))
@@ -171,9 +173,9 @@ def named_facts(
     parameters: float | None = None,
     active: float | None = None,
     size_bytes: float | None = None,
-) -> ModelFacts:
-    """Facts of a model that is only named: from its catalogued shape, scaled to the stated parameters and size.
-    Raises InputError for what is neither known nor stated."""
+) -> tuple[ModelFacts, str]:
+    """Facts of a model that is only named: from its catalogued shape, scaled to the stated parameters and size; and, where
+    another shape stood in for it, which one. Raises InputError for what is neither known nor stated."""
     for what, count in (("bytes of a model", size_bytes), ("parameters", parameters), ("parameters", active)):
         if count is not None and not (math.isfinite(count) and count > 0):
             raise InputError(f"{count:g} {what} are impossible")
@@ -187,13 +189,19 @@ def named_facts(
     else:
         facts, mix = catalogued_facts(shape.id, quant), ""
     facts = replace(facts, name=name, quantization=quant)
-    if not exact and parameters is not None:
-        facts = _resized(facts, parameters / facts.parameters, (active or parameters) / facts.active_parameters)
-    return facts if size_bytes is None else to_size(facts, size_bytes, mix)
+    stood_in = ""
+    if not exact:
+        total, used = sizes_of(name, parameters, active)
+        total, used = total or facts.parameters, used or facts.active_parameters
+        facts = _resized(facts, total / facts.parameters, used / facts.active_parameters)
+        stood_in = f"{name} is not in the catalogue: {shape.id}, resized to {total / 1e9:.3g} B parameters, stands in"
+    return (facts if size_bytes is None else to_size(facts, size_bytes, mix)), stood_in
 
 
 def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
-    """Another number of parameters in the same layers: what a token reads grows by `active`, the rest with the file."""
+    """Another number of parameters: what a token reads grows by `active`, the rest with the file, and of `active` depth and
+    width take a third each, as they do in the families that exist."""
+    side = active ** (1 / 3)
     used = facts.expert_bytes * facts.experts_used / facts.experts if facts.experts else 0.0
     dense = facts.dense_bytes * active
     rest = facts.file_bytes - facts.dense_bytes - facts.expert_bytes
@@ -207,6 +215,10 @@ def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
         dense_bytes=round(dense),
         expert_bytes=round(expert),
         experts_used=max(1, round(facts.experts * share)) if expert else facts.experts_used,
+        layers=max(1, round(facts.layers * side)),
+        embedding_length=facts.embedding_length and round(facts.embedding_length * side),
+        kv_bytes_per_token=round(facts.kv_bytes_per_token * side),
+        kv_window_bytes_per_token=round(facts.kv_window_bytes_per_token * side),
     )
 
 
@@ -218,7 +230,7 @@ def find_device(row: Mapping[str, str]) -> Hardware | None:
     memory = re.search(r"(\d+) ?GB", f"{name} {variant}")
     size, count = int(memory[1]) * GIB if memory else None, int(cores[1]) if cores else None
     outside = re.sub(r"\([^)]*\)", " ", name)
-    for spelling in (name, outside, *re.findall(r"\(([^)]*)\)", name)):
+    for spelling in (f"{name} {variant}", name, outside, *re.findall(r"\(([^)]*)\)", name)):
         found = match(spelling, size, count)
         if found is not None:
             return found

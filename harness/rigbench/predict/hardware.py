@@ -118,6 +118,7 @@ def normalize(name: str) -> str:
     """What is left of a device's name without the maker's words: 'NVIDIA GeForce RTX 4090' and 'RTX 4090' are one."""
     bare = _NOISE.sub(" ", name.replace("_", " "))
     bare = re.sub(r"(\d+)\s+gb\b", r"\1gb", bare.lower())
+    bare = re.sub(r"\bmobile\b", "laptop", bare)
     return " ".join(re.sub(r"[^a-z0-9+]+", " ", bare).split())
 
 

@@ -2,7 +2,7 @@
 
 Decoding one token reads every active weight and the KV cache once, so t(step) >= bytes / bandwidth:
 
-    ceiling        bandwidth / bytes(users, context)                  nothing can be faster
+    ceiling        bandwidth / least bytes(users, context)            nothing can be faster: all users choose one user's experts
     published      bandwidth / file size x 0.65                       the rule of the published tables, for one user
     active-bytes   bandwidth / bytes(users, context) x 0.65           the same on what a step really reads
     roofline       1 / t(step), harness/rigbench/predict/roofline.py           the default; its constants come from measurements
@@ -74,8 +74,16 @@ class Asked(TypedDict, total=False):
 
 
 def ceiling(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
-    """bandwidth / bytes of the step: a measured decode above it means a wrong byte count, catalogue or result."""
-    return _prediction("ceiling", facts, bandwidth_bytes_per_s, asked)
+    """bandwidth / least bytes of the step: a measured decode above it means a wrong byte count, catalogue or result. Of a mixture
+    one user's experts count, since the users' tokens may all choose the same; `bytes_per_step` is what is typical."""
+    made = _prediction("ceiling", facts, bandwidth_bytes_per_s, asked)
+    bound = made.ceiling_user_tps
+    return replace(
+        made,
+        user_tps=bound,
+        output_tps=bound and asked.get("users", 1) * bound,
+        formula="user_tps = bandwidth / bytes(users, context) with one user's experts; output_tps = users x user_tps",
+    )
 
 
 def active_bytes(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
@@ -107,8 +115,9 @@ def _prediction(
     users, context_tokens, kv_bits = asked.get("users", 1), asked.get("context_tokens", 0), asked.get("kv_bits", 16)
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     moved, weights = step_bytes(facts, users, context_tokens, kv_bits), round(weight_bytes(facts, users))
-    ceiling_tps = None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / moved
-    user_tps = None if ceiling_tps is None else ceiling_tps * share
+    least = weight_bytes(facts, 1) + moved - weights
+    ceiling_tps = None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / least
+    user_tps = None if bandwidth_bytes_per_s is None else bandwidth_bytes_per_s / moved * share
     factor = "" if share == 1 else f" x {share:g}"
     inputs = {
         "bandwidth_bytes_per_s": bandwidth_bytes_per_s,
@@ -122,7 +131,7 @@ def _prediction(
         group=asked.get("group", ""),
         predictor=predictor,
         user_tps=user_tps,
-        output_tps=None if ceiling_tps is None else users * ceiling_tps * share,
+        output_tps=None if user_tps is None else users * user_tps,
         ceiling_user_tps=ceiling_tps,
         bytes_per_step=moved,
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
@@ -162,7 +171,7 @@ def roofline(
         return made
     if tensor_parallel:
         whole = bandwidth_bytes_per_s * devices
-        made = replace(made, bandwidth_bytes_per_s=whole, ceiling_user_tps=whole / (made.bytes_per_step or 1))
+        made = replace(made, bandwidth_bytes_per_s=whole, ceiling_user_tps=(made.ceiling_user_tps or 0) * devices)
     if device_kind == "cpu" and (engine := platform or backend.lower().partition("_")[0]) in GPU_ENGINES:
         reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
         return replace(made, user_tps=None, output_tps=None, reason=reason)
