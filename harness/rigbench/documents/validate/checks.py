@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -32,8 +33,12 @@ from rigbench.worker import drive
 
 SLACK_S = 1.0
 """Between a case's last token and the run's own end, stamps go through two processes."""
-AFTER_LAST_S = 0.4
-"""Between a case's last token and the mark of its end only the records are sorted."""
+AFTER_LAST_S, SORTING_S = 0.1, 20e-6
+"""Between a case's last token and the mark of its end only the tokens are sorted, each in so long."""
+FIRST_GAP, LEAST_TOKENS = 4, 8
+"""A first token that was put before its time leaves a gap of so many usual ones, where there are enough to tell."""
+LEAST_WAIT = 0.6
+"""Of a usual gap: what the first token waits for at least."""
 MOST_PAUSE_S = 0.3
 MOST_MEANWHILE = 3
 """Tokens of one other request that are stamped before a user has sent the next one: they may have come in one bunch."""
@@ -123,7 +128,7 @@ def record_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(f"{path}.requests", f"the last token came at {end_s:.3f} s of a run of {document.duration_s} s")
         yield from _time_faults(result, path)
         yield from _count_faults(result, path, document)
-        yield from _loop_faults(result, path)
+        yield from _loop_faults(result, virtual, path)
         yield from _warmup_faults(result, document, path)
 
 
@@ -146,9 +151,12 @@ def _time_faults(result: CaseResult, path: str) -> Iterator[Fault]:
     for number, mark in enumerate(result.phases):
         if mark.end_us < mark.start_us:
             yield Fault(f"{path}.phases[{number}].end_us", f"{mark.name} ends before it begins")
-        elif last is not None and mark.name == "measure" and mark.end_us - last > AFTER_LAST_S * 1e6 + 0.05 * last:
-            why = f"the measuring ended {(mark.end_us - last) * 1e-6:.2f} s after the last token"
-            yield Fault(f"{path}.phases[{number}].end_us", why)
+        elif last is not None and mark.name == "measure":
+            late_s, tokens = (mark.end_us - last) * 1e-6, sum(len(record.unit_us) for record in result.requests)
+            why = f"the measuring ended {late_s:.2f} s after the last token"
+            if late_s > AFTER_LAST_S + SORTING_S * tokens:
+                below = None if late_s > SLACK_S + 0.1 * last * 1e-6 else "physical"
+                yield Fault(f"{path}.phases[{number}].end_us", why, below=below)
     if result.requests and measure is None:
         yield Fault(f"{path}.phases", "has no phase `measure`", below="physical")
     for number, series in enumerate(result.readings):
@@ -160,7 +168,7 @@ def _end_us(record: RequestRecord) -> int:
     return record.end_us if record.end_us is not None else record.unit_us[-1]
 
 
-def _loop_faults(result: CaseResult, path: str) -> Iterator[Fault]:
+def _loop_faults(result: CaseResult, virtual: bool, path: str) -> Iterator[Fault]:
     """The closed loop: all users send before the first token, and each its next request as the one before it ends."""
     first = min((record.unit_us[0] for record in result.requests if record.unit_us), default=0)
     by_user: dict[int, list[RequestRecord]] = {}
@@ -178,12 +186,28 @@ def _loop_faults(result: CaseResult, path: str) -> Iterator[Fault]:
                 for other in result.requests
                 if other.user != user
             )
-            if (
-                waited_us > max(MOST_PAUSE_S * 1e6, 0.1 * _end_us(before))
-                and max(meanwhile, default=0) >= MOST_MEANWHILE
-            ):
+            if waited_us > max(MOST_PAUSE_S * 1e6, 0.1 * (after.submit_us - before.submit_us)):
                 why = f"user {user} paused for {waited_us * 1e-6:.2f} s: nobody does in this load"
-                yield Fault(f"{path}.requests", why)
+                went_on = max(meanwhile, default=0) >= MOST_MEANWHILE
+                yield Fault(f"{path}.requests", why, below=None if went_on else "physical")
+    if result.case.concurrency == 1 and not virtual:
+        yield from _first_token_faults(result.requests, path)
+
+
+def _first_token_faults(requests: Sequence[RequestRecord], path: str) -> Iterator[Fault]:
+    """The first token of one user alone against the others: put before its time, it leaves a hole, or comes sooner than a step."""
+    alone = [record for record in requests if len(record.unit_us) > LEAST_TOKENS and not record.cached_tokens]
+    holes = quick = 0
+    for record in alone:
+        first, *rest = (later - earlier for earlier, later in pairwise(record.unit_us))
+        holes += first > FIRST_GAP * statistics.median(rest)
+        quick += record.unit_us[0] - record.submit_us < LEAST_WAIT * statistics.median(rest)
+    if holes and holes == len(alone):
+        why = "between the first token and the second there was always far more time than between others"
+        yield Fault(f"{path}.requests", why, below="physical")
+    if quick and 2 * quick >= len(alone):
+        why = "the first token came sooner than any other: a prompt takes a whole step at least"
+        yield Fault(f"{path}.requests", why, below="physical")
 
 
 def _warmup_faults(result: CaseResult, document: RunDocument, path: str) -> Iterator[Fault]:

@@ -109,7 +109,9 @@ def device_of(document: RunDocument, engine: EngineInfo) -> Device | None:
     unknown = [name for name, device in zip(engine.device_names, known, strict=True) if device is None]
     doubt = f"{unknown[0][:80]!r} is not in the catalogue" if unknown else None if known else "names no device"
     foreign = [one.name for one in known if one is not None and one.vendor not in kinds]
-    if foreign:
+    if engine.device == "gpu":
+        doubt = "'gpu' is not a known kind of device"
+    elif foreign:
         doubt = f"{foreign[0]} is not a device of {engine.device}"
     elif doubt is None and document.machine.gpus:
         doubt = _not_of_machine(document, engine)

@@ -51,6 +51,8 @@ def reading_faults(document: RunDocument) -> Iterator[Fault]:
     expected = {
         str(each.get("name")): each.get("metrics") for each in listed if each.get("usable") and each.get("calls")
     }
+    if not expected and not any(result.readings for result in document.cases):
+        yield Fault("$.telemetry", "no readings: nothing tells whether the machine was left alone", below="physical")
     devices = [device_of(document, engine) for engine in document.engines]
     for place, result in enumerate(document.cases):
         if result.engine is None or not result.requests:
@@ -79,6 +81,9 @@ def _missing(result: CaseResult, expected: dict[str, object], path: str) -> Iter
     for name in found:
         if expected and name not in expected and any(s.time_us for s in result.readings if s.source == name):
             yield Fault(f"{path}.readings", f"{name[:40]!r} is not among the sources of $.telemetry")
+
+
+def _sparse(result: CaseResult, path: str) -> Iterator[Fault]:
     start_us, end_us = measured_range(result.readings, result.phases) or (0, 0)
     length_s = (end_us - start_us) * 1e-6
     for number, series in enumerate(result.readings):
