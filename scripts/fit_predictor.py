@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +26,11 @@ from rigbench.predict import fitting
 from rigbench.predict.cases import CaseRow, parse_row, read_rows, settled
 from rigbench.predict.fitting import Model, step_seconds
 from rigbench.predict.predictors import active_bytes, published
-from rigbench.predict.roofline import terms
+from rigbench.predict.roofline import interval, kind_of, terms
 from rigbench.records import Prediction
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-MEASURED = CONFIGS / "reference" / "measured_train.csv"
+MEASURED = (CONFIGS / "reference" / "measured_train.csv", CONFIGS / "reference" / "measured_fresh.csv")
 PREDICTORS = CONFIGS / "predictors"
 Array = np.ndarray
 
@@ -50,9 +50,9 @@ class Data:
         return np.array([row.get(name, "") for row in self.rows])
 
 
-def load(path: Path, fixed: dict[str, float]) -> Data:
-    """Every decode row that can be read. Rows that cannot are left out of the fit (and of nothing else)."""
-    _, rows = read_rows(path.read_text(encoding="utf-8"))
+def load(paths: Sequence[Path], fixed: dict[str, float]) -> Data:
+    """Every row that can be read. Rows that cannot are left out of the fit (and of nothing else)."""
+    rows = [row for path in paths for row in read_rows(path.read_text(encoding="utf-8"))[1]]
     start = {**fixed, **{name: float(np.exp(x)) for name, x in _starts(priors()).items()}}
     cases, kept, log_time = [], [], []
     for row in rows:
@@ -60,15 +60,14 @@ def load(path: Path, fixed: dict[str, float]) -> Data:
             case = parse_row(row, fixed)
         except InputError:
             continue
-        if case.request_rate_per_s is not None:
-            case = CaseRow(case.facts, settled(case, start), case.wanted)
+        case = CaseRow(case.facts, settled(case, start), case.wanted)
         rate = float(row["tokens_per_s"])
         log_time.append(np.log((case.setup.users if case.wanted == "output" else 1) / rate))
         cases.append(case)
         kept.append(row)
     core = np.array([is_core(row) for row in kept])
     unfit = np.array(["excl=" in row["note"] for row in kept])
-    weight = np.where(core, 1.0, 0.1) * np.where(unfit, 0.2, 1.0)
+    weight = np.where(core, 1.0, 0.2) * np.where(unfit, 0.2, 1.0)
     chips = np.array([row["hardware"] for row in kept])
     many = {chip: float(weight[chips == chip].sum()) for chip in set(chips)}
     weight = weight * np.array([many[chip] ** -0.15 for chip in chips])
@@ -117,19 +116,23 @@ def fit(model: Model, data: Data, rows: Array, x: Array | None = None, loosen: f
 
 def errors(model: Model, data: Data, x: Array, rows: Array) -> Array:
     """|predicted / measured - 1| in tokens per second."""
-    seconds, _ = step_seconds(model, x, rows)
-    return np.abs(np.exp(data.log_time[rows]) / seconds - 1)
+    return np.abs(ratios(model, data, x, rows) - 1)
+
+
+def ratios(model: Model, data: Data, x: Array, rows: Array) -> Array:
+    """Predicted over measured tokens per second."""
+    return np.exp(data.log_time[rows]) / step_seconds(model, x, rows)[0]
 
 
 def leave_out(
     model: Model, data: Data, groups: Array, x: Array, choose: Callable[[Array], float] | None = None
 ) -> Array:
-    """Error of each row by constants fitted without its group."""
+    """Predicted over measured of each row by constants fitted without its group."""
     out = np.zeros(len(groups))
     for group in dict.fromkeys(groups):
         held = groups == group
         loosen = choose(~held) if choose else 1.0
-        out[held] = errors(model, data, fit(model, data, np.flatnonzero(~held), x, loosen), np.flatnonzero(held))
+        out[held] = ratios(model, data, fit(model, data, np.flatnonzero(~held), x, loosen), np.flatnonzero(held))
     return out
 
 
@@ -143,7 +146,7 @@ def simple_rule(data: Data, rule: Callable[..., Prediction]) -> Array:
     out = np.full(len(data.cases), np.nan)
     for i, case in enumerate(data.cases):
         made = rule(case.facts, case.setup.bandwidth_bytes_per_s, context_tokens=case.setup.context_tokens)
-        if case.setup.users == 1 and made.user_tps is not None:
+        if case.setup.users == 1 and case.wanted != "prefill" and made.user_tps is not None:
             out[i] = abs(made.user_tps * np.exp(data.log_time[i]) - 1)
     return out
 
@@ -160,7 +163,43 @@ def selections(data: Data) -> dict[str, Array]:
         "the same, mixture of experts": fit_for_use & experts,
     }
     found |= {f"the same, {name}": fit_for_use & (platform == name) for name in dict.fromkeys(platform[fit_for_use])}
-    return found | {"other decode rows (users, depth, devices, size not stated)": ~core}
+    kind, one = (
+        np.array([kind_of(case.setup) for case in data.cases]),
+        np.array([case.setup.devices == 1 for case in data.cases]),
+    )
+    alike = {
+        "one user, depth up to 2K": (kind == "one") & one & ~data.unfit,
+        "one user, depth over 2K": (kind == "depth") & one & ~data.unfit,
+        "many users": (kind == "users") & one & ~data.unfit,
+        "prefill": (kind == "prefill") & one & ~data.unfit,
+        "several devices, decode": (kind != "prefill") & ~one,
+    }
+    return found | alike
+
+
+def interval_factors(data: Data, ratio: Array, rows: Array) -> dict[str, float]:
+    """The factor that holds 80 % of these rows' left-out ratios, by kind of question and, from 20 rows on, by platform."""
+    kind = np.array([kind_of(case.setup) for case in data.cases])
+    platform = np.array([case.setup.platform for case in data.cases])
+    found = {}
+    for name in dict.fromkeys(kind[rows]):
+        held = rows & (kind == name) & ~data.unfit
+        found[f"interval.{name}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[held])), 0.8)))
+        for one in dict.fromkeys(platform[held]):
+            if (own := held & (platform == one)).sum() >= 20:
+                found[f"interval.{name}_{one}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[own])), 0.8)))
+    return found
+
+
+def covered(data: Data, ratio: Array, chips: Array) -> Array:
+    """Whether each row lies within the interval that the other chips' rows give."""
+    inside = np.zeros(len(ratio), dtype=bool)
+    for chip in dict.fromkeys(chips):
+        factors = interval_factors(data, ratio, chips != chip)
+        for i in np.flatnonzero(chips == chip):
+            factor = interval(data.cases[i].setup, factors)
+            inside[i] = factor is not None and abs(np.log(ratio[i])) <= np.log(factor)
+    return inside
 
 
 def nested(model: Model, data: Data, groups: Array) -> Callable[[Array], float]:
@@ -205,25 +244,25 @@ def constants_text(
     return "\n".join(lines) + "\n"
 
 
-def report_text(data: Data, errors_by: dict[str, Array]) -> str:
+def report_text(data: Data, errors_by: dict[str, Array], inside: Array) -> str:
     """The report: every way of judging, for every selection of rows; then each chip by constants that have not seen it."""
     chips = data.column("hardware")
     lines = [
         "# How wrong the roofline is",
         "",
-        f"Written by scripts/fit_predictor.py on {datetime.now(UTC):%Y-%m-%d} from configs/reference/measured_train.csv: "
-        f"{len(data.cases)} decode rows of {len(set(chips))} chips. Error of a row: |predicted / measured - 1|, mean / median.",
+        f"Written by scripts/fit_predictor.py on {datetime.now(UTC):%Y-%m-%d} from configs/reference/measured_*.csv: "
+        f"{len(data.cases)} rows of {len(set(chips))} chips. Error of a row: |predicted / measured - 1|, mean / median.",
         "Core rows: one user, one device, depth of at most 2048 tokens, stated size. `excl=` in a row's note marks it unfit.",
         "",
-        f"| rows | n | {' | '.join(errors_by)} |",
-        f"|---|---|{'---|' * len(errors_by)}",
+        f"| rows | n | within the 80 % interval | {' | '.join(errors_by)} |",
+        f"|---|---|---|{'---|' * len(errors_by)}",
     ]
     for name, chosen in selections(data).items():
         cells = []
         for miss in errors_by.values():
             known = chosen & ~np.isnan(miss)
             cells.append(f"{miss[known].mean():.1%} / {np.median(miss[known]):.1%}" if known.any() else "")
-        lines.append(f"| {name} | {int(chosen.sum())} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {int(chosen.sum())} | {inside[chosen].mean():.0%} | {' | '.join(cells)} |")
     left_out = errors_by["chip left out"]
     lines += [
         "",
@@ -251,16 +290,19 @@ def main() -> None:
     x = fit(model, data, every)
     chips = data.column("hardware")
     family = np.array([f"{c.setup.hardware.family if c.setup.hardware else ''} {c.setup.platform}" for c in data.cases])
+    ratio = leave_out(model, data, chips, x, nested(model, data, chips) if args.nested else None)
+    inside = covered(data, ratio, chips)
     errors_by = {
-        "chip left out": leave_out(model, data, chips, x, nested(model, data, chips) if args.nested else None),
-        "family left out": leave_out(model, data, family, x),
-        "source left out": leave_out(model, data, data.column("source_id"), x),
+        "chip left out": np.abs(ratio - 1),
+        "family left out": np.abs(leave_out(model, data, family, x) - 1),
+        "source left out": np.abs(leave_out(model, data, data.column("source_id"), x) - 1),
         "nothing left out": errors(model, data, x, every),
         "published rule": simple_rule(data, published),
         "active bytes": simple_rule(data, active_bytes),
     }
     told = {name: summary(errors_by["chip left out"], chosen) for name, chosen in selections(data).items()}
-    report = report_text(data, errors_by)
+    report = report_text(data, errors_by, inside)
+    fixed |= interval_factors(data, ratio, every >= 0)
     print(report)
     if not args.dry_run:
         (PREDICTORS / "roofline.toml").write_text(

@@ -79,7 +79,7 @@ def test_an_open_loop_has_the_users_that_its_rate_makes() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"tokens_per_s_kind": "prefill"}, "prefill"),
+        ({"tokens_per_s_kind": "latency"}, "prefill"),
         ({"tokens_per_s_kind": "vibes"}, "vibes"),
         ({"hardware": "Voodoo 9", "memory_bandwidth_gbs": ""}, "not in the catalogue"),
         ({"memory_bandwidth_gbs": "0"}, "memory_bandwidth_gbs"),

@@ -88,11 +88,32 @@ def test_roofline_by_hand() -> None:
     assert parts == pytest.approx(expected)
 
 
-def test_past_some_users_tiles_are_cheaper_than_one_product_each() -> None:
-    setup = Setup(400e9, "metal", find("m2-max-38"), users=32)
-    found = terms(DENSE, setup, KNOWN)
-    assert step_seconds(DENSE, setup, KNOWN)["users"] == pytest.approx(found["matmul"].base * 60.0)
-    assert found["users"].base * 4.0 > found["matmul"].base * 60.0
+def test_past_eight_users_a_tile_costs_the_same_for_any_number_of_them() -> None:
+    """llama.cpp's kernels switch there: 9 to 32 users wait for the same tile, and all tokens per second jump at 32."""
+    nine, tile, two = (terms(DENSE, Setup(400e9, "metal", find("m2-max-38"), users=n), KNOWN) for n in (9, 32, 33))
+    assert nine["matmul"] == tile["matmul"] and two["matmul"].base == pytest.approx(2 * tile["matmul"].base)
+    assert nine["users"].base == 0
+    assert "matmul" not in terms(DENSE, Setup(400e9, "metal", find("m2-max-38"), users=8), KNOWN)
+
+
+def test_a_prompt_is_bound_by_arithmetic_and_its_end_by_attention_too() -> None:
+    facts = catalogued_facts("llama-2-7b", "Q4_0")
+
+    def rate(context: float, machine: str = "m2-max-38") -> float:
+        device = find(machine)
+        setup = Setup(device.bandwidth_bytes_per_s, "metal", device, context_tokens=context, prompt_tokens=512)
+        return 1 / step_seconds(facts, setup, constants())["step"]
+
+    assert rate(0) == pytest.approx(755, rel=0.15)  # llama.cpp's own table for the 38-core M2 Max
+    assert rate(16_384) < 0.8 * rate(0)
+
+
+def test_an_answer_has_its_interval_and_a_prompt_speed() -> None:
+    device = find("rtx-4090")
+    made = roofline(catalogued_facts("llama-3.1-8b", "Q4_K_M"), device.bandwidth_bytes_per_s, device=device)
+    low, high = made.inputs["user_tps_80_percent"]
+    assert made.user_tps is not None and low < made.user_tps < high < 1.5 * made.user_tps
+    assert 5_000 < made.inputs["prefill_512_tps"] < 20_000
 
 
 def test_tensor_parallel_adds_bandwidth_and_layer_split_costs_a_little() -> None:

@@ -233,13 +233,19 @@ class Relative(NamedTuple):
     like: str
     parameters: float | None = None
     active: float | None = None
+    layers: int | None = None
 
 
 @cache
 def _relatives() -> dict[tuple[str, ...], Relative]:
     content = tomllib.loads((configs_dir() / "models" / "relatives.toml").read_text(encoding="utf-8"))
     return {
-        _words(name): Relative(one["like"], *(one[key] * 1e9 if key in one else None for key in ("billions", "active")))
+        _words(name): Relative(
+            one["like"],
+            parameters=one["billions"] * 1e9 if "billions" in one else None,
+            active=one["active"] * 1e9 if "active" in one else None,
+            layers=one.get("layers"),
+        )
         for name, one in content["relatives"].items()
     }
 
@@ -248,12 +254,13 @@ def sizes_of(
     name: str, parameters: float | None = None, active: float | None = None
 ) -> tuple[float | None, float | None]:
     """(parameters, active parameters): as stated here, else in the name, else as configs/models/relatives.toml knows them."""
-    known, named = _relative(name), sizes_in(name)
+    known, named = relative(name), sizes_in(name)
     total = parameters or named[0] or (known and known.parameters)
     return total, active or named[1] or (known and known.active) or total
 
 
-def _relative(name: str) -> Relative | None:
+def relative(name: str) -> Relative | None:
+    """What configs/models/relatives.toml knows of the model of this name."""
     words = set(_words(name))
     return _relatives().get(max((each for each in _relatives() if set(each) <= words), key=len, default=()))
 
@@ -269,8 +276,8 @@ def find_shape(name: str, parameters: float | None = None, active: float | None 
         return own[0], True
     if own:
         raise InputError(f"{name!r} may be {', '.join(shape.id for shape in own)}: name one")
-    if relative := _relative(name):
-        return shape(relative.like), False
+    if known := relative(name):
+        return shape(known.like), False
     parameters, active = sizes_of(name, parameters, active)
     if parameters is None or active is None:
         nearest = did_you_mean(name.lower(), shapes())

@@ -21,12 +21,14 @@ import numpy as np
 from rigbench.errors import InputError
 from rigbench.models.footprint import catalogued_facts, to_size
 from rigbench.models.names import quantisation
-from rigbench.models.shapes import find_shape, sizes_of
+from rigbench.models.shapes import find_shape, relative, sizes_of
+from rigbench.predict.fit import cached_users
 from rigbench.predict.hardware import GIB, Hardware, hardware, match, normalize
 from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
 from rigbench.records import ModelFacts
 
 NEEDED = ("hardware", "backend", "model", "quant", "tokens_per_s_kind")
+WANTED = {"decode per-user": "user", "aggregate": "output", "prefill": "prefill"}
 ADDED = ("pred_tokens_per_s", "predictor", "reason")
 MORE = "\0"
 """Where a row keeps fields beyond the last column: a name that no column has."""
@@ -39,7 +41,8 @@ _BUILD_YEARS = (2023.87, 2024.35, 2024.83, 2025.25, 2025.6, 2025.85, 2026.1, 205
 
 @dataclass(frozen=True, slots=True)
 class CaseRow:
-    """One row as far as it can be read: what runs, on what, and what is asked for (`user` or `output` tokens per second)."""
+    """One row as far as it can be read: what runs, on what, and what is asked for (`user`, `output` or `prefill`
+    tokens per second)."""
 
     facts: ModelFacts
     setup: Setup
@@ -99,24 +102,28 @@ def _added(row: Mapping[str, str], known: Constants) -> dict[str, str]:
 
 
 def settled(case: CaseRow, known: Constants) -> Setup:
-    """The setup with its number of users; an open loop has those that Little's law gives: rate x tokens x time per token."""
+    """The setup with the users that run at once: of an open loop those that Little's law gives, rate x tokens x time per token;
+    of vLLM no more than its cache holds."""
+    most, device = math.inf, case.setup.hardware
+    if case.setup.platform == "vllm" and device is not None:
+        held = cached_users(case.facts, device, case.setup.context_tokens, case.setup.kv_bits, case.setup.devices)
+        most = held if held >= 1 else math.inf  # an unknown quantisation of the weights, or a wrong size
     if case.request_rate_per_s is None:
-        return case.setup
+        return replace(case.setup, users=min(case.setup.users, most))
+    most = min(most, known["open_loop.most_users"])
     setup = replace(case.setup, users=1.0)
     tokens_per_s = case.request_rate_per_s * known["open_loop.output_tokens"]
     for _ in range(20):
         users = max(tokens_per_s * step_seconds(case.facts, setup, known)["step"], 1.0)
-        setup = replace(setup, users=min(users, known["open_loop.most_users"]))
+        setup = replace(setup, users=min(users, most))
     return setup
 
 
 def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     """What a row says. Raises InputError with the reason where it cannot be predicted."""
     kind = row["tokens_per_s_kind"].strip().lower()
-    if kind == "prefill":
-        raise InputError("prefill is bound by compute; the roofline predicts decode")
-    if kind not in ("decode per-user", "aggregate"):
-        raise InputError(f"tokens_per_s_kind {kind!r} is neither 'decode per-user' nor 'aggregate'")
+    if kind not in WANTED:
+        raise InputError(f"tokens_per_s_kind {kind!r} is none of {', '.join(map(repr, WANTED))}")
     notes: list[str] = []
     device = find_device(row)
     bandwidth_gbs = number(row, "memory_bandwidth_gbs")
@@ -150,20 +157,21 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
         notes.append("concurrency not stated: " + ("from the request rate" if rate else "taken as 1"))
     elif users < 1:
         raise InputError(f"{users:g} users is impossible")
+    prompt = prompt_tokens(row, known) if kind == "prefill" else 0.0
     words = f"{row['backend']} {row.get('note', '')}".lower()
     setup = Setup(
         bandwidth_bytes_per_s=bandwidth,
         platform=platform_of(row["backend"], device),
         hardware=device,
         users=users or 1,
-        context_tokens=mean_context(row, known),
+        context_tokens=(depth_of(row) or 0.0) if prompt else mean_context(row, known),
         devices=int(devices),
         tensor_parallel=devices > 1 and bool(re.search(r"tensor|vllm|sglang|\btp\b|tp=", words)),
         year=software_year(row),
         engine=row["backend"].strip().lower(),
+        prompt_tokens=prompt,
     )
-    wanted = "output" if kind == "aggregate" else "user"
-    return CaseRow(facts, setup, wanted, float(rate[1]) if rate else None, tuple(notes))
+    return CaseRow(facts, setup, WANTED[kind], float(rate[1]) if rate else None, tuple(notes))
 
 
 def named_facts(
@@ -194,6 +202,8 @@ def named_facts(
         total, used = sizes_of(name, parameters, active)
         total, used = total or facts.parameters, used or facts.active_parameters
         facts = _resized(facts, total / facts.parameters, used / facts.active_parameters)
+        if (known := relative(name)) and known.layers:
+            facts = replace(facts, layers=known.layers)
         stood_in = f"{name} is not in the catalogue: {shape.id}, resized to {total / 1e9:.3g} B parameters, stands in"
     return (facts if size_bytes is None else to_size(facts, size_bytes, mix)), stood_in
 
@@ -258,10 +268,21 @@ def number(row: Mapping[str, str], column: str) -> float | None:
     return found
 
 
+def depth_of(row: Mapping[str, str]) -> float | None:
+    """Tokens in the cache before, or None where it is not stated."""
+    depth_text = row.get("context_depth", "").strip()
+    return 0.0 if re.fullmatch(r"-?0+(\.0*)?", depth_text) else number(row, "context_depth")
+
+
+def prompt_tokens(row: Mapping[str, str], known: Constants) -> float:
+    """How long the prompt is of which the prefill speed is asked: as the test says ('pp512'), else what is assumed."""
+    stated = re.search(r"(?:\bpp|prefill)\s?(\d{1,7})", row.get("test", ""), re.IGNORECASE)
+    return float(stated[1]) if stated and int(stated[1]) else known["open_loop.context_tokens"]
+
+
 def mean_context(row: Mapping[str, str], known: Constants) -> float:
     """Tokens in the cache in the mean of the generation: the depth that is stated plus half of what is generated."""
-    depth_text = row.get("context_depth", "").strip()
-    depth = 0.0 if re.fullmatch(r"-?0+(\.0*)?", depth_text) else number(row, "context_depth")
+    depth = depth_of(row)
     generated = re.search(r"\b(?:tg|gen)\s?(\d{1,6})\b", row.get("test", ""), re.IGNORECASE)
     if depth is None:
         depth = known["open_loop.context_tokens"]

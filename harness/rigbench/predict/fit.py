@@ -9,6 +9,7 @@ layers stay in the host's memory, read there by its CPU), `does not fit`. Figure
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
@@ -55,6 +56,15 @@ def usable_bytes(device: Hardware, reserved_bytes: int | None = None) -> int:
         return round(total * rule["share"]["cpu" if device.vendor == "cpu" else "soc"])
     kept = rule["reserved"].get(f"{device.vendor}_gib", 0.6) * GIB
     return max(0, round(total - (reserved_bytes if reserved_bytes is not None else kept)))
+
+
+def cached_users(
+    facts: ModelFacts, device: Hardware, context_tokens: float, kv_bits: float = 16, devices: int = 1
+) -> float:
+    """How many sequences of this length a server keeps in its cache; vLLM lets the rest wait. 0: not even the weights fit."""
+    room = device.memory_bytes * devices * rules()["share"]["vllm"] - facts.file_bytes - compute_bytes(facts)
+    each = kv_bytes(facts, context_tokens, kv_bits)
+    return max(room, 0.0) / each if each else math.inf
 
 
 def compute_bytes(facts: ModelFacts) -> int:

@@ -68,9 +68,6 @@ def step_seconds(model: Model, x: Array, rows: Array) -> tuple[Array, Array]:
     slope += (both * (1 - share))[:, None] * model.design["compute"][rows]
     slope[:, 0] += both * (share * log_stream + (1 - share) * log_compute - log_both)
     total = both
-    tiled = (part["matmul"] > 0) & (part["matmul"] < part["users"])
-    part["users"] = np.where(tiled, 0.0, part["users"])
-    part["matmul"] = np.where(tiled, part["matmul"], 0.0)
     for kind, seconds in part.items():
         if kind not in ("stream", "compute"):
             total = total + seconds

@@ -22,7 +22,7 @@ from rigbench.errors import InputError
 from rigbench.models.footprint import decode_bytes, weight_bytes
 from rigbench.paths import configs_dir
 from rigbench.predict.hardware import Hardware
-from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
+from rigbench.predict.roofline import Constants, Setup, constants, interval, platform_of, step_seconds
 from rigbench.records import ModelFacts, Prediction
 
 ROOFLINE_FORMULA = (
@@ -30,6 +30,8 @@ ROOFLINE_FORMULA = (
     "user_tps = 1/t, output_tps = users/t"
 )
 NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware or run `rigbench bandwidth`"
+PROMPT_TOKENS = 512
+"""The prompt whose prefill speed stands beside each answer."""
 GPU_ENGINES = ("mlx", "vllm")
 
 
@@ -199,6 +201,10 @@ def roofline(
         "devices": devices,
         "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
     }
+    prompt = replace(setup, users=1, context_tokens=0, prompt_tokens=PROMPT_TOKENS)
+    inputs[f"prefill_{PROMPT_TOKENS}_tps"] = float(f"{1 / step_seconds(facts, prompt, known)['step']:.3g}")
+    if (factor := interval(setup, known)) is not None:
+        inputs["user_tps_80_percent"] = [float(f"{tps:.3g}") for tps in (1 / step_s / factor, 1 / step_s * factor)]
     if known.get("calibrated.rows"):
         inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
     return replace(made, user_tps=1 / step_s, output_tps=users / step_s, inputs=inputs)

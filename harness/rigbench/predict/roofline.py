@@ -8,10 +8,22 @@
     experts   bytes of routed experts x cost / bandwidth: small scattered matrices stream worse than large ones
     layers    layers x time of starting and joining a layer's kernels, which falls with the clock and with the software's age
     cache     KV bytes of all users at their mean context / (bandwidth x efficiency), and the heads that read them
-    users     every user after the first: its share of the arithmetic
+    users     every user after the first: its share of the arithmetic; past `KERNEL_SWITCH` users llama.cpp multiplies tiles of 32,
+              one for each expert that is touched, however few tokens are in it
+    host      vLLM's own work for every running sequence and step, whatever the GPU
     hops      from device to device in a layer split
 
     user_tps = 1 / t, output_tps = users / t
+
+Prefill is the same sum for one token of a prompt, which the engine reads in batches of `prefill.batch`:
+
+    stream     the batch's bytes of weights (nearly every expert is touched) / batch
+    compute    2 flops for each weight that the token uses / (2 x cores x lanes x clock), by platform, quantisation and family of
+               chip: the datasheets' peaks of GeForce and professional cards differ where their kernels do not
+    attention  4 flops for each element of the width and token looked back at, in the mean of the prompt / peak
+    layers     the layers' time / batch
+
+and the time to the first token is prompt_tokens x that, plus a step.
 
 The design's roofline, t = bytes / (eff x bandwidth) + layers x (a + m x is_moe), is this with the compute and expert terms left
 out; they are what makes constants of one chip hold for the next. All constants are in configs/predictors/roofline.toml, fitted
@@ -40,6 +52,8 @@ from rigbench.predict.hardware import Hardware, hardware
 from rigbench.records import ModelFacts
 from rigbench_backends.base import EngineInfo
 
+KERNEL_SWITCH = 8
+"""llama.cpp's kernels of one product a user (mul_mv_ext, MMVQ) end at this many; beyond, matrices are tiled (mul_mm, MMQ)."""
 PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
 Constants = Mapping[str, float]
 
@@ -48,6 +62,7 @@ Constants = Mapping[str, float]
 class Setup:
     """On what, and with what, a model runs. `platform` is one of PLATFORMS, `year` the age of the software (2026.5 = mid 2026).
     `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual.
+    `prompt_tokens`: with it, a token of this prompt is meant, not a decode step; `context_tokens` is what was in the cache before.
     `measured`: the bandwidth is what a read benchmark got on this machine, not the datasheet's. `cpu_cores`: physical cores,
     where the CPU does the work."""
 
@@ -63,6 +78,7 @@ class Setup:
     engine: str = ""
     measured: bool = False
     cpu_cores: int | None = None
+    prompt_tokens: float = 0
 
 
 class Term(NamedTuple):
@@ -177,6 +193,9 @@ def _stream_names(setup: Setup) -> tuple[str, ...]:
         "stream.hbm": (device.memory_kind or "").startswith("hbm"),
         "stream.inline_ecc": device.id in _INLINE_ECC,
         "stream.shared": device.family.endswith("-soc") and device.vendor != "apple",
+        "stream.amd_card": device.vendor == "amd"
+        and not device.unified
+        and not (device.memory_kind or "").startswith("hbm"),
     }
     return (*base, *(name for name, applies in more.items() if applies))
 
@@ -197,23 +216,81 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
     return tuple(name for name, applies in applying.items() if applies)
 
 
-def _cache_names(table: str, kind: str, facts: ModelFacts) -> tuple[str, ...]:
-    latent = (f"{table}.latent",) if facts.architecture.startswith("deepseek2") else ()
-    return (f"{table}.{kind}", *latent)
+def _users_terms(facts: ModelFacts, setup: Setup, cycles_per_s: float) -> dict[str, Term]:
+    """Seconds for the users after the first; on llama.cpp past KERNEL_SWITCH those of all users' tiles. Metal's experts keep one
+    product a user, where the others' cost a tile for each expert that is touched."""
+    more, platform = setup.users - 1, setup.platform
+    s_per_byte = facts.parameters / facts.file_bytes / cycles_per_s
+    once = weight_bytes(facts, 1) * s_per_byte
+    if platform == "vllm":
+        share = setup.devices if setup.tensor_parallel else 1
+        peak = setup.hardware.fp16_flops * share if setup.hardware and setup.hardware.fp16_flops else 1e3 * cycles_per_s
+        users = Term(more * 2 * once * cycles_per_s / peak, ("users.vllm",))
+        return {"users": users, "host": Term(more * 1e-6, ("host.vllm",))}
+    each = ("users.base", f"users.{platform}")
+    if platform == "mlx" or setup.users <= KERNEL_SWITCH:
+        return {"users": Term(more * once, each)}
+    tiled = facts.dense_bytes if platform == "metal" else weight_bytes(facts, setup.users)
+    alone = once - facts.dense_bytes * s_per_byte if platform == "metal" else 0.0
+    return {
+        "users": Term(more * alone, each),
+        "matmul": Term(math.ceil(setup.users / 32) * tiled * s_per_byte, ("matmul.base", f"matmul.{platform}")),
+    }
 
 
-def _users_term(facts: ModelFacts, setup: Setup, once: float, share: int) -> Term:
-    if setup.platform != "vllm":
-        return Term((setup.users - 1) * once, ("users.base", f"users.{setup.platform}"))
-    peak = (setup.hardware and setup.hardware.fp16_flops) or 1e3 * cycles_per_s(setup)
-    touched = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
-    return Term((setup.users - 1) * 2 * touched / (peak * share), ("users.vllm",))
+def _sustained(device: Hardware | None, known: Constants) -> float:
+    """The clock under full arithmetic against the catalogue's: matrices draw the most power, and a chip with few watts for its
+    cores slows down. Apple's chips keep theirs."""
+    if (
+        device is None
+        or device.vendor in ("apple", "cpu")
+        or not (device.power_w and device.gpu_cores and device.clock_hz)
+    ):
+        return 1.0
+    watts = device.power_w / (device.gpu_cores * device.clock_hz * 1e-9)
+    return float(min(1.0, watts / known["prefill.watts"]) ** known["prefill.power"])
+
+
+def _prefill_terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
+    """`terms` of one token of a prompt."""
+    share = setup.devices if setup.tensor_parallel else 1
+    device, platform = _computes(setup), setup.platform
+    family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
+    lanes = known.get(f"lanes.{family}", known["lanes.base"])
+    peak = 2 * cycles_per_s(setup) * lanes * share * _sustained(device, known)
+    batch = min(setup.prompt_tokens, known["prefill.batch"])
+    once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
+    back = looking_back(facts, setup.context_tokens + setup.prompt_tokens / 2, known)
+    applying = {
+        "prefill.base": True,
+        f"prefill.{platform}": True,
+        f"prefill.{unpacking(facts.quantization)}": True,
+        f"prefill.{family}": True,
+        "prefill.experts": facts.experts > 0,
+        f"prefill.experts_{platform}": facts.experts > 0,
+        "prefill.recurrent": facts.kv_window_tokens == 1,
+        "prefill.old": setup.year is not None and setup.year < known["years.flash_attention"],
+        "prefill.ds4": setup.engine.startswith("ds4"),
+    }
+    latent = ("attention.latent",) if facts.architecture.startswith("deepseek2") else ()
+    looked_at = facts.layers * (facts.embedding_length or 0) * back
+    return {
+        "stream": Term(
+            weight_bytes(facts, batch) / (setup.bandwidth_bytes_per_s * share) / batch,
+            _stream_names(setup),
+            divide=True,
+        ),
+        "compute": Term(2 * once / peak, tuple(name for name, applies in applying.items() if applies)),
+        "attention": Term(4 * looked_at / peak, ("attention.base", f"attention.{platform}", *latent)),
+        "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3 / batch, _layer_names(facts, setup)),
+    }
 
 
 def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     """What the step's time is made of, before constants, by the names of the module's formula.
-    The prediction and the fit both read this list. Of `users` and `matmul` the smaller counts: past some users llama.cpp's
-    kernels change from one product per user to tiles of 32."""
+    The prediction and the fit both read this list."""
+    if setup.prompt_tokens:
+        return _prefill_terms(facts, setup, known)
     platform, users, context = setup.platform, setup.users, setup.context_tokens
     share = setup.devices if setup.tensor_parallel else 1
     bandwidth = setup.bandwidth_bytes_per_s * share
@@ -221,27 +298,34 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
     read = weight_bytes(facts, users)
-    once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes / (cycles_per_s(setup) * share * lanes)
+    cycles = cycles_per_s(setup) * share * lanes
+    once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes / cycles
     year = setup.year if setup.year is not None else known["years.today"]
     age = min(max(year, known["years.first"]), known["years.last"]) - known["years.middle"]
     llama_cpp = platform not in ("mlx", "vllm")
     old = "old_" if llama_cpp and year < known["years.flash_attention"] else ""
-    kind = old + ("apple" if platform in ("metal", "mlx") else "vllm" if platform == "vllm" else "other")
-    heads = 4.0 * facts.layers * (facts.embedding_length or 0) * looking_back(facts, context, known)
+    kind = old + ("apple" if platform in ("metal", "mlx") else "vllm" if platform == "vllm" else "gpu")
+    looked_at = users * facts.layers * (facts.embedding_length or 0) * looking_back(facts, context, known)
     cached = users * kv_bytes(facts, context, setup.kv_bits)
-    computing = ("base", platform, unpacking(facts.quantization), family)
+    if facts.kv_window_tokens == 1:
+        cached += users * facts.kv_window_bytes_per_token  # a state is written as well
+    computing: tuple[str, ...] = ("base", platform, unpacking(facts.quantization), family)
+    if platform == "metal" and family in ("apple-m1", "apple-m2") and computing[2] == "k":
+        computing = (*computing, "k_on_old_apple")
     found = {
         "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
         "compute": Term(once, tuple(f"compute.{name}" for name in computing)),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3, _layer_names(facts, setup), age=age),
-        "cache": Term(cached / bandwidth, _cache_names("cache", kind, facts), divide=True),
-        "heads": Term(users * heads / bandwidth, _cache_names("heads", kind, facts), divide=True),
-        "users": _users_term(facts, setup, once, share),
+        "cache": Term(cached / bandwidth, (f"cache.{kind}",), divide=True),
+        "heads": Term(4 * looked_at / bandwidth, (f"heads.{kind}",), divide=True),
+        **_users_terms(facts, setup, cycles),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
     }
-    if llama_cpp:
-        found["matmul"] = Term(math.ceil(users / 32) * once, ("matmul.base", f"matmul.{platform}"))
+    if facts.architecture.startswith(
+        "deepseek2"
+    ):  # every head looks at the whole latent: little to read, much to compute
+        found["heads"] = Term(looked_at / cycles, ("latent.heads",))
     return found
 
 
@@ -260,10 +344,23 @@ def step_seconds(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str,
     largest = max(part["stream"], part["compute"])
     together = largest * sum((part[name] / largest) ** power for name in ("stream", "compute")) ** (1 / power)
     part["compute"] = together - part["stream"]
-    part["users"] = min(part["users"], part.pop("matmul", math.inf))
-    floor = found["stream"].base + found["cache"].base
+    floor = found["stream"].base + (found["cache"].base if "cache" in found else 0.0)
     part["step"] = max(sum(part.values()), floor)
     return part
+
+
+def interval(setup: Setup, known: Constants) -> float | None:
+    """By what factor a measurement may be off this prediction in 80 % of cases, from the left-out chips' residuals of its kind of
+    question on its platform; None where nothing of the kind was measured."""
+    kind = kind_of(setup)
+    return known.get(f"interval.{kind}_{setup.platform}", known.get(f"interval.{kind}"))
+
+
+def kind_of(setup: Setup) -> str:
+    """What is asked: `prefill`, `users` (many), `depth` (one user over 2K tokens) or `one`."""
+    if setup.prompt_tokens:
+        return "prefill"
+    return "users" if setup.users > 1 else "depth" if setup.context_tokens > 2600 else "one"
 
 
 def looking_back(facts: ModelFacts, context_tokens: float, known: Constants) -> float:
