@@ -20,6 +20,9 @@ from rigbench.paths import configs_dir
 from rigbench.predict.hardware import GIB, Hardware
 from rigbench.records import ModelFacts, Prediction
 
+MADE_WITHOUT_OFFLOAD = ("user_tps_80_percent", "prefill_512_tps")
+"""What a prediction says of a model that is whole on its device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -118,6 +121,8 @@ def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: flo
         return replace(prediction, user_tps=None, output_tps=None, inputs=inputs, reason=reason)
     if found.answer != "offload" or prediction.user_tps is None or prediction.output_tps is None:
         return replace(prediction, inputs=inputs)
+    for name in MADE_WITHOUT_OFFLOAD:
+        inputs.pop(name, None)
     rule = rules()["offload"]
     bandwidth = host_bandwidth_bytes_per_s or rule["host_bandwidth_gbs"] * 1e9
     away = 1 - found.share_on_device

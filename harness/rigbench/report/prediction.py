@@ -41,12 +41,16 @@ def print_prediction(
     )
     fits = f"{fitting.answer}: {fitting.reason}" if fitting else "not known"
     speed = f"{units.rate_text(answer.user_tps)} t/s for a user, {units.rate_text(answer.output_tps)} t/s in all"
+    if span := answer.inputs.get("user_tps_80_percent"):
+        speed += f" ({units.rate_text(span[0])} to {units.rate_text(span[1])} for a user in 80 % of cases)"
     if answer.user_tps is None:
         speed = f"{units.MISSING} ({answer.reason})"
     ceiling = (
         f"{units.rate_text(answer.ceiling_user_tps)} t/s for a user: {units.bytes_text(answer.bytes_per_step)} a step"
     )
-    print_pairs(console, [("model", model), ("memory", fits), ("predicted", speed), ("ceiling", ceiling)])
+    prompt = f"{units.rate_text(answer.inputs.get('prefill_512_tps'))} t/s of a prompt of 512 tokens"
+    pairs = [("model", model), ("memory", fits), ("predicted", speed), ("prefill", prompt), ("ceiling", ceiling)]
+    print_pairs(console, pairs)
     if answer.reason and answer.user_tps is not None:
         console.print(Text(f"! {answer.reason}", style="yellow"))
     console.print()
