@@ -121,15 +121,12 @@ def test_what_was_merged_is_there_already_even_under_another_name(tmp_path: Path
 
 
 def test_a_refused_push_keeps_the_commit_and_says_how_to_go_on(tmp_path: Path, repository: Path) -> None:
-    hook = repository / "hooks" / "pre-receive"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\necho you may not >&2\nexit 1\n")
-    hook.chmod(0o755)
+    git(repository, "config", "receive.hideRefs", "refs/heads/result")
     parcel = submit.prepare(document(tmp_path))
-    with pytest.raises(submit.PushFailed, match=r"you may not\n.*go on with: git -C ") as caught:
+    with pytest.raises(submit.PushFailed, match=r"deny updating a hidden ref.*\n.*go on with: git -C ") as caught:
         submit.send(parcel, str(repository), body="")
     command = str(caught.value).rpartition("go on with: ")[2].split()
-    hook.unlink()
+    git(repository, "config", "--unset", "receive.hideRefs")
     subprocess.run(command, check=True, capture_output=True)  # the advice, word by word
     assert parcel.branch in git(repository, "branch", "--list")
 
@@ -225,3 +222,19 @@ def test_the_place_in_the_repository_comes_from_cleaned_names(tmp_path: Path) ->
 )
 def test_where_github_takes_the_pull_request(repository: str, link: str | None) -> None:
     assert submit.pull_request_link(repository, "x") == link
+
+
+@pytest.mark.parametrize("name", ["--upload-pack=touch x", "ext::sh -c touch% x", "ssh://-oProxyCommand=touch"])
+def test_a_remote_that_would_start_something_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no repository"):
+        submit.send(submit.prepare(document(tmp_path)), name, body="")
+
+
+def test_no_hook_of_the_results_repository_runs(tmp_path: Path, repository: Path) -> None:
+    for name in ("pre-receive", "update", "post-receive", "pre-push", "reference-transaction"):
+        hook = repository / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {tmp_path / 'struck'}\n")
+        hook.chmod(0o755)
+    submit.send(submit.prepare(document(tmp_path)), str(repository), body="")
+    assert not (tmp_path / "struck").exists()

@@ -199,6 +199,14 @@ def escape_codes(content: Content) -> None:
     content["engines"][0]["version"] = "1.0\x1b[2J"
 
 
+def another_line(content: Content) -> None:
+    content["machine"]["cpu"] = "AMD EPYC\nresult: valid"
+
+
+def nobody_sees_it(content: Content) -> None:
+    content["machine"]["os"] = "Debian\u200b"
+
+
 def long_text(content: Content) -> None:
     content["machine"]["os"] = "x" * 20_000
 
@@ -281,6 +289,8 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
     (script_as_name, "$.machine.cpu"),
     (image_as_name, "$.models[0].name"),
     (escape_codes, "$.engines[0].version"),
+    (another_line, "$.machine.cpu"),
+    (nobody_sees_it, "$.machine.os"),
     (long_text, "$.machine.os"),
     (home_folder, "$.engines[0].detail.file"),
     (unknown_key, "$.cases[0].case.priority"),

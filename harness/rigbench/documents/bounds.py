@@ -37,7 +37,12 @@ MAX_FLOAT = 1e24
 MAX_FAULTS = 50
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Control characters, and those that nobody sees: they move a cursor, turn text round or begin another line of a table."""
+_LINES = re.compile(r"\.(?:log|message|evidence|options|about|detail|reason|build|error)\b")
+"""Where a text may have several lines or tabs: what an engine says, and what it is told. They are taken out before it is shown."""
 _ACTIVE = "script|style|iframe|object|embed|svg|math|img|image|link|meta|base|form|input|button|video|audio|body|html|a|details"
 _MARKUP = re.compile(rf"<\s*/?\s*(?:{_ACTIVE})\b|<!--|javascript:", re.IGNORECASE)
 """Not every `<`: the tokens of models are called <s>, </think>, <|end|>, and engines write them into their logs."""
@@ -160,7 +165,7 @@ def _faults_of(content: Any, twice: set[tuple[int, str]], texts: bool) -> Iterat
         path, value = stack.pop()
         if isinstance(value, dict):
             for key in value:
-                if texts and (why := _text_fault(key, MAX_KEY)) is not None:
+                if texts and (why := _text_fault(key, MAX_KEY, lines=False)) is not None:
                     yield Fault(path, f"a key {why}")
                 if (id(value), key) in twice:
                     yield Fault(member(path, key), "is there twice")
@@ -175,7 +180,7 @@ def _faults_of(content: Any, twice: set[tuple[int, str]], texts: bool) -> Iterat
                 continue
             stack += [(f"{path}[{place}]", each) for place, each in reversed(list(enumerate(value)))]
         elif isinstance(value, str):
-            if texts and (why := _text_fault(value, MAX_TEXT)) is not None:
+            if texts and (why := _text_fault(value, MAX_TEXT, lines=bool(_LINES.search(path)))) is not None:
                 yield Fault(path, why)
         elif isinstance(value, _NoNumber):
             yield Fault(path, f"{value.text} is no number that a run can have")
@@ -188,10 +193,10 @@ def member(path: str, key: str) -> str:
     return f"{path}.{key}" if _PLAIN.fullmatch(key) else f"{path}[{json.dumps(key[:64])}]"
 
 
-def _text_fault(text: str, longest: int) -> str | None:
+def _text_fault(text: str, longest: int, *, lines: bool) -> str | None:
     if len(text) > longest:
         return f"is longer than {longest} characters"
-    if _CONTROL.search(text):
+    if _CONTROL.search(re.sub(r"[\t\n\r]", " ", text) if lines else text):
         return "holds control characters"
     if _MARKUP.search(text):
         return "holds markup"
