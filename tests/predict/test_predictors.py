@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rigbench.errors import InputError
 from rigbench.models.footprint import catalogued_facts, weight_bytes
+from rigbench.predict.fit import fit, with_fit
 from rigbench.predict.hardware import find
 from rigbench.predict.predictors import active_bytes, ceiling, published, roofline
 from rigbench.predict.roofline import Setup, constants, platform_of, step_seconds, terms
@@ -247,3 +248,16 @@ def test_a_mixture_of_many_users_is_bounded_by_one_users_experts() -> None:
     assert bound.output_tps == pytest.approx(32 * bound.user_tps)
     assert bound.bytes_per_step == pytest.approx(weight_bytes(facts, 32), rel=1e-6)
     assert roofline(facts, 1e12, users=32, platform="cuda").ceiling_user_tps == pytest.approx(bound.user_tps)
+
+
+def test_vllm_lets_users_wait_where_its_cache_is_full_and_moves_no_layers() -> None:
+    """64 users of a 32B model in 8 bits on one H100 wait their turn; they were told that layers are in the host's memory."""
+    facts, device = catalogued_facts("qwen2.5-32b", "Q8_0"), find("h100-sxm")
+    asked = {"device": device, "backend": "vllm", "context_tokens": 8192}
+    many = roofline(facts, device.bandwidth_bytes_per_s, users=64, **asked)
+    running = many.inputs["users_running"]
+    few = roofline(facts, device.bandwidth_bytes_per_s, users=running, **asked)
+    assert 1 < running < 64 and "wait in vLLM's queue" in (many.reason or "")
+    assert many.output_tps == pytest.approx(few.output_tps)
+    answer = with_fit(many, fit(facts, device, users=64, context_tokens=16_384))
+    assert answer.user_tps == many.user_tps

@@ -116,6 +116,8 @@ def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: flo
     """The prediction as the memory allows it: slower where layers are offloaded, None with the reason where it does not fit."""
     memory = {"fit": found.answer, "needed_bytes": found.needed_bytes, "usable_bytes": found.usable_bytes}
     inputs = prediction.inputs | memory
+    if "users_running" in inputs:  # the server keeps what fits, and lets the others wait
+        return replace(prediction, inputs=inputs)
     if found.answer == "does not fit":
         reason = f"does not fit: {found.reason}"
         return replace(prediction, user_tps=None, output_tps=None, inputs=inputs, reason=reason)

@@ -21,6 +21,7 @@ from typing import TypedDict, Unpack
 from rigbench.errors import InputError
 from rigbench.models.footprint import decode_bytes, weight_bytes
 from rigbench.paths import configs_dir
+from rigbench.predict.fit import cached_users
 from rigbench.predict.hardware import Hardware
 from rigbench.predict.roofline import Constants, Setup, constants, interval, platform_of, step_seconds
 from rigbench.records import ModelFacts, Prediction
@@ -192,6 +193,15 @@ def roofline(
         measured=measured,
         cpu_cores=cpu_cores,
     )
+    running: float = users
+    if setup.platform == "vllm" and device is not None:
+        held = cached_users(facts, device, context_tokens, setup.kv_bits, devices)
+        if 1 <= held < users:
+            running = math.floor(held)
+            setup = replace(setup, users=running)
+            made = replace(
+                made, reason=f"the cache holds {running} of {users} users at once: the others wait in vLLM's queue"
+            )
     parts = step_seconds(facts, setup, known)
     step_s = parts.pop("step")
     inputs = {
@@ -203,8 +213,11 @@ def roofline(
     }
     prompt = replace(setup, users=1, context_tokens=0, prompt_tokens=PROMPT_TOKENS)
     inputs[f"prefill_{PROMPT_TOKENS}_tps"] = float(f"{1 / step_seconds(facts, prompt, known)['step']:.3g}")
+    share = running / users / step_s
     if (factor := interval(setup, known)) is not None:
-        inputs["user_tps_80_percent"] = [float(f"{tps:.3g}") for tps in (1 / step_s / factor, 1 / step_s * factor)]
+        inputs["user_tps_80_percent"] = [float(f"{tps:.3g}") for tps in (share / factor, share * factor)]
     if known.get("calibrated.rows"):
         inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
-    return replace(made, user_tps=1 / step_s, output_tps=users / step_s, inputs=inputs)
+    if running < users:
+        inputs["users_running"] = running
+    return replace(made, user_tps=share, output_tps=running / step_s, inputs=inputs)
