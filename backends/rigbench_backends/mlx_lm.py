@@ -317,13 +317,13 @@ class MlxBackend(base.Backend):
     def probe(self, options: MlxOptions | None = None) -> base.Probe:
         try:
             mx, version = _modules()
-            _, kind, name = _device(mx, options.device if options else None)
+            device, kind, name = _device(mx, options.device if options else None)
         except base.EngineError as error:
             return base.Probe(False, reason=str(error), fix=install_command())
         gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
         gpu_fix = f"install MLX for it, where it can use it: {install_command()}"
         mlx = f"mlx {mx.__version__}, mlx-lm {version}"
-        most = mx.device_info().get("max_recommended_working_set_size") if kind == "metal" else None
+        most = mx.device_info(device).get("max_recommended_working_set_size") if kind == "metal" else None
         return base.Probe(True, mlx, kind, (f"{kind}: {name}",), gpus=gpus, memory_bytes=most, gpu_fix=gpu_fix)
 
     def platform(self, info: base.EngineInfo) -> str:

@@ -137,8 +137,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     here = tmp_path_factory.mktemp("typed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # before the variable: it is imported here
         patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         (here / "results").mkdir()
         (here / "empty").mkdir()
         for name in ("result.json", "results/result.json"):

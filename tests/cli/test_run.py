@@ -359,7 +359,8 @@ def test_the_simulator_runs_at_the_ceiling_of_every_kind_of_model(
     rows = result_of(rigbench("run", path, "-m", f"synthetic:{model}", cwd=tmp_path), tmp_path)["summary"]
     alone, four = rows
     assert alone["user_tps"] == pytest.approx(alone["ceiling_tps"], rel=0.005)
-    assert four["output_tps"] == pytest.approx(4 * four["ceiling_tps"], rel=0.005)
+    bound = 4 * four["ceiling_tps"]  # users whose tokens need the same experts; with others a step reads more
+    assert four["output_tps"] == pytest.approx(bound, rel=0.005) or ("moe" in model and four["output_tps"] < bound)
 
 
 @pytest.mark.slow

@@ -102,13 +102,18 @@ def devices() -> list[Device]:
     """The devices of this build, in its order."""
     device_at = ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
     ask = ggml("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Props))
+    name_of = ggml("ggml_backend_dev_name", ctypes.c_char_p, ctypes.c_void_p)
     known = []
     for device in map(device_at, range(ggml("ggml_backend_dev_count", ctypes.c_size_t)())):
+        name = name_of(device).decode()
+        if name.startswith("RPC"):
+            # Its description is its server's address, which is nobody's business, and where that server is gone, a question
+            # for its memory ends the process.
+            known.append(Device(name, name, True, False, None, None))
+            continue
         props = _Props()
         ask(device, ctypes.byref(props))
-        name = props.name.decode()
-        # The description of an RPC device is its server's address, which is nobody's business.
-        description = name if name.startswith("RPC") else props.description.decode().strip()
+        description = props.description.decode().strip()
         is_gpu, integrated = props.type in (GPU, INTEGRATED_GPU), props.type == INTEGRATED_GPU
         where = bus_id((props.device_id or b"").decode())
         known.append(Device(name, description, is_gpu, integrated, where, props.memory_total or None))
