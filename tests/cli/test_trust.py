@@ -215,3 +215,21 @@ def test_names_from_a_document_cannot_move_the_cursor_or_break_a_table(runs: dic
     text = rigbench("compare", forged, forged, "--markdown", cwd=tmp_path).stdout
     assert "\\|\\](http://x)\\[bold\\]" in text
     assert "[bold]" in rigbench("compare", forged, forged, cwd=tmp_path).stdout
+
+
+def test_a_suite_from_another_folder_starts_nothing_unasked(tmp_path: Path) -> None:
+    """Neither `plan` nor `run` execute the interpreter that a stranger's suite names, nor ask the address in it."""
+    struck, here = tmp_path / "struck", tmp_path / "here"
+    here.mkdir()
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ntouch {struck}\n")
+    program.chmod(0o755)
+    suite = SUITE.replace('backend = "sim"', f'backend = "sim"\npython = "{program}"')
+    (tmp_path / "strange.toml").write_text(suite)
+    for command in ("plan", "run"):
+        done = rigbench(command, "../strange.toml", cwd=here, expect=2)
+        assert f"python = {program}" in done.stderr
+        assert "add --trust-suite" in done.stderr
+    assert not struck.exists()
+    rigbench("plan", "../strange.toml", "--trust-suite", cwd=here, expect=3)
+    assert struck.exists()

@@ -6,8 +6,10 @@ def command(ask: Ask, as_json: bool = JSON) -> None: ...     # has all options o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, make_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -15,6 +17,7 @@ import typer
 import rigbench_backends
 from rigbench.cli.options import number, say, whole_numbers
 from rigbench.errors import InputError
+from rigbench.text import printable
 
 if TYPE_CHECKING:
     from rigbench.run.runner import Prepared
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 MODELS = (
     "a file, synthetic:SHAPE:QUANT, hf:OWNER/REPO/FILE.gguf, a catalogued name, or what `rigbench models list` shows"
 )
+
+
+REACHING = ("start", "base_url", "api_key_env", "extra")
+"""Options of an engine that start a command, or say to whom is spoken and with which key."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class Ask:
         "--option",
         "-O",
         help="An option of the engine (`rigbench engines`): -O threads=4; a sweep: -O threads=2,4,8.",
+    )
+
+    trust_suite: bool = typer.Option(
+        False, "--trust-suite", help="Run what a suite from another folder names: commands, interpreters, addresses."
     )
 
     @property
@@ -102,6 +113,8 @@ class Ask:
         from rigbench.run import selection, start
 
         suite, models = self.suite()
+        if not self.trust_suite and self.what is not None:
+            must_be_trusted(self.what, suite)
         parts = selection.engines_of(
             suite, self.backend, models, self.python, [*self.option, *settings(flags)], self.server, say
         )
@@ -136,6 +149,21 @@ class Ask:
         if small.sentence:
             say(small.sentence)
         return small.suite
+
+
+def must_be_trusted(name: str, suite: Suite) -> None:
+    """Asks before a suite from another folder starts or speaks to anything that it names. InputError without a yes."""
+    from rigbench.suites.suite import suite_files
+
+    if name in suite_files() or Path(name).resolve().is_relative_to(Path.cwd()):
+        return
+    named = [f"python = {part.python}" for part in suite.engine if part.python]
+    named += [f"{key} = {part.options[key]}" for part in suite.engine for key in REACHING if part.options.get(key)]
+    if not named:
+        return
+    say(printable(f"{name} is from another folder, and would start or speak to what it names: {'; '.join(named)}"))
+    if not (sys.stdin.isatty() and typer.confirm("Do you trust it?")):
+        raise InputError("nothing was started: read the suite; if you trust it, add --trust-suite")
 
 
 def downloads(parts: Sequence[EnginePart]) -> list[str]:

@@ -138,6 +138,13 @@ def default_model(backend: str, options: Mapping[str, Any], say: Callable[[str],
     raise InputError(f"{what}: name it with --model remote:NAME")
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that leads elsewhere is none: urllib would take the key along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def served(options: Mapping[str, Any]) -> list[str]:
     """The models that a running server lists, as it calls them; none where it does not answer, or lists what is not loaded."""
     server = SERVERS.get(str(options.get("server")))
@@ -145,7 +152,8 @@ def served(options: Mapping[str, Any]) -> list[str]:
         return []
     try:
         place = address(options.get("base_url") or f"http://127.0.0.1:{server.port if server else 0}/v1")
-        opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if place.local else []))
+        direct = [urllib.request.ProxyHandler({})] if place.local else []
+        opener = urllib.request.build_opener(_NoRedirect, *direct)
         request = urllib.request.Request(f"{place.base_url}/models")
         if key := os.environ.get(str(options.get("api_key_env", "OPENAI_API_KEY"))):
             request.add_header("Authorization", f"Bearer {key}")
