@@ -70,7 +70,8 @@ class Stream:
         )
         ones = set(chunks) == {1} and (self.usage in ("end", "finish")) and (self.hidden == 0 or self.names_reasoning)
         ones = ones and not (self.hidden and (self.shown_reasoning or not (self.noise or self.finish == "length")))
-        return self.delivery == "at once" and len(chunks) > 1 and not self.cuts and (told or ones)
+        long = (self.visible - chunks[0]) * self.tpot_us > 5000
+        return self.delivery == "at once" and long and not self.cuts and (told or ones)
 
     def token_ns(self, index: int) -> int:
         """When the visible token `index` existed: the hidden ones were made before the first."""

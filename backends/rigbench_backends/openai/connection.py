@@ -39,8 +39,8 @@ MOST_REDIRECTS = 10
 SPARE_FILES = 128
 NO_STREAMS = ("application/json", "text/html")
 TICK_S = 0.02
-FASTEST_TOKEN_NS = 50_000
-"""No server gives one user a token in less: such tokens lay waiting on the way."""
+FASTEST_TOKEN_NS, SHORTEST_STREAM_NS = 50_000, 5_000_000
+"""No server gives one user a token in less, and pieces of one answer may be so far apart: such tokens lay waiting on the way."""
 BUSY_LIMIT = 0.8
 LAG_LIMIT_S = 0.005
 LAG_SAMPLES = 100
@@ -102,7 +102,7 @@ class Flight:
         reply = self.reply
         counts, reported, unknown = reply.account() if reply.chunks else (None, None, None)
         (first_ns, at_first), (last_ns, in_all) = self.first or (0, 0), self.last or (0, 0)
-        if unknown is None and last_ns - first_ns < (in_all - at_first) * FASTEST_TOKEN_NS:
+        if unknown is None and last_ns - first_ns < max(SHORTEST_STREAM_NS, (in_all - at_first) * FASTEST_TOKEN_NS):
             unknown = "the answer came in one piece: something on the way holds the stream back"
         return Event(self.id, 0, True, reply.cached_tokens, error, reply.prompt_tokens, counts, reported, unknown)
 

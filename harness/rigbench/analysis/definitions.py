@@ -129,7 +129,7 @@ def _device_memory(one: Repetition) -> float | Unknown:
 
 def _power(one: Repetition, name: str) -> float | Unknown:
     value: float | None = getattr(one.power, name)
-    return Unknown(one.power.reason or one.units_reason or "not read") if value is None else value
+    return Unknown(one.power.reason or one.units_reason or one.hidden or "not read") if value is None else value
 
 
 def _predicted(row: RowInput, name: str) -> float | Unknown:

@@ -179,7 +179,11 @@ def _quota(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[
 
 def _short_window(repetition: Repetition) -> Iterator[str]:
     rate = output_rate(repetition)
-    if repetition.result.requests and isinstance(rate, Unknown):
+    if (
+        repetition.result.requests
+        and isinstance(rate, Unknown)
+        and rate.reason not in (repetition.units_reason, repetition.hidden)
+    ):
         yield rate.reason
 
 

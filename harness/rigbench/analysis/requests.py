@@ -25,7 +25,7 @@ WINDOW_MIN_TPOTS = 5
 WINDOW_MIN_TOKENS = 20
 HIDDEN_SHARE = 0.02
 AT_ONCE = 0.05
-"""Chunks that follow the first within this part of the mean gap came with it: a proxy hands over several at a time."""
+"""A chunk that follows within this part of its tokens' mean time came with the one before: a proxy hands over several at once."""
 BURST_MIN_TOKENS = 50
 ONE_PIECE_US = 100_000
 """Bursts within this time are one answer in the pieces that a network makes of it."""
@@ -82,7 +82,7 @@ class Repetition:
     def window(self) -> Window | None:
         """The steady window; None if the users never decoded together."""
         window = steady_window(self.result.requests, self.result.case.concurrency)
-        return replace(window, tokens=0) if window and self.units_reason else window
+        return replace(window, tokens=0) if window and (self.units_reason or self.hidden) else window
 
     @cached_property
     def power(self) -> energy.Power:
@@ -99,6 +99,12 @@ class Repetition:
         """What held the model, and how that was found."""
         return memory.memory_of(self.result, self.place, self.device_share < 1, self.available_bytes)
 
+    @cached_property
+    def hidden(self) -> str | None:
+        """That tokens were not streamed, so that nobody knows when they were made; None where all were."""
+        most = max(map(hidden_tokens, self.result.requests), default=0)
+        return f"{most} tokens of a request were not streamed: when they were made is not known" if most else None
+
     def median(self, name: str) -> float | None:
         """The median over the requests of that field of RequestMetrics."""
         return stats.median([value for request in self.requests if (value := getattr(request, name)) is not None])
@@ -112,8 +118,11 @@ def request_metrics(record: RequestRecord) -> RequestMetrics:
         return RequestMetrics(None, None, None, None, tokens)
     times = record.unit_us
     gaps = tuple((b - a) / 1e6 for a, b in pairwise(times))
-    at_once_s = AT_ONCE * sum(gaps) / max(1, len(gaps))
-    pieces = [place for place, gap in enumerate(gaps) if gap > at_once_s] + [len(gaps)]  # the last chunk of each
+    at_once_s = AT_ONCE * sum(gaps) / max(1, sum(counts[1:]))
+    apart = zip(gaps, counts[1:], strict=True)
+    pieces = [place for place, (gap, units) in enumerate(apart) if gap > at_once_s * units] + [
+        len(gaps)
+    ]  # the last chunk of each
     bursts = len(gaps) > 1 and 2 * len(pieces) <= len(gaps) + 2
     # Tokens of the first piece all existed then: only the later ones took the time from there. When in its time a burst came is
     # not known; so the last, which the end of the stream may have brought early, does not count.
@@ -157,15 +166,13 @@ def prefill_rate(repetition: Repetition) -> float | Unknown | None:
     that came at once with the first."""
     if repetition.result.case.concurrency != 1:
         return Unknown("above one user, queueing is inside ttft")
-    if repetition.units_reason:
-        return Unknown(repetition.units_reason)
+    if reason := repetition.units_reason or repetition.hidden:
+        return Unknown(reason)
     rates = []
     for record, m in zip(repetition.result.requests, repetition.requests, strict=True):
         decoding_s = (m.first_tokens - 1) * (m.tpot_s or math.inf) if m.first_tokens > 1 else 0
         if m.bursts or decoding_s > PREFILL_DOUBT * (m.ttft_s or 0):
             return Unknown(f"{m.first_tokens} tokens came at once with the first: ttft may hold their decoding")
-        if hidden := hidden_tokens(record):
-            return Unknown(f"{hidden} tokens were not streamed: ttft may hold their decoding")
         if m.ttft_s:
             rates.append(record.prompt_tokens / m.ttft_s)
     return stats.median(rates)
@@ -180,8 +187,8 @@ def hidden_tokens(record: RequestRecord) -> int:
 
 def output_rate(repetition: Repetition) -> float | Unknown:
     """Output tokens per second of all users in the steady window. Tokens of failed requests count."""
-    if repetition.units_reason:
-        return Unknown(repetition.units_reason)
+    if reason := repetition.units_reason or repetition.hidden:
+        return Unknown(reason)
     window, tpot_s = repetition.window, repetition.median("tpot_s")
     if window is None:
         return Unknown(f"{repetition.result.case.concurrency} requests were never in their decode phase together")
