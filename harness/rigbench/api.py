@@ -90,14 +90,16 @@ def frame(paths: Paths) -> pd.DataFrame:
     return _frame(_rows(paths))
 
 
-def compare(base: Paths | Result, new: Paths | Result, metrics: Sequence[str] | None = None) -> Comparison:
+def compare(
+    base: Paths | Result, new: Paths | Result, metrics: Sequence[str] | None = None, history: Paths | None = None
+) -> Comparison:
     """How much faster or slower `new` is than `base`, case by case, and how sure: results, files, or folders of them.
 
-    `pandas.DataFrame(comparison.cells)` is the table; `metrics` as `rigbench compare --metric`.
+    `pandas.DataFrame(comparison.cells)` is the table; `metrics` and `history` as `rigbench compare --metric --history`.
     """
     from rigbench.analysis import compare as comparing
 
-    return comparing.compare(_rows(base), _rows(new), metrics)
+    return comparing.compare(_rows(base), _rows(new), metrics, [] if history is None else _rows(history))
 
 
 def measure(

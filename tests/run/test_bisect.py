@@ -16,10 +16,17 @@ from rigbench.run import bisect
 GROUP = "llama_cpp/m/w/c1"
 
 
-def sample(rates: tuple[float, ...], group: str = GROUP, **metrics: tuple[float, ...]) -> Row:
-    return replace(
-        PLAIN, group=group, repetitions=len(rates), samples={"user_tps": rates, **metrics} if rates else metrics
-    )
+def samples(rates: tuple[float, ...], group: str = GROUP, **metrics: float) -> list[Row]:
+    """A row for each run."""
+    return [
+        replace(
+            PLAIN,
+            created_utc=f"{number}",
+            group=group,
+            samples={"user_tps": (rate,)} | {k: (v,) for k, v in metrics.items()},
+        )
+        for number, rate in enumerate(rates)
+    ]
 
 
 def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.Measure:
@@ -27,7 +34,7 @@ def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.M
         asked.append(version + "+" * again)
         if version not in rates:
             raise bisect.CannotMeasure("cannot be installed: no matching distribution")
-        return [sample(rates[version] * (2 if again else 1))]
+        return samples(rates[version] * (2 if again else 1))
 
     return measure
 
@@ -84,8 +91,8 @@ def test_an_end_that_cannot_be_measured_ends_it() -> None:
 def test_the_yardstick_is_the_clearest_case() -> None:
     def measure(version: str, again: bool) -> list[Row]:
         slow = version == "2"
-        other = sample(tuple(rate * (0.5 if slow else 1) for rate in FAST), "llama_cpp/m/w/c2", ttft_s=(1.0, 1.0, 1.0))
-        return [sample(SLOW if slow else FAST), other]
+        other = samples(tuple(rate * (0.5 if slow else 1) for rate in FAST), "llama_cpp/m/w/c2", ttft_s=1.0)
+        return [*samples(SLOW if slow else FAST), *other]
 
     result = bisect.search(["1", "2"], measure, ["user_tps"], lambda text: None)
     assert (result.group, result.metric) == ("llama_cpp/m/w/c2", "user_tps")
@@ -111,12 +118,6 @@ def test_what_is_not_pinned_is_refused(text: str) -> None:
 def test_what_is_pinned() -> None:
     assert bisect.pinned("llama-cpp-python == 0.3.36") == ("llama-cpp-python", "0.3.36")
     assert bisect.pinned("x[b,a]==1.0") == ("x[a,b]", "1.0")
-
-
-def test_runs_are_pooled_by_group() -> None:
-    (one, two) = bisect.pooled([[sample((1.0, 2.0)), sample((5.0,), "b")], [sample((3.0,))]])
-    assert (one.samples["user_tps"], one.repetitions) == ((1.0, 2.0, 3.0), 3)
-    assert two.samples["user_tps"] == (5.0,)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Two results, case by case: how much faster or slower, how sure, and where they cannot be compared at all.
 
-    ratio     geometric mean of NEW / of BASE, with its 95 % interval (stats.ratio tells which and why)
-    p         of no difference, by Holm over the table: so many tables of equal things would hold a false alarm
+    ratio     geometric mean of NEW / of BASE, one number a run (the median of its repetitions), with its 95 % interval
+    p         of no difference, by Hochberg over the table: so many tables of equal things would hold a false alarm
 
     verdict   when
     same      the interval lies inside +-3 %, or the numbers are the very same
@@ -10,9 +10,9 @@
     failed    measured in BASE, an error in NEW
     not comparable   another model file, suite, workload, power limit ...; `reason` names it
 
-One document a side: the repetitions are what varies, and what differs between two runs on one machine is not in the
-interval; so a difference of 3 % or less is not called then, however sure. With several documents a side, each
-document's median is one number, and what differs between runs is in it.
+Runs differ by more than the repetitions of one run do, so the interval is of runs. How much they differ is read from the runs
+of both sides together, and from the history of the machine (documents of the same machine, engine, model and workload). Where
+both are too few, runs are taken to differ by 5 % (stats.PRIOR), so that one run a side says `~` of most changes below 20 %.
 
     rigbench compare before.json after.json
 """
@@ -22,10 +22,11 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from rigbench.analysis import stats
+from rigbench.analysis import levels, stats
 from rigbench.analysis.definitions import compared, metric
 from rigbench.analysis.table import Row
 
@@ -33,14 +34,18 @@ SAME = 0.03
 ALPHA = 0.03
 """Below 0.05, so that with ten repetitions and with noise that is not normal less than 5 % of equal pairs raise an alarm, too."""
 BAD = ("slower", "more", "failed")
+ONE_RUN = "one run a side: give a second run of each"
+FEW_RUNS = "few runs: give three a side"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One metric of one case. `base`, `new` are medians in SI units; `n_base`, `n_new` count `unit` (repetition or document).
+    """One metric of one case. `base`, `new`: geometric means of the runs' medians, in SI units; `n_base`, `n_new` count `unit`
+    (repetition or document).
 
-    `ratio`, `low`, `high` are new / base; `p` is adjusted by Holm; `p_ranks` is Mann-Whitney's, unadjusted, None where so few
-    numbers cannot be significant.
+    `ratio`, `low`, `high` are new / base; `p` is adjusted by Hochberg; `p_ranks` is Mann-Whitney's of the documents, unadjusted,
+    None where so few cannot be significant. `spread`: how much runs differ (standard deviation of logarithms), from the `runs`
+    compared, the `history` or the `prior`, as `spread_source` says.
     """
 
     group: str
@@ -58,6 +63,9 @@ class Cell:
     verdict: str
     reason: str | None = None
     flags: tuple[str, ...] = ()
+    users: int = 0
+    spread: float | None = None
+    spread_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +93,72 @@ class Comparison:
         return [cell for cell in self.cells if cell.verdict in wanted]
 
 
-def compare(base: Sequence[Row], new: Sequence[Row], metrics: Sequence[str] | None = None) -> Comparison:
-    """All rows of the documents of either side; groups in the order of BASE, then those of NEW alone."""
+def compare(
+    base: Sequence[Row], new: Sequence[Row], metrics: Sequence[str] | None = None, history: Sequence[Row] = ()
+) -> Comparison:
+    """All rows of the documents of either side; groups in the order of BASE, then those of NEW alone. A run that is there twice
+    counts once. `history`: rows of earlier documents, which tell how much runs of one thing differ on this machine."""
+    base, new = distinct(base), distinct(new)
+    compared_runs = {_run(row) for row in (*base, *new)}
+    earlier = by_key(row for row in distinct(history) if _run(row) not in compared_runs)
     groups = dict.fromkeys(row.group for row in (*base, *new))
     cells = []
     for group in groups:
-        cells += raw_cells(_of(base, group), _of(new, group), metrics)
+        cells += raw_cells(_of(base, group), _of(new, group), metrics, earlier)
+    found = judged(cells)
     return Comparison(
         tuple(dict.fromkeys(row.document_id for row in base)),
         tuple(dict.fromkeys(row.document_id for row in new)),
         differences(base, new),
-        _remarks(base, new),
-        judged(cells),
+        _remarks(base, new, found),
+        found,
     )
 
 
-def raw_cells(base: Sequence[Row], new: Sequence[Row], metrics: Sequence[str] | None = None) -> list[Cell]:
+def _run(row: Row) -> tuple[object, ...]:
+    """What two copies of one run share, whatever a person has added to one of them."""
+    return row.machine_id, row.created_utc, row.group, row.options, tuple(sorted(row.samples.items()))
+
+
+def distinct(rows: Iterable[Row]) -> list[Row]:
+    """Each run once, whatever the number of its copies."""
+    return list({_run(row): row for row in rows}.values())
+
+
+def history_key(row: Row) -> tuple[object, ...]:
+    """What must be the same in all runs of one history."""
+    names = (
+        "machine_id",
+        "device",
+        "group",
+        "model_sha256",
+        "suite",
+        "suite_version",
+        "prompt_tokens",
+        "output_tokens",
+    )
+    return *(getattr(row, name) for name in names), row.options, row.load, row.imported, row.power_limits_w
+
+
+def by_key(rows: Iterable[Row]) -> dict[tuple[object, ...], list[Row]]:
+    """The rows of each history in the order of time."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda each: (each.created_utc, each.document_id)):
+        found.setdefault(history_key(row), []).append(row)
+    return found
+
+
+def raw_cells(
+    base: Sequence[Row],
+    new: Sequence[Row],
+    metrics: Sequence[str] | None = None,
+    earlier: Mapping[tuple[object, ...], Sequence[Row]] = MappingProxyType({}),
+) -> list[Cell]:
     """The cells of one group, with p not adjusted and verdicts only where no statistics are needed; then `judged`."""
-    group = (*base, *new)[0].group
-    blank = Cell(group, "", None, None, None, None, None, "repetition", 0, 0, None, None, "")
+    first = (*base, *new)[0]
+    several = sum(bool(row.samples) for row in (*base, *new)) > 2
+    unit = "document" if several else "repetition"
+    blank = Cell(first.group, "", None, None, None, None, None, unit, 0, 0, None, None, "", users=first.concurrency)
     if not base or not new:
         side = "BASE" if not base else "NEW"
         return [replace(blank, metric="all", verdict="not comparable", reason=f"is not in {side}")]
@@ -118,61 +173,72 @@ def raw_cells(base: Sequence[Row], new: Sequence[Row], metrics: Sequence[str] | 
     flags = tuple(
         sorted({flag for s in (*base, *new) for flag in (*s.flags, *(("partly_failed",) if s.error else ()))})
     )
-    several = sum(bool(row.samples) for row in (*base, *new)) > 2
+    past = [row for key in dict.fromkeys(map(history_key, (*base, *new))) for row in earlier.get(key, ())]
     cells = []
     for name in compared() if metrics is None else metrics:
-        numbers, others = _numbers(base, name, several), _numbers(new, name, several)
-        if not numbers and not others:
-            continue
-        cell = replace(
-            blank,
-            metric=name,
-            base=stats.median(numbers),
-            new=stats.median(others),
-            unit="document" if several else "repetition",
-            n_base=len(numbers),
-            n_new=len(others),
-            flags=flags,
-        )
-        if not numbers or not others:
-            side = "BASE" if not numbers else "NEW"
-            cells.append(replace(cell, verdict="not comparable", reason=f"{side} has no {name}"))
-            continue
-        if sorted(numbers) == sorted(others):
-            cells.append(replace(cell, ratio=1.0, verdict="same", reason="the very same numbers"))
-            continue
-        found = stats.ratio(numbers, others)
-        cells.append(
-            replace(
-                cell,
-                ratio=found.value,
-                low=found.low,
-                high=found.high,
-                p=found.p,
-                p_ranks=stats.mann_whitney(numbers, others),
-            )
-        )
+        runs, others = _numbers(base, name), _numbers(new, name)
+        if runs or others:
+            counts = (len(runs), len(others)) if several else (sum(map(len, runs)), sum(map(len, others)))
+            cell = replace(blank, metric=name, n_base=counts[0], n_new=counts[1], flags=flags)
+            cells.append(_cell(cell, runs, others, past))
     return cells
 
 
-def judged(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """The cells of one table with Holm's p and their verdicts."""
-    adjusted = stats.holm([cell.p for cell in cells])
-    return tuple(
-        cell if cell.verdict else _verdict(replace(cell, p=p)) for cell, p in zip(cells, adjusted, strict=True)
+def _cell(cell: Cell, base: Sequence[Sequence[float]], new: Sequence[Sequence[float]], past: Sequence[Row]) -> Cell:
+    """One metric, from the repetitions of each run on either side."""
+    old, young = ([statistics.median(run) for run in side] for side in (base, new))
+    cell = replace(cell, base=_middle(old), new=_middle(young))
+    if not base or not new:
+        return replace(cell, verdict="not comparable", reason=f"{'BASE' if not base else 'NEW'} has no {cell.metric}")
+    if sorted(map(sorted, base)) == sorted(map(sorted, new)):
+        return replace(cell, ratio=1.0, verdict="same", reason="the very same numbers")
+    between = stats.spread(old, young, levels.spread_of_runs(past, cell.metric))
+    within = 0.0
+    if math.isinf(between.freedom):  # stated, so what varies within a run is not in it
+        error = stats.error_of_medians(*base, *new)
+        if error is None and len(old) == len(young) == 1:
+            return replace(cell, ratio=young[0] / old[0])
+        within = error or 0.0
+    found = stats.ratio(old, young, between, within)
+    return replace(
+        cell,
+        ratio=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        p_ranks=stats.mann_whitney(old, young),
+        spread=between.sd,
+        spread_source=between.source,
+        reason=None if math.isfinite(between.freedom) else ONE_RUN if len(old) == len(young) == 1 else FEW_RUNS,
     )
+
+
+def judged(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells of one table with Hochberg's p and their verdicts."""
+    families: dict[tuple[str, str], float] = {}
+    for cell in cells:
+        if cell.p is not None:
+            families[_family(cell)] = max(cell.p, families.get(_family(cell), 0.0))
+    adjusted = dict(zip(families, stats.hochberg(list(families.values())), strict=True))
+    return tuple(
+        cell if cell.verdict else _verdict(replace(cell, p=None if cell.p is None else adjusted[_family(cell)]))
+        for cell in cells
+    )
+
+
+def _family(cell: Cell) -> tuple[str, str]:
+    """Cells that are one measurement: of one user, user t/s and all t/s."""
+    return cell.group, "user_tps" if cell.users == 1 and cell.metric == "output_tps" else cell.metric
 
 
 def _verdict(cell: Cell) -> Cell:
     if cell.ratio is None or cell.low is None or cell.high is None or cell.p is None:
-        return replace(cell, verdict="~", reason=f"one {cell.unit} a side does not tell how much it varies")
+        return replace(cell, verdict="~", reason="one repetition a side does not tell how much it varies")
     if cell.low >= 1 - SAME and cell.high <= 1 + SAME:
-        return replace(cell, verdict="same")
+        return replace(cell, verdict="same", reason=None)
     if cell.low <= 1 <= cell.high or cell.p >= ALPHA:
         return replace(cell, verdict="~")
-    if cell.unit == "repetition" and abs(cell.ratio - 1) <= SAME:
-        return replace(cell, verdict="~", reason="two runs of one thing may differ by 3 %: give several a side")
-    return replace(cell, verdict=direction(cell.metric, cell.ratio))
+    return replace(cell, verdict=direction(cell.metric, cell.ratio), reason=None)
 
 
 def direction(name: str, ratio: float) -> str:
@@ -186,12 +252,15 @@ def _of(rows: Sequence[Row], group: str) -> list[Row]:
     return [row for row in rows if row.group == group]
 
 
-def _numbers(rows: Sequence[Row], metric: str, several: bool) -> list[float]:
-    """Each repetition of the only document, or the median of each document; what is not above 0 has no ratio."""
+def _numbers(rows: Sequence[Row], metric: str) -> list[list[float]]:
+    """The repetitions of each run that has this metric; what is not above 0 has no ratio."""
     each = [[x for x in row.samples.get(metric, ()) if 0 < x < math.inf] for row in rows]
-    if several:
-        return [statistics.median(numbers) for numbers in each if numbers]
-    return [number for numbers in each for number in numbers]
+    return [numbers for numbers in each if numbers]
+
+
+def _middle(numbers: Sequence[float]) -> float | None:
+    """What the ratio is of: the geometric mean of the runs."""
+    return math.exp(math.fsum(map(math.log, numbers)) / len(numbers)) if numbers else None
 
 
 def _failure(rows: Sequence[Row]) -> str | None:
@@ -264,12 +333,12 @@ def _text(name: str, value: object) -> str:
     return str(value or "none")
 
 
-def _remarks(base: Sequence[Row], new: Sequence[Row]) -> tuple[str, ...]:
-    counts = [len({row.document_id for row in side}) for side in (base, new)]
+def _remarks(base: Sequence[Row], new: Sequence[Row], cells: Sequence[Cell]) -> tuple[str, ...]:
     found = []
-    if counts == [1, 1]:
+    if any(cell.spread_source == "prior" for cell in cells):
         found.append(
-            "one run a side: what varies from run to run is not in the intervals; give several of each for that"
+            f"too few runs to tell how much they differ: {stats.PRIOR.sd * 100:g} % (sd) is taken; give three runs a side, or "
+            "`--history results` to read it from this machine's earlier runs"
         )
     if {row.document_id for row in base} & {row.document_id for row in new}:
         found.append("the same document is on both sides")

@@ -7,14 +7,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import pairwise
 
 PERCENTILE_MIN_SAMPLES = {50: 1, 90: 20, 95: 40, 99: 200}
 BOOTSTRAP_MIN_SAMPLES = 5
 BOOTSTRAP_RESAMPLES = 10_000
-SHUFFLES = 199
-LEVEL_MIN = 3
-"""Numbers that a level of a series has at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,71 +67,119 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """new / base of two groups of numbers: geometric means, 95 % interval, and the p-value of no difference.
+class Spread:
+    """How much runs of one thing differ: the standard deviation of their logarithms, on `freedom` degrees of freedom (infinite
+    for a stated one). `source`: the `runs` compared, the machine's `history`, or the `prior`."""
 
-    All but `value` are None where there is no telling how much the numbers vary (`value` alone is no evidence).
+    sd: float
+    freedom: float
+    source: str
+
+
+PRIOR = Spread(0.05, math.inf, "prior")
+"""Taken where nothing is known of a machine. Sixteen equal runs on a shared virtual machine differed by 3 to 6 %, a quiet one's
+by less than 1 %."""
+FEW = 4
+"""Below so many degrees of freedom the runs compared do not tell their spread alone: two runs a side of a machine that has two
+states lie apart, each side in one state, in one of eight comparisons; three a side in one of 32."""
+
+
+def spread(base: Sequence[float], new: Sequence[float], history: Spread | None = None) -> Spread:
+    """How much runs differ, from the numbers of both sides (one a run) and from the machine's history where there is one."""
+    sides = [[math.log(x) for x in side] for side in (base, new)]
+    freedom: float = sum(len(side) - 1 for side in sides)
+    squares = sum(_squares(side) for side in sides)
+    source = "runs"
+    if history is not None and history.freedom >= FEW:
+        squares += history.sd**2 * history.freedom
+        freedom, source = freedom + history.freedom, "history"
+    if freedom >= FEW:
+        return Spread(math.sqrt(squares / freedom), freedom, source)
+    own = math.sqrt(squares / freedom) if freedom else 0.0
+    return PRIOR if own <= PRIOR.sd else Spread(own, math.inf, "runs")
+
+
+def error_of_medians(*runs: Sequence[float]) -> float | None:
+    """The standard error of the median of a run's repetitions (as a logarithm), the same for each of `runs`, which measured one
+    thing; None where no run has two.
+
+    Repetitions in a row resemble each other: n of them tell as much as n (1 - r) / (1 + r) independent ones, where r is the
+    correlation of neighbours, with Kendall's correction for short series and a standard error on top. Below four repetitions r
+    is unknown, and they tell as much as one. Numbers that resemble each other also vary less within a run than they truly do,
+    which is made good.
     """
+    logs = [[math.log(x) for x in run] for run in runs if len(run) > 1]
+    if not logs:
+        return None
+    n = sum(map(len, logs)) / len(logs)
+    squares = sum(map(_squares, logs))
+    variance = squares / sum(len(run) - 1 for run in logs)
+    if n < 4 or not squares:
+        return math.sqrt(variance)
+    deviations = [[x - math.fsum(run) / len(run) for x in run] for run in logs]
+    neighbours = sum(x * y for run in deviations for x, y in pairwise(run)) / squares
+    unsure = 1 / math.sqrt(sum(len(run) - 1 for run in logs))
+    r = min(0.95, max(0.0, (n * neighbours + 1) / (n - 3) + unsure))
+    share = (1 + 2 * sum((1 - k / n) * r**k for k in range(1, int(n)))) / n
+    return math.sqrt(min(1.0, math.pi / 2 * share) * variance * (n - 1) / (n * (1 - share)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """new / base of two groups of runs: geometric means, 95 % interval, and the p-value of no difference."""
 
     value: float
-    low: float | None
-    high: float | None
-    p: float | None
+    low: float
+    high: float
+    p: float
 
 
-def ratio(base: Sequence[float], new: Sequence[float]) -> Ratio:
-    """The ratio of two groups of positive numbers, by Student's t on their logarithms.
+def ratio(base: Sequence[float], new: Sequence[float], between: Spread, within: float = 0.0) -> Ratio:
+    """The ratio of two groups of positive numbers, one a run, by Student's t on their logarithms.
 
-    Why no bootstrap: with so few numbers it knows too little of how much they vary. Over 1,000 pairs of equal groups with 2 %
-    noise, its 95 % interval left out 1 in
-
-                                        n = 3    n = 5    n = 10
-        percentile bootstrap, means      17 %     12 %     8 %
-        BCa bootstrap, means              -       12 %     8 %
-        percentile bootstrap, medians     8 %      3 %     4 %
-        Welch's t on logarithms           2 %      3 %     5 %
-
-    and much the same with heavy tails (Student's t of 3) and skewed noise; the median's is wide besides. From three numbers on
-    each side the variances may differ (Welch); below, and where one side has a single number, they are taken as equal, and
-    the side that repeats tells both.
+    `between` is how much runs differ, `within` the standard error of each number where that is not in `between` yet.
     """
-    base_logs, new_logs = [math.log(x) for x in base], [math.log(x) for x in new]
-    n, m = len(base_logs), len(new_logs)
-    (base_mean, base_square), (new_mean, new_square) = _moments(base_logs), _moments(new_logs)
-    shift = new_mean - base_mean
+    shift = math.fsum(map(math.log, new)) / len(new) - math.fsum(map(math.log, base)) / len(base)
     value = math.exp(shift)
-    if n + m < 3:
-        return Ratio(value, None, None, None)
-    if min(n, m) >= 3:
-        a, b = base_square / n, new_square / m
-        freedom = (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1)) if a + b > 0 else 1.0
-        error = math.sqrt(a + b)
-    else:
-        freedom = n + m - 2
-        error = math.sqrt(((n - 1) * base_square + (m - 1) * new_square) / freedom * (1 / n + 1 / m))
+    error = math.sqrt((between.sd**2 + within**2) * (1 / len(base) + 1 / len(new)))
     if error < 1e-12:  # numbers that do not vary at all: a simulator's, or sizes in bytes
         return Ratio(value, value, value, 1.0 if abs(shift) < 1e-9 else 0.0)
-    from scipy.special import stdtr, stdtrit  # here: most commands need no scipy
+    from scipy.special import stdtr  # here: most commands need no scipy
 
-    half = float(stdtrit(freedom, 0.975)) * error
-    p = 2 * float(stdtr(freedom, -abs(shift) / error))
+    half = t_quantile(between.freedom) * error
+    p = 2 * float(stdtr(min(between.freedom, 1e9), -abs(shift) / error))
     return Ratio(value, math.exp(shift - half), math.exp(shift + half), p)
 
 
-def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample variance (0 of a single number); 20 times as fast as `statistics`, which works in fractions."""
+def t_quantile(freedom: float) -> float:
+    """Of Student's t: 95 % lie within so many standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(min(freedom, 1e9), 0.975))
+
+
+def runs_needed(sd: float, within: float, sides: int) -> int:
+    """How many runs on each of one or two `sides` it takes until the 95 % interval of what is measured is within `within` (0.03:
+    +-3 %), where runs differ by `sd`. At most 1000."""
+    return next(
+        (n for n in range(2, 1000) if t_quantile(sides * (n - 1)) * sd * math.sqrt(sides / n) <= math.log1p(within)),
+        1000,
+    )
+
+
+def _squares(values: Sequence[float]) -> float:
+    """The sum of squared deviations from the mean; 20 times as fast as `statistics`, which works in fractions."""
     mean = math.fsum(values) / len(values)
-    return mean, math.fsum((x - mean) ** 2 for x in values) / max(1, len(values) - 1)
+    return math.fsum((x - mean) ** 2 for x in values)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjustment: with it, one false alarm in the whole table has the chance that a single test has without it."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+def hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """Hochberg's adjustment: with it, one false alarm in the whole table has the chance that a single test has without it."""
+    known = sorted(((p, place) for place, p in enumerate(p_values) if p is not None), reverse=True)
     adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, place) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        adjusted[place] = largest
+    smallest = 1.0
+    for rank, (p, place) in enumerate(known, start=1):
+        adjusted[place] = smallest = min(smallest, p * rank)
     return adjusted
 
 
@@ -163,41 +208,3 @@ def _rank_sums(n: int, m: int) -> list[int]:
         for u, count in enumerate(part):
             counts[u + shift] += count
     return counts
-
-
-def change_points(values: Sequence[float]) -> list[int]:
-    """Where a series of positive numbers changes its level: the places of the first numbers of each new level.
-
-    The split with the largest difference of means (of logarithms, weighted for the lengths of the parts) is a change if at
-    most 5 % of 199 shuffles of the series have as large a one; then each part again. A shuffle has the series' own noise,
-    whatever its shape, so there is no penalty to tune; a level has at least three numbers, so an outlier is none. At the cost
-    of a few milliseconds for hundreds of runs. After Matteson and James' E-divisive means, as used on MongoDB's benchmarks.
-    """
-    import numpy as np  # here: `show --json` of short runs needs no numpy
-
-    logs = np.log(np.asarray(values, dtype=float))
-
-    def within(start: int, end: int) -> list[int]:
-        n = end - start
-        if n < 2 * LEVEL_MIN or np.ptp(logs[start:end]) < 1e-9:
-            return []
-        part = logs[start:end] - logs[start:end].mean()
-        lengths = np.arange(LEVEL_MIN, n - LEVEL_MIN + 1)
-        weights = np.sqrt(n / (lengths * (n - lengths)))
-        orders = np.vstack([np.arange(n), _shuffles(n)])
-        sums = np.abs(np.cumsum(part[orders], axis=1)[:, LEVEL_MIN - 1 : n - LEVEL_MIN]) * weights
-        largest = sums.max(axis=1)
-        if np.count_nonzero(largest[1:] >= largest[0] * (1 - 1e-12)) > 0.05 * SHUFFLES - 1:
-            return []
-        place = start + LEVEL_MIN + int(sums[0].argmax())
-        return [*within(start, place), place, *within(place, end)]
-
-    return within(0, len(values))
-
-
-@cache
-def _shuffles(n: int) -> Any:
-    """The same for every series of n numbers, so that an answer can be repeated."""
-    import numpy as np
-
-    return np.random.default_rng(n).permuted(np.tile(np.arange(n), (SHUFFLES, 1)), axis=1)

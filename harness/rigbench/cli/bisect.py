@@ -79,7 +79,7 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
     """The rows of `runs` documents in `folder`, together; the suite runs for those that are not there yet."""
     from rigbench.analysis.table import table
     from rigbench.documents import store
-    from rigbench.run.bisect import CannotMeasure, pooled
+    from rigbench.run.bisect import CannotMeasure
 
     for _ in range(runs):
         done = _finished(folder)
@@ -94,7 +94,7 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
             raise KeyboardInterrupt
         if ended.returncode:
             raise CannotMeasure(f"the suite did not run (exit code {ended.returncode}); what it said stands above")
-    found = pooled([table(store.read(path)) for path in _finished(folder)[:runs]])
+    found = [row for path in _finished(folder)[:runs] for row in table(store.read(path))]
     if not any(row.samples for row in found):
         raise CannotMeasure(next((row.error for row in found if row.error), "nothing was measured"))
     return found

@@ -28,6 +28,11 @@ def command(
     results: list[Path] = typer.Argument(None, help="BASE and NEW: two documents, or two folders of them."),
     base: list[Path] = typer.Option([], "--base", help="A document or folder of the first side. May be repeated."),
     new: list[Path] = typer.Option([], "--new", help="A document or folder of the second side. May be repeated."),
+    history: list[Path] = typer.Option(
+        [],
+        "--history",
+        help="Earlier results of this machine (a folder): they tell how much its runs differ. May be repeated.",
+    ),
     metric: list[str] = METRIC,
     fail_on: list[str] = FAIL_ON,
     as_json: bool = JSON_SI,
@@ -51,8 +56,9 @@ def command(
 
     metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
     base_rows, new_rows = (rows_of(result_files(side)) for side in sides)
-    found = comparing.compare(base_rows, new_rows, metrics)
     levels = {side: sorted({str(row.level) for row in rows}) for side, rows in (("base", base_rows), ("new", new_rows))}
+    earlier = rows_of(result_files(history)) if history else []
+    found = comparing.compare(base_rows, new_rows, metrics, earlier)
     if as_json:
         typer.echo(json.dumps({**asdict(found), "levels": levels}, indent=1))
     else:

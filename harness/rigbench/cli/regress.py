@@ -26,9 +26,12 @@ def command(
     results: list[Path] = typer.Argument(None, help="Result documents, or folders of them. Default: results/"),
     axis: str = typer.Option("driver", "--axis", help="What the history goes along: driver, engine, os or date."),
     index: Path | None = typer.Option(None, "--index", help="Read this index (rigbench index) in place of documents."),
-    since: str | None = typer.Option(None, "--since", help="Only steps that lead to this value of the axis or beyond."),
+    since: str | None = typer.Option(None, "--since", help="Only shifts to this value of the axis or beyond."),
     metric: list[str] = METRIC,
-    every: bool = typer.Option(False, "--all", help="Show steps without a difference, too."),
+    known: Path | None = typer.Option(
+        None, "--known", help="Shifts that are known ([[known]] in TOML): they fail nothing."
+    ),
+    every: bool = typer.Option(False, "--all", help="Name cases without a shift, too."),
     plot: Path | None = typer.Option(None, "--plot", help="Draw the histories into this SVG file."),
     fail_on: list[str] = FAIL_ON,
     as_json: bool = JSON_SI,
@@ -49,7 +52,8 @@ def command(
         found = read_rows(index)
     else:
         found = rows_of(result_files(results or [Path("results")]))
-    histories = regressing.history(found, axis, metrics)
+    acknowledged = regressing.read_known(known) if known is not None else ()
+    histories = regressing.history(found, axis, metrics, acknowledged)
     if since is not None:
         histories = regressing.since(histories, since)
     if as_json:

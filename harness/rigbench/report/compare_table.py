@@ -10,7 +10,7 @@ from rich.text import Text
 from rigbench import units
 from rigbench.analysis.compare import BAD, Cell, Comparison
 from rigbench.analysis.definitions import metric
-from rigbench.analysis.regress import History
+from rigbench.analysis.regress import ENOUGH, History
 from rigbench.report.table import print_table
 from rigbench.text import inert, markdown_table
 
@@ -24,17 +24,20 @@ STYLES = {
     "not comparable": "yellow",
 }
 FOOTNOTES = (
-    "change: NEW / BASE - 1, of geometric means; 95 % interval by Student's t on logarithms; p: Holm over the table",
+    "change: NEW / BASE - 1, of runs; 95 % interval by Student's t on logarithms of the runs; p: Hochberg over the table",
     "same: the interval lies inside +-3 %      slower, faster, more, less: p < 0.03      ~: cannot tell",
     "n: repetitions on either side, or documents (d) where a side has several",
 )
-
-
-STEP_HEADINGS = ("machine", "from", "to", *HEADINGS)
-LEFT = ("case", "metric", "verdict", "differs", "since", "run")
+LEFT = ("case", "metric", "verdict", "differs", "at", "until")
 LONG = 40
 """Longer values are shown by what differs in them."""
-SHIFT_HEADINGS = ("case", "metric", "since", "run", "before", "after", "change", "verdict")
+SHIFT_HEADINGS = ("case", "metric", "at", "until", "before", "after", "change", "to best", "verdict")
+SHIFT_NOTES = (
+    "at: the first value of the new level, or the range in which it begins      until: the first value after it",
+    "change: after / before - 1; it counts beyond 3 %      to best: after / the best level before it - 1",
+    "a run is the median of a day; of tables in which nothing changed at most 1 in 20 holds a shift",
+)
+NOTHING = "No level is told apart from the noise."
 
 
 def percent(ratio: float | None) -> str:
@@ -112,38 +115,18 @@ def print_texts(console: Console, headings: Sequence[str], rows: Sequence[Sequen
 
 
 def print_histories(console: Console, histories: Sequence[History], *, every: bool) -> None:
-    """Each step with what is not `same` or `~` there (with all of it for `every`), then the shifts, then what else changed."""
+    """The shifts, then what is worth knowing of the series: outliers, two states, what else changed. `every`: all cases."""
     machines = {each.machine_id for each in histories}
     runs = {run.document_id for each in histories for run in each.runs}
-    found = shown_steps(histories, every=every)
-    count = sum(len(step.cells) for each in histories for step in each.steps)
-    console.print(f"{len(runs)} runs, {len(histories)} cases on {len(machines)} machines, {count} comparisons")
-    if not found:
-        console.print("No step is told apart from the noise.")
-    for (machine, before, after), cells in found.items():
-        where = f" on {machine}" if len(machines) > 1 else ""
-        console.print(Text(f"{before} -> {after}{where}", style="bold underline"))
-        print_cells(console, cells)
-        for line in (*reason_lines(cells), *flag_lines(cells)):
-            console.print(Text(f"! {line}", style="yellow"))
+    console.print(f"{len(runs)} runs, {len(histories)} cases on {len(machines)} machines")
     if shifts := shift_texts(histories):
-        console.print(Text("Levels that changed (change points of the series of runs)", style="bold underline"))
         print_texts(console, SHIFT_HEADINGS, shifts)
-    for note in FOOTNOTES:
-        console.print(Text(note, style="dim"))
-    for line in side_lines(histories):
+        for note in SHIFT_NOTES:
+            console.print(Text(note, style="dim"))
+    else:
+        console.print(NOTHING)
+    for line in side_lines(histories, every=every):
         console.print(Text(f"! {line}", style="yellow"))
-
-
-def shown_steps(histories: Sequence[History], *, every: bool) -> dict[tuple[str, str, str], list[Cell]]:
-    """(machine, from, to) -> the cells to show."""
-    found: dict[tuple[str, str, str], list[Cell]] = {}
-    for each in histories:
-        for step in each.steps:
-            cells = [cell for cell in step.cells if every or cell.verdict not in ("same", "~")]
-            if cells:
-                found.setdefault((each.machine_id, step.before, step.after), []).extend(cells)
-    return found
 
 
 def shift_texts(histories: Sequence[History]) -> list[tuple[str, ...]]:
@@ -151,12 +134,15 @@ def shift_texts(histories: Sequence[History]) -> list[tuple[str, ...]]:
     return [
         (
             each.group,
-            metric(shift.metric).label,
-            shift.at,
-            f"{shift.created_utc} {shift.document_id[:8]}",
-            metric(shift.metric).text(shift.before),
-            metric(shift.metric).text(shift.after),
-            percent(shift.after / shift.before),
+            "" if shift.metric == "all" else metric(shift.metric).label,
+            shift.at if shift.earliest == shift.latest else f"{shift.earliest} to {shift.latest}",
+            shift.until or units.MISSING,
+            *(
+                units.MISSING if shift.metric == "all" else metric(shift.metric).text(x)
+                for x in (shift.before, shift.after)
+            ),
+            percent(shift.after / shift.before) if shift.after and shift.before else units.MISSING,
+            percent(shift.against_best),
             shift.verdict,
         )
         for each in histories
@@ -164,30 +150,55 @@ def shift_texts(histories: Sequence[History]) -> list[tuple[str, ...]]:
     ]
 
 
-def side_lines(histories: Sequence[History]) -> list[str]:
-    """What else changed at a step, said once: it may be the cause as well."""
-    found = {
-        f"from {step.before} to {step.after} also the {each.name} changed: {each.base} -> {each.new}": None
-        for one in histories
-        for step in one.steps
-        for each in step.differences
-    }
+def side_lines(histories: Sequence[History], *, every: bool = False) -> list[str]:
+    """What a reader must know of the series, each thing once."""
+    found: dict[str, None] = {}
+    for each in histories:
+        case = short_case(each.group)
+        for shift in each.shifts:
+            label = "" if shift.metric == "all" else f" {metric(shift.metric).label}"
+            if shift.kind == "drift":
+                found[
+                    f"{case}{label}: a drift in small steps from {shift.at} on, {percent(shift.against_best)} in all"
+                ] = None
+            if shift.kind == "sum":
+                found[f"{case}{label}: the sum of small steps until {shift.at}"] = None
+            if shift.known is not None:
+                found[f"{case}{label} at {shift.at}: known: {shift.known}"] = None
+            if shift.reason is not None:
+                found[f"{case}: {shift.reason}"] = None
+            for other in shift.differences:
+                found[f"at {shift.at} also the {other.name} changed: {other.base} -> {other.new}"] = None
+        for state in each.states:
+            shown = metric(state.metric)
+            two = f"{shown.text(state.low)} and {shown.text(state.high)}"
+            found[
+                f"{case} {shown.label}: this machine has two states, {two}; what changes less than they differ is not seen"
+            ] = None
+        for one in each.outliers:
+            shown = metric(one.metric)
+            found[
+                f"{case} {shown.label}: one outlier, {shown.text(one.value)} at {one.at} (level {shown.text(one.level)})"
+            ] = None
+        if each.left_out:
+            found[f"{case}: {each.left_out} runs without a value on this axis are left out"] = None
+        if each.remark is not None:
+            found[f"{case}: {each.remark} in some of the runs, which are a history of their own"] = None
+        if each.numbers < ENOUGH:
+            found[
+                f"{case}: {each.numbers} days; a change is told from {ENOUGH} on, before that only one far beyond 5 %"
+            ] = None
+        if every and not each.shifts:
+            found[f"{case}: no shift in {each.numbers} days"] = None
     return list(found)
 
 
 def history_markdown(histories: Sequence[History], *, every: bool) -> str:
-    """The same tables for a pull request."""
-    rows = [
-        (machine, before, after, *cell_texts(cell))
-        for (machine, before, after), cells in shown_steps(histories, every=every).items()
-        for cell in cells
-    ]
+    """The same for a pull request."""
     shifts = shift_texts(histories)
-    lines = markdown_table(STEP_HEADINGS, rows) if rows else ["No step is told apart from the noise."]
-    if shifts:
-        lines += ["", "Levels that changed:", "", *markdown_table(SHIFT_HEADINGS, shifts)]
-    lines += ["", *(f"{inert(note)}  " for note in FOOTNOTES)]
-    lines += [f"- {inert(line)}" for line in side_lines(histories)]
+    lines = markdown_table(SHIFT_HEADINGS, shifts) if shifts else [NOTHING]
+    lines += ["", *(f"{inert(note)}  " for note in SHIFT_NOTES)]
+    lines += [f"- {inert(line)}" for line in side_lines(histories, every=every)]
     return "\n".join(lines) + "\n"
 
 

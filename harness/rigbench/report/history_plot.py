@@ -1,7 +1,7 @@
 """Histories as one SVG picture that any browser and any pull request shows: written by hand, no library, works offline.
 
 A panel per case and metric: along x the values of the axis in their order, along y the metric as a share of its first
-median. A dot is a run, the line goes through the medians of each value, red marks a step or shift for the worse.
+median. A dot is a run, the line goes through the medians of each value, red marks a shift for the worse.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def svg(histories: Sequence[History], axis: str) -> str:
     for place, (each, metric) in enumerate(panels):
         x, y = place % columns * WIDTH, place // columns * HEIGHT
         parts.append(f'<g transform="translate({x} {y})">{_panel(each, metric)}</g>')
-    note = f"axis: {axis}; 100 % is the median of the first value; a dot is a run; red: worse than the one before"
+    note = f"axis: {axis}; 100 % is the median of the first value; a dot is a run; red: a level that is worse"
     note += f"; {left_out} more panels are left out" if left_out > 0 else ""
     parts.append(f'<text x="{LEFT}" y="{height - 8}" fill="{INK}">{escape(note)}</text></svg>')
     return "\n".join(parts) + "\n"
@@ -94,10 +94,7 @@ def _panel(history: History, metric: str) -> str:
 
 def _worse(history: History, metric: str) -> set[str]:
     """Values of the axis at which this metric got worse."""
-    steps = {
-        step.after for step in history.steps for cell in step.cells if cell.metric == metric and cell.verdict in BAD
-    }
-    return steps | {shift.at for shift in history.shifts if shift.metric == metric and shift.verdict in BAD}
+    return {shift.at for shift in history.shifts if shift.metric == metric and shift.verdict in BAD}
 
 
 def _short(text: str, most: int) -> str:

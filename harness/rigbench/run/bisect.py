@@ -16,7 +16,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ INSTALL_LIMIT_S = 2 * 3600
 QUERY_LIMIT_S = 120
 WORSE, BETTER = ("slower", "more"), ("faster", "less")
 Measure = Callable[[str, bool], list[Row]]
-"""(version, again) -> its rows, of both runs together the second time. Raises CannotMeasure."""
+"""(version, again) -> the rows of its runs, of twice as many the second time. Raises CannotMeasure."""
 
 
 class CannotMeasure(Exception):
@@ -174,18 +174,6 @@ def clearest(cells: Sequence[compare.Cell]) -> compare.Cell | None:
     """Of the cells that are worse the one whose interval stays farthest from 1; None if none is."""
     worse = [cell for cell in cells if cell.verdict in WORSE]
     return max(worse, key=lambda cell: max((cell.low or 1.0) - 1, 1 - (cell.high or 1.0)), default=None)
-
-
-def pooled(runs: Sequence[Sequence[Row]]) -> list[Row]:
-    """Several runs of one version as one: the repetitions of each group together."""
-    groups: dict[str, Row] = {}
-    for row in (row for run in runs for row in run):
-        if before := groups.get(row.group):
-            names = dict.fromkeys((*before.samples, *row.samples))
-            samples = {name: (*before.samples.get(name, ()), *row.samples.get(name, ())) for name in names}
-            row = replace(before, samples=samples, repetitions=before.repetitions + row.repetitions)
-        groups[row.group] = row
-    return list(groups.values())
 
 
 def _cell(base: Sequence[Row], new: Sequence[Row], like: compare.Cell) -> compare.Cell:
