@@ -56,7 +56,10 @@ def test_of_one_run_a_driver_only_what_is_far_beyond_all_noise_is_told() -> None
     """Two runs on either side: 6 % is nothing, half the speed is."""
     rng = random.Random(1)
     assert history(planted(1), "driver")[0].shifts == ()
-    halved = [run(number, level, rng, driver) for number, (driver, level) in enumerate(zip(DRIVERS, (50, 50, 25, 25)))]
+    halved = [
+        run(number, level, rng, driver)
+        for number, (driver, level) in enumerate(zip(DRIVERS, (50, 50, 25, 25), strict=False))
+    ]
     assert [shift.at for shift in history(halved, "driver")[0].shifts] == ["nvidia 580.126.09"]
 
 
@@ -103,7 +106,7 @@ def test_what_else_changed_at_a_shift_is_told() -> None:
     runs += [run(n, 40, rng, "580.2", engine_version="2.0") for n in range(5, 10)]
     (found,) = history(runs, "driver")
     assert [(each.name, each.base, each.new) for each in found.shifts[0].differences] == [("engine", "1.0", "2.0")]
-    assert "at nvidia 580.2 also the engine changed: 1.0 -> 2.0" in history_markdown([found], every=True)
+    assert "at nvidia 580.2 also the engine changed: 1.0 -\\> 2.0" in history_markdown([found], every=True)
 
 
 def nights(level: Callable[[int], float], count: int = 24, seed: int = 7, runs: int = 1) -> list[Row]:

@@ -241,7 +241,7 @@ def _settled(work: _Work) -> tuple[list[int], dict[int, tuple[int, int]]]:
     cuts, n = sorted(work.cuts), len(work.logs)
     while True:
         ranges: dict[int, tuple[int, int]] = {}
-        clear = []
+        clear: list[float] = []
         for _ in range(2):  # a cut was placed before its neighbours were known
             clear = []
             for number in range(len(cuts)):
