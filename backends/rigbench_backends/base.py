@@ -159,6 +159,12 @@ class EngineInfo:
     detail: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def parallel_devices(self) -> int:
+        """Devices that read their parts of each layer at once, so that bandwidths add up: 1 where layers are only dealt out."""
+        rows = self.resolved.get("split_mode") in ("row", "tensor")
+        return len(self.device_names) if rows else int(self.resolved.get("tensor_parallel_size") or 1)
+
+    @property
     def device_share(self) -> float:
         """The part of the layers that the device holds; the others stay with the processor. 1 where the engine does not say."""
         layers = re.fullmatch(r"(\d+)/(\d+)", str(self.resolved.get("n_gpu_layers")))

@@ -18,7 +18,7 @@ def test_every_source_of_this_system_is_there_usable_or_with_its_reason() -> Non
     sources = open_sources(SourceOptions())
     names = [source.name for source in sources]
     if sys.platform.startswith("linux"):
-        assert names == ["host", "nvml", "rapl", "amd"]
+        assert names == ["host", "nvml", "rapl", "amd", "intel"]
     for source in sources:
         shown = state(source)
         assert shown["usable"] or shown["reason"]

@@ -231,7 +231,9 @@ class LlamaCppSession(base.Session):
         if context:
             self._lib.llama_free(context)
         choice = re.findall(r"Flash Attention\b.*\b(enabled|disabled)", "\n".join(output_lines(log_begin)))
-        as_asked = {name: getattr(options, name) for name in ("n_batch", "type_k", "type_v", "kv_unified")}
+        as_asked = {
+            name: getattr(options, name) for name in ("n_batch", "type_k", "type_v", "kv_unified", "split_mode")
+        }
         return as_asked | {
             "threads": self._threads,
             "threads_batch": options.threads_batch or self._threads,

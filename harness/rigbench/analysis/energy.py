@@ -198,7 +198,9 @@ def headline(energies: Sequence[Energy], place: Place) -> Energy | None:
     """
     boards = [] if place.device == "cpu" else ["board"]
     packages = ["package"] if place.device in ("cpu", "remote") or place.integrated else []
-    fitting = ("wall", "host", *boards, *packages, "soc")
+    fitting = (
+        ("wall", "host", *packages, *boards, "soc") if place.integrated else ("wall", "host", *boards, *packages, "soc")
+    )
     for scope in fitting:
         inside = [each for each in energies if each.scope == scope and (scope != "board" or place.holds(each.device))]
         measuring = list(dict.fromkeys(each.source for each in inside if each.joules is not None))

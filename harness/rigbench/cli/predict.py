@@ -208,7 +208,10 @@ def predictions(
     ]
     fitting = None
     if device.memory_bytes:
-        fitting = fit(facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices)
+        kept = _reserved(device) if hardware is None else None
+        fitting = fit(
+            facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices, reserved_bytes=kept
+        )
         roofline = with_fit(roofline, fitting)
     if stood_in:
         roofline = replace(roofline, reason="; ".join(filter(None, (stood_in, roofline.reason))))
@@ -232,6 +235,15 @@ def _this_machine(*, measure: bool) -> tuple[Hardware, int | None]:
     nothing = (None,) * 6
     here = Hardware("here", machine.cpu, "cpu", "cpu", memory, (memory,), rate, *nothing, HERE, "measured", (), ())
     return here, machine.physical_cores
+
+
+def _reserved(device: Hardware) -> int | None:
+    """What this machine's driver keeps of its GPU's memory, or macOS of a limit that was raised; None where neither says."""
+    from rigbench.telemetry.machine import this_machine
+
+    gpu = next(iter(this_machine().gpus), {})
+    wired = gpu.get("wired_limit_bytes")
+    return device.memory_bytes - wired if wired else gpu.get("memory_reserved_bytes")
 
 
 def _calibrated(path: Path) -> dict[str, float]:

@@ -77,7 +77,7 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
         bandwidth = bandwidths.get(info.device) if info else None
         if info is None or row.model not in facts or not user_tps or row.flags:
             continue
-        if bandwidth is None or bandwidth.read_bytes_per_s is None:
+        if bandwidth is None or bandwidth.read_bytes_per_s is None or info.device_share < 1:
             continue
         device = device_of(document.machine, info.device)
         setup = Setup(
@@ -85,6 +85,8 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
             platform="cpu" if info.device == "cpu" else engine_platform(row.backend, info, device),
             hardware=device,
             users=row.concurrency,
+            devices=max(1, len(info.device_names)) if info.device not in ("cpu", "sim") else 1,
+            tensor_parallel=info.parallel_devices > 1,
             context_tokens=row.prompt_tokens + row.output_tokens / 2,
             kv_bits=info.kv_bits,
             measured=bandwidth.method == "measured",

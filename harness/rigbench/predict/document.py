@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rigbench.errors import InputError
 from rigbench.predict import hardware, predictors
+from rigbench.predict.fit import offloaded
 from rigbench.predict.roofline import engine_platform
 from rigbench.records import Bandwidth, Case, ModelFacts, Prediction, RunDocument
 from rigbench_backends.base import EngineInfo
@@ -49,7 +50,7 @@ def _roofline(
 ) -> Prediction:
     names = info.device_names if info.device != "cpu" else ()
     device = hardware.match_first(names, document.machine.gpus)
-    return predictors.roofline(
+    made = predictors.roofline(
         facts,
         bandwidth,
         backend=case.backend,
@@ -58,5 +59,11 @@ def _roofline(
         device=device,
         measured=found is not None and found.method == "measured",
         cpu_cores=info.threads,
+        devices=max(1, len(info.device_names)) if info.device not in ("cpu", "sim") else 1,
+        tensor_parallel=info.parallel_devices > 1,
         **asked,
     )
+    if info.device in ("cpu", "sim") or info.device_share == 1:
+        return made
+    host = next((each.read_bytes_per_s for each in document.bandwidth if each.device == "cpu"), None)
+    return offloaded(made, info.device_share, host)

@@ -49,16 +49,16 @@ def rules() -> dict[str, dict[str, float]]:
 
 
 def usable_bytes(device: Hardware, reserved_bytes: int | None = None) -> int:
-    """What of the device's memory a model can use. `reserved_bytes` is what the driver itself reports, where it was read."""
+    """What of the device's memory a model can use. `reserved_bytes` is what the driver or system itself keeps, where it says so."""
     rule, total = rules(), device.memory_bytes
     if reserved_bytes is not None:
-        return total - reserved_bytes
+        return max(0, total - reserved_bytes)
     if device.vendor == "apple":
         return round(total * rule["share"]["apple" if total > 36 * GIB else "apple_small"])
     if device.unified:
         return round(total * rule["share"]["cpu" if device.vendor == "cpu" else "soc"])
     kept = rule["reserved"].get(f"{device.vendor}_gib", 0.6) * GIB
-    return max(0, round(total - (reserved_bytes if reserved_bytes is not None else kept)))
+    return max(0, round(total - kept))
 
 
 def cached_users(
@@ -125,20 +125,25 @@ def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: flo
         return replace(prediction, inputs=inputs)
     for name in MADE_WITHOUT_OFFLOAD:
         inputs.pop(name, None)
+    made = offloaded(replace(prediction, inputs=inputs), found.share_on_device, host_bandwidth_bytes_per_s)
+    return replace(made, reason=found.reason)
+
+
+def offloaded(prediction: Prediction, share: float, host_bandwidth_bytes_per_s: float | None = None) -> Prediction:
+    """The prediction for a model of which the device holds `share`, and the processor reads the rest in the host's memory."""
     rule = rules()["offload"]
     bandwidth = host_bandwidth_bytes_per_s or rule["host_bandwidth_gbs"] * 1e9
-    away = 1 - found.share_on_device
-    host_s = away * (prediction.bytes_per_step or 0) / bandwidth + rule["link_ms"] * 1e-3
-    step_s = found.share_on_device / prediction.user_tps + host_s
-    users, ceiling = prediction.output_tps / prediction.user_tps, prediction.ceiling_user_tps
+    read_s = (1 - share) * (prediction.bytes_per_step or 0) / bandwidth
+    ceiling, alone = prediction.ceiling_user_tps, prediction.user_tps
+    step_s = None if alone is None else share / alone + read_s + rule["link_ms"] * 1e-3
+    users = prediction.output_tps / alone if alone and prediction.output_tps else None
     return replace(
         prediction,
-        user_tps=1 / step_s,
-        output_tps=users / step_s,
-        ceiling_user_tps=1 / (found.share_on_device / ceiling + host_s) if ceiling else None,
+        user_tps=None if step_s is None else 1 / step_s,
+        output_tps=None if step_s is None or users is None else users / step_s,
+        ceiling_user_tps=1 / (share / ceiling + read_s) if ceiling else None,
         formula=f"{prediction.formula}; with offload t = share x t + (1 - share) x bytes / host bandwidth + link",
-        inputs={**inputs, "share_on_device": found.share_on_device, "host_bandwidth_bytes_per_s": bandwidth},
-        reason=found.reason,
+        inputs={**prediction.inputs, "share_on_device": share, "host_bandwidth_bytes_per_s": bandwidth},
     )
 
 

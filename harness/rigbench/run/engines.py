@@ -150,6 +150,8 @@ def _engine(
     gpus = [gpu for gpu in gpus if gpu.get("bus_id") in found.used] or gpus
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
+    if on_gpu and "cpu" not in bandwidths and part.options.get("n_gpu_layers", -1) != -1:
+        bandwidths["cpu"] = ceilings.kept("cpu", say=say)  # some layers stay there
     # Without fetching, the facts are enough: a plan needs no weights.
     formats = (*(found.model_formats or backend.model_formats), *(() if fetch else ("shape",)))
     model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)

@@ -26,7 +26,10 @@ BUILT_IN = {
     "apple": "rigbench.telemetry.apple:AppleSource",
     "nvml": "rigbench.telemetry.nvidia:NvmlSource",
     "rapl": "rigbench.telemetry.rapl:RaplSource",
+    "module": "rigbench.telemetry.module:ModuleSource",
     "amd": "rigbench.telemetry.amd:AmdSource",
+    "intel": "rigbench.telemetry.intel:IntelSource",
+    "battery": "rigbench.telemetry.battery:BatterySource",
     "wall": "rigbench.telemetry.wall:WallSource",
 }
 

@@ -68,11 +68,11 @@ def linux_adapters(root: Path) -> tuple[Adapter, ...]:
         vendor = VENDORS.get(_hex(device / "vendor"))
         base_class = _hex(device / "class") >> 16
         if vendor and (base_class == DISPLAY or (base_class == ACCELERATOR and vendor != "intel")):
-            shown.append(Adapter(vendor, _pci_name(root, device, vendor), _is_integrated(device, vendor)))
+            shown.append(Adapter(vendor, pci_name(device, vendor, root), is_integrated(device, vendor)))
     return tuple(shown)
 
 
-def _is_integrated(device: Path, vendor: str) -> bool | None:
+def is_integrated(device: Path, vendor: str) -> bool | None:
     """Intel puts its integrated graphics on the root bus; the kernel shows an AMD processor's by a voltage of its north bridge."""
     if vendor == "nvidia":
         return False
@@ -81,7 +81,7 @@ def _is_integrated(device: Path, vendor: str) -> bool | None:
     return amd.is_apu(device) if labelled(device, "in") else None
 
 
-def _pci_name(root: Path, device: Path, vendor: str) -> str:
+def pci_name(device: Path, vendor: str, root: Path = Path("/")) -> str:
     """The driver's own name, else the one in the PCI list that distributions ship, else the number."""
     driver = read_text(root / "proc/driver/nvidia/gpus" / device.name / "information")
     if model := re.search(r"^Model:\s*(.+)$", driver, re.MULTILINE):

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rigbench.telemetry import base
+from rigbench.telemetry import base, host
 from rigbench.telemetry.base import (
     File,
     FileSource,
@@ -36,6 +36,7 @@ from rigbench.telemetry.base import (
     read_text,
     whole,
 )
+from rigbench.telemetry.drm import process_memory, process_metric
 from rigbench_backends.base import bus_id
 
 DRM = Path("/sys/class/drm")
@@ -59,6 +60,7 @@ class AmdSource(FileSource):
 
     def __init__(self, files: Mapping[Metric, File], devices: tuple[str, ...]) -> None:
         super().__init__(files, devices)
+        self._cards: dict[str, Path] = {}
         self._residencies: dict[Path, tuple[int, ...]] = {}
 
     @classmethod
@@ -69,7 +71,10 @@ class AmdSource(FileSource):
         files = {metric: file for index, folder in enumerate(folders) for metric, file in _files(folder, f"amd{index}")}
         if not files:
             return cls.absent("the AMD card's driver gives no readings", "load amdgpu")
-        return cls(files, tuple(map(card_name, folders)))
+        source = cls(files, tuple(map(card_name, folders)))
+        source._cards = {f"amd{index}": each for index, each in enumerate(folders) if bus_id(str(each.resolve()))}
+        source.metrics = (*files, *map(process_metric, source._cards))
+        return source
 
     @classmethod
     def gpus(cls, drm: Path = DRM) -> tuple[dict[str, Any], ...]:
@@ -101,7 +106,17 @@ class AmdSource(FileSource):
         return {"amdgpu": version} if version else {}
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
-        return [self._reading(metric, self._files[metric]) for metric in metrics]
+        return [
+            self._process_memory(self._cards[str(metric.device)])
+            if metric.name == base.MEMORY_USED_PROCESS.name
+            else self._reading(metric, self._files[metric])
+            for metric in metrics
+        ]
+
+    def _process_memory(self, folder: Path) -> Reading:
+        if self.pid is None:
+            return host.NO_WORKER
+        return process_memory(host.tree_pids(self.pid), bus_id(str(folder.resolve())) or "", is_apu(folder))
 
     def _reading(self, metric: Metric, file: File) -> Reading:
         scale, (path, *_) = file

@@ -196,6 +196,8 @@ def _bandwidth_faults(document: RunDocument) -> Iterator[Fault]:
             if isinstance(when, str) and when > document.created_utc:
                 yield Fault(f"$.bandwidth[{place}].detail.measured_utc", f"{when[:20]} is after the run began")
         engine = next((each for each in document.engines if each.device == bandwidth.device), None)
+        if engine is None and bandwidth.device == "cpu" and any(each.device_share < 1 for each in document.engines):
+            continue
         if engine is None:
             yield Fault(f"$.bandwidth[{place}].device", f"no engine ran on {bandwidth.device[:40]!r}", below="physical")
             continue
