@@ -78,6 +78,7 @@ class AppleSource(Source):
 
     name = "apple"
     scope = "soc"
+    wider_scopes = ("host",)
     platforms = ("darwin",)
 
     def __init__(self, native: Darwin, clock: Clock, busy_s: Callable[[], float]) -> None:

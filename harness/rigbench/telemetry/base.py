@@ -160,6 +160,8 @@ class Source:
 
     name: ClassVar[str]
     scope: ClassVar[str] = "board"
+    wider_scopes: ClassVar[tuple[str, ...]] = ()
+    """Those of other readings of power that it has beside."""
     """Of its power: board, soc, package, host, wall."""
     platforms: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
     """Values of sys.platform on which it is looked for."""

@@ -109,9 +109,10 @@ def _series_faults(result: CaseResult, path: str) -> Iterator[Fault]:
         if series.source == "host" and series.method == "counter" and backwards:
             yield Fault(f"{here}.values", f"the counter {series.name} goes backwards")
         own = telemetry.BUILT_IN.get(series.source)
-        scope = _scope(series.source) if own else None
-        if series.unit in ("W", "J") and scope is not None and series.scope != scope and WIDE & {series.scope, scope}:
-            yield Fault(f"{here}.scope", f"is {series.scope[:40]!r}; {series.source} reads the {scope}")
+        scopes = _scopes(series.source) if own else ()
+        other = series.unit in ("W", "J") and scopes and series.scope not in scopes
+        if other and WIDE & {series.scope, *scopes}:
+            yield Fault(f"{here}.scope", f"is {series.scope[:40]!r}; {series.source} reads the {scopes[0]}")
         if len(read) < LEAST_READINGS or own is None:
             continue
         period = PERIODS_S.get(series.source, base.POWER_PERIOD_S)
@@ -126,8 +127,9 @@ def _series_faults(result: CaseResult, path: str) -> Iterator[Fault]:
 
 
 @cache
-def _scope(source: str) -> str:
-    return telemetry.load(source).scope
+def _scopes(source: str) -> tuple[str, ...]:
+    sensor = telemetry.load(source)
+    return sensor.scope, *sensor.wider_scopes
 
 
 def _straight(values: Sequence[float]) -> float:
