@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rigbench.telemetry import base, host
+from rigbench.telemetry import base
 from rigbench.telemetry.base import (
     File,
     FileSource,
@@ -114,6 +114,8 @@ class AmdSource(FileSource):
         ]
 
     def _process_memory(self, folder: Path) -> Reading:
+        from rigbench.telemetry import host  # it needs psutil, and the build looks for cards before that is installed
+
         if self.pid is None:
             return host.NO_WORKER
         return process_memory(host.tree_pids(self.pid), bus_id(str(folder.resolve())) or "", is_apu(folder))

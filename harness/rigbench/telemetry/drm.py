@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rigbench.telemetry import base, host
+from rigbench.telemetry import base
 from rigbench.telemetry.base import Metric, Reading, read_text
 
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
@@ -24,7 +24,7 @@ def process_metric(device: str) -> Metric:
     return Metric(*base.MEMORY_USED_PROCESS, "/proc/PID/fdinfo", "board", "sampled", None, device)
 
 
-def process_memory(pids: Iterable[int], bus_id: str, shared: bool, proc: Path = host.PROC) -> Reading:
+def process_memory(pids: Iterable[int], bus_id: str, shared: bool, proc: Path = Path("/proc")) -> Reading:
     """Bytes that these processes hold on the card at `bus_id`. `shared`: it uses the host's memory, too."""
     clients: dict[str, float] = {}
     for pid in pids:
