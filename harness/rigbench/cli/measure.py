@@ -73,9 +73,9 @@ class Ask:
 
     @property
     def given(self) -> list[str]:
-        """The options that say what is measured on what, as they are written."""
+        """The options that say what is measured on what, as they are written: not that it is trusted."""
         named = {each.name: cast(Any, each.default).param_decls for each in fields(self)[1:]}
-        return [words[0] for name, words in named.items() if getattr(self, name)]
+        return [words[0] for name, words in named.items() if getattr(self, name) and name != "trust_suite"]
 
     def suite(self) -> tuple[Suite, list[str]]:
         """(the suite that is named or made from the flags, the models that are named). InputError for contradictions."""
@@ -114,7 +114,7 @@ class Ask:
 
         suite, models = self.suite()
         if not self.trust_suite and self.what is not None:
-            must_be_trusted(self.what, suite)
+            must_be_trusted(self.what, suite.engine)
         parts = selection.engines_of(
             suite, self.backend, models, self.python, [*self.option, *settings(flags)], self.server, say
         )
@@ -151,14 +151,14 @@ class Ask:
         return small.suite
 
 
-def must_be_trusted(name: str, suite: Suite) -> None:
-    """Asks before a suite from another folder starts or speaks to anything that it names. InputError without a yes."""
+def must_be_trusted(name: str, engines: Sequence[EnginePart]) -> None:
+    """Asks before a suite or a journal from another folder starts or speaks to anything that it names. InputError without a yes."""
     from rigbench.suites.suite import suite_files
 
     if name in suite_files() or Path(name).resolve().is_relative_to(Path.cwd()):
         return
-    named = [f"python = {part.python}" for part in suite.engine if part.python]
-    named += [f"{key} = {part.options[key]}" for part in suite.engine for key in REACHING if part.options.get(key)]
+    named = [f"python = {part.python}" for part in engines if part.python]
+    named += [f"{key} = {part.options[key]}" for part in engines for key in REACHING if part.options.get(key)]
     if not named:
         return
     say(printable(f"{name} is from another folder, and would start or speak to what it names: {'; '.join(named)}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rigbench.cli.measure import Ask, EngineFlags, settings
+from rigbench.cli.measure import Ask, EngineFlags, must_be_trusted, settings
 from rigbench.cli.options import INTERRUPTED, Wall, grouped, must_answer, say
 from rigbench.cli.progress import Progress, Reporter
 from rigbench.errors import InputError, UnavailableError
@@ -37,12 +37,16 @@ def command(
     from rigbench.run import journal, processes, runner, start
 
     processes.interrupt_on_terminate()
+    if resume is not None:
+        if given := [*ask.given, *settings(flags)]:
+            raise InputError(f"a resumed run keeps its suite and its engines: leave {given[0]} out")
+        if out is not None:
+            raise InputError("a resumed run is finished where it was begun: leave --out out")
+        telemetry = _reads(resume, asked=telemetry)
     sources = wall.sources(telemetry=telemetry, replay=replay)
     must_answer(sources)
-    if resume is not None and out is not None:
-        raise InputError("a resumed run is finished where it was begun: leave --out out")
     folder = out or Path("results")
-    work, folder = _resumed(ask, flags, resume) if resume is not None else (_begun(ask, flags, folder), folder)
+    work, folder = _resumed(ask, resume) if resume is not None else (_begun(ask, flags, folder, telemetry), folder)
     work.sources = sources
     work.report = Reporter(work.total, len(work.done))
     ended = ""
@@ -77,20 +81,30 @@ def command(
         raise typer.Exit(exit_code)
 
 
-def _begun(ask: Ask, flags: EngineFlags, out: Path) -> Run:
+def _reads(path: Path, *, asked: bool) -> bool:
+    """Whether the run of this journal takes readings: all its cases do, or none."""
+    from rigbench.run import journal
+
+    reads = journal.read(path).header.telemetry
+    if reads and not asked:
+        raise InputError("the run was begun with readings: leave --no-telemetry out")
+    return reads
+
+
+def _begun(ask: Ask, flags: EngineFlags, out: Path, telemetry: bool) -> Run:
     from rigbench.report import table
     from rigbench.report.plan import print_plan
     from rigbench.run import start
 
     prepared = ask.prepare(flags, fetch=True)
-    work = start.begin(prepared, out)
+    work = start.begin(prepared, out, telemetry=telemetry)
     print_plan(table.error_console(), work.plan, brief=True)
     return work
 
 
-def _resumed(ask: Ask, flags: EngineFlags, path: Path) -> tuple[Run, Path]:
-    from rigbench.run import start
+def _resumed(ask: Ask, path: Path) -> tuple[Run, Path]:
+    from rigbench.run import journal, start
 
-    if given := [*ask.given, *settings(flags)]:
-        raise InputError(f"a resumed run keeps its suite and its engines: leave {given[0]} out")
+    if not ask.trust_suite:
+        must_be_trusted(str(path), journal.read(path).header.engines)
     return start.resume(path, ask.what, say=say, progress=Progress()), path.parent.parent

@@ -37,7 +37,8 @@ OTHER_VERSION = "was written by another version of rigbench: finish it with that
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line: what is to be run, on what. `models` has the hash of each model's file by the model's name."""
+    """The first line: what is to be run, on what. `models` has the hash of each model's file by the model's name,
+    `telemetry` whether readings are taken meanwhile."""
 
     format: Literal["rigbench-journal-2"] = field(default="rigbench-journal-2", kw_only=True)
     created_utc: str
@@ -46,6 +47,7 @@ class Header:
     suite: Suite
     engines: tuple[EnginePart, ...]
     models: dict[str, str | None]
+    telemetry: bool = True
 
 
 @dataclass(frozen=True, slots=True)

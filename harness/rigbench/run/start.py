@@ -50,11 +50,11 @@ def prepare(
     return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths)
 
 
-def begin(prepared: Prepared, folder: Path) -> Run:
+def begin(prepared: Prepared, folder: Path, *, telemetry: bool = True) -> Run:
     """A new run with its journal in `folder`. UnavailableError if nothing can be written there."""
     suite, machine, created = prepared.suite, prepared.machine, utc_now()
     plain, parts = suite.model_copy(update={"engine": []}), tuple(prepared.parts)
-    header = journal.Header(created, time.time(), machine, plain, parts, prepared.models)
+    header = journal.Header(created, time.time(), machine, plain, parts, prepared.models, telemetry)
     path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
     return Run(prepared, header, journal.create(path, header))
 

@@ -25,7 +25,9 @@ def simulated_faults(document: RunDocument) -> Iterator[Fault]:
         engine = document.engines[result.engine] if result.engine is not None else None
         if engine is None or engine.device != NAME:
             continue
-        if result.case.backend != NAME:
+        if (
+            result.case.backend != NAME and result.case.backend in rigbench_backends.BUILT_IN
+        ):  # a plugin may be made of it
             yield Fault(f"$.cases[{place}].case.backend", f"the simulator is not {result.case.backend[:40]}")
         tokens += sum(len(record.unit_us) for record in result.requests)
         if result.requests and tokens <= MOST_TOKENS:
