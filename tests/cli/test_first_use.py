@@ -127,3 +127,13 @@ def test_the_shell_completes_commands_and_flags(line: str, words: set[str]) -> N
     command = [sys.executable, "-m", "rigbench.cli.main"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **asked})
     assert set(done.stdout.split()) == words
+
+
+def test_show_and_compare_have_the_same_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """The largest of the repetitions, in both."""
+    assert main(["show", str(RESULT), "--json"]) == 0
+    shown = {row["group"]: row["memory_peak_bytes"] for row in json.loads(capsys.readouterr().out)}
+    assert main(["compare", str(RESULT), str(RESULT), "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    compared = {cell["group"]: cell["base"] for cell in cells if cell["metric"] == "memory_peak_bytes"}
+    assert compared == pytest.approx(shown)

@@ -1,6 +1,6 @@
 """Two results, case by case: how much faster or slower, how sure, and where they cannot be compared at all.
 
-    ratio     geometric mean of NEW / of BASE, one number a run (the median of its repetitions), with its 95 % interval
+    ratio     geometric mean of NEW / of BASE, one number a run (that of its row), with its 95 % interval
     p         of no difference, by Hochberg over the table: so many tables of equal things would hold a false alarm
 
     verdict   when
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -186,7 +185,7 @@ def raw_cells(
 
 def _cell(cell: Cell, base: Sequence[Sequence[float]], new: Sequence[Sequence[float]], past: Sequence[Row]) -> Cell:
     """One metric, from the repetitions of each run on either side."""
-    old, young = ([statistics.median(run) for run in side] for side in (base, new))
+    old, young = ([metric(cell.metric).join(run) for run in side] for side in (base, new))  # as in a row
     cell = replace(cell, base=_middle(old), new=_middle(young))
     if not base or not new:
         return replace(cell, verdict="not comparable", reason=f"{'BASE' if not base else 'NEW'} has no {cell.metric}")

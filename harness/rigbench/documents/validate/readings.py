@@ -190,7 +190,8 @@ def _core_faults(document: RunDocument, result: CaseResult, path: str) -> Iterat
     engine = document.engines[result.engine]
     rates = {}
     for number, series in enumerate(result.readings):
-        read = points(series)
+        # From the first request on: before it, a process that is seen for the first time brings all that it ever computed.
+        read = [(at, value) for at, value in points(series) if at >= 0]
         if series.name not in ("cpu_busy", "cpu_ours") or len(read) < 3:
             continue
         rate = rates[series.name] = (read[-1][1] - read[0][1]) / max(1e-6, (read[-1][0] - read[0][0]) * 1e-6)
