@@ -10,7 +10,7 @@ import pytest
 
 from plain_row import PLAIN
 from rigbench.analysis import stats
-from rigbench.analysis.compare import compare, differences, incomparable, judged
+from rigbench.analysis.compare import CORRECTED, compare, differences, incomparable, judged
 from rigbench.analysis.table import Row
 
 
@@ -244,6 +244,12 @@ def test_the_fingerprints_differences_are_told() -> None:
         ("drivers", "nvidia 580.65.06", "nvidia 580.126.09"),
         ("options", "defaults", "threads=1"),
     ]
+
+
+def test_a_large_change_that_stays_unsure_says_why() -> None:
+    cell = compare(runs((50, 51, 52)), runs((48, 49, 50), 50), ["user_tps"]).cells[0]
+    unsure = replace(cell, verdict="", ratio=0.6, low=0.5, high=0.7, p=0.05, users=4, reason=None)
+    assert [(each.verdict, each.reason) for each in judged([unsure])] == [("~", CORRECTED)]
 
 
 def test_hochberg_by_hand() -> None:

@@ -35,6 +35,7 @@ ALPHA = 0.03
 BAD = ("slower", "more", "failed")
 ONE_RUN = "one run a side: give a second run of each"
 FEW_RUNS = "few runs: give three a side"
+CORRECTED = "its interval leaves out 0 %, but one of so many comparisons does so by chance: give more runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,8 @@ def _verdict(cell: Cell) -> Cell:
     if cell.low >= 1 - SAME and cell.high <= 1 + SAME:
         return replace(cell, verdict="same", reason=None)
     if cell.low <= 1 <= cell.high or cell.p >= ALPHA:
-        return replace(cell, verdict="~")
+        beyond = not cell.low <= 1 <= cell.high
+        return replace(cell, verdict="~", reason=cell.reason or (CORRECTED if beyond else None))
     return replace(cell, verdict=direction(cell.metric, cell.ratio), reason=None)
 
 
