@@ -231,8 +231,9 @@ def test_a_suite_from_another_folder_starts_nothing_unasked(tmp_path: Path) -> N
     program.chmod(0o755)
     suite = SUITE.replace('backend = "sim"', f'backend = "sim"\npython = "{program}"')
     (tmp_path / "strange.toml").write_text(suite)
-    for command in ("plan", "run"):
-        done = rigbench(command, "../strange.toml", cwd=here, expect=2)
+    bisect = ["bisect", "--good", "a==1", "--bad", "a==2", "--suite"]
+    for words in (["plan"], ["run"], bisect):
+        done = rigbench(*words, "../strange.toml", cwd=here, expect=2)
         assert f"python = {program}" in done.stderr
         assert "add --trust-suite" in done.stderr
     assert not struck.exists()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from rigbench.cli.measure import TRUST_SUITE, must_be_trusted
 from rigbench.cli.options import INTERRUPTED, JSON, number, one_of, say, say_json
 from rigbench.errors import InputError, UnavailableError
 
@@ -34,6 +35,7 @@ def command(
     pip: list[str] = typer.Option([], "--pip-arg", help="Passed on to pip: --pip-arg=--pre. May be repeated."),
     python: str | None = typer.Option(None, "--python", help="The interpreter to make the environments with."),
     out: Path = typer.Option(Path("bisect"), "-o", "--out", help="Folder for the results; kept, to be taken up again."),
+    trust_suite: bool = TRUST_SUITE,
     as_json: bool = JSON,
 ) -> None:
     """Find the first version of an engine that is slower: an environment and the suite for each, halving."""
@@ -45,6 +47,8 @@ def command(
 
     metric = [one_of("--metric", name, comparable()) for name in metric]
     chosen = load_suite(suite)
+    if not trust_suite:
+        must_be_trusted(suite, chosen.engine)
     selection.engines_of(chosen, [backend] if backend else [], [model] if model else [], None, option)
     (package, first), (other, last) = bisecting.pinned(good), bisecting.pinned(bad)
     if package != other:
@@ -88,7 +92,7 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
         say(f"{version}: run {len(done) + 1} of {runs}")
         begun = next(iter(sorted(folder.glob("*/*.journal"))), None)
         what = ["--resume", str(begun)] if begun else [*words, "--out", str(folder)]
-        command = [sys.executable, "-m", "rigbench.cli.main", "run", *what]
+        command = [sys.executable, "-m", "rigbench.cli.main", "run", *what, "--trust-suite"]
         ended = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False)
         if ended.returncode == INTERRUPTED:
             raise KeyboardInterrupt

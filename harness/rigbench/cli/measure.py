@@ -29,6 +29,9 @@ MODELS = (
 )
 
 
+TRUST_SUITE = typer.Option(
+    False, "--trust-suite", help="Run what a suite from another folder names: commands, interpreters, addresses."
+)
 REACHING = ("start", "base_url", "api_key_env", "extra")
 """Options of an engine that start a command, or say to whom is spoken and with which key."""
 
@@ -67,9 +70,7 @@ class Ask:
         help="An option of the engine (`rigbench engines`): -O threads=4; a sweep: -O threads=2,4,8.",
     )
 
-    trust_suite: bool = typer.Option(
-        False, "--trust-suite", help="Run what a suite from another folder names: commands, interpreters, addresses."
-    )
+    trust_suite: bool = TRUST_SUITE
 
     @property
     def given(self) -> list[str]:
