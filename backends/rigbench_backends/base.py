@@ -151,6 +151,8 @@ class EngineInfo:
     fixed_length: bool = True
     place: str = "worker"
     simulated_bandwidth_bytes_per_s: float | None = None
+    compute_type: str | None = None
+    """In which type it multiplies matrices (f32, bf16, f16), where one is fixed."""
     bus_ids: tuple[str, ...] = ()
     """PCI addresses of the devices that hold the model (`bus_id`), so that these and no others are read; () where none is known."""
     resolved: dict[str, Any] = field(default_factory=dict)

@@ -193,6 +193,32 @@ class Bandwidth:
     reason: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def known(self) -> bool:
+        """Whether there is a figure."""
+        return self.read_bytes_per_s is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How fast one device multiplies matrices, in operations per second by type (f32, bf16, f16, int8), as the libraries in the
+    engine's interpreter do it. `source` names the library of each type. Empty with the reason where nothing could be measured."""
+
+    device: str
+    flops_per_s: dict[str, float]
+    source: str = ""
+    reason: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a figure."""
+        return bool(self.flops_per_s)
+
+    def rate(self, dtype: str | None) -> float | None:
+        """Of the type that an engine computes in, else the fastest: no product of any type is faster."""
+        return self.flops_per_s.get(dtype or "", max(self.flops_per_s.values(), default=None))
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -215,7 +241,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the machine should do in one case group. Per user and in all, with formula and inputs, or None with the reason."""
+    """What the machine should do in one case group. Per user and in all, with formula and inputs, or None with the reason.
+
+    `user_tps` counts the units of the workload: tokens, denoising steps, trained tokens. A step reads `bytes_per_step` and has
+    `flops_per_step` operations, where the device reads `bandwidth_bytes_per_s` and does `flops_per_s`; the ceiling is the slower of
+    both, and None of either where it is not known."""
 
     group: str
     predictor: str
@@ -227,6 +257,8 @@ class Prediction:
     formula: str
     inputs: dict[str, Any] = field(default_factory=dict)
     reason: str | None = None
+    flops_per_step: float | None = None
+    flops_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,3 +294,4 @@ class RunDocument:
     telemetry: dict[str, Any] = field(default_factory=dict)
     summary: tuple[dict[str, Any], ...] = ()
     annotations: dict[str, Any] = field(default_factory=dict)
+    arithmetic: tuple[Arithmetic, ...] = ()

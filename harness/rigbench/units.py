@@ -60,6 +60,14 @@ def bandwidth_text(value: float | None) -> str:
     return MISSING if value is None else f"{_trim(value / 1e9)} GB/s"
 
 
+def flops_text(value: float | None) -> str:
+    """Operations per second: 2.095e14 -> '210 TFLOP/s', 1.9e11 -> '190 GFLOP/s'."""
+    if value is None:
+        return MISSING
+    scale, name = (1e12, "TFLOP/s") if value >= 1e12 else (1e9, "GFLOP/s")
+    return f"{_trim(value / scale)} {name}"
+
+
 def number_text(value: float | None) -> str:
     """A number of any unit to four digits: 0.0123456 -> '0.01235'."""
     return MISSING if value is None else f"{value:.4g}"

@@ -21,7 +21,7 @@ SUITE = Suite(
 
 
 def test_of_several_engines_those_that_cannot_run_are_skipped_with_the_reason() -> None:
-    usable, _ = engines.resolve([SIM, NOWHERE])
+    usable, _, _ = engines.resolve([SIM, NOWHERE])
     plan = make_plan(SUITE, usable)
     assert {case.backend for job in plan.jobs for case in job.cases} == {"sim"}
     assert [skip.case.concurrency for skip in plan.skipped if skip.case.backend == "mlx_lm"] == [1, 2]

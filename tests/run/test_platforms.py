@@ -23,7 +23,7 @@ from rigbench.ceilings import cuda, engine
 from rigbench.cli.main import app
 from rigbench.documents import store
 from rigbench.predict.calibrate import device_of, measured_rows
-from rigbench.records import RunDocument
+from rigbench.records import Arithmetic, RunDocument
 from rigbench.telemetry import host
 from rigbench.telemetry.amd import AmdSource
 from rigbench.telemetry.apple import AppleSource
@@ -128,6 +128,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tupl
         rates = {"devices": [device], "device": device["description"], "bytes": GIB, "reasons": []}
         rates |= {"rates": {"F16": [box.rate]}, "metal": True, "read": [box.rate], "copy": [box.rate]}
         monkeypatch.setattr(engine, "answer", lambda *words: rates)
+        arithmetic = lambda device, python: Arithmetic(device, {"f16": 2e13})  # noqa: E731
+        monkeypatch.setattr(engine, "arithmetic", arithmetic)
         if box.cpu is not None:
             monkeypatch.setattr(host, "cpu_name", lambda *folders: box.cpu)
         runner = CliRunner()

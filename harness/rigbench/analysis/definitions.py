@@ -29,6 +29,7 @@ from rigbench.errors import UnavailableError
 from rigbench.records import Prediction
 
 GROUP = "rigbench.metrics"
+NO_ARITHMETIC = "the arithmetic rate of the device is not known"
 TOKENS = ("text", "tokens")
 """The kinds of workload that generate text."""
 
@@ -147,6 +148,30 @@ def _mbu(row: RowInput) -> float | Unknown | None:
     return ceiling if isinstance(ceiling, Unknown) else None
 
 
+def _mfu(row: RowInput) -> float | Unknown | None:
+    made, user_tps = row.prediction, row.values["user_tps"]
+    if made and made.flops_per_step and made.flops_per_s:
+        return made.flops_per_step * user_tps / made.flops_per_s if user_tps else None
+    return Unknown(NO_ARITHMETIC)
+
+
+def _prefill_part(row: RowInput, token: str, rate: str) -> float | Unknown | None:
+    """Which part of that rate (bytes or operations per second) the prompt takes, whose token has so many of them."""
+    made, prefill_tps = row.prediction, row.values["prefill_tps"]
+    if made is None or token not in made.inputs:
+        return Unknown(NO_ARITHMETIC)
+    most = getattr(made, rate)
+    return float(made.inputs[token] * prefill_tps / most) if prefill_tps and most else None
+
+
+def _prefill_ceiling(row: RowInput) -> float | Unknown | None:
+    made = row.prediction
+    if made is None or not made.flops_per_s or not made.bandwidth_bytes_per_s:
+        return Unknown(NO_ARITHMETIC)
+    flops, size = made.inputs["prefill_flops_per_token"], made.inputs["prefill_bytes_per_token"]
+    return float(min(made.flops_per_s / flops, made.bandwidth_bytes_per_s / size))
+
+
 def _over_predicted(row: RowInput) -> float | None:
     user_tps, predicted = row.values["user_tps"], row.values["predicted_tps"]
     return user_tps / predicted if user_tps and predicted else None
@@ -190,6 +215,7 @@ METRICS = (
     Metric("watts_peak", "peak watts", "W", "largest reading of power in the steady window",
            None, lambda one: _power(one, "watts_peak"), priority=None),
     Metric("ceiling_tps", "ceiling", "tokens/s",
+           "the slower of arithmetic rate / operations of a step and "
            "read bandwidth / bytes that one decode step must read (weights once, of a mixture of experts the part that N users' "
            "tokens go through, and each user's KV cache at its mean length): no user can see more",
            None, of_row=lambda row: _predicted(row, "ceiling_user_tps"), kinds=TOKENS, priority=4),
@@ -202,6 +228,17 @@ METRICS = (
            None, of_row=_over_predicted, kinds=TOKENS, priority=None),
     Metric("mbu", "MBU", "ratio", "bytes that a decode step must read x steps per second (user_tps) / read bandwidth",
            None, of_row=_mbu, kinds=TOKENS, priority=3),
+    Metric("mfu", "MFU", "ratio", "operations of a step x steps per second / arithmetic rate",
+           None, of_row=_mfu, kinds=TOKENS, priority=None),
+    Metric("prefill_ceiling_tps", "prefill ceiling", "tokens/s",
+           "the slower of arithmetic rate / (2 x active weights) and read bandwidth x prompt tokens / bytes of the weights",
+           None, of_row=_prefill_ceiling, kinds=TOKENS, priority=None),
+    Metric("prefill_mfu", "prefill MFU", "ratio", "2 x active weights x prefill_tps / arithmetic rate, for one user alone",
+           None, of_row=lambda row: _prefill_part(row, "prefill_flops_per_token", "flops_per_s"),
+           kinds=TOKENS, priority=None),
+    Metric("prefill_mbu", "prefill MBU", "ratio", "bytes of the weights x prefill_tps / prompt tokens / read bandwidth",
+           None, of_row=lambda row: _prefill_part(row, "prefill_bytes_per_token", "bandwidth_bytes_per_s"),
+           kinds=TOKENS, priority=None),
 )
 # fmt: on
 

@@ -66,16 +66,16 @@ def request_flags(repetition: Repetition) -> tuple[Flag, ...]:
     return tuple(Flag(name, evidence) for name, find in finders for evidence in find(repetition))
 
 
-def row_flags(user_tps: Sequence[float], ceiling_tps: float | None) -> tuple[Flag, ...]:
-    """The flags of a row: of one user's rate in each repetition, beside the ceiling of the machine."""
+def row_flags(user_tps: Sequence[float], ceiling_tps: float | None, rate: str = "user_tps") -> tuple[Flag, ...]:
+    """The flags of a row: of one user's `rate` in each repetition, beside the ceiling of the machine."""
     found = []
     variation, middle = stats.variation(user_tps), stats.median(user_tps)
-    if variation is not None and variation > NOISY_VARIATION:
+    if variation is not None and variation > NOISY_VARIATION and rate != "prefill_tps":
         found.append(Flag("noisy", f"{len(user_tps)} repetitions vary by {variation:.1%}"))
     if middle is not None and ceiling_tps is not None and middle > ceiling_tps * (1 + ROUNDING):
         evidence = (
-            f"{middle:.4g} tokens/s are more than the {ceiling_tps:.4g} that the memory bandwidth allows: the byte count or the "
-            "bandwidth is wrong, or the weights stay in the processor's cache"
+            f"{middle:.4g} tokens/s ({rate}) are more than the {ceiling_tps:.4g} that bandwidth and arithmetic allow: the count of "
+            "bytes or operations or a measured rate is wrong, or the weights stay in the processor's cache"
         )
         found.append(Flag("above_ceiling", evidence))
     return tuple(found)

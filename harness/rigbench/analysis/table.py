@@ -218,8 +218,9 @@ def _row(
     values = _values(samples, RowInput({}, prediction, published), metrics, reasons)
     own = [(*one.result.flags, *flags.request_flags(one)) for one in measured]
     evidence = {flag.name: flag.evidence for each in reversed(own) for flag in each}
-    of_row = flags.row_flags(samples.get("user_tps", ()), values["ceiling_tps"])
-    evidence |= {flag.name: flag.evidence for flag in of_row}
+    for rate, ceiling in (("prefill_tps", "prefill_ceiling_tps"), ("user_tps", "ceiling_tps")):
+        of_row = flags.row_flags(samples.get(rate, ()), values[ceiling], rate)
+        evidence |= {flag.name: flag.evidence for flag in of_row}
     model = next((facts for facts in document.models if facts.name == case.model), None)
     ran_on = [document.engines[result.engine] for result in results if result.engine is not None]
     engine = ran_on[0] if ran_on else EngineInfo(case.backend, "", "")

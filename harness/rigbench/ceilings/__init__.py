@@ -1,5 +1,5 @@
-"""What the hardware could do, measured: the memory bandwidth that bounds decoding. The best sample is the ceiling everywhere; the
-median beside it (`detail`) says how restless the machine is.
+"""What the hardware could do, measured: the memory bandwidth that bounds decoding, and the arithmetic rate that bounds prompts,
+images and training. The best sample is the ceiling everywhere; the median beside it (`detail`) says how restless the machine is.
 
     kept("cuda", python)       # as measured in the last 30 days on this very card, else measured now
     measure("vulkan:1", python)
@@ -13,9 +13,12 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from rigbench.errors import InputError
-from rigbench.records import Bandwidth
+from rigbench.records import Arithmetic, Bandwidth
+
+Figure = TypeVar("Figure", Bandwidth, Arithmetic)
 
 
 def measure(device: str, python: str = sys.executable) -> Bandwidth:
@@ -62,16 +65,41 @@ def kept(
 ) -> Bandwidth:
     """measure(), at most once in 30 days for the same hardware; `again` measures in any case. What was measured while other
     programs held the processor is measured again once they do not. `say` hears of a measurement."""
+    return _kept(device, python, Bandwidth, "memory bandwidth", lambda: measure(device, python), again, say)
+
+
+def arithmetic(
+    device: str, python: str = sys.executable, *, again: bool = False, say: Callable[[str], None] = lambda _: None
+) -> Arithmetic:
+    """How fast `device` multiplies matrices through the libraries of the interpreter `python`: kept as the bandwidth is."""
+    from rigbench.ceilings import engine
+
+    _parts(device)
+    return _kept(device, python, Arithmetic, "arithmetic rate", lambda: engine.arithmetic(device, python), again, say)
+
+
+def _kept(
+    device: str,
+    python: str,
+    kind: type[Figure],
+    what: str,
+    measure: Callable[[], Figure],
+    again: bool,
+    say: Callable[[str], None],
+) -> Figure:
     from rigbench.ceilings import figure
 
-    def measured() -> Bandwidth:
+    def measured() -> Figure:
         busy = figure.busy_share()
         when = f"; other programs hold {busy:.0%} of the processor: it may be too low" if busy else ""
-        say(f"measuring the memory bandwidth of {device}, once (a few seconds){when}")
-        bandwidth = measure(device, python)
-        return replace(bandwidth, detail={**bandwidth.detail, "busy_share": busy}) if busy else bandwidth
+        say(f"measuring the {what} of {device}, once (a few seconds){when}")
+        made = measure()
+        return replace(made, detail={**made.detail, "busy_share": busy}) if busy else made
 
-    return figure.kept(device, identity(device, python), measured, again=again, quiet=lambda: not figure.busy_share())
+    known_by = identity(device, python)
+    if kind is Arithmetic:
+        known_by = (known_by, python)  # another interpreter, other libraries
+    return figure.kept(device, known_by, measured, kind, again=again, quiet=lambda: not figure.busy_share())
 
 
 def _parts(device: str) -> tuple[str, int]:

@@ -1,4 +1,5 @@
-"""Bandwidths measured in the interpreter that has the engine. The parent never opens a device, and a crash ends the child alone.
+"""Bandwidths and arithmetic rates, measured in the interpreter that has the engine.
+The parent never opens a device, and a crash ends the child alone.
 
 Through mlx, of an Apple GPU: `mx.eval(mx.sum(x))` over some gigabytes. Through llama.cpp, of any device that its build of ggml
 knows (Vulkan, ROCm, SYCL, Metal ...): a graph multiplies matrices of several gigabytes with one vector, as a decode step of one
@@ -17,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.ceilings.figure import figure
-from rigbench.records import Bandwidth
+from rigbench.records import Arithmetic, Bandwidth
 from rigbench.telemetry import machine
 
 TIME_LIMIT_S = 180.0
 GGML = ("ggml_program.py", "llama-cpp-python")
+GGML_ARITHMETIC = {"F32": "f32", "F16": "f16", "Q8_0": "int8", "Q4_0": "int8"}
+"""In which type ggml multiplies with weights of a type: quantised ones as 8-bit numbers."""
+VECTORS = 1024
+"""Of a product: more make it no faster, and a prompt is read in no larger pieces."""
 
 
 def answer(python: str, program: str, package: str, *arguments: str) -> dict[str, Any] | str:
@@ -101,4 +106,38 @@ def from_ggml(device: str, answer: dict[str, Any] | str) -> Bandwidth:
         source=f"llama.cpp's {best} matrix times vector over {answer['bytes'] / 1e6:.0f} MB on {answer['device']}",
         array_bytes=answer["bytes"],
         read_best_bytes_per_s_by_type={kind: max(each) for kind, each in rates.items()},
+    )
+
+
+def arithmetic(device: str, python: str = sys.executable) -> Arithmetic:
+    """How fast `device` multiplies matrices: for each type the best sample of torch, MLX, numpy and llama.cpp in the interpreter
+    `python`. Takes some 10 s on 2 cores."""
+    kind, _, index = device.partition(":")
+    threads = str(machine.usable_cores())
+    by_library = answer(python, "gemm_program.py", "numpy", kind, index or "0", threads)
+    by_ggml = answer(python, *GGML, device, threads, "0", str(VECTORS))
+    return from_products(device, by_library, by_ggml)
+
+
+def from_products(device: str, by_library: dict[str, Any] | str, by_ggml: dict[str, Any] | str) -> Arithmetic:
+    """The programs' answers: the fastest library of each type counts."""
+    reasons = [answer for answer in (by_library, by_ggml) if isinstance(answer, str)]
+    known = {} if isinstance(by_library, str) else by_library
+    rates: dict[str, dict[str, float]] = {
+        dtype: {library: max(samples) for library, samples in each.items()}
+        for dtype, each in known.get("rates", {}).items()
+    }
+    for kind, samples in ({} if isinstance(by_ggml, str) else by_ggml.get("rates", {})).items():
+        of_type = rates.setdefault(GGML_ARITHMETIC[kind], {})
+        of_type["llama.cpp"] = max(of_type.get("llama.cpp", 0.0), *samples)
+    if not rates:
+        return Arithmetic(
+            device, {}, reason="; ".join([*reasons, *known.get("reasons", ())]) or "no library here has a product"
+        )
+    best = {dtype: max(each, key=lambda library: each[library]) for dtype, each in sorted(rates.items())}
+    return Arithmetic(
+        device,
+        {dtype: rates[dtype][library] for dtype, library in best.items()},
+        source=", ".join(f"{dtype} by {library}" for dtype, library in best.items()),
+        detail={"flops_per_s_by_library": rates},
     )

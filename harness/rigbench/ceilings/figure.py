@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rigbench.clock import utc_now
 from rigbench.paths import cache_dir, read_json, write_json
-from rigbench.records import Bandwidth
+from rigbench.records import Arithmetic, Bandwidth
 
+Figure = TypeVar("Figure", Bandwidth, Arithmetic)
 KEPT_FOR = timedelta(days=30)
 BUSY = 0.25
 """With more of the processor in use by others, a bandwidth is not the machine's."""
@@ -42,37 +43,38 @@ def figure(
 def kept(
     device: str,
     identity: object,
-    measure: Callable[[], Bandwidth],
+    measure: Callable[[], Figure],
+    kind: type[Figure] = Bandwidth,  # type: ignore[assignment]  # mypy knows no default of a type variable
     *,
     again: bool = False,
     quiet: Callable[[], bool] = lambda: False,
     path: Path | None = None,
     now: Callable[[], str] = utc_now,
-) -> Bandwidth:
-    """The bandwidth of `device`: as measured in the last 30 days on the hardware that `identity` describes, else measured now and
-    kept. `again` measures in any case, and a figure of a busy machine is measured again where it is `quiet` now. Of the identity
-    only a hash is written.
+) -> Figure:
+    """The figure of `device` of that kind: as measured in the last 30 days on the hardware that `identity` describes, else measured
+    now and kept. `again` measures in any case, and a figure of a busy machine is measured again where it is `quiet` now. Of the
+    identity only a hash is written.
 
     The file (cache_dir()/bandwidth.json) may be lost or unreadable at any time: it is then measured and written anew.
     What could not be measured is not kept.
     """
-    path = path or cache_dir() / "bandwidth.json"
+    path = path or cache_dir() / f"{kind.__name__.lower()}.json"
     place = f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}/{device}"
     known = read_json(path)
     if not again:
         try:
             # Files of older versions name the device otherwise (cuda:0): what it is kept under counts.
-            bandwidth = Bandwidth(**{**known[place], "device": device})
-            young = datetime.fromisoformat(now()) - datetime.fromisoformat(bandwidth.detail["measured_utc"]) < KEPT_FOR
-            if young and not ("busy_share" in bandwidth.detail and quiet()):
-                return bandwidth
+            old = kind(**{**known[place], "device": device})
+            young = datetime.fromisoformat(now()) - datetime.fromisoformat(old.detail["measured_utc"]) < KEPT_FOR
+            if young and not ("busy_share" in old.detail and quiet()):
+                return old
         except (KeyError, TypeError, ValueError):  # not there, or written by another version of rigbench
             pass
-    bandwidth = measure()
-    if bandwidth.read_bytes_per_s is not None:
-        bandwidth = replace(bandwidth, detail={**bandwidth.detail, "measured_utc": now()})
-        write_json(path, {**known, place: asdict(bandwidth)})
-    return bandwidth
+    figure = measure()
+    if figure.known:
+        figure = replace(figure, detail={**figure.detail, "measured_utc": now()})
+        write_json(path, {**known, place: asdict(figure)})
+    return figure
 
 
 def busy_share() -> float:

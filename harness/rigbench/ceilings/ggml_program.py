@@ -1,9 +1,11 @@
-"""Run in an engine's interpreter, as source: the devices of its build of ggml, and how fast its kernels read their memory.
+"""Run in an engine's interpreter, as source: the devices of its build of ggml, how fast its kernels read their memory, and how fast
+they multiply matrices.
 
 Standard library and llama-cpp-python only. The last line of stdout is JSON.
 
     python -c "$(cat ggml_program.py)" list
     python -c "$(cat ggml_program.py)" vulkan 2 0      # device, threads on the processor, bytes (0: chosen here)
+    python -c "$(cat ggml_program.py)" vulkan 2 0 1024  # products with 1024 vectors, as of a prompt's tokens
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from ctypes import CFUNCTYPE, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
+from ctypes import CFUNCTYPE, POINTER, Structure, byref, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
 from typing import Any
 
 COLUMNS, ROWS = 4096, 32768
 """One matrix: 268 MB in F16, below every driver's largest buffer. A graph reads as many of them as are wanted."""
 TYPES = {"F16": (1, 1, 2), "Q8_0": (8, 32, 34)}
 """ggml's number of a type, weights of a block, bytes of a block."""
+GEMM_TYPES = {"F32": (0, 1, 4), **TYPES, "Q4_0": (2, 32, 18)}
 F32, CPU_TYPE, SUCCESS = 0, 0, 0
 SAMPLES, SAMPLING_S, WARM_UP_S = 12, 3.0, 1.0
 OVERHEAD = 1 << 20
@@ -74,10 +77,23 @@ def chosen(known: list[dict[str, Any]], wanted: str) -> dict[str, Any] | None:
     return fitting[int(index or 0)] if len(fitting) > int(index or 0) else None
 
 
-def read_rates(device: dict[str, Any], kind: str, threads: int, size: int) -> list[float]:
-    """Bytes of weights per second of graphs that multiply matrices of `size` bytes in all with one vector."""
-    number, block, block_bytes = TYPES[kind]
-    matrix_bytes = COLUMNS * ROWS // block * block_bytes
+def repacking(device: dict[str, Any]) -> Any:
+    """The processor's buffers that lay weights out for its widest instructions, as llama.cpp uses them; None where it has none."""
+    registry = function("ggml_backend_dev_backend_reg", c_void_p, c_void_p)(device["handle"])
+    find = function("ggml_backend_reg_get_proc_address", c_void_p, c_void_p, c_char_p)
+    address = find(registry, b"ggml_backend_dev_get_extra_bufts")
+    kinds = CFUNCTYPE(POINTER(c_void_p), c_void_p)(address)(device["handle"]) if address else None
+    return kinds[0] if kinds else None
+
+
+def graph_rates(
+    device: dict[str, Any], kind: str, threads: int, size: int, vectors: int = 1, packed: bool = False
+) -> list[float]:
+    """Graphs per second, times what each does: bytes of weights read where `size` bytes of matrices are multiplied with one vector,
+    operations with more of them. `packed`: in the buffers of `repacking`."""
+    number, block, block_bytes = GEMM_TYPES[kind]
+    rows = ROWS if vectors == 1 else COLUMNS
+    matrix_bytes = COLUMNS * rows // block * block_bytes
     backend = function("ggml_backend_dev_init", c_void_p, c_void_p, c_char_p)(device["handle"], None)
     if not backend:
         raise RuntimeError(f"{device['name']} cannot be initialised")
@@ -90,15 +106,23 @@ def read_rates(device: dict[str, Any], kind: str, threads: int, size: int) -> li
     multiply = function("ggml_mul_mat", c_void_p, c_void_p, c_void_p, c_void_p)
     expand = function("ggml_build_forward_expand", None, c_void_p, c_void_p)
     graph = function("ggml_new_graph", c_void_p, c_void_p)(context)
-    vector = tensor(context, F32, COLUMNS, 1)
+    vector = tensor(context, F32, COLUMNS, vectors)
     count = max(1, size // matrix_bytes)
+    work = count * (matrix_bytes if vectors == 1 else 2 * COLUMNS * rows * vectors)
+    weights = function("ggml_init", c_void_p, InitParams)(InitParams(OVERHEAD, None, True)) if packed else context
     for _ in range(count):
-        expand(graph, multiply(context, tensor(context, number, COLUMNS, ROWS), vector))
-    buffer = function("ggml_backend_alloc_ctx_tensors", c_void_p, c_void_p, c_void_p)(context, backend)
+        expand(graph, multiply(context, tensor(weights, number, COLUMNS, rows), vector))
+    clear = function("ggml_backend_buffer_clear", None, c_void_p, c_uint8)
+    buffers = []
     try:
-        if not buffer:
+        if packed:  # first: what is allocated already stays where it is
+            from_kind = function("ggml_backend_alloc_ctx_tensors_from_buft", c_void_p, c_void_p, c_void_p)
+            buffers.append(from_kind(weights, repacking(device)))
+        buffers.append(function("ggml_backend_alloc_ctx_tensors", c_void_p, c_void_p, c_void_p)(context, backend))
+        if not all(buffers):
             raise MemoryError(f"{device['name']} gives no {count * matrix_bytes / 1e6:.0f} MB")
-        function("ggml_backend_buffer_clear", None, c_void_p, c_uint8)(buffer, FILL)
+        for buffer in buffers:
+            clear(buffer, FILL)
         compute = function("ggml_backend_graph_compute", c_int, c_void_p, c_void_p)
 
         def graph_s() -> float:
@@ -107,21 +131,24 @@ def read_rates(device: dict[str, Any], kind: str, threads: int, size: int) -> li
                 raise RuntimeError(f"{device['name']} cannot multiply {kind}")
             return time.perf_counter() - start
 
+        short = 1.0 if vectors == 1 else 0.3  # nine kinds of products, and none as restless as memory
         begin = time.perf_counter()
-        while time.perf_counter() - begin < WARM_UP_S:
+        while time.perf_counter() - begin < WARM_UP_S * short:
             graph_s()
         rates: list[float] = []
-        end = time.perf_counter() + SAMPLING_S
+        end = time.perf_counter() + SAMPLING_S * short
         while len(rates) < 3 or (len(rates) < SAMPLES and time.perf_counter() < end):
-            rates.append(count * matrix_bytes / graph_s())
+            rates.append(work / graph_s())
         return rates
     finally:
-        function("ggml_backend_buffer_free", None, c_void_p)(buffer)
-        function("ggml_free", None, c_void_p)(context)
+        for buffer in filter(None, buffers):
+            function("ggml_backend_buffer_free", None, c_void_p)(buffer)
+        for each in {context, weights}:
+            function("ggml_free", None, c_void_p)(each)
         function("ggml_backend_free", None, c_void_p)(backend)
 
 
-def main(wanted: str, threads: int = 1, size: int = 0) -> dict[str, Any]:
+def main(wanted: str, threads: int = 1, size: int = 0, vectors: int = 1) -> dict[str, Any]:
     """The answer for the parent: `devices`, and `rates` by type of weights where a device was named and is there."""
     known = devices()
     answer: dict[str, Any] = {"devices": [{k: v for k, v in each.items() if k != "handle"} for each in known]}
@@ -129,15 +156,19 @@ def main(wanted: str, threads: int = 1, size: int = 0) -> dict[str, Any]:
     if device is not None:
         # Beside a cache of 128 MB the last gigabytes hardly count; the processor's caches are smaller, and its memory slower.
         size = size or min((1 if device["type"] == CPU_TYPE else 8) << 30, device["free_bytes"] // 4)
+        if vectors > 1:  # a GPU's product of two matrices is over before the next could be launched
+            size = 1 if device["type"] == CPU_TYPE else 1 << 30
         rates: dict[str, list[float]] = {}
         reasons: list[str] = []
         if SOFTWARE in device["description"]:
             reasons.append(f"{SOFTWARE} computes on the processor, and has no memory of its own to measure")
-        for kind in () if reasons else TYPES:
-            try:
-                rates[kind] = read_rates(device, kind, threads, size)
-            except (RuntimeError, MemoryError) as error:
-                reasons.append(str(error))
+        for kind in () if reasons else TYPES if vectors == 1 else GEMM_TYPES:
+            ways = (False, True) if kind == "Q4_0" and device["type"] == CPU_TYPE and repacking(device) else (False,)
+            for packed in ways:
+                try:
+                    rates.setdefault(kind, []).extend(graph_rates(device, kind, threads, size, vectors, packed))
+                except (RuntimeError, MemoryError) as error:
+                    reasons.append(str(error))
         answer |= {"device": device["description"], "bytes": size, "rates": rates, "reasons": reasons}
     return answer
 

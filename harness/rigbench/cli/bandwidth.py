@@ -1,4 +1,4 @@
-"""`rigbench bandwidth`: how fast the memory of this machine is."""
+"""`rigbench bandwidth`: how fast the memory of this machine is, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ def command(
     again: bool = typer.Option(False, "--again", help="Measure anew, in place of the figure that is kept."),
     as_json: bool = JSON,
 ) -> None:
-    """Measure the memory bandwidth of this machine, kept for later runs."""
+    """Measure memory bandwidth and arithmetic rate of this machine, kept for later runs."""
+    from dataclasses import asdict
+
     from rigbench import ceilings, units
     from rigbench.errors import UnavailableError
     from rigbench.run.processes import find_python
 
-    found = ceilings.kept(device, find_python(python), again=again, say=say)
+    interpreter = find_python(python)
+    found = ceilings.kept(device, interpreter, again=again, say=say)
     if found.read_bytes_per_s is None:
         raise UnavailableError(f"the bandwidth of {device} cannot be measured here: {found.reason}")
+    arithmetic = ceilings.arithmetic(device, interpreter, again=again, say=say)
     if as_json:
-        say_json(found)
+        say_json({**asdict(found), "arithmetic": arithmetic})
         return
     from rigbench.report.table import output_console, print_pairs
 
@@ -34,4 +38,9 @@ def command(
     pairs = [("read", f"{units.bandwidth_text(found.read_bytes_per_s)} ({found.source}; measured {when})")]
     if found.copy_bytes_per_s is not None:
         pairs.append(("copy", f"{units.bandwidth_text(found.copy_bytes_per_s)} (bytes read + bytes written)"))
+    for dtype, rate in arithmetic.flops_per_s.items():
+        library = max((of_type := arithmetic.detail["flops_per_s_by_library"][dtype]), key=of_type.__getitem__)
+        pairs.append((dtype, f"{units.flops_text(rate)} (matrix products, {library})"))
+    if arithmetic.reason:
+        pairs.append(("products", arithmetic.reason))
     print_pairs(output_console(), pairs)

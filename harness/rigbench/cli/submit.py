@@ -97,6 +97,9 @@ def _show_parcel(parcel: Parcel, body: str, repo: str | None) -> None:
     for bandwidth in document.bandwidth:
         speed = units.bandwidth_text(bandwidth.read_bytes_per_s)
         typer.echo(f"  bandwidth      {printable(bandwidth.device)} {speed}, {printable(bandwidth.method)}")
+    for arithmetic in document.arithmetic:
+        rates = ", ".join(f"{dtype} {units.flops_text(rate)}" for dtype, rate in arithmetic.flops_per_s.items())
+        typer.echo(f"  arithmetic     {printable(arithmetic.device)} {printable(rates)}")
     typer.echo(f"  annotations    {_shown(document.annotations)}")
     typer.echo(f"the commit and the pull request say:\n\n{printable(parcel.title)}\n\n{body}")
 

@@ -139,6 +139,18 @@ def kv_bytes(facts: ModelFacts, context_tokens: float, kv_bits: float = 16) -> f
     return facts.kv_bytes_per_token * context_tokens * scale + window * (1.0 if facts.kv_window_tokens == 1 else scale)
 
 
+def decode_flops(facts: ModelFacts) -> float:
+    """Operations of one decoded token: two for each weight that it goes through (attention is left out)."""
+    return 2 * weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
+
+
+def prompt_flops(facts: ModelFacts) -> float:
+    """The least operations of one token of a prompt: the input embedding is looked up, and only the last token needs the output
+    matrix."""
+    outside = 2 * (facts.vocab_size or 0) * (facts.embedding_length or 0)
+    return 2 * max(facts.active_parameters - outside, facts.active_parameters / 5)
+
+
 def decode_bytes(facts: ModelFacts, users: int, context_tokens: float, kv_bits: float = 16) -> float:
     """Bytes that one decode step of `users` sequences reads, each at a depth of `context_tokens`."""
     return weight_bytes(facts, users) + users * kv_bytes(facts, context_tokens, kv_bits)

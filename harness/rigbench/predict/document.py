@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rigbench.errors import InputError
+from rigbench.models.footprint import decode_flops, prompt_flops, weight_bytes
 from rigbench.predict import hardware, predictors
 from rigbench.predict.fit import offloaded
 from rigbench.predict.roofline import engine_platform
@@ -19,6 +20,7 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
     """Of each group of a known model that an engine ran, in the order of its cases. InputError for facts that no model has."""
     facts = {model.name: model for model in document.models}
     bandwidths = {bandwidth.device: bandwidth for bandwidth in document.bandwidth}
+    rates = {arithmetic.device: arithmetic for arithmetic in document.arithmetic}
     made: dict[str, tuple[Prediction, ...]] = {}
     for result in document.cases:
         case = result.case
@@ -35,8 +37,27 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
             without = predictors.ceiling(facts[case.model], bandwidth, **asked)
             roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
+        if info.device in rates and info.device_share == 1 and (rate := rates[info.device].rate(info.compute_type)):
+            devices = 1 if info.device == "cpu" else max(1, len(info.device_names))
+            roofline = with_arithmetic(roofline, facts[case.model], case, rate * devices)
         made[case.group] = (roofline, published)
     return tuple(prediction for pair in made.values() for prediction in pair)
+
+
+def with_arithmetic(made: Prediction, facts: ModelFacts, case: Case, flops_per_s: float) -> Prediction:
+    """The prediction with the second ceiling: a step of N users has N tokens' operations, and a prompt its own beside its bytes."""
+    flops = case.concurrency * decode_flops(facts)
+    prefill = {
+        "prefill_flops_per_token": prompt_flops(facts),
+        "prefill_bytes_per_token": weight_bytes(facts, 1) / case.workload.prompt_tokens,
+    }
+    return replace(
+        made,
+        ceiling_user_tps=min(made.ceiling_user_tps, flops_per_s / flops) if made.ceiling_user_tps else None,
+        inputs=made.inputs | prefill,
+        flops_per_step=flops,
+        flops_per_s=flops_per_s,
+    )
 
 
 def _roofline(

@@ -17,7 +17,7 @@ from rigbench import ceilings
 from rigbench.errors import UnavailableError
 from rigbench.models import resolve as models
 from rigbench.predict import hardware
-from rigbench.records import Bandwidth
+from rigbench.records import Arithmetic, Bandwidth
 from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, WorkerProcess, find_python
 from rigbench.run.selection import backend_named, check_options
 from rigbench.suites.plan import Engine
@@ -96,12 +96,13 @@ def resolve(
     say: Say = lambda _: None,
     progress: Callable[[str, int, int], None] | None = None,
     fetch: bool = True,
-) -> tuple[list[Engine], dict[str, Bandwidth]]:
-    """Engines ready to plan, and the bandwidth by device. InputError for what is written wrong.
+) -> tuple[list[Engine], dict[str, Bandwidth], dict[str, Arithmetic]]:
+    """Engines ready to plan, and bandwidth and arithmetic rate by device. InputError for what is written wrong.
     One that cannot be used here raises UnavailableError with the fix; of several, those are skipped with that reason, if
     any is left."""
     engines: list[Engine] = []
     bandwidths: dict[str, Bandwidth] = {}
+    rates: dict[str, Arithmetic] = {}
     probes: dict[str, Probe] = {}
     unusable: list[UnavailableError | NoInterpreter] = []
     for index, part in enumerate(parts):
@@ -110,7 +111,7 @@ def resolve(
         backend = rigbench_backends.load(part.backend)
         check_options(backend, part.options, where)
         try:
-            engines.append(_engine(part, backend, probes, bandwidths, gpus, say, progress, fetch))
+            engines.append(_engine(part, backend, probes, bandwidths, rates, gpus, say, progress, fetch))
         except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
             nothing = models.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
@@ -118,7 +119,7 @@ def resolve(
             engines.append(Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error)))
     if len(unusable) == len(engines):
         raise unusable[0]
-    return engines, bandwidths
+    return engines, bandwidths, rates
 
 
 def _engine(
@@ -126,12 +127,13 @@ def _engine(
     backend: Backend,
     probes: dict[str, Probe],
     bandwidths: dict[str, Bandwidth],
+    rates: dict[str, Arithmetic],
     gpus: Sequence[dict[str, Any]],
     say: Say,
     progress: Callable[[str, int, int], None] | None,
     fetch: bool,
 ) -> Engine:
-    """One engine, ready to plan; `probes` and `bandwidths` keep what was asked for the next one."""
+    """One engine, ready to plan; `probes`, `bandwidths` and `rates` keep what was asked for the next one."""
     python = find_python(part.python)
     asked = json.dumps([part.backend, python, part.options], sort_keys=True)
     found = probes.get(asked) or probe(part.backend, python, part.options)
@@ -150,6 +152,8 @@ def _engine(
     gpus = [gpu for gpu in gpus if gpu.get("bus_id") in found.used] or gpus
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
+    if device not in rates and device not in ("sim", *NOT_MEASURABLE):
+        rates[device] = ceilings.arithmetic(device, python, say=say)
     if on_gpu and "cpu" not in bandwidths and part.options.get("n_gpu_layers", -1) != -1:
         bandwidths["cpu"] = ceilings.kept("cpu", say=say)  # some layers stay there
     # Without fetching, the facts are enough: a plan needs no weights.

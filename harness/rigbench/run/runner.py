@@ -17,7 +17,7 @@ import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
 from rigbench.documents.validate.checks import SAME_ENGINE
-from rigbench.records import Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
+from rigbench.records import Arithmetic, Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
 from rigbench.run.journal import Finished, Header, Journal
 from rigbench.run.meters import Meters, as_seen_from
 from rigbench.run.processes import WorkerGone, WorkerLate, WorkerProcess
@@ -59,6 +59,7 @@ class Prepared:
     plan: Plan
     machine: Machine
     bandwidths: dict[str, Bandwidth]
+    rates: dict[str, Arithmetic] = field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, str | None]:

@@ -43,11 +43,11 @@ def prepare(
     """
     facts = telemetry.facts()
     machine = fingerprint(*facts)
-    ready, bandwidths = engines.resolve(parts, gpus=machine.gpus, say=say, progress=progress, fetch=fetch)
+    ready, bandwidths, rates = engines.resolve(parts, gpus=machine.gpus, say=say, progress=progress, fetch=fetch)
     machine = fingerprint(*facts, {bus: name for engine in ready for bus, name in engine.used_gpus.items()})
     if within is not None:
         suite = within(suite, ready)
-    return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths)
+    return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths, rates)
 
 
 def begin(prepared: Prepared, folder: Path, *, telemetry: bool = True) -> Run:
@@ -145,6 +145,7 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         engines=tuple(engines),
         models=tuple(facts.values()),
         bandwidth=tuple(run.prepared.bandwidths.values()),
+        arithmetic=tuple(run.prepared.rates.values()),
         cases=tuple(sorted(cases, key=lambda case: case.order)),
         complete=complete,
         telemetry=run.telemetry,

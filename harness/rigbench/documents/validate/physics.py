@@ -19,7 +19,7 @@ from functools import cache
 from rigbench.analysis.requests import Repetition
 from rigbench.documents.bounds import Fault
 from rigbench.errors import InputError
-from rigbench.models.footprint import catalogued_facts, kv_bytes, weight_bytes
+from rigbench.models.footprint import catalogued_facts, kv_bytes, prompt_flops, weight_bytes
 from rigbench.models.names import quantisation
 from rigbench.models.shapes import Shape, find_shape, shapes
 from rigbench.models.synthetic.gguf import facts_from_shape
@@ -76,6 +76,13 @@ def physics_faults(document: RunDocument) -> Iterator[Fault]:
     yield from _bandwidth_faults(document)
     yield from _model_faults(document)
     devices = [device_of(document, engine) for engine in document.engines]
+    most = {engine.device: on.operations_per_s for engine, on in zip(document.engines, devices, strict=True) if on}
+    for place, arithmetic in enumerate(document.arithmetic):
+        for dtype, rate in arithmetic.flops_per_s.items():
+            limit = most.get(arithmetic.device, math.inf)
+            if not 0 < rate <= limit:
+                why = f"{rate / 1e12:.3g} TFLOP/s; the device has at most {limit / 1e12:.3g}"
+                yield Fault(f"$.arithmetic[{place}].flops_per_s.{dtype}", why)
     for place, (engine, device) in enumerate(zip(document.engines, devices, strict=True)):
         yield from _engine_faults(document, engine, device, f"$.engines[{place}]")
     models = {model.name: model for model in document.models}
@@ -378,11 +385,8 @@ def _case_faults(result: CaseResult, engine: EngineInfo, model: ModelFacts, on: 
     )
     step_s = weights_s + context_s
     limit = f"{on.read_bytes_per_s / 1e9:.1f} GB/s allow {1 / step_s:.4g} tokens/s of this model"
-    # The input embedding is looked up, and of a prompt only the last token needs the output matrix.
-    outside = 2 * (model.vocab_size or 0) * (model.embedding_length or 0)
     fp4 = OVER_FP16_FP4 / OVER_FP16 if engine.device != "cpu" and "FP4" in model.quantization.upper() else 1.0
-    operations = 2 * max(model.active_parameters - outside, model.active_parameters / 5)
-    token_s = operations / (on.operations_per_s * fp4)
+    token_s = prompt_flops(model) / (on.operations_per_s * fp4)
     span_us = max((record.unit_us[-1] for record in records if record.unit_us), default=0)
     computed = 0
     for number, record in enumerate(records):
