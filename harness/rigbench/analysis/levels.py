@@ -34,15 +34,16 @@ SPLIT_ALPHA, DIP_ALPHA, FAR_ALPHA = 0.015, 0.01, 0.005
 LEVEL_MIN = 3
 PLACES = 64
 """Longer series are searched at so many places, then around them."""
-RANGE = 14.0
-"""A change may be wherever the sum of squares is larger by at most so many variances."""
+PLACE = 13.0
+"""A change may be wherever twice the logarithm of the likelihood is less than the best by at most so much: 99.7 % of ranges hold
+its place (Bai 1997: (1 - exp(-x / 2))^2), less where both levels and the noise are estimated from few numbers."""
 CLIP = 4.0
 """Numbers farther out than so many standard deviations count as at that distance."""
 STATES_EXPLAIN = 0.9
 """Two states explain so much of the variance (of normal noise, a cut in two explains 64 %)."""
 CLEAR = 3.5
 """A cut between two levels stays if they differ by so many standard errors: of a level that comes back, one end may be chance."""
-SURE = 6.0
+SURE = 12.0
 """By so much must a line be better (Bayesian information) than two levels alone."""
 
 
@@ -129,6 +130,7 @@ def _search(works: Sequence[_Work]) -> None:
     import numpy as np
 
     pieces = [(work, 0, len(work.logs)) for work in works]
+    share = 1.0  # of the chances of a false alarm: each round spends half as much as the one before it
     while pieces:
         tested = [(piece, one) for piece in pieces if (one := _tests(*piece)) is not None]
         if not tested:
@@ -137,9 +139,9 @@ def _search(works: Sequence[_Work]) -> None:
         left, children = [], []
         for (work, start, end), one in tested:
             chances = [np.mean(null >= seen - 1e-12) for null, seen in zip(nulls, one.seen, strict=True)]
-            if chances[0] <= SPLIT_ALPHA or one.far * len(tested) <= FAR_ALPHA:
+            if chances[0] <= share * SPLIT_ALPHA or one.far * len(tested) <= FAR_ALPHA:
                 cuts = one.split
-            elif chances[1] <= DIP_ALPHA:
+            elif chances[1] <= share * DIP_ALPHA:
                 cuts = one.dip
             else:
                 left.append((work, start, end))
@@ -148,7 +150,7 @@ def _search(works: Sequence[_Work]) -> None:
             children += [(work, a, b) for a, b in pairwise((start, *cuts, end))]
         if not children:
             return
-        pieces = left + children
+        pieces, share = left + children, share / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,8 @@ def _placed(work: _Work, before: int, after: int) -> tuple[int, int, int, float]
     explained = np.cumsum(part)[places - 1] ** 2 * n / (places * (n - places))
     best = int(explained.argmax())
     variance = max(float(part @ part) - float(explained[best]), 0.0) / max(1, n - 2)
-    may = places[explained[best] - explained <= RANGE * variance + 1e-15]
+    reach = (n - 2) * math.expm1(PLACE / n) * variance
+    may = places[explained[best] - explained <= reach + 1e-15]
     errors = math.sqrt(float(explained[best]) / variance) if variance > 1e-18 else math.inf
     return before + int(places[best]), before + int(may.min()), before + int(may.max()), errors
 
