@@ -25,6 +25,7 @@ from rigbench import __version__
 from rigbench.analysis.definitions import registry
 from rigbench.analysis.table import COLUMNS, Row, column, from_record, record
 from rigbench.documents import find, store
+from rigbench.documents.validate import REFUSED
 from rigbench.documents.validate import rows as checked_rows
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.text import printable
@@ -105,18 +106,16 @@ def update(folder: Path, path: Path | None = None, *, processes: int | None = No
     return Outcome(path, documents, rows, len(changed), len(found) - len(changed), len(gone), faults, anew)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Every row of an index, in the order of its files, of copies of a document one. InputError if `path` is no index."""
+def read_rows(path: Path, *, refused: bool = True) -> list[Row]:
+    """Every row of an index, in the order of its files, of copies of a document one; with or without those of documents that do not
+    hold. InputError if `path` is no index."""
     names = [name for name in columns() if name not in FILE_COLUMNS]
     # Maps of lists come out of DuckDB ten times as slowly as the text of them.
     selected = ["CAST(to_json(metrics) AS VARCHAR)" if name == "metrics" else name for name in names]
     with connect() as database:
         check(database, path)
         result = database.execute(
-            f"SELECT {', '.join(selected)} FROM read_parquet(?) WHERE case_group IS NOT NULL "
-            "QUALIFY row_number() OVER (PARTITION BY coalesce(measurement, document_id), case_group ORDER BY file) = 1 "
-            "ORDER BY file, case_group",
-            [pattern(path)],
+            f"SELECT {', '.join(selected)} FROM ({distinct(path, refused=refused)}) ORDER BY file, case_group"
         )
         found = []
         while part := result.fetchmany(4096):
@@ -124,6 +123,23 @@ def read_rows(path: Path) -> list[Row]:
                 line = dict(zip(names, values, strict=True))
                 found.append(from_record(line | {"metrics": json.loads(line["metrics"])}))
     return found
+
+
+def distinct(path: Path, *, refused: bool) -> str:
+    """The SQL of all rows of the index at `path`, of copies of a document one; with or without documents that do not hold."""
+    holds = "" if refused else f" AND level IS DISTINCT FROM '{REFUSED}'"
+    return (
+        f"SELECT * FROM read_parquet({quoted(pattern(path))}) WHERE case_group IS NOT NULL{holds} "
+        "QUALIFY row_number() OVER (PARTITION BY coalesce(measurement, document_id), case_group ORDER BY file) = 1"
+    )
+
+
+def files(path: Path) -> dict[str, str]:
+    """The file of each document that holds, below the index's folder, by the document's id."""
+    with connect() as database:
+        check(database, path)
+        found = database.execute(f"SELECT DISTINCT document_id, file FROM ({distinct(path, refused=False)})").fetchall()
+    return dict(found)
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -176,7 +192,7 @@ def _write(
         with tempfile.TemporaryDirectory(prefix=".index-", dir=path.parent) as scratch, connect() as database:
             parts = _read(folder, Path(scratch), changed, processes)
             kinds = ", ".join(f"{name}: '{kind}'" for name, kind in columns().items())
-            files = ", ".join(_quoted(pattern(part)) for part in parts)
+            files = ", ".join(quoted(pattern(part)) for part in parts)
             sources = [
                 f"SELECT * FROM read_json([{files}], columns = {{{kinds}}}, format = 'newline_delimited', "
                 f"maximum_object_size = {2 * ROW_BYTES})"
@@ -184,12 +200,12 @@ def _write(
             if stale is not None:
                 database.register("stale", pd.DataFrame({"file": stale}, dtype="str"))
                 sources.append(
-                    f"SELECT {', '.join(columns())} FROM read_parquet({_quoted(pattern(path))}) "
+                    f"SELECT {', '.join(columns())} FROM read_parquet({quoted(pattern(path))}) "
                     "WHERE file NOT IN (SELECT file FROM stale)"
                 )
             whole = Path(scratch) / "whole.parquet"
             database.execute(
-                f"COPY (SELECT * FROM ({' UNION ALL '.join(sources)}) ORDER BY file, case_group) TO {_quoted(whole)} "
+                f"COPY (SELECT * FROM ({' UNION ALL '.join(sources)}) ORDER BY file, case_group) TO {quoted(whole)} "
                 f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{rigbench: '{file_format()}'}})"
             )
             whole.replace(path)
@@ -238,7 +254,7 @@ def _line(row: dict[str, Any]) -> bytes:
     return line
 
 
-def _quoted(text: str | Path) -> str:
+def quoted(text: str | Path) -> str:
     """As an SQL string."""
     return "'" + str(text).replace("'", "''") + "'"
 
