@@ -8,8 +8,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from made_documents import made
 
+from made_documents import made
 from rigbench.documents import dataset, index
 
 

@@ -110,16 +110,16 @@ configs:
 ---
 # Measurements of live LLM inference
 
-{{rows}} rows of {{results}} results: one for each case (engine, model, workload, users) of each run of rigbench. Every number is computed
-from the times of single tokens, which the result documents keep. Units are SI; what is unknown is null, never 0.
+{{rows}} rows of {{results}} results: one for each case (engine, model, workload, users) of each run of rigbench. Every number
+is computed from the times of single tokens, which the result documents keep. Units are SI; what is unknown is null, never 0.
 
 ```sql
 SELECT machine_id, model, median(user_tps), median(joules_per_token) FROM '{ROWS}' WHERE concurrency = 1 GROUP BY ALL
 ```
 
-**Read before use.** `flags` says what made a case unfit, `level` how far its document could be checked: nobody's figures are taken on
-trust, but a level below `confirmed` rests on one machine. Who hands results in is not a sample of anything. Filter `synthetic` and
-`imported` unless they are what you ask for. Machines are named by their kind; nothing says whose they are.
+**Read before use.** `flags` says what made a case unfit, `level` how far its document could be checked: nobody is taken on
+trust, but a level below `confirmed` rests on one machine. Who hands results in is not a sample of anything. Filter
+`synthetic` and `imported` unless they are what you ask for. Machines are named by their kind; nothing says whose they are.
 
 **Licence.** [{inert(LICENCE)}]({LICENCE_URL}): use it for anything, and name its source.
 

@@ -1,0 +1,463 @@
+"""The site of all results: plain files for any static host, that also work opened from a disk.
+
+    index.html            the leaderboard; its rows come as rows-0.js, rows-1.js ..., so that the first page stays small
+    result/ID.html        a page for each result, under the document's id: it stays where it is
+    machine/, model/      a page for each kind of machine and each model
+    drivers.html          what changed with a driver
+    predict.html          what the predictor expects of catalogued machines, worked out here and shown there
+    rows.parquet          the same rows for others to query (documents/dataset.py)
+
+    rigbench site results/ -o site/
+
+Rows come from the index, so a result that did not change is not read again, and its page, whose name is its content's hash, is not
+written again. Results that do not hold are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from rigbench import __version__, units
+from rigbench.analysis import definitions, regress
+from rigbench.analysis.table import Row, table
+from rigbench.documents import dataset, index, store
+from rigbench.documents.validate import REFUSED
+from rigbench.errors import InputError, RigbenchError, UnavailableError
+from rigbench.paths import PACKAGE_ROOT, slug
+from rigbench.report.table import remarks
+from rigbench.text import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from rigbench.predict.hardware import Hardware
+
+PAGES = PACKAGE_ROOT / "pages"
+ASSETS = ("style.css", "site.js", "live.js", "icon.svg")
+MARK = ".rigbench-site"
+"""The file that says that a folder is a site, and which rigbench made it."""
+NAVIGATION = (
+    ("index.html", "Leaderboard"),
+    ("machines.html", "Machines"),
+    ("models.html", "Models"),
+    ("drivers.html", "Drivers"),
+    ("predict.html", "What would my machine do?"),
+    ("submit.html", "Hand in a result"),
+)
+METRICS = ("user_tps", "output_tps", "ttft_s", "joules_per_token", "measured_over_predicted")
+FILTERS = ("machine", "backend", "model", "quantisation", "workload", "users", "level")
+CHUNK_ROWS, FIRST_ROWS, GROUP_ROWS, CHUNK_PAGES = 3000, 50, 300, 64
+LETTERS = 120
+QUANTS, USERS, CONTEXT = ("Q4_K_M", "Q8_0"), (1, 8), 4096
+ID_LETTERS = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a build did. `refused`: results that do not hold; `faults`: files that could not be read, with the reason."""
+
+    results: int
+    rows: int
+    written: int
+    kept: int
+    removed: int
+    refused: int
+    faults: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Of the leaderboard. `link`: which of a row's pages its cells lead to."""
+
+    name: str
+    label: str
+    unit: str = ""
+    better: str | None = None
+    link: str = ""
+    number: bool = False
+
+    def text(self, value: Any) -> str:
+        """A cell."""
+        if self.unit:
+            return units.TEXTS.get(self.unit, units.number_text)(value)
+        return units.MISSING if value is None else str(value)
+
+
+@cache
+def columns() -> tuple[Column, ...]:
+    """What the leaderboard shows."""
+    metrics = (definitions.metric(name) for name in METRICS)
+    return (
+        Column("machine", "machine", link="machine_path"),
+        Column("model", "model", link="model_path"),
+        Column("quantisation", "quantisation"),
+        Column("backend", "backend"),
+        Column("workload", "workload"),
+        Column("users", "users", number=True, better="lower"),
+        *(Column(each.name, each.label, each.unit, each.better, number=True) for each in metrics),
+        Column("flags", "flags"),
+        Column("level", "level"),
+        Column("date", "date", link="result_path"),
+    )
+
+
+def build(folder: Path, out: Path, *, processes: int | None = None, repository: str = "") -> Outcome:
+    """Bring the site in `out` up to date with the results in `folder`. `repository`: where results are handed in, for the page that
+    says how. InputError for a folder that is none, or an `out` that holds something else; UnavailableError if it cannot be written."""
+    done = index.update(folder, processes=processes)
+    try:
+        return _build(folder, out, done, processes or os.cpu_count() or 1, repository)
+    except OSError as error:
+        raise UnavailableError(f"cannot write the site {out}: {error.strerror}") from error
+
+
+def _build(folder: Path, out: Path, done: index.Outcome, processes: int, repository: str) -> Outcome:
+    same = _claim(out)
+    rows = [row for row in index.read_rows(done.path, refused=False) if set(row.document_id) <= ID_LETTERS]
+    rows.sort(key=lambda row: (row.created_utc, row.document_id), reverse=True)
+    measured = [(row, line(row)) for row in rows if row.samples]
+    folder_of, levels = index.files(done.path), {row.document_id: str(row.level) for row in rows}
+    wanted: set[str] = set()
+    count: Counter[bool] = Counter()
+
+    def put(name: str, data: str | bytes) -> None:
+        wanted.add(name)
+        count[write(out / name, data.encode() if isinstance(data, str) else data)] += 1
+
+    pages = {f"result/{name}.html": name for name in levels}
+    wanted |= pages.keys()
+    missing = [name for page, name in pages.items() if not same or not (out / page).exists()]
+    count[False] += len(pages) - len(missing)
+    tasks = [(folder / folder_of[name], name, levels[name]) for name in missing]
+    faults = list(done.faults)
+    jobs = _batched(tasks, CHUNK_PAGES)
+    predictions = [] if same and (out / "predict").is_dir() else devices()
+    if min(processes, len(jobs) + bool(predictions)) < 2:
+        made = [result_pages(out, job) for job in jobs]
+        tables = [prediction_table(device) for device in predictions]
+    else:
+        with ProcessPoolExecutor(processes) as pool:
+            waiting = pool.map(prediction_table, predictions, chunksize=8)
+            made = list(pool.map(result_pages, repeat(out), jobs))
+            tables = list(waiting)
+    for outcome in made:
+        count[True] += outcome[0]
+        faults += outcome[1]
+    for device, text in zip(predictions, tables, strict=True):
+        put(f"predict/{device.id}.js", text)
+    wanted |= {f"predict/{device.id}.js" for device in devices()}
+
+    for name in ASSETS:
+        put(name, (PAGES / name).read_bytes())
+    chunks = _batched([each for _, each in measured], CHUNK_ROWS)
+    for number, chunk in enumerate(chunks):
+        put(f"rows-{number}.js", f"rigbenchRows({chunk_text(chunk)});\n")
+    refused = _refused(done.path)
+    put(
+        "index.html",
+        page(
+            "leaderboard.html",
+            "index.html",
+            results=len(levels),
+            count=len(measured),
+            refused=refused,
+            chunks=len(chunks),
+            rows=[each for _, each in measured[:FIRST_ROWS]],
+            filters=[(name, name) for name in FILTERS],
+        ),
+    )
+    _groups(rows, measured, put)
+    put(
+        "predict.html",
+        page(
+            "predict.html",
+            "predict.html",
+            devices=[(device.id, device.name) for device in devices()],
+            quants=QUANTS,
+            users=USERS,
+            context=CONTEXT,
+        ),
+    )
+    put("submit.html", page("submit.html", "submit.html", repository=repository, licence_url=dataset.LICENCE_URL))
+    labels = ("case", "users", *(definitions.metric(name).label for name in METRICS[:4]), "watts")
+    put("live.html", page("live.html", "live.html", labels=labels))
+    with tempfile.TemporaryDirectory(prefix=".rigbench-", dir=out) as scratch:
+        for path in dataset.write(done.path, Path(scratch)):
+            put(path.name, path.read_bytes())
+    gone = [path for path in _made_files(out) if path.relative_to(out).as_posix() not in wanted]
+    for path in gone:
+        path.unlink()
+    write(out / MARK, version().encode())
+    return Outcome(len(levels), len(rows), count[True], count[False], len(gone), refused, tuple(faults))
+
+
+def _batched(things: list[Any], size: int) -> list[list[Any]]:
+    return [things[start : start + size] for start in range(0, len(things), size)]
+
+
+def _refused(path: Path) -> int:
+    with index.connect() as database:
+        question = f"SELECT count(DISTINCT file) FROM read_parquet(?) WHERE level = '{REFUSED}'"
+        [(count,)] = database.execute(question, [index.pattern(path)]).fetchall()
+    return int(count)
+
+
+def _claim(out: Path) -> bool:
+    """Make the folder a site; whether it was made by this very rigbench before."""
+    mark = out / MARK
+    if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there and is not a site of rigbench: name an empty folder with -o")
+    for part in ("result", "machine", "model", "predict"):
+        (out / part).mkdir(parents=True, exist_ok=True)
+    same = mark.exists() and mark.read_text(encoding="utf-8") == version()
+    if not mark.exists():
+        write(mark, b"")
+    return same
+
+
+def _made_files(out: Path) -> Iterable[Path]:
+    yield from out.glob("rows-*.js")
+    for part in ("result/*.html", "machine/*.html", "model/*.html", "predict/*.js"):
+        yield from out.glob(part)
+
+
+@cache
+def version() -> str:
+    """Of what makes the pages: this release and all that they are made of."""
+    digest = sha256(__version__.encode())
+    for folder in ("pages", "report", "analysis", "predict"):
+        for path in sorted((PACKAGE_ROOT / folder).rglob("*")):
+            if path.suffix in (".html", ".css", ".js", ".svg", ".py"):
+                digest.update(path.read_bytes())
+    return f"rigbench {__version__} {digest.hexdigest()[:16]}\n"
+
+
+def write(path: Path, data: bytes) -> bool:
+    """Whether the file was written: one that holds just this already is left alone."""
+    if path.exists() and path.read_bytes() == data:
+        return False
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(path)
+    return True
+
+
+@cache
+def environment() -> Environment:
+    """The templates: every text is escaped, on one line, and holds nothing that cannot be seen."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def shown(value: Any) -> Any:
+        return printable(value, "\ufffd") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    return Environment(
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, finalize=shown, trim_blocks=True
+    )
+
+
+def page(template: str, name: str, /, **content: Any) -> str:
+    """A page of the site. `name`: its path, from which it finds the others."""
+    common = {"root": "../" * name.count("/"), "page": name, "navigation": NAVIGATION, "version": __version__}
+    common |= {"licence": dataset.LICENCE, "columns": columns()}
+    return environment().get_template(template).render(common | content)
+
+
+def clipped(text: str) -> str:
+    """A text of anybody's, as short as a table can take it."""
+    text = printable(text, "\ufffd")
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
+
+
+def path_of(kind: str, name: str) -> str:
+    """The page of a machine or model: names that differ have pages that differ."""
+    plain = slug(name)
+    return f"{kind}/{plain if plain == name else f'{plain}-{sha256(name.encode()).hexdigest()[:8]}'}.html"
+
+
+def hardware_name(row: Row) -> str:
+    """What computed, in words."""
+    return ", ".join(dict.fromkeys(row.device_names)) or row.cpu or row.machine_id
+
+
+def line(row: Row) -> dict[str, Any]:
+    """A row as the leaderboard shows it."""
+    return {
+        "machine": clipped(hardware_name(row)),
+        "model": clipped(row.model),
+        "quantisation": clipped(row.quantization or "unknown"),
+        "backend": clipped(row.backend),
+        "workload": clipped(row.workload),
+        "users": row.concurrency,
+        "flags": clipped(", ".join((*row.flags, *(("synthetic",) if row.synthetic else ())))),
+        "level": clipped(str(row.level)),
+        "date": row.created_utc[:10],
+        "about": clipped(f"{row.machine_id} {row.engine_version} {' '.join(row.drivers.values())}"),
+        **{name: None if row[name] is None else float(f"{row[name]:.5g}") for name in METRICS},
+        "paths": {
+            "machine_path": path_of("machine", row.machine_id),
+            "model_path": path_of("model", row.model),
+            "result_path": f"result/{row.document_id}.html",
+        },
+    }
+
+
+def chunk_text(lines: Sequence[dict[str, Any]]) -> str:
+    """Rows as JSON: each text once, and its place in the rows."""
+    flat = [{**{name: value for name, value in each.items() if name != "paths"}, **each["paths"]} for each in lines]
+    names = list(flat[0])
+    words: dict[str, dict[str, int]] = {name: {} for name in names if isinstance(flat[0][name], str)}
+    rows = [
+        [words[name].setdefault(value, len(words[name])) if name in words else value for name, value in each.items()]
+        for each in flat
+    ]
+    shown = [{key: getattr(each, key) for key in ("name", "unit", "better", "link", "number")} for each in columns()]
+    searched = [name for name in words if not name.endswith("_path")] + ["users"]
+    content = {"columns": shown, "names": names, "searched": searched, "words": {k: list(v) for k, v in words.items()}}
+    return json.dumps({**content, "rows": rows}, separators=(",", ":"), allow_nan=False)
+
+
+def result_pages(out: Path, tasks: Sequence[tuple[Path, str, str]]) -> tuple[int, list[tuple[str, str]]]:
+    """Write the pages of results (file, id, level): (how many were written, files that could not be read with the reason)."""
+    written, faults = 0, []
+    for file, name, level in tasks:
+        try:
+            written += write(out / "result" / f"{name}.html", result_page(file, name, level).encode())
+        except RigbenchError as error:
+            faults.append((file.name, str(error)))
+    return written, faults
+
+
+def result_page(file: Path, name: str, level: str) -> str:
+    """The page of one result."""
+    document = store.read(file)
+    rows = table(document)
+    shown: list[tuple[str, Callable[[Row], str]]] = [
+        ("workload", lambda row: row.workload),
+        ("model", lambda row: row.model),
+        ("users", lambda row: str(row.concurrency)),
+    ]
+    for metric in definitions.registry():
+        if metric.priority is not None and any(row[metric.name] is not None for row in rows):
+            shown.append((metric.label, _with_interval(metric)))
+    return page(
+        "result.html",
+        f"result/{name}.html",
+        document=document,
+        hardware=hardware_name(rows[0]) if rows else document.machine.id,
+        level=level,
+        machine_path=path_of("machine", document.machine.id),
+        models=[(path_of("model", each), each) for each in dict.fromkeys(row.model for row in rows)],
+        table=shown,
+        lines=[[text(row) for _, text in shown] for row in rows],
+        remarks=remarks(rows),
+    )
+
+
+def _with_interval(metric: definitions.Metric) -> Callable[[Row], str]:
+    def text(row: Row) -> str:
+        interval = row.interval(metric.name)
+        value = metric.text(row[metric.name])
+        if interval is None or interval.n < 2 or interval.low is None or interval.high is None:
+            return value
+        return f"{value} ({metric.text(interval.low)} to {metric.text(interval.high)})"
+
+    return text
+
+
+def _groups(
+    rows: Sequence[Row], measured: Sequence[tuple[Row, dict[str, Any]]], put: Callable[[str, str], None]
+) -> None:
+    """The pages of machines, models and drivers."""
+    histories = regress.history(rows, "driver")
+    shifts = _shifts(histories)
+    kinds: tuple[tuple[str, str, Callable[[Row], str]], ...] = (
+        ("machine", "Machines", lambda row: row.machine_id),
+        ("model", "Models", lambda row: row.model),
+    )
+    for kind, heading, key in kinds:
+        groups: dict[str, list[tuple[Row, dict[str, Any]]]] = {}
+        for row, shown in measured:
+            groups.setdefault(key(row), []).append((row, shown))
+        entries = []
+        for name, own in sorted(groups.items()):
+            newest, path = own[0][0], path_of(kind, name)
+            facts = []
+            if kind == "machine":
+                memory = units.bytes_text(newest.memory_bytes)
+                facts = [("Processor", clipped(newest.cpu)), ("GPUs", clipped(", ".join(newest.gpus)) or "none")]
+                facts += [("Memory", memory), ("System", clipped(f"{newest.os}, kernel {newest.kernel}"))]
+                drivers = ", ".join(f"{driver} {text}" for driver, text in newest.drivers.items())
+                facts.append(("Drivers", clipped(drivers) or "none"))
+            query = urlencode({"q": name} if kind == "machine" else {"model": clipped(name)}, quote_via=quote)
+            changes = shifts.get(name, []) if kind == "machine" else []
+            content = {"name": clipped(name), "count": len(own), "query": query, "facts": facts, "shifts": changes}
+            put(path, page("group.html", path, rows=[each for _, each in own[:GROUP_ROWS]], **content))
+            results = len({row.document_id for row, _ in own})
+            entries.append((path, clipped(name), f"{len(own)} rows of {results} results"))
+        file = f"{kind}s.html"
+        nothing = "No result is here yet."
+        intro = f"{len(entries)} {kind}s, each with its rows."
+        put(file, page("list.html", file, heading=heading, intro=intro, entries=entries, nothing=nothing))
+    changes = [(path_of("machine", name), clipped(name), text) for name, found in shifts.items() for text in found]
+    put(
+        "drivers.html",
+        page(
+            "list.html",
+            "drivers.html",
+            heading="What a driver changed",
+            intro=f"{len(histories)} cases were measured on two drivers or more of one machine.",
+            entries=changes,
+            nothing="No driver changed the level of any case.",
+        ),
+    )
+
+
+def _shifts(histories: Sequence[regress.History]) -> dict[str, list[str]]:
+    """Sentences about levels that changed with the driver, by machine."""
+    found: dict[str, list[str]] = {}
+    for each in histories:
+        for shift in each.shifts:
+            metric = "all" if shift.metric == "all" else definitions.metric(shift.metric).label
+            amount = "" if not shift.before or not shift.after else f" ({shift.after / shift.before - 1:+.1%})"
+            text = f"{each.group}: {metric} {shift.verdict}{amount} since {shift.at}"
+            found.setdefault(each.machine_id, []).append(clipped(text))
+    return found
+
+
+@cache
+def devices() -> tuple[Hardware, ...]:
+    """Catalogued devices that somebody can own."""
+    from rigbench.predict.hardware import hardware
+
+    return tuple(sorted((each for each in hardware() if each.status == "shipping"), key=lambda each: each.name.lower()))
+
+
+def prediction_table(device: Hardware) -> str:
+    """What `rigbench predict` says of every catalogued model on the device, as a script."""
+    from rigbench.report.prediction import grid
+
+    rows = []
+    for quant in QUANTS:
+        for users in USERS:
+            models, [(_, cells)] = grid(device.id, None, quant, users, CONTEXT)
+            for facts, (fit, made) in zip(models, cells, strict=True):
+                span = made.inputs.get("user_tps_80_percent") or (None, None)
+                numbers = (made.user_tps, *span, made.output_tps, made.ceiling_user_tps)
+                short = [None if each is None else float(f"{each:.3g}") for each in numbers]
+                rows.append([facts.name.removesuffix(f"-{quant}"), quant, users, fit.answer, *short])
+    about = f"{units.bytes_text(device.memory_bytes)}, {units.bandwidth_text(device.bandwidth_bytes_per_s)}"
+    content = {"id": device.id, "name": device.name, "about": about, "rows": rows}
+    return f"rigbenchPredict({json.dumps(content, separators=(',', ':'))});\n"
