@@ -25,6 +25,6 @@ def command(
     for file, reason in done.faults[:FAULTS_SHOWN]:
         say(f"left out: {printable(file)}: {printable(reason)}")
     if done.refused:
-        say(f"left out: {done.refused} results that do not hold (rigbench validate says why)")
+        say(f"left out: {done.refused} of the results, which do not hold (rigbench validate says why)")
     changes = f"{done.written} files written, {done.kept} unchanged, {done.removed} gone"
     typer.echo(f"{done.results} results, {done.rows} rows in {out / 'index.html'} ({changes})")

@@ -115,7 +115,7 @@ def columns() -> tuple[Column, ...]:
 
 def build(folder: Path, out: Path, *, processes: int | None = None, repository: str = "") -> Outcome:
     """Bring the site in `out` up to date with the results in `folder`. `repository`: where results are handed in, for the page that
-    says how. InputError for a folder that is none, or an `out` that holds something else; UnavailableError if it cannot be written."""
+    says how. InputError where there is no folder, or where `out` holds something else; UnavailableError if it cannot be written."""
     done = index.update(folder, processes=processes)
     try:
         return _build(folder, out, done, processes or os.cpu_count() or 1, repository)
@@ -270,7 +270,12 @@ def environment() -> Environment:
 
 def page(template: str, name: str, /, **content: Any) -> str:
     """A page of the site. `name`: its path, from which it finds the others."""
-    common = {"root": "../" * name.count("/"), "page": name, "navigation": NAVIGATION, "version": __version__}
+    common: dict[str, Any] = {
+        "root": "../" * name.count("/"),
+        "page": name,
+        "navigation": NAVIGATION,
+        "version": __version__,
+    }
     common |= {"licence": dataset.LICENCE, "columns": columns()}
     return environment().get_template(template).render(common | content)
 
@@ -411,7 +416,7 @@ def _groups(
         nothing = "No result is here yet."
         intro = f"{len(entries)} {kind}s, each with its rows."
         put(file, page("list.html", file, heading=heading, intro=intro, entries=entries, nothing=nothing))
-    changes = [(path_of("machine", name), clipped(name), text) for name, found in shifts.items() for text in found]
+    listed = [(path_of("machine", name), clipped(name), text) for name, found in shifts.items() for text in found]
     put(
         "drivers.html",
         page(
@@ -419,7 +424,7 @@ def _groups(
             "drivers.html",
             heading="What a driver changed",
             intro=f"{len(histories)} cases were measured on two drivers or more of one machine.",
-            entries=changes,
+            entries=listed,
             nothing="No driver changed the level of any case.",
         ),
     )
