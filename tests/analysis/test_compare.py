@@ -10,7 +10,7 @@ import pytest
 
 from plain_row import PLAIN
 from rigbench.analysis import stats
-from rigbench.analysis.compare import CORRECTED, compare, differences, incomparable, judged
+from rigbench.analysis.compare import CORRECTED, TWO_STATES, compare, differences, incomparable, judged
 from rigbench.analysis.table import Row
 
 
@@ -285,3 +285,29 @@ def test_the_ratio_is_of_what_is_shown() -> None:
     (cell,) = compare([sample({"user_tps": [1, 2, 4]})], [sample({"user_tps": [2, 4, 8]}, 1)], ["user_tps"]).cells
     assert (cell.base, cell.new) == (statistics.median([1, 2, 4]), 4)
     assert cell.ratio == pytest.approx(2)
+
+
+def test_two_states_of_the_machine_are_no_change() -> None:
+    """Three runs a side lie apart in one case as two states would by chance; the other case shows that there are two."""
+
+    def runs(levels: list[float], users: int, first: int) -> list[Row]:
+        made = [
+            sample({"user_tps": [level, level * 1.001, level * 0.999]}, first + n) for n, level in enumerate(levels)
+        ]
+        return [replace(row, group=f"engine/m/chat/c{users}", concurrency=users) for row in made]
+
+    base, new = [50.0, 50.1, 49.9], [45.0, 45.1, 44.9]
+    (alone,) = compare(runs(base, 1, 0), runs(new, 1, 3), ["user_tps"]).cells
+    assert alone.verdict == "slower"
+    mixed = runs([50.0, 45.0, 50.1], 2, 0), runs([45.1, 50.0, 44.9], 2, 3)
+    found, _ = compare([*runs(base, 1, 0), *mixed[0]], [*runs(new, 1, 3), *mixed[1]], ["user_tps"]).cells
+    assert found.verdict == "~" and found.reason == TWO_STATES
+
+
+def test_a_slow_state_of_the_history_is_no_change() -> None:
+    """One run of nineteen was 10 % slow: another slow one is `~`."""
+    past = [sample({"user_tps": [45.0 if n == 9 else 50 + 0.1 * (n % 3)] * 3}, n) for n in range(19)]
+    past = [replace(row, created_utc=f"2026-01-{n + 1:02d}T00:00:00Z") for n, row in enumerate(past)]
+    base, new = [sample({"user_tps": [50.0] * 3}, 40)], [sample({"user_tps": [45.0] * 3}, 41)]
+    (cell,) = compare(base, new, ["user_tps"], past).cells
+    assert cell.verdict == "~"

@@ -6,7 +6,7 @@
     verdict   when
     same      the interval lies inside +-3 %, or the numbers are the very same
     slower, faster (memory and energy: more, less)   the interval leaves out 1, and p < 0.03
-    ~         cannot tell: the numbers vary too much, or are too few
+    ~         cannot tell: the numbers vary too much, are too few, or the machine has two states that differ by as much
     failed    measured in BASE, an error in NEW
     not comparable   another model file, suite, workload, power limit ...; `reason` names it
 
@@ -35,6 +35,9 @@ ALPHA = 0.03
 BAD = ("slower", "more", "failed")
 ONE_RUN = "one run a side: give a second run of each"
 FEW_RUNS = "few runs: give three a side"
+TWO_STATES = "two states: runs of this machine jump by about as much; give five runs a side"
+ALIKE = 1.5
+"""Two jumps within this factor of each other may be one state of the machine."""
 CORRECTED = "its interval leaves out 0 %, but one of so many comparisons does so by chance: give more runs"
 
 
@@ -45,7 +48,8 @@ class Cell:
 
     `ratio`, `low`, `high` are new / base; `p` is adjusted by Hochberg; `p_ranks` is Mann-Whitney's of the documents, unadjusted,
     None where so few cannot be significant. `spread`: how much runs differ (standard deviation of logarithms), from the `runs`
-    compared, the `history` or the `prior`, as `spread_source` says.
+    compared, the `history` or the `prior`, as `spread_source` says. `jump`: by how much (a logarithm) runs of one thing lie apart
+    where they sit in two states, or a single one far off. `apart`: the two sides do not overlap.
     """
 
     group: str
@@ -66,6 +70,8 @@ class Cell:
     users: int = 0
     spread: float | None = None
     spread_source: str | None = None
+    jump: float | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +198,14 @@ def _cell(cell: Cell, base: Sequence[Sequence[float]], new: Sequence[Sequence[fl
         return replace(cell, verdict="not comparable", reason=f"{'BASE' if not base else 'NEW'} has no {cell.metric}")
     if sorted(map(sorted, base)) == sorted(map(sorted, new)):
         return replace(cell, ratio=1.0, verdict="same", reason="the very same numbers")
-    between = stats.spread(old, young, levels.spread_of_runs(past, cell.metric))
+    earlier = levels.shape_of_runs(past, cell.metric)
+    jumps = [jump for jump in (levels.jump_within(old, young), earlier.jump if earlier else None) if jump is not None]
+    cell = replace(
+        cell,
+        jump=max(jumps, default=None),
+        apart=max(old) < min(young) or max(young) < min(old),
+    )
+    between = stats.spread(old, young, earlier.spread if earlier else None)
     within = 0.0
     if math.isinf(between.freedom):  # stated, so what varies within a run is not in it
         error = stats.error_of_medians(*base, *new)
@@ -220,10 +233,27 @@ def judged(cells: Sequence[Cell]) -> tuple[Cell, ...]:
         if cell.p is not None:
             families[_family(cell)] = max(cell.p, families.get(_family(cell), 0.0))
     adjusted = dict(zip(families, stats.hochberg(list(families.values())), strict=True))
+    jumps = [cell.jump for cell in cells if cell.jump is not None]
     return tuple(
-        cell if cell.verdict else _verdict(replace(cell, p=None if cell.p is None else adjusted[_family(cell)]))
+        cell
+        if cell.verdict
+        else _verdict(
+            replace(cell, p=None if cell.p is None else adjusted[_family(cell)]),
+            _may_be_state(cell, jumps, len(families)),
+        )
         for cell in cells
     )
+
+
+def _may_be_state(cell: Cell, jumps: Sequence[float], families: int) -> bool:
+    """Whether the sides may differ only because their runs sit in two states: runs somewhere in the table or its history jump by
+    as much, and it is no rare chance that all runs of one side are in one state, all of the other in the other."""
+    if cell.ratio is None:
+        return False
+    shift = abs(math.log(cell.ratio))
+    alike = any(shift / ALIKE <= jump <= shift * ALIKE for jump in jumps)
+    runs = cell.n_base + cell.n_new if cell.unit == "document" else 2
+    return alike and not (cell.apart and families * 2 * 0.5**runs < ALPHA)
 
 
 def _family(cell: Cell) -> tuple[str, str]:
@@ -231,7 +261,7 @@ def _family(cell: Cell) -> tuple[str, str]:
     return cell.group, "user_tps" if cell.users == 1 and cell.metric == "output_tps" else cell.metric
 
 
-def _verdict(cell: Cell) -> Cell:
+def _verdict(cell: Cell, may_be_state: bool) -> Cell:
     if cell.ratio is None or cell.low is None or cell.high is None or cell.p is None:
         return replace(cell, verdict="~", reason="one repetition a side does not tell how much it varies")
     if cell.low >= 1 - SAME and cell.high <= 1 + SAME:
@@ -239,6 +269,8 @@ def _verdict(cell: Cell) -> Cell:
     if cell.low <= 1 <= cell.high or cell.p >= ALPHA:
         beyond = not cell.low <= 1 <= cell.high
         return replace(cell, verdict="~", reason=cell.reason or (CORRECTED if beyond else None))
+    if may_be_state:
+        return replace(cell, verdict="~", reason=TWO_STATES)
     return replace(cell, verdict=direction(cell.metric, cell.ratio), reason=None)
 
 

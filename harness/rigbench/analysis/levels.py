@@ -39,8 +39,10 @@ PLACE = 13.0
 its place (Bai 1997: (1 - exp(-x / 2))^2), less where both levels and the noise are estimated from few numbers."""
 CLIP = 4.0
 """Numbers farther out than so many standard deviations count as at that distance."""
-STATES_EXPLAIN = 0.9
-"""Two states explain so much of the variance (of normal noise, a cut in two explains 64 %)."""
+STATES_EXPLAIN, FEW_EXPLAIN = 0.9, 0.96
+"""Two states explain so much of the variance of a history, and of a few runs (of normal noise, a cut in two explains 64 %)."""
+JUMP_MIN = 6
+"""Runs of both sides from which on two states are looked for."""
 CLEAR = 3.5
 """A cut between two levels stays if they differ by so many standard errors: of a level that comes back, one end may be chance."""
 SURE = 12.0
@@ -100,8 +102,16 @@ def shapes(table: Sequence[Series]) -> list[Shape]:
     return [_shape(one.values, work) for one, work in zip(table, works, strict=True)]
 
 
-def spread_of_runs(rows: Sequence[Row], metric: str) -> stats.Spread | None:
-    """How much runs of one level differ, by the history of one case in the order of time; None of fewer than three runs."""
+@dataclass(frozen=True, slots=True)
+class History:
+    """How runs of one level differ: their `spread`, and the largest `jump` (a logarithm) between two states or to an outlier."""
+
+    spread: stats.Spread | None
+    jump: float | None
+
+
+def shape_of_runs(rows: Sequence[Row], metric: str) -> History | None:
+    """How runs of one level differ, by the history of one case in the order of time; None of fewer than three runs."""
     numbers = [
         (row.created_utc[:10], middle)
         for row in rows
@@ -109,10 +119,32 @@ def spread_of_runs(rows: Sequence[Row], metric: str) -> stats.Spread | None:
     ]
     if len(numbers) < LEVEL_MIN:
         return None
-    (shape,) = shapes([Series(tuple(middle for _, middle in numbers))])
+    values = tuple(middle for _, middle in numbers)
+    (shape,) = shapes([Series(values)])
     days = len({day for day, _ in numbers})
     freedom = min(shape.spread.freedom, days - len(shape.levels))  # runs of one day are no independent numbers
-    return stats.Spread(shape.spread.sd, freedom, "history") if freedom > 0 else None
+    jumps = [
+        abs(math.log(values[place] / each.value))
+        for place in shape.outliers
+        for each in shape.levels
+        if each.start <= place < each.end
+    ]
+    if shape.states is not None:
+        jumps.append(math.log(shape.states[1] / shape.states[0]))
+    return History(stats.Spread(shape.spread.sd, freedom, "history") if freedom > 0 else None, max(jumps, default=None))
+
+
+def jump_within(*sides: Sequence[float]) -> float | None:
+    """How far apart (a logarithm) two states lie between which the runs of a side jump; None where they do not."""
+    import numpy as np
+
+    logs = np.log(np.concatenate([np.asarray(side, dtype=float) for side in sides]))
+    states = _states(logs, 2, FEW_EXPLAIN) if len(logs) >= JUMP_MIN else None
+    if states is None:
+        return None
+    middle = sum(states) / 2
+    mixed = any(min(side) < math.exp(middle) < max(side) for side in sides)
+    return states[1] - states[0] if mixed else None
 
 
 def _clipped(values: Sequence[float]) -> Any:
@@ -225,7 +257,7 @@ def _shape(values: Sequence[float], work: _Work) -> Shape:
         [np.linspace(math.log(each.value), math.log(each.final), each.end - each.start) for each in found]
     )
     raw = np.log(np.asarray(values)) - fitted
-    states = _states(raw)
+    states = _states(raw) if n >= 8 else None
     scale = 1.4826 * float(np.median(np.abs(raw)))
     far = np.abs(raw) > max(2 * math.log1p(0.03), 5 * scale)
     outliers = () if states else tuple(int(place) for place in np.flatnonzero(far))
@@ -307,20 +339,20 @@ def _with_drifts(found: Sequence[Level], logs: Any) -> list[Level]:
     return made
 
 
-def _states(residuals: Any) -> tuple[float, float] | None:
-    """The two values that the residuals jump between; None where they do not."""
+def _states(residuals: Any, least: int = LEVEL_MIN, explain: float = STATES_EXPLAIN) -> tuple[float, float] | None:
+    """The two values that the residuals jump between, at least `least` of them at each; None where they do not."""
     import numpy as np
 
     n = len(residuals)
     ordered = np.sort(residuals - residuals.mean())
     total = float(ordered @ ordered)
-    if n < 8 or total < 1e-12:
+    if n < 2 * least or total < 1e-12:
         return None
-    sizes = np.arange(LEVEL_MIN, n - LEVEL_MIN + 1)
+    sizes = np.arange(least, n - least + 1)
     explained = np.cumsum(ordered)[sizes - 1] ** 2 * n / (sizes * (n - sizes)) / total
     best = int(explained.argmax())
     low, high = float(ordered[: sizes[best]].mean()), float(ordered[sizes[best] :].mean())
-    if explained[best] < STATES_EXPLAIN or high - low < math.log1p(0.03):
+    if explained[best] < explain or high - low < math.log1p(0.03):
         return None
     shift = float(residuals.mean())
     return low + shift, high + shift

@@ -104,7 +104,7 @@ def error_of_medians(*runs: Sequence[float]) -> float | None:
     thing; None where no run has two.
 
     Repetitions in a row resemble each other: n of them tell as much as n (1 - r) / (1 + r) independent ones, where r is the
-    correlation of neighbours, with Kendall's correction for short series and a standard error on top. Below four repetitions r
+    correlation of neighbours, with Kendall's correction for short series and 1.5 standard errors on top. Below four repetitions r
     is unknown, and they tell as much as one. Numbers that resemble each other also vary less within a run than they truly do,
     which is made good.
     """
@@ -118,7 +118,7 @@ def error_of_medians(*runs: Sequence[float]) -> float | None:
         return math.sqrt(variance)
     deviations = [[x - math.fsum(run) / len(run) for x in run] for run in logs]
     neighbours = sum(x * y for run in deviations for x, y in pairwise(run)) / squares
-    unsure = 1 / math.sqrt(sum(len(run) - 1 for run in logs))
+    unsure = 1.5 / math.sqrt(sum(len(run) - 1 for run in logs))
     r = min(0.95, max(0.0, (n * neighbours + 1) / (n - 3) + unsure))
     share = (1 + 2 * sum((1 - k / n) * r**k for k in range(1, int(n)))) / n
     return math.sqrt(min(1.0, math.pi / 2 * share) * variance * (n - 1) / (n * (1 - share)))
