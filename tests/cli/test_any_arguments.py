@@ -96,7 +96,7 @@ def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         yield from _commands(each, (*path, name))
 
 
-COMMANDS = dict(_commands(get_command(app)))
+COMMANDS = {path: command for path, command in _commands(get_command(app)) if path != ("serve",)}  # it goes on for ever
 
 
 def _stays_here(text: str) -> bool:

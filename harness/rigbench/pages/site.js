@@ -190,3 +190,4 @@ if (predict0) {
   });
   if (predict0.elements.device.value) load(`predict/${predict0.elements.device.value}.js`);
 }
+if (location.protocol === "http:" && ["127.0.0.1", "localhost"].includes(location.hostname)) load("/live.js");  // rigbench serve
