@@ -1,9 +1,9 @@
 """The site on this machine alone, with what has changed shown at once, and the run that is going on.
 
 Loopback only. A request must name this server as its Host and, where it has one, as its Origin, so that no page of elsewhere can
-read or embed it. What a client does not send or take within TIMEOUT_S ends its connection; there are at most CONNECTIONS. The run is
-followed from its journal alone, by a process that gives way to it: nothing is added to what is measured, and the site is not made
-anew while a run goes on.
+read or embed it. What a client does not send or take within TIMEOUT_S ends its connection; at most CONNECTIONS are open. The run
+is followed from its journal alone, by a process that gives way to it: nothing is added to what is measured, and the site is not
+made anew while a run goes on.
 """
 
 from __future__ import annotations
