@@ -105,29 +105,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vllm", help="a Python interpreter that has vLLM")
     parser.add_argument("--tokenizer", help="a folder with a tokenizer, for vLLM's client")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * asked.streams + 256)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * options.streams + 256)), hard))
     costs, worst = [], []
-    for round_index in range(asked.rounds):
-        with paced_server(asked.tps) as base_url:
-            records, cpu_s, flags = ours(base_url, asked.streams, asked.tokens)
+    for round_index in range(options.rounds):
+        with paced_server(options.tps) as base_url:
+            records, cpu_s, flags = ours(base_url, options.streams, options.tokens)
             sent = sent_ns(base_url)
         count = sum(len(record.unit_us) for record in records)
         errors = [abs(error) for error in pace_errors(records, sent)]
-        kept = statistics.median((len(s) - 1) / (s[-1] - s[0]) * 1e9 for name, s in sent.items() if "prompt" in name)
+        pace = statistics.median((len(s) - 1) / (s[-1] - s[0]) * 1e9 for name, s in sent.items() if "prompt" in name)
         costs.append(cpu_s / count * 1e6)
         worst.append(max(errors))
         print(
-            f"rigbench, round {round_index + 1}: {count} tokens, {costs[-1]:.1f} us of CPU per token; server's pace {kept:.2f}"
+            f"rigbench, round {round_index + 1}: {count} tokens, {costs[-1]:.1f} us of CPU per token; server's pace {pace:.2f}"
             f" tokens/s, streams off by {max(errors):.2%} at most, {statistics.median(errors):.3%} in the median"
             + "".join(f"; {name}: {evidence}" for name, evidence in flags),
             flush=True,
         )
-    if asked.vllm:
-        with paced_server(asked.tps) as base_url:
-            full, little = vllm_round(find_python(asked.vllm), base_url, asked.tokenizer, asked.streams, asked.tokens)
-        per_token = (full - little) / (asked.streams * (asked.tokens - 1)) * 1e6
+    if options.vllm:
+        with paced_server(options.tps) as base_url:
+            full, little = vllm_round(
+                find_python(options.vllm), base_url, options.tokenizer, options.streams, options.tokens
+            )
+        per_token = (full - little) / (options.streams * (options.tokens - 1)) * 1e6
         print(f"vllm bench serve: {per_token:.1f} us of CPU per token (a round of 1 token each taken off)", flush=True)
     cost = statistics.median(costs)
     holds = cost <= CPU_LIMIT_US and statistics.median(worst) <= PACE_LIMIT

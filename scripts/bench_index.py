@@ -93,15 +93,15 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="Where to make them (default: a temporary folder, removed at the end)."
     )
-    asked = parser.parse_args()
-    folder = asked.folder or Path(tempfile.mkdtemp(prefix="rigbench-bench-index-"))
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="rigbench-bench-index-"))
     try:
-        source = asked.source or made_by_simulator(folder / "source")
+        source = options.source or made_by_simulator(folder / "source")
         results = folder / "results"
         if not results.exists():
             content = json.loads(source.read_text(encoding="utf-8"))
-            written = fill(results, content, asked.documents)
-            print(f"{asked.documents} documents of {written / asked.documents / 1e3:.0f} kB", flush=True)
+            written = fill(results, content, options.documents)
+            print(f"{options.documents} documents of {written / options.documents / 1e3:.0f} kB", flush=True)
         (results / index.NAME).unlink(missing_ok=True)
         timed("index, all new", ["index", str(results)])
         timed("index, nothing changed", ["index", str(results)])
@@ -112,7 +112,7 @@ def main() -> None:
         timed("query", ["query", "SELECT machine_id, median(user_tps) FROM cases GROUP BY ALL", "--index", database])
         timed("regress from the index", ["regress", "--index", database, "--axis", "driver"])
     finally:
-        if asked.folder is None:
+        if options.folder is None:
             shutil.rmtree(folder)
 
 

@@ -26,7 +26,7 @@ from llama_tools import fail
 from rigbench.analysis.definitions import case_values
 from rigbench.analysis.requests import Repetition
 from rigbench.run.processes import WorkerProcess
-from side_by_side import Comparison, Held, conclude, in_sittings, measured, opened
+from side_by_side import Comparison, Paused, conclude, in_sittings, measured, opened
 
 LIMIT = 0.03
 TOOL = """
@@ -54,7 +54,7 @@ def open_pairs(folder: Path, python: str, prompt: int, output: int, levels: list
         for users in levels:
             lengths = ["-p", prompt, "-g", output, "-b", users]
             words = ["--model", folder, *lengths, "-n", 1_000_000, "--delay", 1]
-            tool = stack.enter_context(closing(Held(python, TOOL, words, {})))
+            tool = stack.enter_context(closing(Paused(python, TOOL, words, {})))
             pairs.append(
                 Comparison(
                     f"decode, {users} user{'s' if users > 1 else ''}",
@@ -99,19 +99,19 @@ def arguments(words: list[str] | None = None) -> Any:
 def main() -> int:
     from rigbench.models.resolve import resolve
 
-    given = arguments()
-    folder = resolve(given.model, formats=("mlx", "safetensors")).file.path
-    print(f"model {given.model}; {given.sittings} sittings of {given.rounds} rounds", flush=True)
+    options = arguments()
+    folder = resolve(options.model, formats=("mlx", "safetensors")).file.path
+    print(f"model {options.model}; {options.sittings} sittings of {options.rounds} rounds", flush=True)
     pairs = partial(
         open_pairs,
         Path(str(folder)),
-        given.python,
-        given.prompt_tokens,
-        given.output_tokens,
-        given.users,
+        options.python,
+        options.prompt_tokens,
+        options.output_tokens,
+        options.users,
     )
-    outcomes = in_sittings(pairs, given.sittings, given.rounds)
-    return conclude(outcomes, lambda _: LIMIT, given.json)
+    outcomes = in_sittings(pairs, options.sittings, options.rounds)
+    return conclude(outcomes, lambda _: LIMIT, options.json)
 
 
 if __name__ == "__main__":

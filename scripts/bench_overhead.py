@@ -78,19 +78,19 @@ def main() -> int:
         "--source", type=Path, help="llama-cpp-python's unpacked source package (else pip downloads it)"
     )
     parser.add_argument("--json", type=Path, help="write all samples there")
-    given = parser.parse_args()
-    tools = build_tools(given.source)
+    options = parser.parse_args()
+    tools = build_tools(options.source)
     say_libraries(tools)
-    model = model_path(given.model)
-    flags = Flags(threads=given.threads)
+    model = model_path(options.model)
+    flags = Flags(threads=options.threads)
     print(
-        f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
+        f"model {options.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {options.rounds} rounds",
         flush=True,
     )
-    outcomes = in_turn(comparisons(tools, model, flags, 32, given.output_tokens), given.rounds)
+    outcomes = in_turn(comparisons(tools, model, flags, 32, options.output_tokens), options.rounds)
     print(f"\n{table(outcomes)}")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1), encoding="utf-8")
     return int(any(statistics.median(outcome.differences) > LIMIT_US[int(outcome.name)] for outcome in outcomes))
 
 

@@ -92,24 +92,26 @@ def arguments(words: list[str] | None = None) -> Any:
 
 
 def main() -> int:
-    given = arguments()
-    tools = build_tools(given.source)
+    options = arguments()
+    tools = build_tools(options.source)
     say_libraries(tools)
-    model = model_path(given.model)
+    model = model_path(options.model)
     flags = Flags(
-        threads=given.threads,
-        flash_attn=given.flash_attn,
-        type_k=given.kv_type,
-        type_v=given.kv_type,
-        kv_unified=given.kv_unified,
+        threads=options.threads,
+        flash_attn=options.flash_attn,
+        type_k=options.kv_type,
+        type_v=options.kv_type,
+        kv_unified=options.kv_unified,
     )
     print(
-        f"model {given.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {given.rounds} rounds",
+        f"model {options.model}; llama-cpp-python {tools.version}; {' '.join(flags.words())}; {options.rounds} rounds",
         flush=True,
     )
-    pairs = comparisons(tools, model, flags, given.prompt_tokens, given.output_tokens, given.users, given.command)
-    outcomes = in_turn(pairs, given.rounds)
-    return conclude(outcomes, limit_of, given.json)
+    pairs = comparisons(
+        tools, model, flags, options.prompt_tokens, options.output_tokens, options.users, options.command
+    )
+    outcomes = in_turn(pairs, options.rounds)
+    return conclude(outcomes, limit_of, options.json)
 
 
 if __name__ == "__main__":

@@ -64,18 +64,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=5000)
     parser.add_argument("--chromium", default=shutil.which("chromium"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="rigbench-bench-site-"))
     try:
         results, site = folder / "results", folder / "site"
         with ProcessPoolExecutor() as pool:
-            list(pool.map(write, [results] * asked.documents, range(asked.documents), chunksize=16))
+            list(pool.map(write, [results] * options.documents, range(options.documents), chunksize=16))
         timed("index, all new (every document is validated)", ["index", str(results)])
         timed("site, all new", ["site", str(results), "-o", str(site)])
         timed("site, nothing changed", ["site", str(results), "-o", str(site)])
         first = ["index.html", "style.css", "site.js", "icon.svg", "rows-0.js"]
         print(f"first page {sum((site / name).stat().st_size for name in first) / 1e3:.0f} kB")
-        browse(site, asked.chromium)
+        browse(site, options.chromium)
     finally:
         shutil.rmtree(folder)
 

@@ -54,8 +54,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, default=80, help="of 1.2 s each, an even number (default 80)")
     parser.add_argument("--replay", help="recorded readings that stand in for a device that is not here")
-    given = parser.parse_args()
-    count = given.slices // 2 * 2
+    options = parser.parse_args()
+    count = options.slices // 2 * 2
     worker = WorkerProcess(find_python(None))
     try:
         path = ensure_synthetic(SHAPE, QUANT)
@@ -63,7 +63,7 @@ def main() -> int:
         answer(
             worker, {"do": "open", "backend": "llama_cpp", "model": model, "options": {"threads": os.cpu_count()}}, 120
         )
-        switching = Switching(worker.pid, count, given.replay)
+        switching = Switching(worker.pid, count, options.replay)
         switching.start()
         case = answer(worker, decode_for(count * SLICE_S + 2 * LEAD_S), count * SLICE_S + 300)
         switching.join()

@@ -82,7 +82,7 @@ def logs(world: World, runs: int, rng: Rng) -> np.ndarray:
 def rows(numbers: np.ndarray, first: int = 0, drivers: Sequence[str] = ()) -> list[Row]:
     """As rows of documents, one a day: speeds go down with the logarithm, times up."""
     values = 50 * np.exp(numbers)
-    made = []
+    lines = []
     for run in range(len(values)):
         month, day = divmod(first + run, 28)
         for place, users in enumerate(USERS):
@@ -90,7 +90,7 @@ def rows(numbers: np.ndarray, first: int = 0, drivers: Sequence[str] = ()) -> li
             for cell, name in enumerate(METRICS, start=place * len(METRICS)):
                 each = values[run, cell]
                 samples[name] = tuple((2500 / each if name == "ttft_s" else each).tolist())
-            made.append(
+            lines.append(
                 replace(
                     PLAIN,
                     document_id=f"d{first + run}",
@@ -101,7 +101,7 @@ def rows(numbers: np.ndarray, first: int = 0, drivers: Sequence[str] = ()) -> li
                     samples=samples,
                 )
             )
-    return made
+    return lines
 
 
 def tables(
@@ -112,10 +112,10 @@ def tables(
     for _ in range(pairs):
         numbers = logs(world, sum(sides) + past, rng)
         new = numbers[sides[0] : sum(sides)] + math.log(1 - slower / 100)
-        found = compare(
+        cells = compare(
             rows(numbers[: sides[0]]), rows(new, sides[0]), METRICS, rows(numbers[sum(sides) :], sum(sides))
         ).cells
-        called = [cell.verdict in (("slower",) if slower else CALLED) for cell in found]
+        called = [cell.verdict in (("slower",) if slower else CALLED) for cell in cells]
         any_cell += any(called)
         first_cell += called[0]
     return any_cell / pairs, first_cell / pairs
@@ -123,11 +123,11 @@ def tables(
 
 @dataclass(frozen=True)
 class Histories:
-    """Shares of histories: `alarm`: with any shift; `found`: the planted one in a cell at its place or in a range that holds it;
+    """Shares of histories: `alarm`: with any shift; `located`: the planted one in a cell at its place or in a range that holds it;
     `exact`: to the run; `wrong`: with a shift elsewhere."""
 
     alarm: float
-    found: float
+    located: float
     exact: float
     wrong: float
 
@@ -145,9 +145,11 @@ def histories(
     effect = np.array([math.log(1 - change(run) / 100) for run in range(RUNS)])[:, None, None]
     totals = [0, 0, 0, 0]
     for _ in range(count):
-        made = rows(logs(world, RUNS, rng) + effect, 0, drivers)
-        value = None if at is None else (f"nvidia {drivers[at]}" if axis == "driver" else made[2 * at].created_utc[:10])
-        shifts = [shift for each in history(made, axis, METRICS) for shift in each.shifts]
+        lines = rows(logs(world, RUNS, rng) + effect, 0, drivers)
+        value = (
+            None if at is None else (f"nvidia {drivers[at]}" if axis == "driver" else lines[2 * at].created_utc[:10])
+        )
+        shifts = [shift for each in history(lines, axis, METRICS) for shift in each.shifts]
         right = [shift for shift in shifts if value is not None and holds(shift.earliest, value, shift.latest)]
         exact = any(shift.earliest == shift.latest for shift in right)
         for number, yes in enumerate((bool(shifts), bool(right), exact, len(right) < len(shifts))):
@@ -212,8 +214,8 @@ def regress_lines(count: int, seed: int) -> Iterable[str]:
     yield "|---|--:|--:|"
     noisy = ("runs differ by 1 %, repetitions by 3 %", World(1, within=3, repetitions=3))
     for name, world in (*WORLDS, noisy):
-        found = [histories(world, axis, count, np.random.default_rng(seed)).alarm for axis in ("driver", "date")]
-        yield f"| {name} | {' | '.join(map(percent, found))} |"
+        cells = [histories(world, axis, count, np.random.default_rng(seed)).alarm for axis in ("driver", "date")]
+        yield f"| {name} | {' | '.join(map(percent, cells))} |"
     yield ""
     yield "| planted | axis | found % | at the very run or driver % | a wrong place % |"
     yield "|---|---|--:|--:|--:|"
@@ -225,9 +227,9 @@ def regress_lines(count: int, seed: int) -> Iterable[str]:
     for name, change, at, axes in planted:
         for sd in (1, 2, 3):
             for axis in axes:
-                found = histories(World(sd), axis, count, np.random.default_rng(seed), change, at)
+                shares = histories(World(sd), axis, count, np.random.default_rng(seed), change, at)
                 back = "" if name[0] != "5" or "back" not in name else " (its end counts here)"
-                texts = " | ".join(map(percent, (found.found, found.exact, found.wrong)))
+                texts = " | ".join(map(percent, (shares.located, shares.exact, shares.wrong)))
                 yield f"| {name}, runs differ by {sd} % | {axis} | {texts}{back} |"
     drift = histories(World(1), "date", count, np.random.default_rng(seed), lambda run: 0.3 * run)
     yield f"| 0.3 % a run, 9 % in all, runs differ by 1 % | date | {percent(drift.alarm)} | | |"
@@ -239,12 +241,12 @@ def main() -> None:
     parser.add_argument("--histories", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=("compare", "regress"))
-    asked = parser.parse_args()
-    print(f"seed {asked.seed}, {asked.pairs} pairs and {asked.histories} histories a cell\n", flush=True)
-    for line in compare_lines(asked.pairs, asked.seed) if asked.only != "regress" else ():
+    options = parser.parse_args()
+    print(f"seed {options.seed}, {options.pairs} pairs and {options.histories} histories a cell\n", flush=True)
+    for line in compare_lines(options.pairs, options.seed) if options.only != "regress" else ():
         print(line, flush=True)
     print()
-    for line in regress_lines(asked.histories, asked.seed) if asked.only != "compare" else ():
+    for line in regress_lines(options.histories, options.seed) if options.only != "compare" else ():
         print(line, flush=True)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from rigbench.run.processes import WorkerProcess
 from rigbench_backends.vllm import ENVIRONMENT
-from side_by_side import Comparison, Held, conclude, in_sittings, measured, opened
+from side_by_side import Comparison, Paused, conclude, in_sittings, measured, opened
 
 LIMIT = 0.03
 TURNS = 4
@@ -99,11 +99,11 @@ class Setup:
             words += ["--dataset-name", "random", "--num-prompts", users * turns, "--max-num-seqs", users]
         return [str(word) for word in words]
 
-    def waiting(self, name: str, words: list[str]) -> Held:
+    def waiting(self, name: str, words: list[str]) -> Paused:
         """The tool, waiting for its turn."""
         space = {"VLLM_CPU_KVCACHE_SPACE": str(self.options["cpu_kvcache_space_gib"])}
         start = [name, "greedy" if self.greedy else "sampling", *self.words(), *words]
-        return Held(self.python, TOOL, start, {**ENVIRONMENT, **space})
+        return Paused(self.python, TOOL, start, {**ENVIRONMENT, **space})
 
 
 @contextmanager
@@ -164,23 +164,23 @@ def arguments(words: list[str] | None = None) -> Any:
 
 
 def main() -> int:
-    given = arguments()
+    flags = arguments()
     from rigbench.models.resolve import resolve
 
-    folder = Path(str(resolve(given.model, formats=("safetensors",)).file.path))
+    folder = Path(str(resolve(flags.model, formats=("safetensors",)).file.path))
     options = {
-        "cpu_kvcache_space_gib": given.kv_gib,
+        "cpu_kvcache_space_gib": flags.kv_gib,
         "max_model_len": 2048,
         "max_num_batched_tokens": 2048,
-        "enforce_eager": given.eager,
+        "enforce_eager": flags.eager,
     }
-    setup = Setup(given.python, folder, given.prompt_tokens, given.output_tokens, options, not given.sampling)
+    setup = Setup(flags.python, folder, flags.prompt_tokens, flags.output_tokens, options, not flags.sampling)
     print(
-        f"model {given.model}; {' '.join(setup.words()[2:])}; {given.sittings} sittings of {given.rounds} rounds",
+        f"model {flags.model}; {' '.join(setup.words()[2:])}; {flags.sittings} sittings of {flags.rounds} rounds",
         flush=True,
     )
-    outcomes = in_sittings(partial(open_pairs, setup, given.users), given.sittings, given.rounds)
-    return conclude(outcomes, lambda _: LIMIT, given.json)
+    outcomes = in_sittings(partial(open_pairs, setup, flags.users), flags.sittings, flags.rounds)
+    return conclude(outcomes, lambda _: LIMIT, flags.json)
 
 
 if __name__ == "__main__":

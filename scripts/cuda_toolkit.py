@@ -284,7 +284,7 @@ def no_toolkit(system: str, cards: Cards, nvccs: Sequence[Nvcc], wheels: bool) -
         last = (11, 8)
     if "" in cards.capabilities and last and last > cards.driver_cuda:
         last = cards.driver_cuda  # the build holds PTX
-    wanted = f"{dotted(last)}" if last else f"{dotted(max(first, (12, 0)))} or newer"
+    version_text = f"{dotted(last)}" if last else f"{dotted(max(first, (12, 0)))} or newer"
     newer_driver = (
         ""
         if old_card or last is None or not wheels
@@ -294,9 +294,9 @@ def no_toolkit(system: str, cards: Cards, nvccs: Sequence[Nvcc], wheels: bool) -
         version = f" --version {dotted(last)}" if last else ""
         how = f"with Visual Studio's C++ tools installed first, winget install Nvidia.CUDA{version}"
     else:
-        how = f"install the CUDA toolkit {wanted} from NVIDIA (developer.nvidia.com/cuda-toolkit-archive)"
+        how = f"install the CUDA toolkit {version_text} from NVIDIA (developer.nvidia.com/cuda-toolkit-archive)"
     verb = "need" if len(set(cards.names)) > 1 else "needs"
-    return f"{what} {verb} the CUDA toolkit {wanted}{have}: {newer_driver}{how}, and run this again."
+    return f"{what} {verb} the CUDA toolkit {version_text}{have}: {newer_driver}{how}, and run this again."
 
 
 def no_headers(cards: Cards, nvcc: Nvcc, glibc: Release | None) -> str:
@@ -341,7 +341,7 @@ def here() -> Toolchain | str | None:
         return None
     library, version = platform.libc_ver()
     glibc = release_of(version) if library == "glibc" else None
-    chosen = choose(
+    tools = choose(
         system,
         cards,
         system_nvccs(),
@@ -352,11 +352,12 @@ def here() -> Toolchain | str | None:
         cores=os.cpu_count() or 1,
     )
     own = os.environ.get("LIBRARY_PATH")
-    if isinstance(chosen, Toolchain) and own and "LIBRARY_PATH" in chosen.environment:
+    if isinstance(tools, Toolchain) and own and "LIBRARY_PATH" in tools.environment:
         return replace(
-            chosen, environment={**chosen.environment, "LIBRARY_PATH": f"{chosen.environment['LIBRARY_PATH']}:{own}"}
+            tools,
+            environment={**tools.environment, "LIBRARY_PATH": f"{tools.environment['LIBRARY_PATH']}:{own}"},
         )
-    return chosen
+    return tools
 
 
 def nvidia_gpus() -> Cards | None:

@@ -80,7 +80,7 @@ class Choice:
 
 def choose_build(
     system: str,
-    wanted: str | None,
+    wanted_kind: str | None,
     gpus: Sequence[Any],
     cuda: Callable[[], Toolchain | str | None],
     vulkan: Callable[[], Toolchain | str],
@@ -89,23 +89,23 @@ def choose_build(
     """`gpus` are what the system shows (rigbench.telemetry.adapters). `cuda`, `vulkan` and `hip` give what builds for them, or the
     sentence why nothing does; `cuda` None where no NVIDIA driver answers.
 
-    Raises SetupError where `wanted` (RIGBENCH_LLAMA_BUILD) is unknown or cannot be had.
+    Raises SetupError where `wanted_kind` (RIGBENCH_LLAMA_BUILD) is unknown or cannot be had.
     """
-    if wanted is not None and wanted not in KINDS:
+    if wanted_kind is not None and wanted_kind not in KINDS:
         raise SetupError(
-            f"RIGBENCH_LLAMA_BUILD={wanted} is not one of {', '.join(KINDS)}: set one of them, or unset it."
+            f"RIGBENCH_LLAMA_BUILD={wanted_kind} is not one of {', '.join(KINDS)}: set one of them, or unset it."
         )
-    if wanted == "metal" and system != "Darwin":
+    if wanted_kind == "metal" and system != "Darwin":
         raise SetupError("RIGBENCH_LLAMA_BUILD=metal needs a Mac: unset it.")
-    if wanted in ("cpu", "metal"):
-        return _choice(wanted, "as RIGBENCH_LLAMA_BUILD asks", required=True)
-    if wanted is not None:
-        tools = {"cuda": cuda, "vulkan": vulkan, "hip": hip}[wanted]()
+    if wanted_kind in ("cpu", "metal"):
+        return _choice(wanted_kind, "as RIGBENCH_LLAMA_BUILD asks", required=True)
+    if wanted_kind is not None:
+        tools = {"cuda": cuda, "vulkan": vulkan, "hip": hip}[wanted_kind]()
         if not isinstance(tools, Toolchain):
             raise SetupError(
-                f"RIGBENCH_LLAMA_BUILD={wanted}: {_plain(tools or f'no NVIDIA driver {NO_NVIDIA_DRIVER}')}."
+                f"RIGBENCH_LLAMA_BUILD={wanted_kind}: {_plain(tools or f'no NVIDIA driver {NO_NVIDIA_DRIVER}')}."
             )
-        return _choice(wanted, f"as RIGBENCH_LLAMA_BUILD asks; {tools.reason}", tools, required=True)
+        return _choice(wanted_kind, f"as RIGBENCH_LLAMA_BUILD asks; {tools.reason}", tools, required=True)
     if system == "Darwin":
         return _choice("metal", "this is a Mac")
     worth = [gpu for gpu in gpus if gpu.worth_using]
@@ -313,8 +313,8 @@ def plan(version: str, kind: str | None = None) -> Plan:
         problem := rosetta_problem(platform.machine(), answer(["sysctl", "-n", "sysctl.proc_translated"]))
     ):
         raise SetupError(problem)
-    wanted = kind or os.environ.get("RIGBENCH_LLAMA_BUILD") or None
-    choice = choose_build(system, wanted, adapters(), cuda_toolkit.here, vulkan_sdk.here, hip_here)
+    wanted_kind = kind or os.environ.get("RIGBENCH_LLAMA_BUILD") or None
+    choice = choose_build(system, wanted_kind, adapters(), cuda_toolkit.here, vulkan_sdk.here, hip_here)
     tools = choice.toolchain.environment if choice.toolchain else {}
     # A Mac without Apple's tools has a c++ that opens a window when it is asked; and no Mac has AMX of this kind.
     compiler = Compiler() if system == "Darwin" else compiler_here({**os.environ, **tools})

@@ -54,24 +54,24 @@ def load(paths: Sequence[Path], fixed: dict[str, float]) -> Data:
     """Every row that can be read. Rows that cannot are left out of the fit (and of nothing else)."""
     rows = [row for path in paths for row in read_rows(path.read_text(encoding="utf-8"))[1]]
     start = {**fixed, **{name: float(np.exp(x)) for name, x in _starts(priors()).items()}}
-    cases, kept, log_time = [], [], []
+    cases, fitted, log_time = [], [], []
     for row in rows:
         try:
             case = parse_row(row, fixed)
         except InputError:
             continue
-        case = CaseRow(case.facts, settled(case, start), case.wanted)
+        case = CaseRow(case.facts, settled(case, start), case.target)
         rate = float(row["tokens_per_s"])
-        log_time.append(np.log((case.setup.users if case.wanted == "output" else 1) / rate))
+        log_time.append(np.log((case.setup.users if case.target == "output" else 1) / rate))
         cases.append(case)
-        kept.append(row)
-    core = np.array([is_core(row) for row in kept])
-    unfit = np.array(["excl=" in row["note"] for row in kept])
+        fitted.append(row)
+    core = np.array([is_core(row) for row in fitted])
+    unfit = np.array(["excl=" in row["note"] for row in fitted])
     weight = np.where(core, 1.0, 0.2) * np.where(unfit, 0.2, 1.0)
-    chips = np.array([row["hardware"] for row in kept])
+    chips = np.array([row["hardware"] for row in fitted])
     many = {chip: float(weight[chips == chip].sum()) for chip in set(chips)}
     weight = weight * np.array([many[chip] ** -0.15 for chip in chips])
-    return Data(cases, kept, np.array(log_time), weight / weight[core].mean(), core, unfit)
+    return Data(cases, fitted, np.array(log_time), weight / weight[core].mean(), core, unfit)
 
 
 def is_core(row: dict[str, str]) -> bool:
@@ -130,24 +130,26 @@ def leave_out(
     """Predicted over measured of each row by constants fitted without its group."""
     out = np.zeros(len(groups))
     for group in dict.fromkeys(groups):
-        held = groups == group
-        loosen = choose(~held) if choose else 1.0
-        out[held] = ratios(model, data, fit(model, data, np.flatnonzero(~held), x, loosen), np.flatnonzero(held))
+        left_out = groups == group
+        loosen = choose(~left_out) if choose else 1.0
+        out[left_out] = ratios(
+            model, data, fit(model, data, np.flatnonzero(~left_out), x, loosen), np.flatnonzero(left_out)
+        )
     return out
 
 
-def summary(miss: Array, chosen: Array) -> dict[str, float]:
+def summary(miss: Array, mask: Array) -> dict[str, float]:
     """Rows, mean and median error of the chosen rows."""
-    return {"rows": int(chosen.sum()), "mean": float(miss[chosen].mean()), "median": float(np.median(miss[chosen]))}
+    return {"rows": int(mask.sum()), "mean": float(miss[mask].mean()), "median": float(np.median(miss[mask]))}
 
 
 def simple_rule(data: Data, rule: Callable[..., Prediction]) -> Array:
     """Error of `published` or `active_bytes` on each row of one user; NaN elsewhere."""
     out = np.full(len(data.cases), np.nan)
     for i, case in enumerate(data.cases):
-        made = rule(case.facts, case.setup.bandwidth_bytes_per_s, context_tokens=case.setup.context_tokens)
-        if case.setup.users == 1 and case.wanted != "prefill" and made.user_tps is not None:
-            out[i] = abs(made.user_tps * np.exp(data.log_time[i]) - 1)
+        prediction = rule(case.facts, case.setup.bandwidth_bytes_per_s, context_tokens=case.setup.context_tokens)
+        if case.setup.users == 1 and case.target != "prefill" and prediction.user_tps is not None:
+            out[i] = abs(prediction.user_tps * np.exp(data.log_time[i]) - 1)
     return out
 
 
@@ -156,13 +158,13 @@ def selections(data: Data) -> dict[str, Array]:
     core, fit_for_use = data.core, data.core & ~data.unfit
     experts = np.array([case.facts.experts > 0 for case in data.cases])
     platform = np.array([case.setup.platform for case in data.cases])
-    found = {
+    masks = {
         "core": core,
         "core, mixture of experts": core & experts,
         "core without rows marked unfit": fit_for_use,
         "the same, mixture of experts": fit_for_use & experts,
     }
-    found |= {f"the same, {name}": fit_for_use & (platform == name) for name in dict.fromkeys(platform[fit_for_use])}
+    masks |= {f"the same, {name}": fit_for_use & (platform == name) for name in dict.fromkeys(platform[fit_for_use])}
     kind, one = (
         np.array([kind_of(case.setup) for case in data.cases]),
         np.array([case.setup.devices == 1 for case in data.cases]),
@@ -174,21 +176,21 @@ def selections(data: Data) -> dict[str, Array]:
         "prefill": (kind == "prefill") & one & ~data.unfit,
         "several devices, decode": (kind != "prefill") & ~one,
     }
-    return found | alike
+    return masks | alike
 
 
 def interval_factors(data: Data, ratio: Array, rows: Array) -> dict[str, float]:
     """The factor that holds 80 % of these rows' left-out ratios, by kind of question and, from 20 rows on, by platform."""
     kind = np.array([kind_of(case.setup) for case in data.cases])
     platform = np.array([case.setup.platform for case in data.cases])
-    found = {}
+    widths = {}
     for name in dict.fromkeys(kind[rows]):
-        held = rows & (kind == name) & ~data.unfit
-        found[f"interval.{name}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[held])), 0.8)))
-        for one in dict.fromkeys(platform[held]):
-            if (own := held & (platform == one)).sum() >= 20:
-                found[f"interval.{name}_{one}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[own])), 0.8)))
-    return found
+        members = rows & (kind == name) & ~data.unfit
+        widths[f"interval.{name}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[members])), 0.8)))
+        for one in dict.fromkeys(platform[members]):
+            if (own := members & (platform == one)).sum() >= 20:
+                widths[f"interval.{name}_{one}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[own])), 0.8)))
+    return widths
 
 
 def covered(data: Data, ratio: Array, chips: Array) -> Array:
@@ -211,9 +213,9 @@ def nested(model: Model, data: Data, groups: Array) -> Callable[[Array], float]:
         for loosen in (0.5, 1.0, 2.0):
             missed = []
             for fold in range(5):
-                held = training & np.isin(groups, names[fold::5])
-                x = fit(model, data, np.flatnonzero(training & ~held), None, loosen)
-                missed.append(errors(model, data, x, np.flatnonzero(held & data.core)))
+                left_out = training & np.isin(groups, names[fold::5])
+                x = fit(model, data, np.flatnonzero(training & ~left_out), None, loosen)
+                missed.append(errors(model, data, x, np.flatnonzero(left_out & data.core)))
             score[loosen] = float(np.concatenate(missed).mean())
         return min(score, key=lambda loosen: score[loosen])
 
@@ -221,10 +223,10 @@ def nested(model: Model, data: Data, groups: Array) -> Callable[[Array], float]:
 
 
 def constants_text(
-    model: Model, x: Array, fixed: dict[str, float], told: dict[str, dict[str, float]], rows: int
+    model: Model, x: Array, fixed: dict[str, float], summaries: dict[str, dict[str, float]], rows: int
 ) -> str:
     """roofline.toml: what was fitted, when, to how much, with which error; then the constants and the facts beside them."""
-    core = told["core"]
+    core = summaries["core"]
     lines = [
         "# Written by scripts/fit_predictor.py; harness/rigbench/predict/roofline.py says what each is. Edit priors.toml instead.",
         "[fit]",
@@ -233,7 +235,7 @@ def constants_text(
         f"core_rows = {core['rows']}",
         f"left_out_chip_mean_error = {core['mean']:.4f}",
         f"left_out_chip_median_error = {core['median']:.4f}",
-        f"left_out_chip_mean_error_experts = {told['core, mixture of experts']['mean']:.4f}",
+        f"left_out_chip_mean_error_experts = {summaries['core, mixture of experts']['mean']:.4f}",
     ]
     unseen = {name: float(np.exp(v)) for name, v in _starts(priors()).items()}
     flat = {**unseen, **{name: float(np.exp(v)) for name, v in zip(model.names, x, strict=True)}, **fixed}
@@ -257,12 +259,12 @@ def report_text(data: Data, errors_by: dict[str, Array], inside: Array) -> str:
         f"| rows | n | within the 80 % interval | {' | '.join(errors_by)} |",
         f"|---|---|---|{'---|' * len(errors_by)}",
     ]
-    for name, chosen in selections(data).items():
+    for name, mask in selections(data).items():
         cells = []
         for miss in errors_by.values():
-            known = chosen & ~np.isnan(miss)
+            known = mask & ~np.isnan(miss)
             cells.append(f"{miss[known].mean():.1%} / {np.median(miss[known]):.1%}" if known.any() else "")
-        lines.append(f"| {name} | {int(chosen.sum())} | {inside[chosen].mean():.0%} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {int(mask.sum())} | {inside[mask].mean():.0%} | {' | '.join(cells)} |")
     left_out = errors_by["chip left out"]
     lines += [
         "",
@@ -300,13 +302,13 @@ def main() -> None:
         "published rule": simple_rule(data, published),
         "active bytes": simple_rule(data, active_bytes),
     }
-    told = {name: summary(errors_by["chip left out"], chosen) for name, chosen in selections(data).items()}
+    summaries = {name: summary(errors_by["chip left out"], mask) for name, mask in selections(data).items()}
     report = report_text(data, errors_by, inside)
     fixed |= interval_factors(data, ratio, every >= 0)
     print(report)
     if not args.dry_run:
         (PREDICTORS / "roofline.toml").write_text(
-            constants_text(model, x, fixed, told, len(data.cases)), encoding="utf-8"
+            constants_text(model, x, fixed, summaries, len(data.cases)), encoding="utf-8"
         )
         (PREDICTORS / "roofline-report.md").write_text(report, encoding="utf-8")
 

@@ -111,12 +111,12 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("seed", type=int)
     parser.add_argument("--real", type=int, default=0, help="so many of them by llama.cpp on this machine")
-    asked = parser.parse_args()
-    luck = random.Random(asked.seed)
+    options = parser.parse_args()
+    luck = random.Random(options.seed)
     tally: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(asked.count):
-            kind = real if number < asked.real else (simulated, of_device)[number % 2]
+        for number in range(options.count):
+            kind = real if number < options.real else (simulated, of_device)[number % 2]
             what, deserved, path = kind(luck, Path(scratch))
             report = validate(path)
             state = (

@@ -105,7 +105,7 @@ def fail(sentence: str) -> NoReturn:
 
 def build_tools(source: Path | None = None, *, server: bool = False) -> Tools:
     """Build what is not built yet. `source` is an unpacked source package; with None, pip downloads it."""
-    wanted = (*TOOLS, SERVER) if server else TOOLS
+    targets = (*TOOLS, SERVER) if server else TOOLS
     package = importlib.util.find_spec("llama_cpp")
     if package is None or package.origin is None:
         fail("llama-cpp-python is not installed in this Python: run scripts/test once, and then .venv/bin/python this.")
@@ -128,7 +128,7 @@ def build_tools(source: Path | None = None, *, server: bool = False) -> Tools:
         "LLAMA_SUBPROCESS": "OFF",
     }
     log = folder / "build.log"
-    print(f"Building {' and '.join(wanted)} of llama-cpp-python {version}: minutes the first time", flush=True)
+    print(f"Building {' and '.join(targets)} of llama-cpp-python {version}: minutes the first time", flush=True)
     with log.open("wb") as output:
         configure = [
             "cmake",
@@ -148,12 +148,12 @@ def build_tools(source: Path | None = None, *, server: bool = False) -> Tools:
             "--parallel",
             str(os.cpu_count() or 1),
             "--target",
-            *wanted,
+            *targets,
         ]
         for command in (configure, compile_):
             if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode != 0:
                 fail(f"the tools do not build; the reason is at the end of {log}.")
-    programs = [next(build.glob(f"bin/**/{name}{'.exe' if os.name == 'nt' else ''}")) for name in wanted]
+    programs = [next(build.glob(f"bin/**/{name}{'.exe' if os.name == 'nt' else ''}")) for name in targets]
     return Tools(programs[0], programs[1], engine_lib, version, programs[2] if server else None)
 
 

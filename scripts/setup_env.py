@@ -95,7 +95,7 @@ def prepare(
     run = run or functools.partial(run_logged, checkout)
     venv = checkout / name
     note = read_note(venv)
-    wanted = {"packages": packages_key(checkout), "extras": sorted({*extras, *note.get("extras", ())})}
+    key = {"packages": packages_key(checkout), "extras": sorted({*extras, *note.get("extras", ())})}
     version = pinned_version((checkout / "constraints.txt").read_text(encoding="utf-8"), engine_build.PACKAGE)
     engine = engine_build.plan(version, kind) if "llama-cpp" in extras else None
     if engine is not None and note.get("engine") == engine.keys:
@@ -111,12 +111,12 @@ def prepare(
     pip, environment = [str(python), "-m", "pip"], pip_environment()
 
     def install_packages() -> None:
-        if {**note, **wanted} != note:
-            command = [*pip, "install", "-c", "constraints.txt", "-e", f".[{','.join(wanted['extras'])}]"]
+        if {**note, **key} != note:
+            command = [*pip, "install", "-c", "constraints.txt", "-e", f".[{','.join(key['extras'])}]"]
             with changing(venv):
                 title = "Installing rigbench and the libraries that it uses: about a minute"
                 run(title, command, venv / "setup-packages.log", environment, PIP_FIX)
-            note.update(wanted)
+            note.update(key)
 
     def install_engine(build: engine_build.Build) -> None:
         engine_build.fetch_tools(pip, build, venv / "setup-engine-tools.log", run, environment)

@@ -4,7 +4,7 @@ What drifts (clocks, neighbours on a shared machine) falls on both of a pair ali
 pairs' ratios. Beside it stands the 95 % interval of that median: where it is wider than the limit, the verdict is luck.
 
 A pair should take seconds. Where starting an engine takes longer than that, both sides are held: ours is a worker that keeps its
-model, the tool is a process that waits before each of its own trials until its turn comes (`Held`). Whoever waits is stopped.
+model, the tool is a process that waits before each of its own trials until its turn comes (`Paused`). Whoever waits is stopped.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def figure(value):
 '''
 
 
-class Held:
+class Paused:
     """A tool's own benchmark, stopped before each of its trials until called. Calling gives that trial's figure.
 
     `code` runs in `python` after `GATE`: it arranges that the benchmark calls `my_turn()` before and `figure(x)` after each

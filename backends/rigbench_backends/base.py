@@ -44,8 +44,8 @@ def option(
 def bus_id(text: str | None) -> str | None:
     """A PCI address as every side of this program writes it, `0000:01:00.0`; None for what holds none. NVML's has a domain of eight
     digits, sysfs's path ends with it."""
-    found = re.findall(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", (text or "").lower())
-    return "{}:{}:{}.{}".format(*found[-1]) if found else None
+    match = re.findall(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", (text or "").lower())
+    return "{}:{}:{}.{}".format(*match[-1]) if match else None
 
 
 class EngineError(Exception):

@@ -44,7 +44,7 @@ class Driver:
 def bus_ids(driver: Driver | None = None) -> tuple[str, ...]:
     """PCI addresses of the cards that CUDA shows, `cuda:0` first; () without a driver or a card. No memory of any card is taken."""
     count, text = c_int(), ctypes.create_string_buffer(32)
-    found = []
+    ids = []
     try:
         driver = driver or Driver()
         driver.call("cuInit", c_uint(0))
@@ -53,7 +53,7 @@ def bus_ids(driver: Driver | None = None) -> tuple[str, ...]:
             handle = c_int()
             driver.call("cuDeviceGet", byref(handle), c_int(index))
             driver.call("cuDeviceGetPCIBusId", text, c_int(len(text)), handle)
-            found.append(bus_id(text.value.decode()) or "")
+            ids.append(bus_id(text.value.decode()) or "")
     except CudaError:
         return ()
-    return tuple(found)
+    return tuple(ids)

@@ -72,14 +72,14 @@ def _modules() -> tuple[Any, str]:
     return mx, version
 
 
-def _device(mx: Any, asked: str | None) -> tuple[Any, str, str]:
+def _device(mx: Any, name: str | None) -> tuple[Any, str, str]:
     """(MLX's device, its kind as in EngineInfo, its name). EngineError("options") if it is not there."""
-    if asked not in (None, "gpu", "cpu"):
-        raise base.EngineError("options", f"device = {asked!r}: choose gpu or cpu")
+    if name not in (None, "gpu", "cpu"):
+        raise base.EngineError("options", f"device = {name!r}: choose gpu or cpu")
     has_gpu = mx.is_available(mx.gpu)
-    if asked == "gpu" and not has_gpu:
+    if name == "gpu" and not has_gpu:
         raise base.EngineError("options", "device = 'gpu': MLX in this interpreter has no GPU to use")
-    on_gpu = has_gpu and asked != "cpu"
+    on_gpu = has_gpu and name != "cpu"
     device = mx.Device(mx.gpu if on_gpu else mx.cpu, 0)
     kind = "cpu" if not on_gpu else "metal" if mx.metal.is_available() else "cuda"
     return device, kind, str(mx.device_info(device).get("device_name", kind))

@@ -182,10 +182,10 @@ class VllmSession(base.Session):
         except ImportError as error:
             raise base.EngineError("unavailable", f"vLLM is not usable here ({error}); {INSTALL}") from error
         try:
-            chosen = {name: value for name, value in asdict(options).items() if value is not None}
-            del chosen["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
-            chosen |= {"skip_tokenizer_init": not self._has_tokenizer, "disable_log_stats": True}
-            arguments = EngineArgs(model=str(folder), **chosen)
+            settings = {name: value for name, value in asdict(options).items() if value is not None}
+            del settings["cpu_kvcache_space_gib"]  # an environment variable of vLLM's
+            settings |= {"skip_tokenizer_init": not self._has_tokenizer, "disable_log_stats": True}
+            arguments = EngineArgs(model=str(folder), **settings)
             # What is left to vLLM (users and tokens a step) is then what its server has.
             self._engine: Any = LLMEngine.from_engine_args(arguments, UsageContext.OPENAI_API_SERVER)
         except Exception as error:
@@ -194,8 +194,8 @@ class VllmSession(base.Session):
             fix = MEMORY_FIX if kind == "memory" else ""
             raise base.EngineError(kind, f"vLLM cannot load {folder.name}: {reason}{fix}") from error
         _wake_when_dead(self._engine.engine_core)
-        given = {"temperature": 0.0, "ignore_eos": True, "detokenize": False, "output_kind": RequestOutputKind.DELTA}
-        self._sampling = functools.cache(lambda tokens: SamplingParams(max_tokens=tokens, **given))
+        settings = {"temperature": 0.0, "ignore_eos": True, "detokenize": False, "output_kind": RequestOutputKind.DELTA}
+        self._sampling = functools.cache(lambda tokens: SamplingParams(max_tokens=tokens, **settings))
         self._options = options
         self._running: dict[str, int] = {}
         self._serial = itertools.count(1)
@@ -306,8 +306,8 @@ class VllmSession(base.Session):
 
     def memory(self) -> base.EngineMemory:
         """The cache is what vLLM's blocks hold; of the weights, what its workers say they took on the device, else as stored."""
-        taken = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(self._output()))
-        weights = round(sum(map(float, taken)) * 2**30) or self.info.weights_bytes
+        sizes = re.findall(r"Model loading took ([\d.]+) ?GiB", "\n".join(self._output()))
+        weights = round(sum(map(float, sizes)) * 2**30) or self.info.weights_bytes
         cache, reason = self._kv_cache_bytes(), "vLLM tells no size of its compute buffers"
         unknown = "" if cache else "the size of a cache block is not known for this model; "
         return base.EngineMemory(weights, cache, reason=unknown + reason)

@@ -122,10 +122,10 @@ def measure(
     from rigbench.telemetry import open_sources
     from rigbench.telemetry.base import SourceOptions
 
-    chosen = load_suite(suite)
+    part = load_suite(suite)
     words = [f"{name}={json.dumps(value)}" for name, value in (options or {}).items()]
-    parts = selection.engines_of(chosen, [backend] if backend else [], [model] if model else [], python, words)
-    prepared = start.prepare(chosen, parts, fetch=True, say=lambda text: None)
+    parts = selection.engines_of(part, [backend] if backend else [], [model] if model else [], python, words)
+    prepared = start.prepare(part, parts, fetch=True, say=lambda text: None)
     run = start.begin(prepared, Path(out))
     run.sources = open_sources(SourceOptions(telemetry=telemetry))
     runner.execute(run)

@@ -95,8 +95,8 @@ def private_words(*paths: str | None) -> list[str]:
     words |= {str(Path(path).parent) for path in paths if path}
     with contextlib.suppress(OSError, KeyError):
         words.add(getpass.getuser())
-    kept = {word for word in words if len(word) >= SECRET_MIN_LENGTH and word not in ("localhost", "root")}
-    return sorted(kept, key=len, reverse=True)
+    words_kept = {word for word in words if len(word) >= SECRET_MIN_LENGTH and word not in ("localhost", "root")}
+    return sorted(words_kept, key=len, reverse=True)
 
 
 def private_parts(text: str) -> Iterator[tuple[str, str]]:

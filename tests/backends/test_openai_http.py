@@ -31,7 +31,7 @@ from rigbench_backends import openai as backend_module
 from rigbench_backends.base import EngineError, ModelFile
 from rigbench_backends.openai import BACKEND, HttpOptions, HttpSession
 from rigbench_backends.openai.connection import Client, Connection, client_doubts
-from rigbench_backends.openai.servers import SERVERS, address, chosen, facts, last_name, recognise
+from rigbench_backends.openai.servers import SERVERS, address, facts, last_name, model_choice, recognise
 
 MODEL = ModelFile("m", None, "remote")
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -576,12 +576,12 @@ def test_what_servers_tell_of_themselves() -> None:
     assert facts_of["resolved"] == {"context_length": 4096, "size_vram": 5} and facts_of["device_bytes"] == 5
     del ollama["/api/ps"]  # nothing is loaded: what the model was trained for
     assert facts(SERVERS["ollama"], ollama, "qwen3")["context_limit"] == 40960
-    assert chosen(ollama, SERVERS["ollama"], None, "qwen3") == "qwen3:latest"
+    assert model_choice(ollama, SERVERS["ollama"], None, "qwen3") == "qwen3:latest"
     studio = {
         "/v1/models": {"data": [{"id": "a"}, {"id": "b"}]},
         "/api/v0/models": {"data": [{"id": "a", "state": "not-loaded"}, {"id": "b", "state": "loaded"}]},
     }
-    assert chosen(studio, SERVERS["lmstudio"], None, "x") == "b"
+    assert model_choice(studio, SERVERS["lmstudio"], None, "x") == "b"
     mlx = facts(SERVERS["mlx"], {"hello": {"system_fingerprint": "0.32.2-0.32.4-Linux"}}, "default_model")
     assert mlx["version"] == "0.32.2 (mlx 0.32.4)"
 

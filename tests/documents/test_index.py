@@ -44,7 +44,7 @@ def answer(folder: Path, question: str) -> list[tuple[Any, ...]]:
 
 def test_a_row_is_what_the_document_says(results: Path) -> None:
     done = index.update(results, processes=1)
-    assert (done.documents, done.read, done.kept, done.removed, done.faults) == (3, 3, 0, 0, ())
+    assert (done.documents, done.read, done.unchanged, done.removed, done.faults) == (3, 3, 0, 0, ())
     documents = [store.read(results / f"box-{number}" / f"{number}.json") for number in range(3)]
     details = {"phase_joules": {}, "percentiles": {}, "evidence": {}, "reasons": {}}
     expected = [
@@ -100,7 +100,7 @@ def test_what_did_not_change_is_not_opened(results: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     before = (results / index.NAME).stat().st_mtime_ns
     done = index.update(results, processes=1)
-    assert (done.read, done.kept, done.documents, done.faults) == (0, 3, 3, ())
+    assert (done.read, done.unchanged, done.documents, done.faults) == (0, 3, 3, ())
     assert (results / index.NAME).stat().st_mtime_ns == before
 
 
@@ -111,7 +111,7 @@ def test_changed_new_and_removed_files(results: Path) -> None:
     put(results, 7)
     (results / "box-0" / "0.json").unlink()
     done = index.update(results, processes=1)
-    assert (done.read, done.kept, done.removed, done.documents) == (2, 1, 1, 3)
+    assert (done.read, done.unchanged, done.removed, done.documents) == (2, 1, 1, 3)
     found = answer(results, "SELECT DISTINCT machine_id, created_utc[:4] FROM cases ORDER BY 1")
     year = json.loads(V1.read_text())["created_utc"][:4]
     assert found == [("box-1", "2031"), ("box-2", year), ("box-7", year)]

@@ -39,7 +39,7 @@ def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.M
     return measure
 
 
-def find(rates: dict[str, tuple[float, ...]], versions: list[str] | None = None) -> tuple[bisect.Found, list[str]]:
+def find(rates: dict[str, tuple[float, ...]], versions: list[str] | None = None) -> tuple[bisect.Culprit, list[str]]:
     asked: list[str] = []
     result = bisect.search(versions or list(rates), measuring(rates, asked), ["user_tps"], lambda text: None)
     return result, asked

@@ -494,7 +494,7 @@ class LlamaCppBackend(base.Backend):
 
         devices = ggml.devices()
         whole = options is None or options.split_mode != "none"
-        used = ggml.chosen(devices, None if whole or options is None else options.main_gpu)
+        used = ggml.devices_used(devices, None if whole or options is None else options.main_gpu)
         if options and options.n_gpu_layers == 0:
             used = []
         return base.Probe(

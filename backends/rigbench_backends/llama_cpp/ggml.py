@@ -120,13 +120,13 @@ def devices() -> list[Device]:
     return known
 
 
-def chosen(known: list[Device], main_gpu: int | None = None) -> list[Device]:
+def devices_used(known: list[Device], main_gpu: int | None = None) -> list[Device]:
     """The GPUs that llama.cpp takes of those it knows: an integrated one only where there is no other, each card once though two of
     its backends know it; of them `main_gpu` alone where the model is not split."""
     gpus = [each for each in known if each.is_gpu and not each.integrated] or [each for each in known if each.is_gpu]
     once = {each.bus_id or each.name: each for each in reversed(gpus)}
-    taken = list(reversed(once.values()))
-    return taken if main_gpu is None else taken[main_gpu : main_gpu + 1]
+    distinct = list(reversed(once.values()))
+    return distinct if main_gpu is None else distinct[main_gpu : main_gpu + 1]
 
 
 def device_kind(devices: list[Device]) -> str:

@@ -409,12 +409,12 @@ class Client:
         assert origin is not None
         request = self._head(url, origin, body) + (body or b"")
         while True:
-            kept = self._take(origin)
-            connection = kept or await self._connect(origin)
+            idle = self._take(origin)
+            connection = idle or await self._connect(origin)
             try:
                 return await connection.exchange(request, flight)
             except ConnectionError:
-                if kept is None or connection.heard:
+                if idle is None or connection.heard:
                     raise
 
     def _head(self, url: str, origin: Origin, body: bytes | None) -> bytes:

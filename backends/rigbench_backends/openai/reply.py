@@ -84,7 +84,7 @@ class Chunk:
     """One event that brought tokens: as many as it `seemed` to, and as the server `told` (None: it did not); whether with text."""
 
     seemed: int
-    told: int | None
+    reported: int | None
     text: bool
 
 
@@ -93,7 +93,7 @@ class Reply:
     """One request's answer as its events tell it; `asked` tokens were asked for. `error` is set once it is clear that there will be
     no sound one."""
 
-    asked: int = 0
+    max_units: int = 0
     chunks: list[Chunk] = field(default_factory=list)
     tokens: int = 0
     total_tokens: int | None = None
@@ -122,8 +122,8 @@ class Reply:
             chunk, end = _raw_decode(text)  # json.loads looks for spaces before and after, which takes as long again
             return self._read(chunk if end == len(text) else json.loads(text))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-            shown = plain(payload[:200].decode("utf-8", "replace"))
-            self.error = f"the server streamed what OpenAI's would not: {shown}"
+            excerpt = plain(payload[:200].decode("utf-8", "replace"))
+            self.error = f"the server streamed what OpenAI's would not: {excerpt}"
             return 0
 
     def _read(self, chunk: dict[str, Any]) -> int:
@@ -148,11 +148,11 @@ class Reply:
             self.total_tokens = None
         if self.running_total is None:
             self.running_total = total is not None
-        told = listed or (max(0, total - before) if self.running_total and total is not None else None)
-        seemed = told or (1 if text else 0)
+        reported = listed or (max(0, total - before) if self.running_total and total is not None else None)
+        seemed = reported or (1 if text else 0)
         if seemed:
             self.tokens += seemed
-            self.chunks.append(Chunk(seemed, told, text))
+            self.chunks.append(Chunk(seemed, reported, text))
         return seemed
 
     def _so_far(self, usage: dict[str, Any] | None, timings: dict[str, Any] | None) -> int | None:
@@ -195,15 +195,15 @@ class Reply:
         them. Where neither agrees, which chunk held how many is not known.
         """
         texts = sum(chunk.text for chunk in self.chunks)
-        told = sum(chunk.told or 0 for chunk in self.chunks)
+        reported = sum(chunk.reported or 0 for chunk in self.chunks)
         total = self.total_tokens or None
-        if all(chunk.told is not None for chunk in self.chunks) and told >= texts * (1 - TOLERANCE):
-            counts = [chunk.told or 0 for chunk in self.chunks]
-            return Account(self._differing(counts), total if total and total > told else None)
+        if all(chunk.reported is not None for chunk in self.chunks) and reported >= texts * (1 - TOLERANCE):
+            counts = [chunk.reported or 0 for chunk in self.chunks]
+            return Account(self._differing(counts), total if total and total > reported else None)
         counts = [int(chunk.text) for chunk in self.chunks]
         silent = 0 if self.reasons_aloud else self.reasoning_tokens
         if total is None and self.finish_reason == "length":
-            total = self.asked or None
+            total = self.max_units or None
         if total is None:
             return Account(
                 self._differing(counts), None, "the server does not tell how many tokens it streamed (no usage)"
@@ -211,7 +211,7 @@ class Reply:
         if _agree(texts, total):
             return Account(self._differing(counts), max(total, texts + silent) if total + silent != texts else None)
         # Some count the reasoning apart: what was asked for, or the sum with the prompt, tells whether this total holds it.
-        whole = self.asked if self.finish_reason == "length" else self.whole_tokens
+        whole = self.max_units if self.finish_reason == "length" else self.whole_tokens
         if silent and whole == total and _agree(texts, total - silent):
             return Account(self._differing(counts), total)
         reason = (

@@ -305,17 +305,17 @@ def _first(fact: str, values: Iterable[Any]) -> str | int | None:
     return next((value for value in values if type(value) is int and value > 0), None)
 
 
-def chosen(answers: Answers, server: Server, asked: str | None, model: str) -> str:
+def model_choice(answers: Answers, server: Server, label: str | None, model: str) -> str:
     """The name to ask for: `asked` (the option served_model); else the server's usual; else `model` where it has that; else the
     only one it has loaded. EngineError("options") naming what there is."""
     listed = [str(entry["id"]) for entry in entries(answers.get("/v1/models"))]
     own = [str(entry["id"]) for entry in entries(answers.get("/api/v0/models")) if entry.get("state") == "loaded"]
     loaded = own or listed
-    shown = ", ".join(last_name(name) for name in loaded)
-    if asked is not None:
-        if listed and server.model is None and not {asked, f"{asked}:latest"} & set(listed):
-            raise EngineError("options", f"{server.name} serves no model {last_name(asked)!r}; it has {shown}")
-        return asked
+    names = ", ".join(last_name(name) for name in loaded)
+    if label is not None:
+        if listed and server.model is None and not {label, f"{label}:latest"} & set(listed):
+            raise EngineError("options", f"{server.name} serves no model {last_name(label)!r}; it has {names}")
+        return label
     if server.model is not None:
         return server.model
     same = [name for name in (model, f"{model}:latest") if name in listed]
@@ -323,4 +323,4 @@ def chosen(answers: Answers, server: Server, asked: str | None, model: str) -> s
         return (same or loaded)[0]
     if not loaded:
         raise EngineError("options", f"{server.name} lists no model: load one in it, or set served_model")
-    raise EngineError("options", f"{server.name} serves several models: set served_model to one of {shown}")
+    raise EngineError("options", f"{server.name} serves several models: set served_model to one of {names}")

@@ -13,7 +13,7 @@ from typing import Any
 from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
 from rigbench_backends.openai.connection import Arrival, Client, Flight, allow_connections, client_doubts
 from rigbench_backends.openai.reply import Reply
-from rigbench_backends.openai.servers import UNKNOWN, HttpOptions, chosen, facts, last_name, place_of, recognise
+from rigbench_backends.openai.servers import UNKNOWN, HttpOptions, facts, last_name, model_choice, place_of, recognise
 from rigbench_backends.process import StartedProcess, listens
 
 GUESSED_CHARACTERS_PER_TOKEN = 4.0
@@ -51,7 +51,7 @@ class HttpSession(Session):
             if server is None:
                 self._server = recognise(answers["/v1/models"], place.port) or UNKNOWN
             answers |= self._own_answers(None)
-            self._model = chosen(answers, self._server, options.served_model, model.name)
+            self._model = model_choice(answers, self._server, options.served_model, model.name)
             answers["hello"] = self._one_token("Hello")
             answers |= self._own_answers(self._model)
             self.info = self._describe(answers)
@@ -290,15 +290,15 @@ def measured_cut(count: Callable[[str], int | None], text: str, tokens: int) -> 
     length = max(1, round(tokens * GUESSED_CHARACTERS_PER_TOKEN))
     tried: dict[int, int] = {}
     for _ in range(MOST_QUESTIONS):
-        asked = min(length, len(text))
-        counted = count(text[:asked])
+        cut = min(length, len(text))
+        counted = count(text[:cut])
         if counted is None:
             return length
-        tried[asked] = counted
+        tried[cut] = counted
         if counted == tokens:
-            return asked
+            return cut
         near, *others = sorted(tried, key=lambda one: abs(tried[one] - tokens))
-        rate = asked / max(1, counted)
+        rate = cut / max(1, counted)
         if others and tried[near] != tried[others[0]]:
             rate = (near - others[0]) / (tried[near] - tried[others[0]])
         length = max(1, near + round((tokens - tried[near]) * max(rate, 0.5)))

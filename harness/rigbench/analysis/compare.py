@@ -95,8 +95,8 @@ class Comparison:
 
     def bad(self, verdicts: Sequence[str]) -> list[Cell]:
         """The cells that `--fail-on` names; a case that now fails counts as slower."""
-        wanted = {*verdicts, *(("failed",) if "slower" in verdicts else ())}
-        return [cell for cell in self.cells if cell.verdict in wanted]
+        words = {*verdicts, *(("failed",) if "slower" in verdicts else ())}
+        return [cell for cell in self.cells if cell.verdict in words]
 
 
 def compare(
@@ -111,13 +111,13 @@ def compare(
     cells = []
     for group in groups:
         cells += raw_cells(_of(base, group), _of(new, group), metrics, earlier)
-    found = judged(cells)
+    verdicts_by_cell = judged(cells)
     return Comparison(
         tuple(dict.fromkeys(row.document_id for row in base)),
         tuple(dict.fromkeys(row.document_id for row in new)),
         differences(base, new),
-        _remarks(base, new, found),
-        found,
+        _remarks(base, new, verdicts_by_cell),
+        verdicts_by_cell,
     )
 
 
@@ -148,10 +148,10 @@ def history_key(row: Row) -> tuple[object, ...]:
 
 def by_key(rows: Iterable[Row]) -> dict[tuple[object, ...], list[Row]]:
     """The rows of each history in the order of time."""
-    found: dict[tuple[object, ...], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in sorted(rows, key=lambda each: (each.created_utc, each.document_id)):
-        found.setdefault(history_key(row), []).append(row)
-    return found
+        groups.setdefault(history_key(row), []).append(row)
+    return groups
 
 
 def raw_cells(
@@ -212,13 +212,13 @@ def _cell(cell: Cell, base: Sequence[Sequence[float]], new: Sequence[Sequence[fl
         if error is None and len(old) == len(young) == 1:
             return replace(cell, ratio=young[0] / old[0])
         within = error or 0.0
-    found = stats.ratio(old, young, between, within)
+    estimate = stats.ratio(old, young, between, within)
     return replace(
         cell,
-        ratio=found.value,
-        low=found.low,
-        high=found.high,
-        p=found.p,
+        ratio=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        p=estimate.p,
         p_ranks=stats.mann_whitney(old, young),
         spread=between.sd,
         spread_source=between.source,
@@ -344,14 +344,14 @@ FINGERPRINT: tuple[tuple[str, Callable[[Row], Hashable]], ...] = (
 
 def differences(base: Sequence[Row], new: Sequence[Row]) -> tuple[Difference, ...]:
     """What differs between the sides, or within one of them."""
-    found = []
+    lines = []
     for name, fact in FINGERPRINT:
         left, right = ({fact(row) for row in side} for side in (base, new))
         if left != right and left and right:
-            found.append(
+            lines.append(
                 Difference(name, *(" | ".join(sorted(_text(name, each) for each in side)) for side in (left, right)))
             )
-    return tuple(found)
+    return tuple(lines)
 
 
 def _text(name: str, value: object) -> str:
@@ -367,14 +367,14 @@ def _text(name: str, value: object) -> str:
 
 
 def _remarks(base: Sequence[Row], new: Sequence[Row], cells: Sequence[Cell]) -> tuple[str, ...]:
-    found = []
+    remarks = []
     if any(cell.spread_source == "prior" for cell in cells):
-        found.append(
+        remarks.append(
             f"too few runs to tell how much they differ: {stats.PRIOR.sd * 100:g} % (sd) is taken; give three runs a side, or "
             "`--history results` to read it from this machine's earlier runs"
         )
     if {row.document_id for row in base} & {row.document_id for row in new}:
-        found.append("the same document is on both sides")
+        remarks.append("the same document is on both sides")
     if any(row.imported for row in (*base, *new)):
-        found.append("imported figures: made by another tool, without raw records")
-    return tuple(found)
+        remarks.append("imported figures: made by another tool, without raw records")
+    return tuple(remarks)

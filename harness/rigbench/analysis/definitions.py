@@ -141,35 +141,35 @@ def _predicted(row: RowInput, name: str) -> float | Unknown:
 
 
 def _mbu(row: RowInput) -> float | Unknown | None:
-    made, user_tps = row.prediction, row.values["user_tps"]
-    if made and user_tps and made.bytes_per_step and made.bandwidth_bytes_per_s:
-        return made.bytes_per_step * user_tps / made.bandwidth_bytes_per_s
+    prediction, user_tps = row.prediction, row.values["user_tps"]
+    if prediction and user_tps and prediction.bytes_per_step and prediction.bandwidth_bytes_per_s:
+        return prediction.bytes_per_step * user_tps / prediction.bandwidth_bytes_per_s
     ceiling = _predicted(row, "ceiling_user_tps")
     return ceiling if isinstance(ceiling, Unknown) else None
 
 
 def _mfu(row: RowInput) -> float | Unknown | None:
-    made, user_tps = row.prediction, row.values["user_tps"]
-    if made and made.flops_per_step and made.flops_per_s:
-        return made.flops_per_step * user_tps / made.flops_per_s if user_tps else None
+    prediction, user_tps = row.prediction, row.values["user_tps"]
+    if prediction and prediction.flops_per_step and prediction.flops_per_s:
+        return prediction.flops_per_step * user_tps / prediction.flops_per_s if user_tps else None
     return Unknown(NO_ARITHMETIC)
 
 
 def _prefill_part(row: RowInput, token: str, rate: str) -> float | Unknown | None:
     """Which part of that rate (bytes or operations per second) the prompt takes, whose token has so many of them."""
-    made, prefill_tps = row.prediction, row.values["prefill_tps"]
-    if made is None or token not in made.inputs:
+    prediction, prefill_tps = row.prediction, row.values["prefill_tps"]
+    if prediction is None or token not in prediction.inputs:
         return Unknown(NO_ARITHMETIC)
-    most = getattr(made, rate)
-    return float(made.inputs[token] * prefill_tps / most) if prefill_tps and most else None
+    most = getattr(prediction, rate)
+    return float(prediction.inputs[token] * prefill_tps / most) if prefill_tps and most else None
 
 
 def _prefill_ceiling(row: RowInput) -> float | Unknown | None:
-    made = row.prediction
-    if made is None or not made.flops_per_s or not made.bandwidth_bytes_per_s:
+    prediction = row.prediction
+    if prediction is None or not prediction.flops_per_s or not prediction.bandwidth_bytes_per_s:
         return Unknown(NO_ARITHMETIC)
-    flops, size = made.inputs["prefill_flops_per_token"], made.inputs["prefill_bytes_per_token"]
-    return float(min(made.flops_per_s / flops, made.bandwidth_bytes_per_s / size))
+    flops, size = prediction.inputs["prefill_flops_per_token"], prediction.inputs["prefill_bytes_per_token"]
+    return float(min(prediction.flops_per_s / flops, prediction.bandwidth_bytes_per_s / size))
 
 
 def _over_predicted(row: RowInput) -> float | None:
@@ -246,12 +246,12 @@ METRICS = (
 @cache
 def registry() -> tuple[Metric, ...]:
     """METRICS and those of third parties. UnavailableError if one of theirs cannot be used."""
-    found = {metric.name: metric for metric in METRICS}
+    by_name = {metric.name: metric for metric in METRICS}
     for entry in entry_points(group=GROUP):
         metric = _loaded(entry)
-        if found.setdefault(metric.name, metric) is not metric:
+        if by_name.setdefault(metric.name, metric) is not metric:
             raise UnavailableError(f"the metric {metric.name} of {entry.value} is there already: give it another name")
-    return tuple(found.values())
+    return tuple(by_name.values())
 
 
 @cache

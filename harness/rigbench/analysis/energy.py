@@ -52,29 +52,29 @@ def window_energy(power: Series | None, counter: Series | None, start_us: float,
     main = power or counter
     assert main is not None
     seconds = (end_us - start_us) * 1e-6
-    found = Energy(main.source, main.scope, main.device, seconds)
+    energy = Energy(main.source, main.scope, main.device, seconds)
     needs = limits(main.source, main.device)
     if seconds < needs.min_s:
         short = f"window of {seconds:.2f} s; {main.source} needs {needs.min_s:g} s"
-        return replace(found, status="unavailable", reason=short)
+        return replace(energy, status="unavailable", reason=short)
     curve = windows.points(power) if power else []
     count = windows.points(counter) if counter else []
     counter_j, counter_reason = _counter_joules(counter, count, start_us, end_us)
     joules = windows.integrated(curve, start_us, end_us) if curve else counter_j
     if joules is None:
         status = main.status if main.status in ("unavailable", "denied") else "unavailable"
-        return replace(found, status=status, reason=counter_reason or main.reason or "no reading")
+        return replace(energy, status=status, reason=counter_reason or main.reason or "no reading")
     series = power if power and curve else counter
     assert series is not None
     status, reason = _status(series, needs, start_us, end_us)
     if status == "unavailable":
-        return replace(found, status=status, reason=reason)
+        return replace(energy, status=status, reason=reason)
     both = curve and counter_j is not None
     ratio = _same_span_ratio(curve, count, start_us, end_us) if both else None
     if ratio is not None and abs(ratio - 1) > COUNTER_TOLERANCE:
         status, reason = "low_confidence", f"the counter says {ratio:.2f} of the energy that the power adds up to"
     return replace(
-        found,
+        energy,
         joules=joules,
         method="integrated" if curve else "counter",
         status=status,
@@ -152,11 +152,11 @@ def _counter_status(count: Points, start_us: float, end_us: float) -> tuple[str,
 
 def case_energies(readings: Sequence[Series], start_us: float, end_us: float) -> tuple[Energy, ...]:
     """Energy of a window from every device that told power or counted energy (two views of one thing), or its reason why not."""
-    found: dict[tuple[str, str | None, str], dict[str, Series]] = {}
+    by_source: dict[tuple[str, str | None, str], dict[str, Series]] = {}
     for series in readings:
         if series.name in ("power", "energy"):
-            found.setdefault((series.source, series.device, series.scope), {})[series.name] = series
-    return tuple(window_energy(pair.get("power"), pair.get("energy"), start_us, end_us) for pair in found.values())
+            by_source.setdefault((series.source, series.device, series.scope), {})[series.name] = series
+    return tuple(window_energy(pair.get("power"), pair.get("energy"), start_us, end_us) for pair in by_source.values())
 
 
 def gross_and_net(
@@ -165,13 +165,13 @@ def gross_and_net(
     """case_energies with net joules, given those of the idle window (before the model was loaded). No net where idle power is not
     known, or was above that of the window."""
     idle_w = {(each.source, each.device, each.scope): each.watts_mean for each in idle}
-    found = []
+    totals = []
     for each in case_energies(readings, start_us, end_us):
         baseline = idle_w.get((each.source, each.device, each.scope))
         if each.joules is not None and baseline is not None and each.joules >= baseline * each.window_s:
             each = replace(each, net_joules=each.joules - baseline * each.window_s)
-        found.append(each)
-    return tuple(found)
+        totals.append(each)
+    return tuple(totals)
 
 
 @dataclass(frozen=True, slots=True)

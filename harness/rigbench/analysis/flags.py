@@ -68,17 +68,17 @@ def request_flags(repetition: Repetition) -> tuple[Flag, ...]:
 
 def row_flags(user_tps: Sequence[float], ceiling_tps: float | None, rate: str = "user_tps") -> tuple[Flag, ...]:
     """The flags of a row: of one user's `rate` in each repetition, beside the ceiling of the machine."""
-    found = []
+    flags = []
     variation, middle = stats.variation(user_tps), stats.median(user_tps)
     if variation is not None and variation > NOISY_VARIATION and rate != "prefill_tps":
-        found.append(Flag("noisy", f"{len(user_tps)} repetitions vary by {variation:.1%}"))
+        flags.append(Flag("noisy", f"{len(user_tps)} repetitions vary by {variation:.1%}"))
     if middle is not None and ceiling_tps is not None and middle > ceiling_tps * (1 + ROUNDING):
         evidence = (
             f"{middle:.4g} tokens/s ({rate}) are more than the {ceiling_tps:.4g} that bandwidth and arithmetic allow: the count of "
             "bytes or operations or a measured rate is wrong, or the weights stay in the processor's cache"
         )
-        found.append(Flag("above_ceiling", evidence))
-    return tuple(found)
+        flags.append(Flag("above_ceiling", evidence))
+    return tuple(flags)
 
 
 def measured_range(readings: Sequence[Series], phases: Sequence[PhaseMark]) -> Range | None:
@@ -188,11 +188,11 @@ def _short_window(repetition: Repetition) -> Iterator[str]:
 
 
 def _variable_length(repetition: Repetition) -> Iterator[str]:
-    each, wanted = repetition.requests, repetition.result.case.workload.output_tokens
+    each, units_expected = repetition.requests, repetition.result.case.workload.output_tokens
     known = [record.units_reason is None or record.reported_units is not None for record in repetition.result.requests]
-    other = sum(known and request.output_tokens != wanted for request, known in zip(each, known, strict=True))
+    other = sum(known and request.output_tokens != units_expected for request, known in zip(each, known, strict=True))
     if other:
-        yield f"{other} of {len(each)} requests did not put out {wanted} tokens"
+        yield f"{other} of {len(each)} requests did not put out {units_expected} tokens"
 
 
 def _cached_prompt(repetition: Repetition) -> Iterator[str]:
@@ -215,9 +215,10 @@ def _hidden_tokens(repetition: Repetition) -> Iterator[str]:
 
 
 def _bursts(repetition: Repetition) -> Iterator[str]:
-    held = [request.tpot_s is None for request in repetition.requests if request.bursts]
-    if held:
-        yield f"{len(held)} of {len(repetition.requests)} answers came in {'too few bursts for a rate' if all(held) else 'bursts'}"
+    hidden = [request.tpot_s is None for request in repetition.requests if request.bursts]
+    if hidden:
+        how = "too few bursts for a rate" if all(hidden) else "bursts"
+        yield f"{len(hidden)} of {len(repetition.requests)} answers came in {how}"
 
 
 def _failed_requests(repetition: Repetition) -> Iterator[str]:

@@ -170,7 +170,7 @@ def _search(works: Sequence[_Work]) -> None:
         nulls = [np.max([one.null[kind] for _, one in tested], axis=0) for kind in (0, 1)]
         left, children = [], []
         for (work, start, end), one in tested:
-            chances = [np.mean(null >= seen - 1e-12) for null, seen in zip(nulls, one.seen, strict=True)]
+            chances = [np.mean(null >= statistic - 1e-12) for null, statistic in zip(nulls, one.statistic, strict=True)]
             if chances[0] <= share * SPLIT_ALPHA or one.far * len(tested) <= FAR_ALPHA:
                 cuts = one.split
             elif chances[1] <= share * DIP_ALPHA:
@@ -187,10 +187,10 @@ def _search(works: Sequence[_Work]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Tests:
-    """Of one piece: the clearest split and the clearest level that comes back (`seen`), the same in each shuffle (`null`), where
-    they are, and the chance of the split were PRIOR all that makes runs differ."""
+    """Of one piece: the clearest split and the clearest level that comes back (`statistic`), the same in each shuffle (`null`),
+    where they are, and the chance of the split were PRIOR all that makes runs differ."""
 
-    seen: tuple[float, float]
+    statistic: tuple[float, float]
     null: tuple[Any, Any]
     split: tuple[int, ...]
     dip: tuple[int, ...]
@@ -247,27 +247,27 @@ def _shape(values: Sequence[float], work: _Work) -> Shape:
     logs, n = work.logs, len(values)
     cuts, ranges = _settled(work)
     edges = [0, *cuts, n]
-    found = [
+    steps = [
         Level(a, b, *ranges.get(a, (a, a)), value=middle, final=middle)
         for a, b in pairwise(edges)
         for middle in [statistics.median(values[a:b])]
     ]
-    found = _with_drifts(found, logs)
+    steps = _with_drifts(steps, logs)
     fitted = np.concatenate(
-        [np.linspace(math.log(each.value), math.log(each.final), each.end - each.start) for each in found]
+        [np.linspace(math.log(each.value), math.log(each.final), each.end - each.start) for each in steps]
     )
     raw = np.log(np.asarray(values)) - fitted
     states = _states(raw) if n >= 8 else None
     scale = 1.4826 * float(np.median(np.abs(raw)))
     far = np.abs(raw) > max(2 * math.log1p(0.03), 5 * scale)
     outliers = () if states else tuple(int(place) for place in np.flatnonzero(far))
-    freedom = n - sum(1 if each.value == each.final else 2 for each in found)
+    freedom = n - sum(1 if each.value == each.final else 2 for each in steps)
     sd = math.sqrt(float(raw @ raw) / freedom) if freedom > 0 else 0.0
     pair = None
     if states is not None:
-        last = math.log(found[-1].final)
+        last = math.log(steps[-1].final)
         pair = (math.exp(last + states[0]), math.exp(last + states[1]))
-    return Shape(tuple(found), outliers, pair, stats.Spread(sd, freedom, "history"))
+    return Shape(tuple(steps), outliers, pair, stats.Spread(sd, freedom, "history"))
 
 
 def _settled(work: _Work) -> tuple[list[int], dict[int, tuple[int, int]]]:
@@ -306,20 +306,20 @@ def _placed(work: _Work, before: int, after: int) -> tuple[int, int, int, float]
     return before + int(places[best]), before + int(may.min()), before + int(may.max()), errors
 
 
-def _with_drifts(found: Sequence[Level], logs: Any) -> list[Level]:
+def _with_drifts(levels: Sequence[Level], logs: Any) -> list[Level]:
     """Levels that all go one way become one drift where a line fits them better, with fewer numbers to choose."""
     import numpy as np
 
-    made: list[Level] = []
+    merged: list[Level] = []
     start = 0
-    while start < len(found):
+    while start < len(levels):
         end = start + 1
-        while end < len(found) and (
+        while end < len(levels) and (
             end == start + 1
-            or (found[end].value > found[end - 1].value) == (found[start + 1].value > found[start].value)
+            or (levels[end].value > levels[end - 1].value) == (levels[start + 1].value > levels[start].value)
         ):
             end += 1
-        run = found[start:end]
+        run = levels[start:end]
         a, b, many = run[0].start, run[-1].end, len(run)
         if many > 1:
             part, at = logs[a:b], np.arange(b - a)
@@ -330,13 +330,13 @@ def _with_drifts(found: Sequence[Level], logs: Any) -> list[Level]:
             gain = n * math.log((steps + 1e-18) / (line + 1e-18)) + (2 * many - 3) * math.log(n)
             if gain > (SURE if many == 2 else 0):
                 final = math.exp(base + slope * (n - 1))
-                made.append(Level(a, b, run[0].earliest, run[0].latest, math.exp(base), final))
+                merged.append(Level(a, b, run[0].earliest, run[0].latest, math.exp(base), final))
                 start = end
                 continue
             end = start + 1
-        made.append(found[start])
+        merged.append(levels[start])
         start = end
-    return made
+    return merged
 
 
 def _states(residuals: Any, least: int = LEVEL_MIN, explain: float = STATES_EXPLAIN) -> tuple[float, float] | None:

@@ -45,31 +45,31 @@ def memory_of(
     host, account = result.host_memory, result.engine_memory
     resident = host.rss_peak_bytes if host else None
     footprint = max(_peaks(result.readings, base.FOOTPRINT_MAX.name, None).values(), default=0) or None
-    found = [Memory(resident, "resident memory")] if resident else []
+    options = [Memory(resident, "resident memory")] if resident else []
     if footprint:
-        found.append(Memory(round(footprint), "footprint"))
+        options.append(Memory(round(footprint), "footprint"))
     if place is not None and place.device not in ("cpu", "sim", "remote"):
         device = device_memory(result, place)
         parts = [] if account is None else [account.weights_bytes, account.kv_cache_bytes, account.compute_bytes]
         if device and partly and not place.integrated:
-            found.append(Memory(device + (resident or 0), "device memory and resident memory"))
+            options.append(Memory(device + (resident or 0), "device memory and resident memory"))
         elif device:
-            found.append(Memory(device, "device memory"))
-        found.append(Memory(sum(part or 0 for part in parts), "the engine's own account"))
+            options.append(Memory(device, "device memory"))
+        options.append(Memory(sum(part or 0 for part in parts), "the engine's own account"))
         left = min(
             (value for each in result.readings if each.name == base.MEMORY_AVAILABLE.name for _, value in points(each)),
             default=None,
         )
         if not device and not footprint and before is not None and left is not None and place.integrated:
-            found.append(Memory(round(before - left), "fall of the available memory"))
-    return max(found, key=lambda each: each.size, default=None)
+            options.append(Memory(round(before - left), "fall of the available memory"))
+    return max(options, key=lambda each: each.size, default=None)
 
 
 def _peaks(readings: Sequence[Series], name: str, place: Place | None) -> dict[str | None, float]:
     """The largest reading of each of those devices."""
-    found: dict[str | None, float] = {}
+    peaks: dict[str | None, float] = {}
     for each in readings:
         if each.name == name and (place is None or place.holds(each.device)):
             values = [value for _, value in points(each)]
-            found[each.device] = max(values, default=0.0)
-    return found
+            peaks[each.device] = max(values, default=0.0)
+    return peaks

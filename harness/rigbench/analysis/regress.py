@@ -154,15 +154,15 @@ def history(
     for row in rows:
         kin.setdefault((row.machine_id, row.group, row.options), []).append(row)
     drafts = [draft for each in by_key(rows).values() if (draft := _draft(each, axis, metrics)) is not None]
-    found = []
+    histories = []
     for machine in dict.fromkeys(draft.rows[0].machine_id for draft in drafts):
         mine = [draft for draft in drafts if draft.rows[0].machine_id == machine]
         shapes = iter(levels.shapes([series for draft in mine for series in draft.series.values()]))
         for draft in mine:
-            made = _history(draft, {name: next(shapes) for name in draft.series}, axis, known)
-            found.append(replace(made, remark=incomparable(kin[made.machine_id, made.group, made.options])))
-    found.sort(key=lambda each: (each.machine_id, each.group, each.options, each.suite))
-    return found
+            entry = _history(draft, {name: next(shapes) for name in draft.series}, axis, known)
+            histories.append(replace(entry, remark=incomparable(kin[entry.machine_id, entry.group, entry.options])))
+    histories.sort(key=lambda each: (each.machine_id, each.group, each.options, each.suite))
+    return histories
 
 
 def axis_value(row: Row, axis: str) -> str:
@@ -180,7 +180,7 @@ def axis_value(row: Row, axis: str) -> str:
 def since(histories: Sequence[History], value: str) -> list[History]:
     """Only the shifts that happened at `value` or beyond (text before the first digit of an axis value is its name:
     `--since 580.65` means `nvidia 580.65`). The levels before it still count as what to compare with."""
-    kept = (
+    rows_since = (
         replace(
             each,
             shifts=tuple(shift for shift in each.shifts if not _earlier(shift.latest, value)),
@@ -188,17 +188,17 @@ def since(histories: Sequence[History], value: str) -> list[History]:
         )
         for each in histories
     )
-    return [each for each in kept if each.shifts or any(not _earlier(run.value, value) for run in each.runs)]
+    return [each for each in rows_since if each.shifts or any(not _earlier(run.value, value) for run in each.runs)]
 
 
 def bad(histories: Sequence[History], verdicts: Sequence[str]) -> list[str]:
     """What `--fail-on` names and nobody acknowledged, in words; a case that now fails counts as slower."""
-    wanted = {*verdicts, *(("failed",) if "slower" in verdicts else ())}
+    words = {*verdicts, *(("failed",) if "slower" in verdicts else ())}
     return [
         f"{each.group} {s.metric} {s.verdict} since {s.at}"
         for each in histories
         for s in each.shifts
-        if s.verdict in wanted and s.known is None
+        if s.verdict in words and s.known is None
     ]
 
 
@@ -298,10 +298,10 @@ def _shifts(draft: _Draft, metric: str, shape: levels.Shape, axis: str) -> list[
     def row_of(place: int) -> int:
         return draft.starts[draft.owners[metric][place]]
 
-    def made(kind: str, level: levels.Level, end: int | None, before: float, after: float) -> Shift:
+    def shift(kind: str, level: levels.Level, end: int | None, before: float, after: float) -> Shift:
         at = row_of(level.start)
         others = () if kind == "drift" else _differences(draft, at, axis)
-        best = max(seen) if direction(metric, 2.0) in ("faster", "less") else min(seen)
+        best = max(values) if direction(metric, 2.0) in ("faster", "less") else min(values)
         return Shift(
             metric,
             kind,
@@ -318,24 +318,24 @@ def _shifts(draft: _Draft, metric: str, shape: levels.Shape, axis: str) -> list[
             others,
         )
 
-    found: list[Shift] = []
-    reference, seen = shape.levels[0].value, [shape.levels[0].value]
+    shifts: list[Shift] = []
+    reference, values = shape.levels[0].value, [shape.levels[0].value]
     for number, level in enumerate(shape.levels):
         last = shape.levels[number - 1].final if number else level.value
         if abs(level.value / last - 1) > SAME:
-            found.append(made("step", level, level.end, last, level.value))
+            shifts.append(shift("step", level, level.end, last, level.value))
             reference = level.value
         elif abs(level.value / reference - 1) > SAME:
-            found.append(made("sum", level, level.end, reference, level.value))
+            shifts.append(shift("sum", level, level.end, reference, level.value))
             reference = level.value
         elif direction(metric, level.value / reference) in ("faster", "less"):
             reference = level.value
-        seen.append(level.value)
+        values.append(level.value)
         if abs(level.final / level.value - 1) > SAME:
-            found.append(made("drift", level, level.end, level.value, level.final))
+            shifts.append(shift("drift", level, level.end, level.value, level.final))
             reference = level.final
-        seen.append(level.final)
-    return found
+        values.append(level.final)
+    return shifts
 
 
 def _failures(draft: _Draft) -> list[Shift]:
@@ -355,8 +355,8 @@ def _differences(draft: _Draft, at: int, axis: str) -> tuple[Difference, ...]:
     """What else than the axis changed between the run before a shift and its first."""
     if at == 0:
         return ()
-    found = differences(draft.rows[at - 1 : at], draft.rows[at : at + 1])
-    return tuple(each for each in found if each.name != AXIS_OF_DIFFERENCE.get(axis))
+    lines = differences(draft.rows[at - 1 : at], draft.rows[at : at + 1])
+    return tuple(each for each in lines if each.name != AXIS_OF_DIFFERENCE.get(axis))
 
 
 def _why(known: Sequence[Known], row: Row, shift: Shift) -> str | None:

@@ -180,9 +180,9 @@ def prefill_rate(repetition: Repetition) -> float | Unknown | None:
 
 def hidden_tokens(record: RequestRecord) -> int:
     """Tokens that the server counts and did not stream, where they are more than rounding."""
-    seen = sum(record.chunk_units) if record.chunk_units else len(record.unit_us)
-    hidden = (record.reported_units or seen) - seen
-    return hidden if record.units_reason is None and hidden > max(1, HIDDEN_SHARE * seen) else 0
+    units_received = sum(record.chunk_units) if record.chunk_units else len(record.unit_us)
+    hidden = (record.reported_units or units_received) - units_received
+    return hidden if record.units_reason is None and hidden > max(1, HIDDEN_SHARE * units_received) else 0
 
 
 def output_rate(repetition: Repetition) -> float | Unknown:

@@ -158,8 +158,13 @@ def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]
     metrics = registry() if metrics is None else metrics
     intervals = {}
     for each in metrics:
-        if each.join is statistics.median and (found := row.interval(each.name)) is not None:
-            intervals[each.name] = {"low": found.low, "high": found.high, "method": found.method, "n": found.n}
+        if each.join is statistics.median and (interval := row.interval(each.name)) is not None:
+            intervals[each.name] = {
+                "low": interval.low,
+                "high": interval.high,
+                "method": interval.method,
+                "n": interval.n,
+            }
     numbers = {each.name: row[each.name] for each in metrics}
     rest = {
         name: getattr(row, name)
@@ -171,8 +176,8 @@ def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]
 
 def record(row: Row) -> dict[str, Any]:
     """A row as one line of a table of many documents, in plain JSON types: the columns of the index."""
-    found = {column(each.name): getattr(row, each.name) for each in COLUMNS}
-    return found | {each.name: row[each.name] for each in registry()}
+    line = {column(each.name): getattr(row, each.name) for each in COLUMNS}
+    return line | {each.name: row[each.name] for each in registry()}
 
 
 def column(name: str) -> str:
@@ -276,8 +281,8 @@ def place_of(machine: Machine, engine: EngineInfo, readings: Sequence[Series]) -
     memory; else those that bear its names."""
     gpus = [gpu for gpu in machine.gpus if gpu.get("device")]
     by_bus = {gpu["device"] for gpu in gpus if gpu.get("bus_id") in engine.bus_ids}
-    held = (each for each in readings if each.name == MEMORY_USED_PROCESS.name)
-    by_process = {each.device for each in held if any(value for _, value in points(each))}
+    series = (each for each in readings if each.name == MEMORY_USED_PROCESS.name)
+    by_process = {each.device for each in series if any(value for _, value in points(each))}
     names = [name.lower() for name in engine.device_names]
     by_name = {gpu["device"] for gpu in gpus if any(str(gpu.get("name")).lower() in name for name in names)}
     mine = frozenset(by_bus or by_process or by_name) or None
@@ -294,17 +299,17 @@ def _available(result: CaseResult, until_us: int) -> list[float]:
 
 def _samples(measured: Sequence[Repetition], metrics: Sequence[Metric]) -> tuple[Samples, dict[str, str]]:
     """(numbers of each metric, one per repetition that knows it, reasons of the others)."""
-    found: dict[str, list[float]] = {}
+    samples: dict[str, list[float]] = {}
     reasons: dict[str, str] = {}
     for one in measured:
         numbers, why = case_values(one, metrics)
         for name, value in numbers.items():
-            found.setdefault(name, []).append(value)
+            samples.setdefault(name, []).append(value)
         reasons |= why
         if one.result.error is not None:
             reasons["case"] = f"{one.result.error.kind}: {one.result.error.message}"
-    unknown = {name: reason for name, reason in reasons.items() if name not in found}
-    return {name: tuple(numbers) for name, numbers in found.items()}, unknown
+    unknown = {name: reason for name, reason in reasons.items() if name not in samples}
+    return {name: tuple(numbers) for name, numbers in samples.items()}, unknown
 
 
 def _values(
@@ -315,11 +320,11 @@ def _values(
     row = replace(row, values=values)
     for each in metrics:
         joined = each.join(samples[each.name]) if each.name in samples else None
-        found = joined if each.of_row is None else each.of_row(row)
-        values[each.name] = None if isinstance(found, Unknown) else found
-        if isinstance(found, Unknown):
-            reasons[each.name] = found.reason
-        elif found is None and each.of_case is not None:
+        value = joined if each.of_row is None else each.of_row(row)
+        values[each.name] = None if isinstance(value, Unknown) else value
+        if isinstance(value, Unknown):
+            reasons[each.name] = value.reason
+        elif value is None and each.of_case is not None:
             reasons.setdefault(each.name, "not read")
     return values
 

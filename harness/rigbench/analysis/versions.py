@@ -23,8 +23,8 @@ Key = tuple[tuple[int, int, str], ...]
 def order(version: str) -> tuple[Key, str]:
     """A key to sort by; two spellings of one version (24.04, 24.4) are told apart by their text alone."""
     parts: list[tuple[int, int, str]] = []
-    for found in re.finditer(r"(\d+)|([a-z]+)", version.lower()):
-        number, word = found.groups()
+    for part in re.finditer(r"(\d+)|([a-z]+)", version.lower()):
+        number, word = part.groups()
         if number is not None:
             parts.append((NUMBER, int(number[-18:]), ""))
         elif word in EARLIER and parts and parts[-1][0] == NUMBER:

@@ -1,7 +1,7 @@
 """What the hardware could do, measured: the memory bandwidth that bounds decoding, and the arithmetic rate that bounds prompts,
 images and training. The best sample is the ceiling everywhere; the median beside it (`detail`) says how restless the machine is.
 
-    kept("cuda", python)       # as measured in the last 30 days on this very card, else measured now
+    cached("cuda", python)     # as measured in the last 30 days on this very card, else measured now
     measure("vulkan:1", python)
 
 `python` is the engine's own interpreter: it has mlx, or the build of llama.cpp that knows the device.
@@ -60,12 +60,12 @@ def identity(device: str, python: str = sys.executable) -> object:
     return [(each["description"], each["memory_bytes"]) for each in fitting]
 
 
-def kept(
+def cached(
     device: str, python: str = sys.executable, *, again: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Bandwidth:
     """measure(), at most once in 30 days for the same hardware; `again` measures in any case. What was measured while other
     programs held the processor is measured again once they do not. `say` hears of a measurement."""
-    return _kept(device, python, Bandwidth, "memory bandwidth", lambda: measure(device, python), again, say)
+    return _cached(device, python, Bandwidth, "memory bandwidth", lambda: measure(device, python), again, say)
 
 
 def arithmetic(
@@ -75,10 +75,10 @@ def arithmetic(
     from rigbench.ceilings import engine
 
     _parts(device)
-    return _kept(device, python, Arithmetic, "arithmetic rate", lambda: engine.arithmetic(device, python), again, say)
+    return _cached(device, python, Arithmetic, "arithmetic rate", lambda: engine.arithmetic(device, python), again, say)
 
 
-def _kept(
+def _cached(
     device: str,
     python: str,
     kind: type[Figure],
@@ -93,13 +93,13 @@ def _kept(
         busy = figure.busy_share()
         when = f"; other programs hold {busy:.0%} of the processor: it may be too low" if busy else ""
         say(f"measuring the {what} of {device}, once (a few seconds){when}")
-        made = measure()
-        return replace(made, detail={**made.detail, "busy_share": busy}) if busy else made
+        measurement = measure()
+        return replace(measurement, detail={**measurement.detail, "busy_share": busy}) if busy else measurement
 
     known_by = identity(device, python)
     if kind is Arithmetic:
         known_by = (known_by, python)  # another interpreter, other libraries
-    return figure.kept(device, known_by, measured, kind, again=again, quiet=lambda: not figure.busy_share())
+    return figure.cached(device, known_by, measured, kind, again=again, quiet=lambda: not figure.busy_share())
 
 
 def _parts(device: str) -> tuple[str, int]:

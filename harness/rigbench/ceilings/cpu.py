@@ -54,11 +54,11 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 def array_size(available_bytes: int, cache_bytes: int | None) -> tuple[int, str | None]:
     """Bytes to read, and what is to be said of it: None where the array is as large as it should be."""
-    wanted = max(GIB, 4 * (cache_bytes or 0))
-    size = min(wanted, available_bytes // 4) // 4096 * 4096
-    if size == wanted:
+    array_bytes = max(GIB, 4 * (cache_bytes or 0))
+    size = min(array_bytes, available_bytes // 4) // 4096 * 4096
+    if size == array_bytes:
         return size, None
-    remark = f"only {size / 1e6:.0f} MB read, a quarter of the free memory, in place of {wanted / 1e6:.0f} MB"
+    remark = f"only {size / 1e6:.0f} MB read, a quarter of the free memory, in place of {array_bytes / 1e6:.0f} MB"
     return size, remark + ("; part of it may come from cache" if size < 4 * (cache_bytes or 32 << 20) else "")
 
 

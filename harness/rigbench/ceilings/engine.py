@@ -94,8 +94,8 @@ def from_ggml(device: str, answer: dict[str, Any] | str) -> Bandwidth:
     if isinstance(answer, str):
         return Bandwidth(device, None, reason=answer)
     if "rates" not in answer:
-        known = ", ".join(dict.fromkeys(each["kind"] for each in answer.get("devices", []))) or "nothing"
-        return Bandwidth(device, None, reason=f"this build of llama.cpp has no {device}; it has {known}")
+        kinds = ", ".join(dict.fromkeys(each["kind"] for each in answer.get("devices", []))) or "nothing"
+        return Bandwidth(device, None, reason=f"this build of llama.cpp has no {device}; it has {kinds}")
     rates: dict[str, list[float]] = answer["rates"]
     if not rates:
         return Bandwidth(device, None, reason="; ".join(answer["reasons"]) or "llama.cpp gave no figures")

@@ -40,7 +40,7 @@ def figure(
     return Bandwidth(device, max(reads), max(copies, default=None), "measured", source, threads, reason, detail)
 
 
-def kept(
+def cached(
     device: str,
     identity: object,
     measure: Callable[[], Figure],
@@ -60,11 +60,11 @@ def kept(
     """
     path = path or cache_dir() / f"{kind.__name__.lower()}.json"
     place = f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}/{device}"
-    known = read_json(path)
+    record = read_json(path)
     if not again:
         try:
             # Files of older versions name the device otherwise (cuda:0): what it is kept under counts.
-            old = kind(**{**known[place], "device": device})
+            old = kind(**{**record[place], "device": device})
             young = datetime.fromisoformat(now()) - datetime.fromisoformat(old.detail["measured_utc"]) < KEPT_FOR
             if young and not ("busy_share" in old.detail and quiet()):
                 return old
@@ -73,7 +73,7 @@ def kept(
     figure = measure()
     if figure.known:
         figure = replace(figure, detail={**figure.detail, "measured_utc": now()})
-        write_json(path, {**known, place: asdict(figure)})
+        write_json(path, {**record, place: asdict(figure)})
     return figure
 
 

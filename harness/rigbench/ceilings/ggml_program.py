@@ -70,9 +70,9 @@ def devices() -> list[dict[str, Any]]:
     return known
 
 
-def chosen(known: list[dict[str, Any]], wanted: str) -> dict[str, Any] | None:
+def device_of_kind(known: list[dict[str, Any]], device_kind: str) -> dict[str, Any] | None:
     """`vulkan` is the first device of that kind, `vulkan:1` the second, `gpu` the first of any kind but the processor's."""
-    kind, _, index = wanted.partition(":")
+    kind, _, index = device_kind.partition(":")
     fitting = [each for each in known if each["kind"] == kind or (kind == "gpu" and each["type"] in (1, 2))]
     return fitting[int(index or 0)] if len(fitting) > int(index or 0) else None
 
@@ -148,11 +148,11 @@ def graph_rates(
         function("ggml_backend_free", None, c_void_p)(backend)
 
 
-def main(wanted: str, threads: int = 1, size: int = 0, vectors: int = 1) -> dict[str, Any]:
+def main(device_kind: str, threads: int = 1, size: int = 0, vectors: int = 1) -> dict[str, Any]:
     """The answer for the parent: `devices`, and `rates` by type of weights where a device was named and is there."""
     known = devices()
     answer: dict[str, Any] = {"devices": [{k: v for k, v in each.items() if k != "handle"} for each in known]}
-    device = None if wanted == "list" else chosen(known, wanted)
+    device = None if device_kind == "list" else device_of_kind(known, device_kind)
     if device is not None:
         # Beside a cache of 128 MB the last gigabytes hardly count; the processor's caches are smaller, and its memory slower.
         size = size or min((1 if device["type"] == CPU_TYPE else 8) << 30, device["free_bytes"] // 4)

@@ -50,13 +50,13 @@ def command(
     _print(fitting[:top] if top else fitting, len(ranked) - len(fitting), as_json)
 
 
-def _print(shown: Sequence[Advice], others: int, as_json: bool) -> None:
+def _print(advices: Sequence[Advice], others: int, as_json: bool) -> None:
     """Machines, best first, each with what decides it."""
     from rigbench.predict.advise import memory_text
     from rigbench.report.table import output_console, print_notes, print_table
 
     if as_json:
-        say_json(list(shown))
+        say_json(list(advices))
         return
     console = output_console()
     rows = [
@@ -69,7 +69,7 @@ def _print(shown: Sequence[Advice], others: int, as_json: bool) -> None:
             one.bound,
             one.sentence,
         )
-        for one in shown
+        for one in advices
     ]
     print_table(console, ("hardware", "memory", "user t/s", "all t/s", "W", "bound", "why"), rows)
     notes = ["user t/s and all t/s are those of the slowest model, by the roofline"]

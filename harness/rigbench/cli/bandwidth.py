@@ -25,19 +25,21 @@ def command(
     from rigbench.run.processes import find_python
 
     interpreter = find_python(python)
-    found = ceilings.kept(device, interpreter, again=again, say=say)
-    if found.read_bytes_per_s is None:
-        raise UnavailableError(f"the bandwidth of {device} cannot be measured here: {found.reason}")
+    figure = ceilings.cached(device, interpreter, again=again, say=say)
+    if figure.read_bytes_per_s is None:
+        raise UnavailableError(f"the bandwidth of {device} cannot be measured here: {figure.reason}")
     arithmetic = ceilings.arithmetic(device, interpreter, again=again, say=say)
     if as_json:
-        say_json({**asdict(found), "arithmetic": arithmetic})
+        say_json({**asdict(figure), "arithmetic": arithmetic})
         return
     from rigbench.report.table import output_console, print_pairs
 
-    when = str(found.detail.get("measured_utc", "now")) + (" on a busy machine" if "busy_share" in found.detail else "")
-    pairs = [("read", f"{units.bandwidth_text(found.read_bytes_per_s)} ({found.source}; measured {when})")]
-    if found.copy_bytes_per_s is not None:
-        pairs.append(("copy", f"{units.bandwidth_text(found.copy_bytes_per_s)} (bytes read + bytes written)"))
+    when = str(figure.detail.get("measured_utc", "now")) + (
+        " on a busy machine" if "busy_share" in figure.detail else ""
+    )
+    pairs = [("read", f"{units.bandwidth_text(figure.read_bytes_per_s)} ({figure.source}; measured {when})")]
+    if figure.copy_bytes_per_s is not None:
+        pairs.append(("copy", f"{units.bandwidth_text(figure.copy_bytes_per_s)} (bytes read + bytes written)"))
     for dtype, rate in arithmetic.flops_per_s.items():
         library = max((of_type := arithmetic.detail["flops_per_s_by_library"][dtype]), key=of_type.__getitem__)
         pairs.append((dtype, f"{units.flops_text(rate)} (matrix products, {library})"))

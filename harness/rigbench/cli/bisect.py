@@ -18,7 +18,7 @@ from rigbench.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from rigbench.analysis.table import Row
-    from rigbench.run.bisect import Found
+    from rigbench.run.bisect import Culprit
 
 
 def command(
@@ -46,20 +46,22 @@ def command(
     from rigbench.suites.suite import load_suite, suite_record
 
     metric = [one_of("--metric", name, comparable()) for name in metric]
-    chosen = load_suite(suite)
+    loaded = load_suite(suite)
     if not trust_suite:
-        must_be_trusted(suite, chosen.engine)
-    selection.engines_of(chosen, [backend] if backend else [], [model] if model else [], None, option)
+        must_be_trusted(suite, loaded.engine)
+    selection.engines_of(loaded, [backend] if backend else [], [model] if model else [], None, option)
     (package, first), (other, last) = bisecting.pinned(good), bisecting.pinned(bad)
     if package != other:
         raise InputError(f"--good is of {package} and --bad of {other}: two versions of one package are needed")
     base = processes.find_python(python)
     named = candidates.split(",") if candidates else None
-    given = named or bisecting.available(package, base, pip)
-    versions = bisecting.between([bisecting.pinned(f"{package}=={text.strip()}")[1] for text in given], first, last)
+    versions_given = named or bisecting.available(package, base, pip)
+    versions = bisecting.between(
+        [bisecting.pinned(f"{package}=={text.strip()}")[1] for text in versions_given], first, last
+    )
     say(f"{package}: {len(versions)} versions from {first} to {last}")
-    asked = json.dumps([suite_record(chosen).sha256, backend, model, list(option), base, list(pip), list(more)])
-    folder = out / f"{slug(package)}-{slug(suite)}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    key = json.dumps([suite_record(loaded).sha256, backend, model, list(option), base, list(pip), list(more)])
+    folder = out / f"{slug(package)}-{slug(suite)}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     words = [suite, *_words("--backend", backend), *_words("--model", model)]
     words += [word for text in option for word in ("--option", text)]
 
@@ -70,13 +72,13 @@ def command(
         )
 
     try:
-        found = bisecting.search(versions, measure, metric, say)
+        result = bisecting.search(versions, measure, metric, say)
     except bisecting.CannotMeasure as error:
         raise UnavailableError(f"one of the two ends cannot be measured: {error}") from error
     if as_json:
-        say_json(found)
+        say_json(result)
     else:
-        _print(found, package, last)
+        _print(result, package, last)
 
 
 def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> list[Row]:
@@ -98,10 +100,10 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
             raise KeyboardInterrupt
         if ended.returncode:
             raise CannotMeasure(f"the suite did not run (exit code {ended.returncode}); what it said stands above")
-    found = [row for path in _finished(folder)[:runs] for row in table(store.read(path))]
-    if not any(row.samples for row in found):
-        raise CannotMeasure(next((row.error for row in found if row.error), "nothing was measured"))
-    return found
+    rows = [row for path in _finished(folder)[:runs] for row in table(store.read(path))]
+    if not any(row.samples for row in rows):
+        raise CannotMeasure(next((row.error for row in rows if row.error), "nothing was measured"))
+    return rows
 
 
 def _finished(folder: Path) -> list[Path]:
@@ -114,20 +116,20 @@ def _words(name: str, value: str | None) -> list[str]:
     return [] if value is None else [name, value]
 
 
-def _print(found: Found, package: str, last: str) -> None:
-    if found.bad is None:
-        typer.echo(f"{package} {last} is not slower than {found.good}, as far as these runs can tell")
+def _print(result: Culprit, package: str, last: str) -> None:
+    if result.bad is None:
+        typer.echo(f"{package} {last} is not slower than {result.good}, as far as these runs can tell")
         return
-    for trial in found.trials:
+    for trial in result.trials:
         figures = f"{trial.ratio:.3f}" if trial.ratio is not None else "-"
         if trial.low is not None and trial.high is not None:
             figures += f" ({trial.low:.3f} to {trial.high:.3f})"
         typer.echo(f"{trial.version:<14} {trial.state:<8} {figures}{f'  {trial.reason}' if trial.reason else ''}")
-    typer.echo(f"{found.metric} of {found.group}, as a ratio to {found.trials[0].version}")
-    if found.between:
-        left = ", ".join(found.between)
+    typer.echo(f"{result.metric} of {result.group}, as a ratio to {result.trials[0].version}")
+    if result.between:
+        left = ", ".join(result.between)
         typer.echo(
-            f"slower since {found.bad} or one of those that could not be judged: {left}; {found.good} was still good"
+            f"slower since {result.bad} or one of those that could not be judged: {left}; {result.good} was still good"
         )
     else:
-        typer.echo(f"first slower version: {package} {found.bad} (the one before, {found.good}, was still good)")
+        typer.echo(f"first slower version: {package} {result.bad} (the one before, {result.good}, was still good)")

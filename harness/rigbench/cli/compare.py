@@ -45,11 +45,11 @@ def command(
         _side_by_side(list(results or []), metric, as_json)
         return
     sides = list(base), list(new)
-    given = list(results or [])
+    paths = list(results or [])
     for side in sides:
-        if not side and given:
-            side.append(given.pop(0))
-    if given or not all(sides):
+        if not side and paths:
+            side.append(paths.pop(0))
+    if paths or not all(sides):
         raise InputError("name two results: rigbench compare BASE NEW, or --base FILE ... --new FILE ...")
     from rigbench.analysis import compare as comparing
     from rigbench.documents.find import result_files
@@ -58,18 +58,18 @@ def command(
     base_rows, new_rows = (rows_of(result_files(side)) for side in sides)
     levels = {side: sorted({str(row.level) for row in rows}) for side, rows in (("base", base_rows), ("new", new_rows))}
     earlier = rows_of(result_files(history)) if history else []
-    found = comparing.compare(base_rows, new_rows, metrics, earlier)
+    comparison = comparing.compare(base_rows, new_rows, metrics, earlier)
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "levels": levels}, indent=1))
+        typer.echo(json.dumps({**asdict(comparison), "levels": levels}, indent=1))
     else:
         from rigbench.report import compare_table, table
 
         if as_markdown:
-            typer.echo(compare_table.markdown(found), nl=False)
+            typer.echo(compare_table.markdown(comparison), nl=False)
         else:
-            compare_table.print_comparison(table.output_console(), found)
+            compare_table.print_comparison(table.output_console(), comparison)
         typer.echo("; ".join(f"{side}: {', '.join(names)}" for side, names in levels.items()))
-    if bad := found.bad(verdicts):
+    if bad := comparison.bad(verdicts):
         raise RegressionFound(bad_sentence([f"{cell.group} {cell.metric} {cell.verdict}" for cell in bad]))
 
 

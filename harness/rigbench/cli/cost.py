@@ -69,16 +69,16 @@ def command(
     if model is not None and tokens_per_s is not None:
         raise InputError("--model has no effect beside --tokens-per-s: leave one out")
     if model is None:
-        for name, given in (("--quant", quant), ("--users", users != 1), ("--context", context_tokens != 4096)):
-            if given:
+        for name, is_set in (("--quant", quant), ("--users", users != 1), ("--context", context_tokens != 4096)):
+            if is_set:
                 raise InputError(f"{name} has no effect without --model")
     else:
         from rigbench.cli.predict import predictions
 
-        made = predictions(hardware, model, quant, users, context_tokens, "", False, 16, None, None)[3][0]
-        if made.output_tps is None:
-            raise InputError(f"the speed of {model} is not known there: {made.reason}")
-        tokens_per_s = made.output_tps
+        prediction = predictions(hardware, model, quant, users, context_tokens, "", False, 16, None, None)[3][0]
+        if prediction.output_tps is None:
+            raise InputError(f"the speed of {model} is not known there: {prediction.reason}")
+        tokens_per_s = prediction.output_tps
     api = money.api_cost_per_day(api_input, api_output, api_input_price, api_output_price) * money.DAYS_PER_MONTH
     result = money.cost(
         active_w=active_watts,

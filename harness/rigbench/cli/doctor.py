@@ -51,14 +51,14 @@ def command(as_json: bool = JSON) -> None:
         lines.append(
             ("memory", f"read {units.bandwidth_text(memory.read_bytes_per_s)} ({memory.method} {when})".rstrip())
         )
-    for name, found in sorted(probes.items(), key=lambda item: (not item[1].usable, item[0] == "sim")):
-        if found.usable:
-            lines.append(("backend", f"{name}: ready, {found.version} ({', '.join(found.devices)})"))
-            if (sentence := engines.unused_gpu(found, adapters())) is not None:
+    for name, answer in sorted(probes.items(), key=lambda item: (not item[1].usable, item[0] == "sim")):
+        if answer.usable:
+            lines.append(("backend", f"{name}: ready, {answer.version} ({', '.join(answer.devices)})"))
+            if (sentence := engines.unused_gpu(answer, adapters())) is not None:
                 lines.append(("", f"! {sentence}"))
         else:
             lines.append(
-                ("backend", f"{name}: not usable: {found.reason}" + (f"; fix: {found.fix}" if found.fix else ""))
+                ("backend", f"{name}: not usable: {answer.reason}" + (f"; fix: {answer.fix}" if answer.fix else ""))
             )
     for sensor in states:
         what = f"ready: {', '.join(sensor['metrics'])}" if sensor["usable"] else f"not usable: {sensor['reason']}"

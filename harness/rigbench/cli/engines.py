@@ -19,18 +19,18 @@ def command(
     from rigbench.run.selection import backend_named
 
     names = [backend_named(engine)[0]] if engine else list(rigbench_backends.registry())
-    found = [_described(name) for name in names]
+    entries = [_described(name) for name in names]
     if as_json:
-        say_json(found)
+        say_json(entries)
         return
     from rigbench.report.table import output_console, print_notes, print_table
 
     console = output_console()
-    for each in found:
+    for each in entries:
         also = f", also {', '.join(each['aliases'])}" if each["aliases"] else ""
         print_notes(console, [f"{each['engine']}{also}: opens {', '.join(each['opens'])}"], "bold")
         rows = [
-            (one["name"], " ".join(one["flags"]), _shown(one["default"]), one["about"] + _limits(one))
+            (one["name"], " ".join(one["flags"]), _text(one["default"]), one["about"] + _limits(one))
             for one in each["options"]
         ]
         print_table(console, ("-O", "flag", "default", "meaning"), rows)
@@ -64,7 +64,7 @@ def _limits(option: dict[str, Any]) -> str:
     return ""
 
 
-def _shown(default: Any) -> str:
+def _text(default: Any) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     return "-" if default in (None, (), {}) else str(default)

@@ -20,10 +20,10 @@ def command(
     from rigbench.documents import store
     from rigbench.documents.exchange import importing
 
-    found = importing.read(file, machine)
-    for line in found.left_out:
+    documents = importing.read(file, machine)
+    for line in documents.left_out:
         say(f"left out: {printable(line)}")
-    if not found.documents:
+    if not documents.documents:
         raise InputError(f"{file}: nothing in it can be taken")
-    for document in found.documents:
+    for document in documents.documents:
         typer.echo(f"result: {store.write(document, out)}")

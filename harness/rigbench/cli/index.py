@@ -31,7 +31,7 @@ def command(
                 "documents": done.documents,
                 "rows": done.rows,
                 "read": done.read,
-                "unchanged": done.kept,
+                "unchanged": done.unchanged,
                 "gone": done.removed,
                 "left_out": [{"file": file, "reason": reason} for file, reason in done.faults],
             }
@@ -43,5 +43,5 @@ def command(
         say(f"left out: {printable(file)}: {printable(reason)}")
     if len(done.faults) > FAULTS_SHOWN:
         say(f"left out: {len(done.faults) - FAULTS_SHOWN} more (--json names them all)")
-    changes = f"{done.read} files read, {done.kept} unchanged, {done.removed} gone"
+    changes = f"{done.read} files read, {done.unchanged} unchanged, {done.removed} gone"
     typer.echo(f"{done.documents} documents, {done.rows} rows in {done.path} ({changes})")

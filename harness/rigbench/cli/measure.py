@@ -73,7 +73,7 @@ class Ask:
     trust_suite: bool = TRUST_SUITE
 
     @property
-    def given(self) -> list[str]:
+    def options_given(self) -> list[str]:
         """The options that say what is measured on what, as they are written: not that it is trusted."""
         named = {each.name: cast(Any, each.default).param_decls for each in fields(self)[1:]}
         return [words[0] for name, words in named.items() if getattr(self, name) and name != "trust_suite"]
@@ -171,8 +171,8 @@ def downloads(parts: Sequence[EnginePart]) -> list[str]:
     """What has to be loaded down for these engines, a sentence each."""
     from rigbench.models.resolve import download_of
 
-    asked = dict.fromkeys((part.model, rigbench_backends.load(part.backend).model_formats) for part in parts)
-    return [sentence for each in asked if (sentence := download_of(*each)) is not None]
+    models = dict.fromkeys((part.model, rigbench_backends.load(part.backend).model_formats) for part in parts)
+    return [sentence for each in models if (sentence := download_of(*each)) is not None]
 
 
 def _is_model(text: str) -> bool:
@@ -186,12 +186,14 @@ def _is_model(text: str) -> bool:
 
 def _options_of_engines() -> list[tuple[str, type, Any]]:
     """(name, type, option) for each flag of the engines that rigbench ships."""
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for backend in rigbench_backends.BUILT_IN:
         for each in fields(rigbench_backends.load(backend).Options):
             if words := each.metadata.get("flags"):
-                found[each.name] = typer.Option([], *words, help=f"{backend}: {each.metadata['about']}.", metavar="V,V")
-    return [(f"engine_{name}", list[str], option) for name, option in found.items()]
+                options[each.name] = typer.Option(
+                    [], *words, help=f"{backend}: {each.metadata['about']}.", metavar="V,V"
+                )
+    return [(f"engine_{name}", list[str], option) for name, option in options.items()]
 
 
 class EngineFlags(make_dataclass("_EngineFlags", _options_of_engines())):  # type: ignore[misc]  # made of what backends declare

@@ -12,15 +12,15 @@ def command(as_json: bool = JSON) -> None:
     from rigbench.analysis.definitions import TERMS, registry
     from rigbench.analysis.flags import FLAGS
 
-    found = [*(metric.describe() for metric in registry()), *map(asdict, TERMS)]
+    entries = [*(metric.describe() for metric in registry()), *map(asdict, TERMS)]
     if as_json:
         flags = [{"name": flag.name, "formula": flag.meaning, "unit": "", "of": "flag"} for flag in FLAGS]
-        say_json([*found, *flags])
+        say_json([*entries, *flags])
         return
     from rigbench.report.table import output_console, print_table
 
     console = output_console()
-    rows = [(each["of"], each["name"], each.get("label", ""), each["unit"], each["formula"]) for each in found]
+    rows = [(each["of"], each["name"], each.get("label", ""), each["unit"], each["formula"]) for each in entries]
     print_table(console, ("of a", "name", "in tables", "unit", "formula"), rows, keys=2)
     console.print()
     print_table(console, ("flag", "means"), [(flag.name, flag.meaning) for flag in FLAGS])

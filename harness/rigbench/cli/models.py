@@ -67,5 +67,5 @@ def _resolve(spec: str, format: str) -> None:
     from rigbench.models.resolve import FOLDER_FORMATS, resolve
 
     formats = ("gguf", *FOLDER_FORMATS)
-    wanted = (one_of("--format", format, formats),) if format else formats
-    typer.echo(f"model: {resolve(spec, formats=wanted, progress=Progress()).file.path}")
+    accepted = (one_of("--format", format, formats),) if format else formats
+    typer.echo(f"model: {resolve(spec, formats=accepted, progress=Progress()).file.path}")

@@ -79,7 +79,7 @@ def one_of(option: str, text: str, known: Iterable[str]) -> str:
 
 
 def without_effect(context: typer.Context, mode: str, used: Iterable[str]) -> None:
-    """InputError for an option that was given although `mode` does not use it."""
+    """InputError for an option that was values although `mode` does not use it."""
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if source is not None and source.name == "COMMANDLINE" and parameter.name not in used:
@@ -103,9 +103,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
                 inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hint_of)
             )
 
-    def whole(**given: Any) -> None:
-        made = {name: kind(**{one.name: given.pop(one.name) for one in fields(kind)}) for name, kind in groups.items()}
-        command(**made, **given)
+    def whole(**values: Any) -> None:
+        by_group = {
+            name: kind(**{one.name: values.pop(one.name) for one in fields(kind)}) for name, kind in groups.items()
+        }
+        command(**by_group, **values)
 
     whole.__doc__ = command.__doc__
     whole.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -165,10 +167,10 @@ def verdicts_of(names: Sequence[str]) -> list[str]:
     return [one_of("--fail-on", name, BAD) for name in names]
 
 
-def bad_sentence(found: Sequence[str]) -> str:
+def bad_sentence(names: Sequence[str]) -> str:
     """How `--fail-on` ends: the first five cells that it names."""
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return f"{len(found)} of what --fail-on names: {', '.join(found[:5])}{more}"
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)} of what --fail-on names: {', '.join(names[:5])}{more}"
 
 
 def rows_of(files: Sequence[Path]) -> list[Row]:
@@ -190,11 +192,11 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
             say(f"left out: {error}")
             continue
         run = (document.machine.id, document.created_utc, document.suite.sha256)
-        found = checked_rows(path, document)
-        key = next((row.measurement for row in found if row.measurement), document.id)
-        if any(row.level == REFUSED for row in found):
+        rows_read = checked_rows(path, document)
+        key = next((row.measurement for row in rows_read if row.measurement), document.id)
+        if any(row.level == REFUSED for row in rows_read):
             say(f"{path} does not hold: see rigbench validate")
-        runs.setdefault(key, (document.complete, run, found))
+        runs.setdefault(key, (document.complete, run, rows_read))
     complete = {run for whole, run, _ in runs.values() if whole}
     rows = [row for whole, run, rows in runs.values() if whole or run not in complete for row in rows]
     if not rows:
@@ -243,10 +245,10 @@ class Wall:
         from rigbench.telemetry.base import SourceOptions
         from rigbench.telemetry.wall import PRESETS, WATTS
 
-        given = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items() if value is not None}
-        if given and self.wall_url is None:
-            raise InputError(f"{next(iter(given))} has no effect without --wall-url")
-        if given and (not telemetry or replay):
+        options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items() if value is not None}
+        if options and self.wall_url is None:
+            raise InputError(f"{next(iter(options))} has no effect without --wall-url")
+        if options and (not telemetry or replay):
             raise InputError(
                 f"--wall-url and {'--replay' if replay else '--no-telemetry'} contradict each other: leave one out"
             )

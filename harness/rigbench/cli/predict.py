@@ -76,8 +76,8 @@ def command(
     from rigbench.report import prediction
     from rigbench.report.table import output_console
 
-    asked = {"--cases": cases, "--published": published, "--list-hardware": list_hardware, "--table": table}
-    modes = [name for name, given in asked.items() if given]
+    flags = {"--cases": cases, "--published": published, "--list-hardware": list_hardware, "--table": table}
+    modes = [name for name, on in flags.items() if on]
     if len(modes) > 1:
         raise InputError(f"{' and '.join(modes)} contradict each other: ask for one")
     if modes:
@@ -107,11 +107,11 @@ def command(
                         "hardware": device.id,
                         "model": facts.name,
                         "fit": fit.answer,
-                        "user_tps": made.user_tps,
-                        "output_tps": made.output_tps,
+                        "user_tps": answers.user_tps,
+                        "output_tps": answers.output_tps,
                     }
                     for device, row in rows
-                    for facts, (fit, made) in zip(models, row, strict=True)
+                    for facts, (fit, answers) in zip(models, row, strict=True)
                 ]
             )
         else:
@@ -140,17 +140,17 @@ def _cases(cases: Path, out: Path | None) -> None:
         raise InputError(f"{cases} is no text in UTF-8") from None
     except OSError as error:
         raise InputError(f"cannot read {cases}: {error.strerror}") from None
-    made = predict_cases(text)
+    table = predict_cases(text)
     if out is None:
-        typer.echo(made, nl=False)
+        typer.echo(table, nl=False)
         return
     from rigbench.documents.store import write_whole
 
     try:
-        write_whole(out, made.encode())
+        write_whole(out, table.encode())
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from None
-    rows = made.count("\n") - 1
+    rows = table.count("\n") - 1
     say(f"{rows} rows written to {out}")
 
 
@@ -208,9 +208,15 @@ def predictions(
     ]
     fitting = None
     if device.memory_bytes:
-        kept = _reserved(device) if hardware is None else None
+        reserved = _reserved(device) if hardware is None else None
         fitting = fit(
-            facts, device, users=users, context_tokens=context, kv_bits=kv_bits, devices=devices, reserved_bytes=kept
+            facts,
+            device,
+            users=users,
+            context_tokens=context,
+            kv_bits=kv_bits,
+            devices=devices,
+            reserved_bytes=reserved,
         )
         roofline = with_fit(roofline, fitting)
     if stood_in:
@@ -229,9 +235,9 @@ def _this_machine(*, measure: bool) -> tuple[Hardware, int | None]:
     device = device_of(machine, "gpu")
     if device is not None:
         return device, machine.physical_cores
-    found = engines.device_bandwidth("cpu", (), (), say=say) if measure else None
+    matches = engines.device_bandwidth("cpu", (), (), say=say) if measure else None
     memory = machine.memory_bytes or 0
-    rate = (found.read_bytes_per_s if found else None) or 0.0
+    rate = (matches.read_bytes_per_s if matches else None) or 0.0
     nothing = (None,) * 6
     here = Hardware("here", machine.cpu, "cpu", "cpu", memory, (memory,), rate, *nothing, HERE, "measured", (), ())
     return here, machine.physical_cores

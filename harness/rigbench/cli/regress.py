@@ -49,11 +49,11 @@ def command(
     if index is not None:
         from rigbench.documents.index import read_rows
 
-        found = read_rows(index)
+        all_histories = read_rows(index)
     else:
-        found = rows_of(result_files(results or [Path("results")]))
+        all_histories = rows_of(result_files(results or [Path("results")]))
     acknowledged = regressing.read_known(known) if known is not None else ()
-    histories = regressing.history(found, axis, metrics, acknowledged)
+    histories = regressing.history(all_histories, axis, metrics, acknowledged)
     if since is not None:
         histories = regressing.since(histories, since)
     if as_json:

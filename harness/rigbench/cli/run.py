@@ -38,11 +38,11 @@ def command(
 
     processes.interrupt_on_terminate()
     if resume is not None:
-        if given := [*ask.given, *settings(flags)]:
-            raise InputError(f"a resumed run keeps its suite and its engines: leave {given[0]} out")
+        if options := [*ask.options_given, *settings(flags)]:
+            raise InputError(f"a resumed run keeps its suite and its engines: leave {options[0]} out")
         if out is not None:
             raise InputError("a resumed run is finished where it was begun: leave --out out")
-        telemetry = _reads(resume, asked=telemetry)
+        telemetry = _reads(resume, telemetry=telemetry)
     sources = wall.sources(telemetry=telemetry, replay=replay)
     must_answer(sources)
     folder = out or Path("results")
@@ -81,12 +81,12 @@ def command(
         raise typer.Exit(exit_code)
 
 
-def _reads(path: Path, *, asked: bool) -> bool:
+def _reads(path: Path, *, telemetry: bool) -> bool:
     """Whether the run of this journal takes readings: all its cases do, or none."""
     from rigbench.run import journal
 
     reads = journal.read(path).header.telemetry
-    if reads and not asked:
+    if reads and not telemetry:
         raise InputError("the run was begun with readings: leave --no-telemetry out")
     return reads
 

@@ -26,5 +26,5 @@ def command(
         say(f"left out: {printable(file)}: {printable(reason)}")
     if done.refused:
         say(f"left out: {done.refused} of the results, which do not hold (rigbench validate says why)")
-    changes = f"{done.written} files written, {done.kept} unchanged, {done.removed} gone"
+    changes = f"{done.written} files written, {done.unchanged} unchanged, {done.removed} gone"
     typer.echo(f"{done.results} results, {done.rows} rows in {out / 'index.html'} ({changes})")

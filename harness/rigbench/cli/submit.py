@@ -84,12 +84,12 @@ def _show_parcel(parcel: Parcel, body: str, repo: str | None) -> None:
         typer.echo(f"note         {printable(note)}")
     typer.echo("it tells of the machine:")
     for key, value in asdict(document.machine).items():
-        typer.echo(f"  {key:<15}{_shown(value)}")
+        typer.echo(f"  {key:<15}{_text(value)}")
     for engine in document.engines:
         typer.echo(
-            f"  engine         {printable(engine.version)} on {printable(engine.device)}, {_shown(engine.device_names)}"
+            f"  engine         {printable(engine.version)} on {printable(engine.device)}, {_text(engine.device_names)}"
         )
-        typer.echo(f"  its build      {_shown(engine.build)}; {_shown(engine.detail)}")
+        typer.echo(f"  its build      {_text(engine.build)}; {_text(engine.detail)}")
     for model in document.models:
         typer.echo(
             f"  model          {printable(model.name)}, {units.bytes_text(model.file_bytes)}, sha256 {model.sha256}"
@@ -100,11 +100,11 @@ def _show_parcel(parcel: Parcel, body: str, repo: str | None) -> None:
     for arithmetic in document.arithmetic:
         rates = ", ".join(f"{dtype} {units.flops_text(rate)}" for dtype, rate in arithmetic.flops_per_s.items())
         typer.echo(f"  arithmetic     {printable(arithmetic.device)} {printable(rates)}")
-    typer.echo(f"  annotations    {_shown(document.annotations)}")
+    typer.echo(f"  annotations    {_text(document.annotations)}")
     typer.echo(f"the commit and the pull request say:\n\n{printable(parcel.title)}\n\n{body}")
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None or value == () or value == {}:
         return "-"
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -22,17 +22,17 @@ def command(
     sampler = Sampler(wall.sources()).start()
     end = time.monotonic() + seconds if seconds else None
 
-    def shown() -> Group:
+    def view_now() -> Group:
         return Group(*table.parts(console.width, live.HEADINGS, live.reading_rows(sampler.recent(3)), keys=2))
 
     try:
         if console.is_terminal:
             from rich.live import Live
 
-            with Live(shown(), console=console, refresh_per_second=2, screen=False) as view:
+            with Live(view_now(), console=console, refresh_per_second=2, screen=False) as view:
                 while end is None or time.monotonic() < end:
                     time.sleep(0.5)
-                    view.update(shown())
+                    view.update(view_now())
         else:
             time.sleep(min(seconds or 2.0, 2.0))
             while True:

@@ -73,12 +73,12 @@ def read_bytes(path: Path) -> tuple[bytes, Fault | None]:
     """The bytes of a plain file that is small enough to be a result."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
+        content = os.fstat(handle)
+        if not stat.S_ISREG(content.st_mode):
             return b"", Fault("$", "is no plain file")
-        data = b"" if found.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
-    if found.st_size > MAX_BYTES or len(data) > MAX_BYTES:
-        return b"", Fault("$", f"{found.st_size} bytes; a result document has at most {MAX_BYTES}")
+        data = b"" if content.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
+    if content.st_size > MAX_BYTES or len(data) > MAX_BYTES:
+        return b"", Fault("$", f"{content.st_size} bytes; a result document has at most {MAX_BYTES}")
     return data, None
 
 
@@ -88,12 +88,12 @@ def loads(data: bytes, *, texts: bool = True) -> tuple[Any, list[Fault]]:
         return None, [fault]
     twice: list[tuple[dict[str, Any], str]] = []
 
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(found)
-        if len(made) < len(found):
-            seen: set[str] = set()
-            twice.extend((made, key) for key, _ in found if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        return made
+    def pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            names: set[str] = set()
+            twice.extend((result, key) for key, _ in pairs if key in names or names.add(key))  # type: ignore[func-returns-value]
+        return result
 
     try:
         text = data.decode("utf-8")
@@ -119,8 +119,8 @@ def _measured(data: bytes) -> Fault | None:
     if data.count(b'"') > 2 * MAX_STRINGS:
         return Fault("$", f"holds more than {MAX_STRINGS} strings")
     depth, key = 0, ""
-    for found in _TOKEN.finditer(data):
-        first = data[found.start()]
+    for depths in _TOKEN.finditer(data):
+        first = data[depths.start()]
         if first in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
@@ -128,7 +128,7 @@ def _measured(data: bytes) -> Fault | None:
         elif first in b"]}":
             depth -= 1
         elif depth == 1:
-            name = found[0][1:65].decode("ascii", "replace").rstrip('"')
+            name = depths[0][1:65].decode("ascii", "replace").rstrip('"')
             key = f".{name}" if _PLAIN.fullmatch(name) else ""
     return None
 

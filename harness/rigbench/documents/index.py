@@ -77,7 +77,7 @@ class Outcome:
     documents: int
     rows: int
     read: int
-    kept: int
+    unchanged: int
     removed: int
     faults: tuple[tuple[str, str], ...]
     anew: str | None = None
@@ -89,21 +89,21 @@ def update(folder: Path, path: Path | None = None, *, processes: int | None = No
     if not folder.is_dir():
         raise InputError(f"no folder {folder}: name the one that holds the results")
     path = path or folder / NAME
-    found = {
+    files_now = {
         file.relative_to(folder).as_posix(): (state.st_size, state.st_mtime_ns) for file, state in find.below(folder)
     }
     before, anew = _stamps(path)
-    changed = sorted(name for name, stamp in found.items() if before.get(name) != stamp)
-    gone = sorted(name for name in before if name not in found)
-    if changed or gone or anew or not path.exists():
-        stamped = [(name, found[name]) for name in changed]
-        _write(folder, path, stamped, [*changed, *gone] if before else None, processes or os.cpu_count() or 1)
+    changed = sorted(name for name, stamp in files_now.items() if before.get(name) != stamp)
+    removed = sorted(name for name in before if name not in files_now)
+    if changed or removed or anew or not path.exists():
+        stamped = [(name, files_now[name]) for name in changed]
+        _write(folder, path, stamped, [*changed, *removed] if before else None, processes or os.cpu_count() or 1)
     with connect() as database:
         counts = "SELECT count(DISTINCT file) FILTER (fault IS NULL), count(case_group) FROM read_parquet(?)"
         [(documents, rows)] = database.execute(counts, [pattern(path)]).fetchall()
         question = "SELECT file, fault FROM read_parquet(?) WHERE fault IS NOT NULL ORDER BY file"
         faults = tuple(map(tuple, database.execute(question, [pattern(path)]).fetchall()))
-    return Outcome(path, documents, rows, len(changed), len(found) - len(changed), len(gone), faults, anew)
+    return Outcome(path, documents, rows, len(changed), len(files_now) - len(changed), len(removed), faults, anew)
 
 
 def read_rows(path: Path, *, refused: bool = True) -> list[Row]:
@@ -117,12 +117,12 @@ def read_rows(path: Path, *, refused: bool = True) -> list[Row]:
         result = database.execute(
             f"SELECT {', '.join(selected)} FROM ({distinct(path, refused=refused)}) ORDER BY file, case_group"
         )
-        found = []
+        rows = []
         while part := result.fetchmany(4096):
             for values in part:
                 line = dict(zip(names, values, strict=True))
-                found.append(from_record(line | {"metrics": json.loads(line["metrics"])}))
-    return found
+                rows.append(from_record(line | {"metrics": json.loads(line["metrics"])}))
+    return rows
 
 
 def distinct(path: Path, *, refused: bool) -> str:
@@ -138,8 +138,8 @@ def files(path: Path) -> dict[str, str]:
     """The file of each document that holds, below the index's folder, by the document's id."""
     with connect() as database:
         check(database, path)
-        found = database.execute(f"SELECT DISTINCT document_id, file FROM ({distinct(path, refused=False)})").fetchall()
-    return dict(found)
+        lines = database.execute(f"SELECT DISTINCT document_id, file FROM ({distinct(path, refused=False)})").fetchall()
+    return dict(lines)
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -156,8 +156,8 @@ def check(database: duckdb.DuckDBPyConnection, path: Path) -> None:
     if not path.is_file():
         raise InputError(f"no index at {path}: make one with rigbench index")
     try:
-        kept = database.execute("SELECT value FROM parquet_kv_metadata(?) WHERE key = 'rigbench'", [pattern(path)])
-        formats = [bytes(value).decode("utf-8", "replace") for (value,) in kept.fetchall()]
+        metadata = database.execute("SELECT value FROM parquet_kv_metadata(?) WHERE key = 'rigbench'", [pattern(path)])
+        formats = [bytes(value).decode("utf-8", "replace") for (value,) in metadata.fetchall()]
     except duckdb.Error as error:
         raise InputError(f"{path} is no Parquet file: make it anew with rigbench index") from error
     if formats != [file_format()]:
@@ -233,13 +233,15 @@ def _read_chunk(folder: Path, files: Sequence[tuple[str, Stamp]], out: Path) -> 
             place = {"file": name, "file_bytes": size, "file_mtime_ns": mtime_ns}
             try:
                 document = store.read(folder / name)
-                made = [_line(place | record(row)) for row in checked_rows(folder / name, document)] or [_line(place)]
+                records = [_line(place | record(row)) for row in checked_rows(folder / name, document)] or [
+                    _line(place)
+                ]
             except Exception as error:  # whatever a hostile document brings about, the others are still wanted
                 fault = f"cannot be summed up: {type(error).__name__}: {error}"
                 if isinstance(error, RigbenchError):
                     fault = str(error).removeprefix(f"{folder / name}: ")
-                made = [_line(place | {"fault": printable(fault[:FAULT_LETTERS])})]
-            lines.writelines(made)
+                records = [_line(place | {"fault": printable(fault[:FAULT_LETTERS])})]
+            lines.writelines(records)
 
 
 def _line(row: dict[str, Any]) -> bytes:

@@ -59,22 +59,22 @@ def ask(path: Path, question: str) -> Answer:
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise InputError(f"write one question (SELECT … FROM {TABLE}): the index is only read")
             result = database.execute(statements[0])
-            found = result.fetchmany(ROWS_MAX + 1)
+            lines = result.fetchmany(ROWS_MAX + 1)
         except duckdb.Error as error:
             raise InputError(_sentence(error)) from error
-        if len(found) > ROWS_MAX:
+        if len(lines) > ROWS_MAX:
             raise InputError(f"more than {ROWS_MAX} rows: add a LIMIT")
-        return Answer(tuple(column[0] for column in result.description), tuple(map(tuple, found)))
+        return Answer(tuple(column[0] for column in result.description), tuple(map(tuple, lines)))
 
 
 def _sentence(error: duckdb.Error) -> str:
     """What DuckDB says, and the columns there are if it is about one that is not."""
-    said = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-    if "permission" in said.lower() or "disabled" in said.lower():
-        return f"a question reads the table {TABLE} and no file: {said}"
-    unknown = re.search(r'column(?: named)? "([^"]+)"', said)
+    sentence = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+    if "permission" in sentence.lower() or "disabled" in sentence.lower():
+        return f"a question reads the table {TABLE} and no file: {sentence}"
+    unknown = re.search(r'column(?: named)? "([^"]+)"', sentence)
     if unknown is None:
-        return f"SQL: {said}; the table is {TABLE}, and `describe {TABLE}` lists its columns"
+        return f"SQL: {sentence}; the table is {TABLE}, and `describe {TABLE}` lists its columns"
     near = nearest(unknown[1].rpartition(".")[2], columns())
     hint = f"did you mean {near}? " if near else ""
     return f"SQL: no column {unknown[1]!r}; {hint}`describe {TABLE}` lists the columns"

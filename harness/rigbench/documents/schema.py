@@ -31,7 +31,7 @@ def schema_faults(path: str, value: Any, hint: Any) -> Iterator[Fault]:
     if Any in kinds or type(value) in plain(kinds):
         return
     if value is None:
-        yield Fault(path, f"is null; {_wanted(kinds)} belongs here")
+        yield Fault(path, f"is null; {_kinds_text(kinds)} belongs here")
         return
     for kind in kinds:
         origin = get_origin(kind) or kind
@@ -55,7 +55,7 @@ def schema_faults(path: str, value: Any, hint: Any) -> Iterator[Fault]:
                     if type(each) not in allowed:
                         yield from schema_faults(f"{path}[{place}]", each, inner)
             return
-    yield Fault(path, f"is {WORDS.get(type(value), 'null')}; {_wanted(kinds)} belongs here")
+    yield Fault(path, f"is {WORDS.get(type(value), 'null')}; {_kinds_text(kinds)} belongs here")
 
 
 def _object_faults(path: str, value: dict[str, Any], kind: type) -> Iterator[Fault]:
@@ -87,11 +87,11 @@ def choices(hint: Any) -> tuple[Any, ...]:
 @cache
 def plain(kinds: tuple[Any, ...]) -> frozenset[type]:
     """The Python types that JSON's values of these types have; a whole number may stand for any number."""
-    found = {kind for kind in kinds if kind in (str, int, float, bool, NONE)}
-    return frozenset(found | {int}) if float in found else frozenset(found)
+    plain_kinds = {kind for kind in kinds if kind in (str, int, float, bool, NONE)}
+    return frozenset(plain_kinds | {int}) if float in plain_kinds else frozenset(plain_kinds)
 
 
-def _wanted(kinds: tuple[Any, ...]) -> str:
+def _kinds_text(kinds: tuple[Any, ...]) -> str:
     names = []
     for kind in kinds:
         origin = get_origin(kind) or kind

@@ -174,14 +174,14 @@ def author() -> tuple[str, str]:
     """Name and address that git is configured with, else a neutral pair."""
     if shutil.which("git") is None:
         return NEUTRAL
-    found = [_text(_git(Path.cwd(), "config", "--get", key)) for key in ("user.name", "user.email")]
-    return (found[0], found[1]) if all(found) else NEUTRAL
+    values = [_text(_git(Path.cwd(), "config", "--get", key)) for key in ("user.name", "user.email")]
+    return (values[0], values[1]) if all(values) else NEUTRAL
 
 
 def pull_request_link(repository: str, branch: str) -> str | None:
     """Where GitHub takes the pull request; None for any other place."""
-    found = re.fullmatch(r"(?:https://|git@|ssh://git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
-    return f"https://github.com/{found[1]}/{found[2]}/compare/{branch}?expand=1" if found else None
+    match = re.fullmatch(r"(?:https://|git@|ssh://git@)github\.com[/:]([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
+    return f"https://github.com/{match[1]}/{match[2]}/compare/{branch}?expand=1" if match else None
 
 
 def _thrift(source: str) -> tuple[str, ...]:

@@ -31,13 +31,13 @@ def sha256_of(path: str | Path) -> tuple[str, str]:
     if not files:
         raise InputError(f"{path} holds no *.safetensors files.")
     try:
-        found = [_remembered(file) for file in files]
+        hashes = [_remembered(file) for file in files]
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    if len(found) == 1:
-        return found[0]
-    joined = hashlib.sha256("".join(digest for digest, _ in found).encode())
-    return joined.hexdigest(), "edges" if any(of == "edges" for _, of in found) else "file"
+    if len(hashes) == 1:
+        return hashes[0]
+    joined = hashlib.sha256("".join(digest for digest, _ in hashes).encode())
+    return joined.hexdigest(), "edges" if any(of == "edges" for _, of in hashes) else "file"
 
 
 def _remembered(file: Path) -> tuple[str, str]:

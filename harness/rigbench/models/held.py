@@ -43,12 +43,12 @@ def _manifests(folder: Path) -> Iterator[tuple[str, Path]]:
 def ollama_file(name: str) -> Path:
     """The file of a model of Ollama. InputError with what there is."""
     known = ollama_models()
-    found = known.get(name) or known.get(f"{name}:latest")
-    if found is None:
+    path = known.get(name) or known.get(f"{name}:latest")
+    if path is None:
         raise InputError(
             f"Ollama holds no model {name!r} here; {hint(name, known) if known else 'it holds none at all'}"
         )
-    return found
+    return path
 
 
 def lmstudio_files() -> list[Path]:

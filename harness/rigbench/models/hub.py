@@ -104,9 +104,9 @@ def download_folder(repo: str, progress: Progress | None = None, *, endpoint: st
 
     Raises as `download_file` does.
     """
-    found = find_folder(repo)
-    if found is not None:
-        return found
+    local = find_folder(repo)
+    if local is not None:
+        return local
     from huggingface_hub import HfApi
 
     try:

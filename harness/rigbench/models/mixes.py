@@ -80,8 +80,8 @@ def _by_layer(names: Iterable[str]) -> dict[str, int]:
 
 
 def _layer(name: str) -> int:
-    found = re.match(r"blk\.(\d+)\.", name)
-    return int(found[1]) if found else -1
+    match = re.match(r"blk\.(\d+)\.", name)
+    return int(match[1]) if match else -1
 
 
 def _is_attention_value(name: str) -> bool:
@@ -117,23 +117,23 @@ def _choose(
 
 def _attention_value(shape: Shape, quant: str, base: str, index: int, count: int) -> str:
     grouped = shape.heads // (shape.kv_heads or shape.heads) >= 4
-    chosen = base
+    best = base
     if quant == "Q2_K":
-        chosen = "Q4_K" if grouped else "Q3_K"
+        best = "Q4_K" if grouped else "Q3_K"
     elif quant == "Q3_K_M":
-        chosen = "Q5_K" if index < 2 else "Q4_K"
+        best = "Q5_K" if index < 2 else "Q4_K"
     elif quant == "Q3_K_L" or (quant in ("IQ4_NL", "IQ4_XS") and grouped):
-        chosen = "Q5_K"
+        best = "Q5_K"
     elif quant in ("Q4_K_M", "Q5_K_M") and _use_more_bits(index, count):
-        chosen = "Q6_K"
+        best = "Q6_K"
     elif quant == "Q4_K_S" and index < 4:
-        chosen = "Q5_K"
+        best = "Q5_K"
     # llama.cpp knows its 70B type by 80 layers with grouped heads; for qwen2 by 80 layers alone
     if shape.layers == 80 and (
         shape.architecture == "qwen2" or (shape.architecture == "llama" and shape.heads != shape.kv_heads)
     ):
-        chosen = "Q5_K" if chosen in ("Q3_K", "Q4_K") else chosen
-    return "Q8_0" if shape.experts == 8 else chosen
+        best = "Q5_K" if best in ("Q3_K", "Q4_K") else best
+    return "Q8_0" if shape.experts == 8 else best
 
 
 def _feed_forward_down(quant: str, base: str, index: int, layers: int) -> str:

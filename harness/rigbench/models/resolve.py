@@ -123,12 +123,12 @@ def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
     openable = {facts.format}
     if facts.format in FOLDER_FORMATS and facts.quantization in _PLAIN:
         openable |= set(FOLDER_FORMATS)  # without quantisation, MLX and others read the same files
-    found = bool(openable & set(formats))
-    if not found and not set(formats) & set(FREE_FORMATS):
+    can_open = bool(openable & set(formats))
+    if not can_open and not set(formats) & set(FREE_FORMATS):
         raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
     digest, of = sha256_of(path)
     facts = replace(facts, sha256=digest, sha256_of=of)
-    return _resolved(facts, str(path.absolute()) if found else None)
+    return _resolved(facts, str(path.absolute()) if can_open else None)
 
 
 def _resolved(facts: ModelFacts, path: str | None = None) -> ResolvedModel:
@@ -147,9 +147,9 @@ def _synthetic(name: ModelName, formats: tuple[str, ...], progress: Progress | N
     if place is None or (place in FREE_FORMATS and formats[0] not in FREE_FORMATS):
         if opened == ["gguf"]:
             one_of(quant, MIXES)
-        made = ", ".join(dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ())))
+        makers = ", ".join(dict.fromkeys(known for one in opened for known in MADE_IN.get(one, ())))
         backend = f"a backend that opens {' and '.join(opened)}"
-        raise InputError(f"{spec}: for {backend}, synthetic models are made in {made}.")
+        raise InputError(f"{spec}: for {backend}, synthetic models are made in {makers}.")
     in_folder = place in FOLDER_QUANTS or (place in FREE_FORMATS and quant.lower() in _MLX_ONLY)
     maker = folder if in_folder else gguf
     if set(formats) & set(FREE_FORMATS):
@@ -251,24 +251,24 @@ def local_models() -> list[LocalModel]:
     """Models that are here, by name: synthetic ones, downloaded ones, and GGUF files of huggingface_hub, Ollama and LM Studio."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    made, own, shared = synthetic_folder(), cache_dir() / "models" / "hub", Path(HF_HUB_CACHE)
-    found = [(_synthetic_spec(file.stem), file, "gguf") for file in made.glob("*.gguf")]
-    for config in made.glob("*/config.json"):
+    synthetic_models, own, shared = synthetic_folder(), cache_dir() / "models" / "hub", Path(HF_HUB_CACHE)
+    listed = [(_synthetic_spec(file.stem), file, "gguf") for file in synthetic_models.glob("*.gguf")]
+    for config in synthetic_models.glob("*/config.json"):
         folder = config.parent
         quant = folder.name.rpartition("-")[2]
         if quant in FOLDER_QUANTS["mlx"]:
             kind = "safetensors" if quant in FOLDER_QUANTS["safetensors"] else "mlx"
-            found.append((_synthetic_spec(folder.name), folder, kind))
-    found += [(f"hf:{file.relative_to(own).as_posix()}", file, "gguf") for file in own.glob("*/*/**/*.gguf")]
+            listed.append((_synthetic_spec(folder.name), folder, kind))
+    listed += [(f"hf:{file.relative_to(own).as_posix()}", file, "gguf") for file in own.glob("*/*/**/*.gguf")]
     for config in own.glob("*/*/config.json"):
-        found.append((f"hf:{config.parent.relative_to(own).as_posix()}", config.parent, "safetensors"))
+        listed.append((f"hf:{config.parent.relative_to(own).as_posix()}", config.parent, "safetensors"))
     for file in shared.glob("models--*--*/snapshots/*/**/*.gguf"):
         repo, _, _, *inside = file.relative_to(shared).parts
         repo = repo.removeprefix("models--").replace("--", "/", 1)
-        found.append((f"hf:{repo}/{'/'.join(inside)}", file, "gguf"))
-    found += [(f"ollama:{name}", file, "gguf") for name, file in held.ollama_models().items()]
-    found += [(str(file), file, "gguf") for file in held.lmstudio_files()]
-    models = [LocalModel(spec, str(path), kind, _size_bytes(path)) for spec, path, kind in found]
+        listed.append((f"hf:{repo}/{'/'.join(inside)}", file, "gguf"))
+    listed += [(f"ollama:{name}", file, "gguf") for name, file in held.ollama_models().items()]
+    listed += [(str(file), file, "gguf") for file in held.lmstudio_files()]
+    models = [LocalModel(spec, str(path), kind, _size_bytes(path)) for spec, path, kind in listed]
     return sorted((model for model in models if model.bytes), key=lambda model: model.spec)
 
 

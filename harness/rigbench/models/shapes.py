@@ -161,7 +161,7 @@ def shape_from_table(table: Mapping[str, Any], where: str) -> Shape:
 
 def shapes_from_files(paths: Iterable[Path]) -> dict[str, Shape]:
     """All models of these files, by id. A file's `[defaults]` table holds for each of its models."""
-    found: dict[str, Shape] = {}
+    shapes_by_id: dict[str, Shape] = {}
     for path in paths:
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -171,10 +171,10 @@ def shapes_from_files(paths: Iterable[Path]) -> dict[str, Shape]:
         for table in content.get("model", []):
             where = f"configs/models/{path.name}, model {table.get('id', '?')!r}"
             shape = shape_from_table({**defaults, **table}, where)
-            if shape.id in found:
+            if shape.id in shapes_by_id:
                 raise InputError(f"{where}: the id is there twice.")
-            found[shape.id] = shape
-    return found
+            shapes_by_id[shape.id] = shape
+    return shapes_by_id
 
 
 def _location(table: Any, where: str) -> Location:
@@ -197,10 +197,10 @@ def shapes() -> Mapping[str, Shape]:
 
 def shape(model_id: str) -> Shape:
     """The model of this id (upper and lower case alike). Raises InputError with the nearest ids."""
-    found = shapes().get(model_id) or shapes().get(model_id.lower())
-    if found is None:
+    match = shapes().get(model_id) or shapes().get(model_id.lower())
+    if match is None:
         raise InputError(f"No model {model_id!r} in the catalogue{did_you_mean(model_id.lower(), shapes())}")
-    return found
+    return match
 
 
 @cache
@@ -219,12 +219,12 @@ _SIZE = re.compile(r"([ae]?)(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])")
 
 def sizes_in(name: str) -> tuple[float | None, float | None]:
     """(parameters, active parameters) that a model's name states: (35e9, 3e9) of 'Qwen3.6-35B-A3B'; None where it states none."""
-    found: dict[str, float] = {}
+    sizes: dict[str, float] = {}
     for word in _words(name):
         if size := _SIZE.fullmatch(word):
             count = float(size[3]) * int(size[2] or 1) * (1e9 if size[4] == "b" else 1e6)
-            found[size[1]] = max(found.get(size[1], 0), count)
-    return found.get("", 2.2 * found.get("e", 0) or None), found.get("a")
+            sizes[size[1]] = max(sizes.get(size[1], 0), count)
+    return sizes.get("", 2.2 * sizes.get("e", 0) or None), sizes.get("a")
 
 
 class Relative(NamedTuple):
@@ -298,7 +298,7 @@ def find_shape(name: str, parameters: float | None = None, active: float | None 
 def _named(name: str, size: float | None, active: float | None, parameters: float | None) -> list[Shape]:
     """The shapes that this name is a spelling of, the longest spelling first; several only where they are equally likely."""
     words, text = set(_words(name)), f" {' '.join(_words(name))} "
-    found: list[tuple[tuple[int, ...], Shape]] = []
+    matches: list[tuple[tuple[int, ...], Shape]] = []
     for shape in shapes().values():
         for spelling in (shape.id, *shape.aliases):
             spelled = _words(spelling)
@@ -318,8 +318,8 @@ def _named(name: str, size: float | None, active: float | None, parameters: floa
                 same = not missing and (stated is None or 0.85 < shape.parameters / stated < 1.18)
             if same and not (active and not shape.experts and not shape.per_layer_dim):
                 adjoining = [f" {' '.join(spelled[:count])} " in text for count in (2, len(spelled))]
-                found.append(((len(set(spelled) & words), *adjoining, spelling == shape.id), shape))
-    if not found:
+                matches.append(((len(set(spelled) & words), *adjoining, spelling == shape.id), shape))
+    if not matches:
         return []
-    best = max(rank for rank, _ in found)
-    return list({shape.id: shape for rank, shape in found if rank == best}.values())
+    best = max(rank for rank, _ in matches)
+    return list({shape.id: shape for rank, shape in matches if rank == best}.values())

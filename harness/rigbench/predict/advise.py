@@ -69,17 +69,17 @@ def advise(
     def options(device: Hardware) -> list[Option]:
         return [_option(facts, device, users, context_tokens, known) for facts in models]
 
-    found = []
+    advices = []
     for device in hardware() if machines is None else machines:
         of_vendor = device.vendor != "cpu" and vendor in (None, device.vendor)
         sizes = [size for size in device.memory_options_bytes if most_memory_bytes is None or size <= most_memory_bytes]
         if device.status == "shipping" and of_vendor and sizes:
-            found.append(_advice(device, sizes, options, users, offload))
-    if not found:
+            advices.append(_advice(device, sizes, options, users, offload))
+    if not advices:
         raise InputError("no machine of the catalogue is within this budget; raise --memory, or leave out --vendor")
     if least_user_tps is not None:
-        found = [one for one in found if one.user_tps is not None and one.user_tps >= least_user_tps]
-    return sorted(found, key=lambda one: (one.user_tps is None, -(one.user_tps or 0), one.hardware.power_w or 1e9))
+        advices = [one for one in advices if one.user_tps is not None and one.user_tps >= least_user_tps]
+    return sorted(advices, key=lambda one: (one.user_tps is None, -(one.user_tps or 0), one.hardware.power_w or 1e9))
 
 
 def _advice(
@@ -88,35 +88,35 @@ def _advice(
     """The smallest size of this machine that holds every model, or its largest where none does."""
     for size in sorted(sizes):
         device = replace(device, memory_bytes=size)
-        held = options(device)
-        if all(option.fit.answer in ("fits", "tight") for option in held):
+        candidates = options(device)
+        if all(option.fit.answer in ("fits", "tight") for option in candidates):
             break
-    wanted = ("fits", "tight", "offload") if offload else ("fits", "tight")
-    out = [option for option in held if option.fit.answer not in wanted]
-    slowest = min(held, key=lambda option: option.prediction.user_tps or 0)
-    bound, sentence = _why(device, held, out, slowest, users)
+    answers = ("fits", "tight", "offload") if offload else ("fits", "tight")
+    out = [option for option in candidates if option.fit.answer not in answers]
+    slowest = min(candidates, key=lambda option: option.prediction.user_tps or 0)
+    bound, sentence = _why(device, candidates, out, slowest, users)
     speed = slowest.prediction
     user_tps, output_tps = (None, None) if out else (speed.user_tps, speed.output_tps)
-    return Advice(device, bound, user_tps, output_tps, sentence, tuple(held))
+    return Advice(device, bound, user_tps, output_tps, sentence, tuple(candidates))
 
 
 def _option(facts: ModelFacts, device: Hardware, users: int, context_tokens: int, known: Constants | None) -> Option:
-    found = fit(facts, device, users=users, context_tokens=context_tokens)
+    answer = fit(facts, device, users=users, context_tokens=context_tokens)
     bandwidth, context = device.bandwidth_bytes_per_s, context_tokens / 2
     many, alone = (
         roofline(facts, bandwidth, device=device, users=count, context_tokens=context, known=known)
         for count in (users, 1)
     )
-    return Option(facts.name, found, with_fit(many, found), alone.user_tps)
+    return Option(facts.name, answer, with_fit(many, answer), alone.user_tps)
 
 
 def _why(
-    device: Hardware, held: Sequence[Option], out: Sequence[Option], slowest: Option, users: int
+    device: Hardware, candidates: Sequence[Option], out: Sequence[Option], slowest: Option, users: int
 ) -> tuple[str, str]:
     if out:
         worst = max(out, key=lambda option: option.fit.needed_bytes - option.fit.usable_bytes)
         return "capacity-bound", f"{worst.model} {_verb(worst.fit)}: {worst.fit.reason}."
-    tightest = min(held, key=lambda option: option.fit.usable_bytes - option.fit.needed_bytes)
+    tightest = min(candidates, key=lambda option: option.fit.usable_bytes - option.fit.needed_bytes)
     if tightest.fit.answer in ("tight", "offload"):
         return "capacity-bound", f"{tightest.model} {_verb(tightest.fit)} ({tightest.fit.reason})."
     model, speed, alone = slowest.model, slowest.prediction.user_tps, slowest.alone_tps
@@ -138,9 +138,9 @@ def _why(
     return "speed-bound" if read_s > rest_s else "overhead-bound", sentence
 
 
-def _verb(found: Fit) -> str:
+def _verb(answer: Fit) -> str:
     verbs = {"tight": "fits tightly", "offload": "fits only with layers in the host's memory"}
-    return verbs.get(found.answer, "does not fit")
+    return verbs.get(answer.answer, "does not fit")
 
 
 def memory_text(device: Hardware) -> str:

@@ -71,7 +71,7 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
     facts = {model.name: model for model in document.models}
     bandwidths = {one.device: one for one in document.bandwidth}
     engine_of = {r.case.group: document.engines[r.engine] for r in document.cases if r.engine is not None}
-    found = []
+    rows = []
     for row in table(document):
         info, user_tps = engine_of.get(row.group), row["user_tps"]
         bandwidth = bandwidths.get(info.device) if info else None
@@ -92,5 +92,5 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
             measured=bandwidth.method == "measured",
             cpu_cores=document.machine.physical_cores,
         )
-        found.append(MeasuredRow(facts[row.model], setup, user_tps))
-    return found
+        rows.append(MeasuredRow(facts[row.model], setup, user_tps))
+    return rows

@@ -28,7 +28,7 @@ from rigbench.predict.roofline import Constants, Setup, constants, platform_of, 
 from rigbench.records import ModelFacts
 
 NEEDED = ("hardware", "backend", "model", "quant", "tokens_per_s_kind")
-WANTED = {"decode per-user": "user", "aggregate": "output", "prefill": "prefill"}
+TARGETS = {"decode per-user": "user", "aggregate": "output", "prefill": "prefill"}
 ADDED = ("pred_tokens_per_s", "predictor", "reason")
 MORE = "\0"
 """Where a row keeps fields beyond the last column: a name that no column has."""
@@ -46,7 +46,7 @@ class CaseRow:
 
     facts: ModelFacts
     setup: Setup
-    wanted: str
+    target: str
     request_rate_per_s: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -97,7 +97,7 @@ def _added(row: Mapping[str, str], known: Constants) -> dict[str, str]:
         step_s = step_seconds(case.facts, setup, known)["step"]
     except InputError as error:
         return {"pred_tokens_per_s": "", "predictor": "", "reason": str(error)}
-    rate = (setup.users if case.wanted == "output" else 1) / step_s
+    rate = (setup.users if case.target == "output" else 1) / step_s
     return {"pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
 
 
@@ -106,8 +106,8 @@ def settled(case: CaseRow, known: Constants) -> Setup:
     of vLLM no more than its cache holds."""
     most, device = math.inf, case.setup.hardware
     if case.setup.platform == "vllm" and device is not None:
-        held = cached_users(case.facts, device, case.setup.context_tokens, case.setup.kv_bits, case.setup.devices)
-        most = held if held >= 1 else math.inf  # an unknown quantisation of the weights, or a wrong size
+        slots = cached_users(case.facts, device, case.setup.context_tokens, case.setup.kv_bits, case.setup.devices)
+        most = slots if slots >= 1 else math.inf  # an unknown quantisation of the weights, or a wrong size
     if case.request_rate_per_s is None:
         return replace(case.setup, users=min(case.setup.users, most))
     most = min(most, known["open_loop.most_users"])
@@ -122,8 +122,8 @@ def settled(case: CaseRow, known: Constants) -> Setup:
 def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     """What a row says. Raises InputError with the reason where it cannot be predicted."""
     kind = row["tokens_per_s_kind"].strip().lower()
-    if kind not in WANTED:
-        raise InputError(f"tokens_per_s_kind {kind!r} is none of {', '.join(map(repr, WANTED))}")
+    if kind not in TARGETS:
+        raise InputError(f"tokens_per_s_kind {kind!r} is none of {', '.join(map(repr, TARGETS))}")
     notes: list[str] = []
     device = find_device(row)
     bandwidth_gbs = number(row, "memory_bandwidth_gbs")
@@ -171,7 +171,7 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
         engine=row["backend"].strip().lower(),
         prompt_tokens=prompt,
     )
-    return CaseRow(facts, setup, WANTED[kind], float(rate[1]) if rate else None, tuple(notes))
+    return CaseRow(facts, setup, TARGETS[kind], float(rate[1]) if rate else None, tuple(notes))
 
 
 def named_facts(
@@ -241,9 +241,9 @@ def find_device(row: Mapping[str, str]) -> Hardware | None:
     size, count = int(memory[1]) * GIB if memory else None, int(cores[1]) if cores else None
     outside = re.sub(r"\([^)]*\)", " ", name)
     for spelling in (f"{name} {variant}", name, outside, *re.findall(r"\(([^)]*)\)", name)):
-        found = match(spelling, size, count)
-        if found is not None:
-            return found
+        candidate = match(spelling, size, count)
+        if candidate is not None:
+            return candidate
     bandwidth = number(row, "memory_bandwidth_gbs") or math.inf
 
     def words(text: str) -> set[str]:
@@ -260,12 +260,12 @@ def number(row: Mapping[str, str], column: str) -> float | None:
     if text.lower() in _UNSTATED:
         return None
     try:
-        found = float(text)
+        value = float(text)
     except ValueError:
         raise InputError(f"{column} = {text[:40]!r} is no number") from None
-    if not (math.isfinite(found) and 0 < found < 1e9):
+    if not (math.isfinite(value) and 0 < value < 1e9):
         raise InputError(f"{column} = {text[:40]!r} is impossible")
-    return found
+    return value
 
 
 def depth_of(row: Mapping[str, str]) -> float | None:
@@ -295,13 +295,13 @@ def software_year(row: Mapping[str, str]) -> float | None:
     build = re.fullmatch(r"\s*b(\d{4,6})\b.*", version)
     if build:
         return float(np.interp(int(build[1]), _BUILDS, _BUILD_YEARS))
-    found = _years(version) or _years(date)
-    return sum(found) / len(found) if found else None
+    years = _years(version) or _years(date)
+    return sum(years) / len(years) if years else None
 
 
 def _years(text: str) -> list[float]:
-    found = [int(y) + ((int(m) - 0.5) / 12 if m else 0.5) for y, m in re.findall(r"\b(20[12]\d)(?:-(\d\d)\b)?", text)]
+    years = [int(y) + ((int(m) - 0.5) / 12 if m else 0.5) for y, m in re.findall(r"\b(20[12]\d)(?:-(\d\d)\b)?", text)]
     named = re.search(rf"\b({'|'.join(_MONTHS)})[a-z]* (20[12]\d)", text.lower())
     if named:
         return [int(named[2]) + (_MONTHS.index(named[1]) + 0.5) / 12]
-    return found
+    return years

@@ -21,30 +21,30 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
     facts = {model.name: model for model in document.models}
     bandwidths = {bandwidth.device: bandwidth for bandwidth in document.bandwidth}
     rates = {arithmetic.device: arithmetic for arithmetic in document.arithmetic}
-    made: dict[str, tuple[Prediction, ...]] = {}
+    by_case: dict[str, tuple[Prediction, ...]] = {}
     for result in document.cases:
         case = result.case
-        if case.group in made or case.model not in facts or result.engine is None:
+        if case.group in by_case or case.model not in facts or result.engine is None:
             continue
         info = document.engines[result.engine]
-        found = bandwidths.get(info.device)
-        bandwidth = info.simulated_bandwidth_bytes_per_s or (found.read_bytes_per_s if found else None)
+        figure = bandwidths.get(info.device)
+        bandwidth = info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
         users, context = case.concurrency, case.workload.mean_context_tokens
-        asked = predictors.Asked(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
-        published = predictors.published(facts[case.model], bandwidth, **asked)
+        request = predictors.Request(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
+        published = predictors.published(facts[case.model], bandwidth, **request)
         try:
-            roofline = _roofline(document, facts[case.model], bandwidth, found, case, info, asked)
+            roofline = _roofline(document, facts[case.model], bandwidth, figure, case, info, request)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
-            without = predictors.ceiling(facts[case.model], bandwidth, **asked)
+            without = predictors.ceiling(facts[case.model], bandwidth, **request)
             roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
         if info.device in rates and info.device_share == 1 and (rate := rates[info.device].rate(info.compute_type)):
             devices = 1 if info.device == "cpu" else max(1, len(info.device_names))
             roofline = with_arithmetic(roofline, facts[case.model], case, rate * devices)
-        made[case.group] = (roofline, published)
-    return tuple(prediction for pair in made.values() for prediction in pair)
+        by_case[case.group] = (roofline, published)
+    return tuple(prediction for pair in by_case.values() for prediction in pair)
 
 
-def with_arithmetic(made: Prediction, facts: ModelFacts, case: Case, flops_per_s: float) -> Prediction:
+def with_arithmetic(prediction: Prediction, facts: ModelFacts, case: Case, flops_per_s: float) -> Prediction:
     """The prediction with the second ceiling: a step of N users has N tokens' operations, and a prompt its own beside its bytes."""
     flops = case.concurrency * decode_flops(facts)
     prefill = {
@@ -52,9 +52,9 @@ def with_arithmetic(made: Prediction, facts: ModelFacts, case: Case, flops_per_s
         "prefill_bytes_per_token": weight_bytes(facts, 1) / case.workload.prompt_tokens,
     }
     return replace(
-        made,
-        ceiling_user_tps=min(made.ceiling_user_tps, flops_per_s / flops) if made.ceiling_user_tps else None,
-        inputs=made.inputs | prefill,
+        prediction,
+        ceiling_user_tps=min(prediction.ceiling_user_tps, flops_per_s / flops) if prediction.ceiling_user_tps else None,
+        inputs=prediction.inputs | prefill,
         flops_per_step=flops,
         flops_per_s=flops_per_s,
     )
@@ -64,27 +64,27 @@ def _roofline(
     document: RunDocument,
     facts: ModelFacts,
     bandwidth: float | None,
-    found: Bandwidth | None,
+    figure: Bandwidth | None,
     case: Case,
     info: EngineInfo,
-    asked: predictors.Asked,
+    request: predictors.Request,
 ) -> Prediction:
     names = info.device_names if info.device != "cpu" else ()
     device = hardware.match_first(names, document.machine.gpus)
-    made = predictors.roofline(
+    prediction = predictors.roofline(
         facts,
         bandwidth,
         backend=case.backend,
         device_kind=info.device,
         platform=None if info.device in ("cpu", "sim") else engine_platform(case.backend, info, device),
         device=device,
-        measured=found is not None and found.method == "measured",
+        measured=figure is not None and figure.method == "measured",
         cpu_cores=info.threads,
         devices=max(1, len(info.device_names)) if info.device not in ("cpu", "sim") else 1,
         tensor_parallel=info.parallel_devices > 1,
-        **asked,
+        **request,
     )
     if info.device in ("cpu", "sim") or info.device_share == 1:
-        return made
+        return prediction
     host = next((each.read_bytes_per_s for each in document.bandwidth if each.device == "cpu"), None)
-    return offloaded(made, info.device_share, host)
+    return offloaded(prediction, info.device_share, host)

@@ -57,8 +57,8 @@ def usable_bytes(device: Hardware, reserved_bytes: int | None = None) -> int:
         return round(total * rule["share"]["apple" if total > 36 * GIB else "apple_small"])
     if device.unified:
         return round(total * rule["share"]["cpu" if device.vendor == "cpu" else "soc"])
-    kept = rule["reserved"].get(f"{device.vendor}_gib", 0.6) * GIB
-    return max(0, round(total - kept))
+    reserved = rule["reserved"].get(f"{device.vendor}_gib", 0.6) * GIB
+    return max(0, round(total - reserved))
 
 
 def cached_users(
@@ -97,36 +97,40 @@ def fit(
     scratch = compute_bytes(facts) * devices
     usable = usable_bytes(device, reserved_bytes) * devices
     needed = facts.file_bytes + cached + scratch
-    made = Fit("fits", facts.file_bytes, cached, scratch, usable, 1.0, f"{_gb(needed)} needed of {_gb(usable)} usable")
+    result = Fit(
+        "fits", facts.file_bytes, cached, scratch, usable, 1.0, f"{_gb(needed)} needed of {_gb(usable)} usable"
+    )
     if needed <= usable * (1 - rules()["tight"]["left"]):
-        return made
+        return result
     if needed <= usable:
-        return replace(made, answer="tight")
+        return replace(result, answer="tight")
     host = host_memory_bytes if host_memory_bytes is not None else round(rules()["offload"]["host_gib"] * GIB)
     short = needed - usable
     room = usable - cached - scratch
     if not device.unified and room > 0 and short <= host * rules()["share"]["cpu"]:
         share = room / facts.file_bytes
-        reason = f"{made.reason}; {1 - share:.0%} of the layers stay in host memory"
-        return replace(made, answer="offload", share_on_device=share, reason=reason)
-    return replace(made, answer="does not fit", share_on_device=0.0, reason=f"{made.reason}: {_gb(short)} too much")
+        reason = f"{result.reason}; {1 - share:.0%} of the layers stay in host memory"
+        return replace(result, answer="offload", share_on_device=share, reason=reason)
+    return replace(result, answer="does not fit", share_on_device=0.0, reason=f"{result.reason}: {_gb(short)} too much")
 
 
-def with_fit(prediction: Prediction, found: Fit, host_bandwidth_bytes_per_s: float | None = None) -> Prediction:
+def with_fit(prediction: Prediction, answer: Fit, host_bandwidth_bytes_per_s: float | None = None) -> Prediction:
     """The prediction as the memory allows it: slower where layers are offloaded, None with the reason where it does not fit."""
-    memory = {"fit": found.answer, "needed_bytes": found.needed_bytes, "usable_bytes": found.usable_bytes}
+    memory = {"fit": answer.answer, "needed_bytes": answer.needed_bytes, "usable_bytes": answer.usable_bytes}
     inputs = prediction.inputs | memory
     if "users_running" in inputs:  # the server keeps what fits, and lets the others wait
         return replace(prediction, inputs=inputs)
-    if found.answer == "does not fit":
-        reason = f"does not fit: {found.reason}"
+    if answer.answer == "does not fit":
+        reason = f"does not fit: {answer.reason}"
         return replace(prediction, user_tps=None, output_tps=None, inputs=inputs, reason=reason)
-    if found.answer != "offload" or prediction.user_tps is None or prediction.output_tps is None:
+    if answer.answer != "offload" or prediction.user_tps is None or prediction.output_tps is None:
         return replace(prediction, inputs=inputs)
     for name in MADE_WITHOUT_OFFLOAD:
         inputs.pop(name, None)
-    made = offloaded(replace(prediction, inputs=inputs), found.share_on_device, host_bandwidth_bytes_per_s)
-    return replace(made, reason=found.reason)
+    prediction_with_fit = offloaded(
+        replace(prediction, inputs=inputs), answer.share_on_device, host_bandwidth_bytes_per_s
+    )
+    return replace(prediction_with_fit, reason=answer.reason)
 
 
 def offloaded(prediction: Prediction, share: float, host_bandwidth_bytes_per_s: float | None = None) -> Prediction:

@@ -99,11 +99,11 @@ def hardware() -> tuple[Hardware, ...]:
 
 def find(name: str) -> Hardware:
     """The device with this id or alias (any case). Raises InputError with the nearest names."""
-    wanted = name.strip().lower()
+    target = name.strip().lower()
     known = {each: device for device in hardware() for each in (device.id, *device.aliases)}
-    if wanted in known:
-        return known[wanted]
-    close = did_you_mean(re.sub(r"[^a-z0-9]+", "-", wanted).strip("-"), known)
+    if target in known:
+        return known[target]
+    close = did_you_mean(re.sub(r"[^a-z0-9]+", "-", target).strip("-"), known)
     hint = "; `rigbench predict --list-hardware` lists what is known" if close == "." else close.rstrip(".")
     raise InputError(f"no hardware named {name!r} in the catalogue{hint}")
 
@@ -149,10 +149,10 @@ def match(device_name: str, memory_bytes: int | None = None, gpu_cores: int | No
     """The catalogue's device for what NVML, sysctl or a driver reports, or None where nothing fits for certain.
     Several entries can bear one reported name (Apple's core variants, cards sold with two sizes): `gpu_cores` decides, then
     the size nearest `memory_bytes`, then the fuller chip. The answer's `memory_bytes` is the size sold nearest to the reported."""
-    wanted = normalize(device_name)
+    target = normalize(device_name)
     whole, unsized = _by_name()
-    named = whole.get(wanted) or unsized.get(_unsized(wanted))
-    if not wanted or not named:
+    named = whole.get(target) or unsized.get(_unsized(target))
+    if not target or not named:
         return None
     if gpu_cores is not None:
         named = [d for d in named if d.gpu_cores == gpu_cores] or named

@@ -67,7 +67,7 @@ def step_bytes(facts: ModelFacts, users: int = 1, context_tokens: float = 0, kv_
     return round(decode_bytes(facts, users, context_tokens, kv_bits))
 
 
-class Asked(TypedDict, total=False):
+class Request(TypedDict, total=False):
     """For what a prediction is: users at once, their mean context, bits a cached value, and the group of cases that it is for."""
 
     users: int
@@ -76,46 +76,50 @@ class Asked(TypedDict, total=False):
     group: str
 
 
-def ceiling(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
+def ceiling(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **request: Unpack[Request]) -> Prediction:
     """bandwidth / least bytes of the step: a measured decode above it means a wrong byte count, catalogue or result. Of a mixture
     one user's experts count, since the users' tokens may all choose the same; `bytes_per_step` is what is typical."""
-    made = _prediction("ceiling", facts, bandwidth_bytes_per_s, asked)
-    bound = made.ceiling_user_tps
+    prediction = _prediction("ceiling", facts, bandwidth_bytes_per_s, request)
+    bound = prediction.ceiling_user_tps
     return replace(
-        made,
+        prediction,
         user_tps=bound,
-        output_tps=bound and asked.get("users", 1) * bound,
+        output_tps=bound and request.get("users", 1) * bound,
         formula="user_tps = bandwidth / bytes(users, context) with one user's experts; output_tps = users x user_tps",
     )
 
 
-def active_bytes(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
+def active_bytes(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **request: Unpack[Request]) -> Prediction:
     """The published efficiency on the bytes that one step really reads: only the routed experts of a mixture."""
-    return _prediction("active-bytes", facts, bandwidth_bytes_per_s, asked, efficiency("active-bytes"))
+    return _prediction("active-bytes", facts, bandwidth_bytes_per_s, request, efficiency("active-bytes"))
 
 
-def published(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **asked: Unpack[Asked]) -> Prediction:
+def published(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **request: Unpack[Request]) -> Prediction:
     """The rule of the published tables: bandwidth / file size x 0.65. It knows one user, no context and no experts."""
     share = efficiency("published")
-    made = _prediction("published", facts, bandwidth_bytes_per_s, asked, share)
+    prediction = _prediction("published", facts, bandwidth_bytes_per_s, request, share)
     speed = None
-    if bandwidth_bytes_per_s is not None and asked.get("users", 1) == 1:
+    if bandwidth_bytes_per_s is not None and request.get("users", 1) == 1:
         speed = bandwidth_bytes_per_s * share / facts.file_bytes
     return replace(
-        made,
+        prediction,
         user_tps=speed,
         output_tps=speed,
         formula=f"user_tps = bandwidth / file size x {share:g}",
         inputs={"bandwidth_bytes_per_s": bandwidth_bytes_per_s, "file_bytes": facts.file_bytes, "efficiency": share},
-        reason=made.reason or (None if speed else "the published rule speaks of one user only"),
+        reason=prediction.reason or (None if speed else "the published rule speaks of one user only"),
     )
 
 
 def _prediction(
-    predictor: str, facts: ModelFacts, bandwidth_bytes_per_s: float | None, asked: Asked, share: float = 1.0
+    predictor: str, facts: ModelFacts, bandwidth_bytes_per_s: float | None, request: Request, share: float = 1.0
 ) -> Prediction:
     """What reading the step's bytes at this share of the bandwidth gives; None with the reason without a bandwidth."""
-    users, context_tokens, kv_bits = asked.get("users", 1), asked.get("context_tokens", 0), asked.get("kv_bits", 16)
+    users, context_tokens, kv_bits = (
+        request.get("users", 1),
+        request.get("context_tokens", 0),
+        request.get("kv_bits", 16),
+    )
     check(facts, bandwidth_bytes_per_s, users, context_tokens)
     moved, weights = step_bytes(facts, users, context_tokens, kv_bits), round(weight_bytes(facts, users))
     least = weight_bytes(facts, 1) + moved - weights
@@ -131,7 +135,7 @@ def _prediction(
         "kv_bits": kv_bits,
     }
     return Prediction(
-        group=asked.get("group", ""),
+        group=request.get("group", ""),
         predictor=predictor,
         user_tps=user_tps,
         output_tps=None if user_tps is None else users * user_tps,
@@ -158,26 +162,28 @@ def roofline(
     cpu_cores: int | None = None,
     year: float | None = None,
     known: Constants | None = None,
-    **asked: Unpack[Asked],
+    **request: Unpack[Request],
 ) -> Prediction:
     """The default predictor. `backend` and `device_kind` (as EngineInfo.device) tell the `platform` where it is not given, `device`
     its cores and kind of memory; without a device its bandwidth stands for it. `measured`: the bandwidth is a read benchmark's on
     this machine. `known` are constants other than the shipped ones, as `calibrated` gives them. Raises InputError for the
     impossible."""
-    users, context_tokens = asked.get("users", 1), asked.get("context_tokens", 0)
+    users, context_tokens = request.get("users", 1), request.get("context_tokens", 0)
     check(facts, bandwidth_bytes_per_s, users, context_tokens, devices)
-    made = _prediction("roofline", facts, bandwidth_bytes_per_s, asked)
+    prediction = _prediction("roofline", facts, bandwidth_bytes_per_s, request)
     if device_kind == "sim":
-        return replace(made, formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost")
-    made = replace(made, formula=ROOFLINE_FORMULA)
+        return replace(prediction, formula="t = bytes(users, context) / bandwidth: the simulator knows no other cost")
+    prediction = replace(prediction, formula=ROOFLINE_FORMULA)
     if bandwidth_bytes_per_s is None:
-        return made
+        return prediction
     if tensor_parallel:
         whole = bandwidth_bytes_per_s * devices
-        made = replace(made, bandwidth_bytes_per_s=whole, ceiling_user_tps=(made.ceiling_user_tps or 0) * devices)
+        prediction = replace(
+            prediction, bandwidth_bytes_per_s=whole, ceiling_user_tps=(prediction.ceiling_user_tps or 0) * devices
+        )
     if device_kind == "cpu" and (engine := platform or backend.lower().partition("_")[0]) in GPU_ENGINES:
         reason = f"no measurement of {engine} on a CPU is among those that the roofline was fitted on"
-        return replace(made, user_tps=None, output_tps=None, reason=reason)
+        return replace(prediction, user_tps=None, output_tps=None, reason=reason)
     known = constants() if known is None else known
     setup = Setup(
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
@@ -185,7 +191,7 @@ def roofline(
         hardware=device,
         users=users,
         context_tokens=context_tokens,
-        kv_bits=asked.get("kv_bits", 16),
+        kv_bits=request.get("kv_bits", 16),
         devices=devices,
         tensor_parallel=tensor_parallel,
         year=year,
@@ -195,17 +201,18 @@ def roofline(
     )
     running: float = users
     if setup.platform == "vllm" and device is not None:
-        held = cached_users(facts, device, context_tokens, setup.kv_bits, devices)
-        if 1 <= held < users:
-            running = math.floor(held)
+        slots = cached_users(facts, device, context_tokens, setup.kv_bits, devices)
+        if 1 <= slots < users:
+            running = math.floor(slots)
             setup = replace(setup, users=running)
-            made = replace(
-                made, reason=f"the cache holds {running} of {users} users at once: the others wait in vLLM's queue"
+            prediction = replace(
+                prediction,
+                reason=f"the cache holds {running} of {users} users at once: the others wait in vLLM's queue",
             )
     parts = step_seconds(facts, setup, known)
     step_s = parts.pop("step")
     inputs = {
-        **made.inputs,
+        **prediction.inputs,
         "platform": setup.platform,
         "layers": facts.layers,
         "devices": devices,
@@ -220,4 +227,4 @@ def roofline(
         inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
     if running < users:
         inputs["users_running"] = running
-    return replace(made, user_tps=share, output_tps=running / step_s, inputs=inputs)
+    return replace(prediction, user_tps=share, output_tps=running / step_s, inputs=inputs)

@@ -312,7 +312,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     computing: tuple[str, ...] = ("base", platform, unpacking(facts.quantization), family)
     if platform == "metal" and family in ("apple-m1", "apple-m2") and computing[2] == "k":
         computing = (*computing, "k_on_old_apple")
-    found = {
+    by_name = {
         "stream": Term(read / bandwidth, _stream_names(setup), divide=True),
         "compute": Term(once, tuple(f"compute.{name}" for name in computing)),
         "experts": Term((read - facts.dense_bytes) / bandwidth, ("experts.base",)),
@@ -325,8 +325,8 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     if facts.architecture.startswith(
         "deepseek2"
     ):  # every head looks at the whole latent: little to read, much to compute
-        found["heads"] = Term(looked_at / cycles, ("latent.heads",))
-    return found
+        by_name["heads"] = Term(looked_at / cycles, ("latent.heads",))
+    return by_name
 
 
 def value(term: Term, known: Constants) -> float:
@@ -338,13 +338,13 @@ def value(term: Term, known: Constants) -> float:
 
 def step_seconds(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, float]:
     """Seconds of each part of one decode step; `step` is their sum. Never faster than streaming at the full bandwidth."""
-    found = terms(facts, setup, known)
-    part = {name: value(term, known) for name, term in found.items()}
+    by_name = terms(facts, setup, known)
+    part = {name: value(term, known) for name, term in by_name.items()}
     power = known["overlap.power"]
     largest = max(part["stream"], part["compute"])
     together = largest * sum((part[name] / largest) ** power for name in ("stream", "compute")) ** (1 / power)
     part["compute"] = together - part["stream"]
-    floor = found["stream"].base + (found["cache"].base if "cache" in found else 0.0)
+    floor = by_name["stream"].base + (by_name["cache"].base if "cache" in by_name else 0.0)
     part["step"] = max(sum(part.values()), floor)
     return part
 

@@ -58,10 +58,10 @@ def cell_texts(cell: Cell) -> tuple[str, ...]:
     if cell.metric == "all":
         name, values = "", (units.MISSING, units.MISSING)
     else:
-        shown = metric(cell.metric)
-        name, values = shown.label, (shown.text(cell.base), shown.text(cell.new))
-    said = cell.verdict + (f": {cell.reason}" if cell.reason else "")
-    return cell.group, name, *values, percent(cell.ratio), interval, p, n, said
+        metric_of = metric(cell.metric)
+        name, values = metric_of.label, (metric_of.text(cell.base), metric_of.text(cell.new))
+    text = cell.verdict + (f": {cell.reason}" if cell.reason else "")
+    return cell.group, name, *values, percent(cell.ratio), interval, p, n, text
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -152,45 +152,45 @@ def shift_texts(histories: Sequence[History]) -> list[tuple[str, ...]]:
 
 def side_lines(histories: Sequence[History], *, every: bool = False) -> list[str]:
     """What a reader must know of the series, each thing once."""
-    found: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for each in histories:
         case = short_case(each.group)
         for shift in each.shifts:
             label = "" if shift.metric == "all" else f" {metric(shift.metric).label}"
             if shift.kind == "drift":
-                found[
+                lines[
                     f"{case}{label}: a drift in small steps from {shift.at} on, {percent(shift.against_best)} in all"
                 ] = None
             if shift.kind == "sum":
-                found[f"{case}{label}: the sum of small steps until {shift.at}"] = None
+                lines[f"{case}{label}: the sum of small steps until {shift.at}"] = None
             if shift.known is not None:
-                found[f"{case}{label} at {shift.at}: known: {shift.known}"] = None
+                lines[f"{case}{label} at {shift.at}: known: {shift.known}"] = None
             if shift.reason is not None:
-                found[f"{case}: {shift.reason}"] = None
+                lines[f"{case}: {shift.reason}"] = None
             for other in shift.differences:
-                found[f"at {shift.at} also the {other.name} changed: {other.base} -> {other.new}"] = None
+                lines[f"at {shift.at} also the {other.name} changed: {other.base} -> {other.new}"] = None
         for state in each.states:
-            shown = metric(state.metric)
-            two = f"{shown.text(state.low)} and {shown.text(state.high)}"
-            found[
-                f"{case} {shown.label}: this machine has two states, {two}; what changes less than they differ is not seen"
+            of = metric(state.metric)
+            two = f"{of.text(state.low)} and {of.text(state.high)}"
+            lines[
+                f"{case} {of.label}: this machine has two states, {two}; what changes less than they differ is not seen"
             ] = None
         for one in each.outliers:
-            shown = metric(one.metric)
-            found[
-                f"{case} {shown.label}: one outlier, {shown.text(one.value)} at {one.at} (level {shown.text(one.level)})"
-            ] = None
+            of = metric(one.metric)
+            lines[f"{case} {of.label}: one outlier, {of.text(one.value)} at {one.at} (level {of.text(one.level)})"] = (
+                None
+            )
         if each.left_out:
-            found[f"{case}: {each.left_out} runs without a value on this axis are left out"] = None
+            lines[f"{case}: {each.left_out} runs without a value on this axis are left out"] = None
         if each.remark is not None:
-            found[f"{case}: {each.remark} in some of the runs, which are a history of their own"] = None
+            lines[f"{case}: {each.remark} in some of the runs, which are a history of their own"] = None
         if each.numbers < ENOUGH:
-            found[
+            lines[
                 f"{case}: {each.numbers} days; a change is told from {ENOUGH} on, before that only one far beyond 5 %"
             ] = None
         if every and not each.shifts:
-            found[f"{case}: no shift in {each.numbers} days"] = None
-    return list(found)
+            lines[f"{case}: no shift in {each.numbers} days"] = None
+    return list(lines)
 
 
 def history_markdown(histories: Sequence[History], *, every: bool) -> str:
@@ -204,20 +204,20 @@ def history_markdown(histories: Sequence[History], *, every: bool) -> str:
 
 def reason_lines(cells: Sequence[Cell]) -> list[str]:
     """`chat/c8: not comparable: another power limit`: each reason once, with the cases that it concerns."""
-    found: dict[str, dict[str, None]] = {}
+    reasons: dict[str, dict[str, None]] = {}
     for cell in cells:
         if cell.reason and cell.verdict != "same":
-            found.setdefault(f"{cell.verdict}: {cell.reason}", {})[short_case(cell.group)] = None
-    return [f"{', '.join(cases)}: {reason}" for reason, cases in found.items()]
+            reasons.setdefault(f"{cell.verdict}: {cell.reason}", {})[short_case(cell.group)] = None
+    return [f"{', '.join(cases)}: {reason}" for reason, cases in reasons.items()]
 
 
 def flag_lines(cells: Sequence[Cell]) -> list[str]:
     """`noisy: chat/c1, chat/c2`: each flag once, with the cases that it concerns."""
-    found: dict[str, dict[str, None]] = {}
+    flags: dict[str, dict[str, None]] = {}
     for cell in cells:
         for flag in cell.flags:
-            found.setdefault(flag, {})[short_case(cell.group)] = None
-    return [f"{flag}: {', '.join(groups)}" for flag, groups in found.items()]
+            flags.setdefault(flag, {})[short_case(cell.group)] = None
+    return [f"{flag}: {', '.join(groups)}" for flag, groups in flags.items()]
 
 
 def markdown(comparison: Comparison) -> str:

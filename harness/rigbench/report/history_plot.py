@@ -52,9 +52,9 @@ def _panel(history: History, metric: str) -> str:
     for run in history.runs:
         if metric in run.metrics:
             values.setdefault(run.value, []).append(run.metrics[metric])
-    medians = {name: statistics.median(found) for name, found in values.items()}
+    medians = {name: statistics.median(values_of_one) for name, values_of_one in values.items()}
     base = next(iter(medians.values())) or 1.0
-    shares = [value / base for found in values.values() for value in found]
+    shares = [value / base for values_of_one in values.values() for value in values_of_one]
     low, high = min(*shares, 0.95), max(*shares, 1.05)
     pad = (high - low) * 0.08
     low, high = low - pad, high + pad
@@ -66,8 +66,8 @@ def _panel(history: History, metric: str) -> str:
         return TOP + (high - share) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     case = f"{history.group} on {history.machine_id}"
-    shown = definitions.metric(metric)
-    title = f"{shown.label} ({shown.text(base)} at first)"
+    definition = definitions.metric(metric)
+    title = f"{definition.label} ({definition.text(base)} at first)"
     parts = [
         f'<text x="{LEFT}" y="16" fill="{INK}" font-weight="600">{escape(title)}</text>',
         f'<text x="{LEFT}" y="30" fill="{INK}">{escape(_short(case, 58))}</text>',
@@ -80,10 +80,11 @@ def _panel(history: History, metric: str) -> str:
     parts.append(f'<polyline points="{line}" fill="none" stroke="{LINE}"/>')
     worse = _worse(history, metric)
     every = -(-len(medians) // MAX_LABELS)
-    for place, (name, found) in enumerate(values.items()):
+    for place, (name, values_of_one) in enumerate(values.items()):
         colour = WORSE if name in worse else LINE
         parts += [
-            f'<circle cx="{x_of(place):.1f}" cy="{y_of(value / base):.1f}" r="3" fill="{colour}"/>' for value in found
+            f'<circle cx="{x_of(place):.1f}" cy="{y_of(value / base):.1f}" r="3" fill="{colour}"/>'
+            for value in values_of_one
         ]
         if place % every == 0 or name in worse:
             label = escape(_short(name, 22))

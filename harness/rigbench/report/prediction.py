@@ -55,18 +55,23 @@ def print_prediction(
         console.print(Text(f"! {answer.reason}", style="yellow"))
     console.print()
     rows = [
-        (made.predictor, units.rate_text(made.user_tps), units.rate_text(made.output_tps), made.formula)
-        for made in rules
+        (
+            prediction.predictor,
+            units.rate_text(prediction.user_tps),
+            units.rate_text(prediction.output_tps),
+            prediction.formula,
+        )
+        for prediction in rules
     ]
     print_table(console, ("simpler rules", "user t/s", "all t/s", "formula"), rows)
-    inputs = ", ".join(f"{name} {_shown(value)}" for name, value in answer.inputs.items() if value is not None)
+    inputs = ", ".join(f"{name} {_text(value)}" for name, value in answer.inputs.items() if value is not None)
     print_notes(console, [f"predicted: {answer.formula}", f"from {inputs}"])
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     """An input; of several by name those that are not 0."""
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{name} {_shown(one)}" for name, one in value.items() if one) + ")"
+        return "(" + ", ".join(f"{name} {_text(one)}" for name, one in value.items() if one) + ")"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -99,9 +104,11 @@ def grid(
     for device in devices:
         cells = []
         for facts in models:
-            found = fit(facts, device, users=users, context_tokens=context)
-            made = roofline(facts, device.bandwidth_bytes_per_s, device=device, users=users, context_tokens=context / 2)
-            cells.append((found, with_fit(made, found)))
+            answer = fit(facts, device, users=users, context_tokens=context)
+            prediction = roofline(
+                facts, device.bandwidth_bytes_per_s, device=device, users=users, context_tokens=context / 2
+            )
+            cells.append((answer, with_fit(prediction, answer)))
         rows.append((device, cells))
     return models, rows
 
@@ -116,7 +123,9 @@ def print_grid(
     model."""
     console.print(Text(title, style="bold"))
     mark = {"fits": "", "tight": "!", "offload": "*"}
-    cells = [[units.rate_text(made.user_tps) + mark.get(fit.answer, "") for fit, made in row] for _, row in rows]
+    cells = [
+        [units.rate_text(prediction.user_tps) + mark.get(fit.answer, "") for fit, prediction in row] for _, row in rows
+    ]
     machines = [device.id for device, _ in rows]
     if len(models) == 1:
         print_table(console, ("hardware", models[0].name), list(zip(machines, (row[0] for row in cells), strict=True)))
@@ -138,8 +147,10 @@ def published_cells() -> list[tuple[published.Cell, float | None, float | None]]
         whole = machine.bandwidth_gbs * 1e9
         fits = cell.computed is not None
         read = active_bytes(facts, whole)
-        made = roofline(facts, whole / machine.devices, device=device, devices=machine.devices, tensor_parallel=tensor)
-        rows.append((cell, read.user_tps if fits else None, made.user_tps if fits else None))
+        prediction = roofline(
+            facts, whole / machine.devices, device=device, devices=machine.devices, tensor_parallel=tensor
+        )
+        rows.append((cell, read.user_tps if fits else None, prediction.user_tps if fits else None))
     return rows
 
 
@@ -199,13 +210,13 @@ def explanations() -> list[str]:
             continue
         device = ultra if row["hardware"] == "m3-ultra" else find("m4-ultra")
         facts = catalogued_facts(model_id, published.MOE_QUANT)
-        made = roofline(
+        prediction = roofline(
             facts, device.bandwidth_bytes_per_s, device=device, users=int(row["concurrency"]), context_tokens=256
         )
         rule = device.bandwidth_bytes_per_s / facts.file_bytes * 0.65
         users = f", {row['concurrency']} users" if row["concurrency"] != "1" else ""
         lines.append(
             f"{row['model']} on {device.name}{users}: quoted {row['tokens_per_s_per_user']} t/s; the rule says {rule:.1f}, "
-            f"the roofline {units.rate_text(made.user_tps)} ({row['note']})."
+            f"the roofline {units.rate_text(prediction.user_tps)} ({row['note']})."
         )
     return lines

@@ -59,13 +59,17 @@ def _letters(count: int) -> list[str]:
 def print_side_by_side(console: Console, content: dict[str, Any]) -> None:
     """A table for each metric, and below what the letters are."""
     for name in dict.fromkeys(row["metric"] for row in content["rows"]):
-        shown = metric(name)
+        definition = metric(name)
         rows = [
-            (row["workload"], str(row["users"]), *map(shown.text, row["values"].values()))
+            (row["workload"], str(row["users"]), *map(definition.text, row["values"].values()))
             for row in content["rows"]
             if row["metric"] == name
         ]
-        print_notes(console, [f"{shown.label} ({shown.better} is better)" if shown.better else shown.label], "bold")
+        print_notes(
+            console,
+            [f"{definition.label} ({definition.better} is better)" if definition.better else definition.label],
+            "bold",
+        )
         print_table(console, ("workload", "users", *content["columns"]), rows, keys=2, left=("workload",))
     print_notes(console, [f"{letter}: {', '.join(of.values())}" for letter, of in content["columns"].items()])
     print_notes(

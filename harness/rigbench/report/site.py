@@ -71,7 +71,7 @@ class Outcome:
     results: int
     rows: int
     written: int
-    kept: int
+    unchanged: int
     removed: int
     refused: int
     faults: tuple[tuple[str, str], ...]
@@ -129,15 +129,15 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
     rows.sort(key=lambda row: (row.created_utc, row.document_id), reverse=True)
     measured = [(row, line(row)) for row in rows if row.samples]
     folder_of, levels = index.files(done.path), {row.document_id: str(row.level) for row in rows}
-    wanted: set[str] = set()
+    names: set[str] = set()
     count: Counter[bool] = Counter()
 
     def put(name: str, data: str | bytes) -> None:
-        wanted.add(name)
+        names.add(name)
         count[write(out / name, data.encode() if isinstance(data, str) else data)] += 1
 
     pages = {f"result/{name}.html": name for name in levels}
-    wanted |= pages.keys()
+    names |= pages.keys()
     missing = [name for page, name in pages.items() if not same or not (out / page).exists()]
     count[False] += len(pages) - len(missing)
     tasks = [(folder / folder_of[name], name, levels[name]) for name in missing]
@@ -145,19 +145,19 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
     jobs = _batched(tasks, CHUNK_PAGES)
     predictions = [] if same and (out / "predict").is_dir() else devices()
     if min(processes, len(jobs) + bool(predictions)) < 2:
-        made = [result_pages(out, job) for job in jobs]
+        outcomes = [result_pages(out, job) for job in jobs]
         tables = [prediction_table(device) for device in predictions]
     else:
         with ProcessPoolExecutor(processes) as pool:
             waiting = pool.map(prediction_table, predictions, chunksize=8)
-            made = list(pool.map(result_pages, repeat(out), jobs))
+            outcomes = list(pool.map(result_pages, repeat(out), jobs))
             tables = list(waiting)
-    for outcome in made:
+    for outcome in outcomes:
         count[True] += outcome[0]
         faults += outcome[1]
     for device, text in zip(predictions, tables, strict=True):
         put(f"predict/{device.id}.js", text)
-    wanted |= {f"predict/{device.id}.js" for device in devices()}
+    names |= {f"predict/{device.id}.js" for device in devices()}
 
     for name in ASSETS:
         put(name, (PAGES / name).read_bytes())
@@ -196,11 +196,11 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
     with tempfile.TemporaryDirectory(prefix=".rigbench-", dir=out) as scratch:
         for path in dataset.write(done.path, Path(scratch)):
             put(path.name, path.read_bytes())
-    gone = [path for path in _made_files(out) if path.relative_to(out).as_posix() not in wanted]
-    for path in gone:
+    obsolete = [path for path in _made_files(out) if path.relative_to(out).as_posix() not in names]
+    for path in obsolete:
         path.unlink()
     write(out / MARK, version().encode())
-    return Outcome(len(levels), len(rows), count[True], count[False], len(gone), refused, tuple(faults))
+    return Outcome(len(levels), len(rows), count[True], count[False], len(obsolete), refused, tuple(faults))
 
 
 def _batched(things: list[Any], size: int) -> list[list[Any]]:
@@ -260,11 +260,11 @@ def environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    def shown(value: Any) -> Any:
+    def text_of(value: Any) -> Any:
         return printable(value, "\ufffd") if isinstance(value, str) and not isinstance(value, Markup) else value
 
     return Environment(
-        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, finalize=shown, trim_blocks=True
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, finalize=text_of, trim_blocks=True
     )
 
 
@@ -328,9 +328,16 @@ def chunk_text(lines: Sequence[dict[str, Any]]) -> str:
         [words[name].setdefault(value, len(words[name])) if name in words else value for name, value in each.items()]
         for each in flat
     ]
-    shown = [{key: getattr(each, key) for key in ("name", "unit", "better", "link", "number")} for each in columns()]
+    columns_shown = [
+        {key: getattr(each, key) for key in ("name", "unit", "better", "link", "number")} for each in columns()
+    ]
     searched = [name for name in words if not name.endswith("_path")] + ["users"]
-    content = {"columns": shown, "names": names, "searched": searched, "words": {k: list(v) for k, v in words.items()}}
+    content = {
+        "columns": columns_shown,
+        "names": names,
+        "searched": searched,
+        "words": {k: list(v) for k, v in words.items()},
+    }
     return json.dumps({**content, "rows": rows}, separators=(",", ":"), allow_nan=False)
 
 
@@ -349,14 +356,14 @@ def result_page(file: Path, name: str, level: str) -> str:
     """The page of one result."""
     document = store.read(file)
     rows = table(document)
-    shown: list[tuple[str, Callable[[Row], str]]] = [
+    facts: list[tuple[str, Callable[[Row], str]]] = [
         ("workload", lambda row: row.workload),
         ("model", lambda row: row.model),
         ("users", lambda row: str(row.concurrency)),
     ]
     for metric in definitions.registry():
         if metric.priority is not None and any(row[metric.name] is not None for row in rows):
-            shown.append((metric.label, _with_interval(metric)))
+            facts.append((metric.label, _with_interval(metric)))
     return page(
         "result.html",
         f"result/{name}.html",
@@ -365,8 +372,8 @@ def result_page(file: Path, name: str, level: str) -> str:
         level=level,
         machine_path=path_of("machine", document.machine.id),
         models=[(path_of("model", each), each) for each in dict.fromkeys(row.model for row in rows)],
-        table=shown,
-        lines=[[text(row) for _, text in shown] for row in rows],
+        table=facts,
+        lines=[[text(row) for _, text in facts] for row in rows],
         remarks=remarks(rows),
     )
 
@@ -394,8 +401,8 @@ def _groups(
     )
     for kind, heading, key in kinds:
         groups: dict[str, list[tuple[Row, dict[str, Any]]]] = {}
-        for row, shown in measured:
-            groups.setdefault(key(row), []).append((row, shown))
+        for row, texts in measured:
+            groups.setdefault(key(row), []).append((row, texts))
         entries = []
         for name, own in sorted(groups.items()):
             newest, path = own[0][0], path_of(kind, name)
@@ -416,7 +423,7 @@ def _groups(
         nothing = "No result is here yet."
         intro = f"{len(entries)} {kind}s, each with its rows."
         put(file, page("list.html", file, heading=heading, intro=intro, entries=entries, nothing=nothing))
-    listed = [(path_of("machine", name), clipped(name), text) for name, found in shifts.items() for text in found]
+    listed = [(path_of("machine", name), clipped(name), text) for name, texts in shifts.items() for text in texts]
     put(
         "drivers.html",
         page(
@@ -432,14 +439,14 @@ def _groups(
 
 def _shifts(histories: Sequence[regress.History]) -> dict[str, list[str]]:
     """Sentences about levels that changed with the driver, by machine."""
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for each in histories:
         for shift in each.shifts:
             metric = "all" if shift.metric == "all" else definitions.metric(shift.metric).label
             amount = "" if not shift.before or not shift.after else f" ({shift.after / shift.before - 1:+.1%})"
             text = f"{each.group}: {metric} {shift.verdict}{amount} since {shift.at}"
-            found.setdefault(each.machine_id, []).append(clipped(text))
-    return found
+            texts.setdefault(each.machine_id, []).append(clipped(text))
+    return texts
 
 
 @cache
@@ -458,9 +465,9 @@ def prediction_table(device: Hardware) -> str:
     for quant in QUANTS:
         for users in USERS:
             models, [(_, cells)] = grid(device.id, None, quant, users, CONTEXT)
-            for facts, (fit, made) in zip(models, cells, strict=True):
-                span = made.inputs.get("user_tps_80_percent") or (None, None)
-                numbers = (made.user_tps, *span, made.output_tps, made.ceiling_user_tps)
+            for facts, (fit, prediction) in zip(models, cells, strict=True):
+                span = prediction.inputs.get("user_tps_80_percent") or (None, None)
+                numbers = (prediction.user_tps, *span, prediction.output_tps, prediction.ceiling_user_tps)
                 short = [None if each is None else float(f"{each:.3g}") for each in numbers]
                 rows.append([facts.name.removesuffix(f"-{quant}"), quant, users, fit.answer, *short])
     about = f"{units.bytes_text(device.memory_bytes)}, {units.bandwidth_text(device.bandwidth_bytes_per_s)}"

@@ -204,7 +204,7 @@ def columns_of(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
 
 def _percentile_columns(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     """The tail of TTFT, and the middle and tail of the gaps between tokens, where there are requests enough."""
-    found = {}
+    percentiles = {}
     for title, names, p in (
         ("TTFT p95", ("ttft_s",), "p95"),
         ("gap p50", ("itl_s", "chunk_gap_s"), "p50"),
@@ -212,17 +212,17 @@ def _percentile_columns(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     ):
         values = [next((row.percentiles[n].get(p) for n in names if n in row.percentiles), None) for row in rows]
         if any(value is not None for value in values):
-            found[title] = tuple(units.seconds_text(value) for value in values)
-    return found
+            percentiles[title] = tuple(units.seconds_text(value) for value in values)
+    return percentiles
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
     """Flags and errors, each said once with the rows that it concerns."""
-    found: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for row in rows:
         place = f"{row.workload} x{row.concurrency}"
         for name, evidence in row.evidence.items():
-            found.setdefault(f"{name}: {evidence}", []).append(place)
+            notes.setdefault(f"{name}: {evidence}", []).append(place)
         if row.error:
-            found.setdefault(row.error, []).append(place)
-    return [f"! {', '.join(places)}: {remark}" for remark, places in found.items()]
+            notes.setdefault(row.error, []).append(place)
+    return [f"! {', '.join(places)}: {remark}" for remark, places in notes.items()]

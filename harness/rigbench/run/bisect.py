@@ -55,7 +55,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Culprit:
     """`bad` is the first version known to be slower, `good` the last one before it known not to be; `between` those that could
     not be judged, any of which may be the culprit. `bad` is None where the bad end is not slower than the good one."""
 
@@ -96,43 +96,45 @@ def available(package: str, python: str, pip: Sequence[str] = ()) -> list[str]:
     """Every version of `package` that pip can find with the arguments `pip`. UnavailableError if it finds none."""
     name = Requirement(package).name
     done = _run([python, "-m", "pip", "index", "versions", name, *pip], QUERY_LIMIT_S)
-    found = re.search(r"^Available versions: (.+)$", done.stdout, re.MULTILINE)
-    if done.returncode or found is None:
+    match = re.search(r"^Available versions: (.+)$", done.stdout, re.MULTILINE)
+    if done.returncode or match is None:
         raise UnavailableError(f"pip finds no versions of {name} ({_reason(done)}); name them with --candidates")
-    return [text.strip() for text in found[1].split(",")]
+    return [text.strip() for text in match[1].split(",")]
 
 
 def environment(package: str, version: str, python: str, pip: Sequence[str] = (), more: Sequence[str] = ()) -> Path:
     """The interpreter of an environment with this version (and `more` requirements); made once. CannotMeasure if that fails."""
     from filelock import FileLock
 
-    asked = json.dumps([package, version, python, list(pip), list(more)])
-    name = f"{slug(package)}-{slug(version)}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+    key = json.dumps([package, version, python, list(pip), list(more)])
+    name = f"{slug(package)}-{slug(version)}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     folder = cache_dir() / "bisect" / name
     interpreter = folder / ("Scripts/python.exe" if WINDOWS else "bin/python")
     ready = folder / "ready"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not ready.exists():
-            made = _run([python, "-m", "venv", "--clear", "--without-pip", str(folder)], QUERY_LIMIT_S)
-            if made.returncode:
-                raise CannotMeasure(f"no environment: {_reason(made)}")
-            wanted = [f"{package}=={version}", *more]
-            done = _run([python, "-m", "pip", "--python", str(interpreter), "install", *pip, *wanted], INSTALL_LIMIT_S)
+            process = _run([python, "-m", "venv", "--clear", "--without-pip", str(folder)], QUERY_LIMIT_S)
+            if process.returncode:
+                raise CannotMeasure(f"no environment: {_reason(process)}")
+            requirements = [f"{package}=={version}", *more]
+            done = _run(
+                [python, "-m", "pip", "--python", str(interpreter), "install", *pip, *requirements], INSTALL_LIMIT_S
+            )
             if done.returncode:
                 raise CannotMeasure(f"cannot be installed: {_reason(done)}")
             ready.touch()
     return interpreter
 
 
-def search(versions: Sequence[str], measure: Measure, metrics: Sequence[str], say: Callable[[str], None]) -> Found:
+def search(versions: Sequence[str], measure: Measure, metrics: Sequence[str], say: Callable[[str], None]) -> Culprit:
     """The first slower one of `versions` (in their order; the first is good, the last bad). CannotMeasure if an end fails."""
     if len(versions) < 2:
         raise InputError("two versions are needed")
     first, last = measure(versions[0], False), measure(versions[-1], False)
     yardstick = clearest(compare.compare(first, last, metrics).cells)
     if yardstick is None:
-        return Found(versions[0], None, (), None, None, ())
+        return Culprit(versions[0], None, (), None, None, ())
 
     def judged(version: str, again: bool = False) -> Trial:
         try:
@@ -167,7 +169,7 @@ def search(versions: Sequence[str], measure: Measure, metrics: Sequence[str], sa
             high = place
     ordered = tuple(trials[version] for version in versions if version in trials)
     unjudged = tuple(versions[low + 1 : high])
-    return Found(versions[low], versions[high], unjudged, yardstick.group, yardstick.metric, ordered)
+    return Culprit(versions[low], versions[high], unjudged, yardstick.group, yardstick.metric, ordered)
 
 
 def clearest(cells: Sequence[compare.Cell]) -> compare.Cell | None:

@@ -37,10 +37,10 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
     try:
         worker.send({"do": "probe", "backend": backend, "options": options or {}})
         answer = worker.receive(time.monotonic() + PROBE_LIMIT_S)
-    except WorkerGone as gone:
-        why = rigbench_backends.load(backend).diagnose(worker.log_lines(), "load", gone.signal, None)
+    except WorkerGone as error:
+        why = rigbench_backends.load(backend).diagnose(worker.log_lines(), "load", error.signal, None)
         cause = f": {why.cause}" if why.cause else ""
-        return Probe(False, reason=f"{gone}{cause}", fix=why.fix or "install its engine into that interpreter again")
+        return Probe(False, reason=f"{error}{cause}", fix=why.fix or "install its engine into that interpreter again")
     except WorkerLate:
         return Probe(False, reason=f"no answer within {PROBE_LIMIT_S} s", fix="install its engine anew")
     finally:
@@ -50,9 +50,9 @@ def probe(backend: str, python: str, options: dict[str, Any] | None = None) -> P
     return TypeAdapter(Probe).validate_python({field.name: answer[field.name] for field in fields(Probe)})
 
 
-def unused_gpu(probe: Probe, shown: Sequence[Adapter]) -> str | None:
+def unused_gpu(probe: Probe, cards: Sequence[Adapter]) -> str | None:
     """The sentence for GPUs of this machine (`shown`) that the engine's build cannot use; None where it can, or there is none."""
-    names = [adapter.name for adapter in shown if adapter.worth_using]
+    names = [adapter.name for adapter in cards if adapter.worth_using]
     if probe.device != "cpu" or probe.gpus or probe.gpu_fix is None or not names:
         return None
     what = f"{names[0]} is here" if len(names) == 1 else f"{len(names)} GPUs are here ({', '.join(names)})"
@@ -79,10 +79,10 @@ def device_bandwidth(
         return None
     reason = f"rigbench cannot measure the bandwidth of {device}"
     if device not in NOT_MEASURABLE:
-        found = ceilings.kept(device, python, say=say)
-        if found.read_bytes_per_s is not None or device == "cpu":
-            return found
-        reason = found.reason or reason
+        figure = ceilings.cached(device, python, say=say)
+        if figure.read_bytes_per_s is not None or device == "cpu":
+            return figure
+        reason = figure.reason or reason
     if (known := hardware.match_first(device_names, gpus)) is not None:
         return Bandwidth(device, known.bandwidth_bytes_per_s, method="datasheet", source=f"catalogue: {known.id}")
     names = ", ".join(device_names) or device
@@ -115,8 +115,8 @@ def resolve(
         except (UnavailableError, NoInterpreter) as error:
             unusable.append(error)
             nothing = models.ResolvedModel(None, ModelFile(part.model, None, "unknown"))
-            told = public_options(backend, part.options)
-            engines.append(Engine(part.backend, nothing, "", part.options, "cpu", None, None, told, str(error)))
+            options = public_options(backend, part.options)
+            engines.append(Engine(part.backend, nothing, "", part.options, "cpu", None, None, options, str(error)))
     if len(unusable) == len(engines):
         raise unusable[0]
     return engines, bandwidths, rates
@@ -135,38 +135,38 @@ def _engine(
 ) -> Engine:
     """One engine, ready to plan; `probes`, `bandwidths` and `rates` keep what was asked for the next one."""
     python = find_python(part.python)
-    asked = json.dumps([part.backend, python, part.options], sort_keys=True)
-    found = probes.get(asked) or probe(part.backend, python, part.options)
-    probes[asked] = found
-    if not found.usable:
-        fix = f"; fix: {found.fix}" if found.fix else ""
-        raise UnavailableError(f"{part.backend} cannot run here: {found.reason}{fix}")
-    device = found.device or "cpu"
+    key = json.dumps([part.backend, python, part.options], sort_keys=True)
+    answer = probes.get(key) or probe(part.backend, python, part.options)
+    probes[key] = answer
+    if not answer.usable:
+        fix = f"; fix: {answer.fix}" if answer.fix else ""
+        raise UnavailableError(f"{part.backend} cannot run here: {answer.reason}{fix}")
+    device = answer.device or "cpu"
     # The processor's name may hold that of its graphics: on a GPU only GPUs say whose memory is read.
-    on_gpu = device != "cpu" and found.gpus
+    on_gpu = device != "cpu" and answer.gpus
     names = (
-        list(found.used.values()) or found.gpus
+        list(answer.used.values()) or answer.gpus
         if on_gpu
-        else [text.partition(": ")[2] or text for text in found.devices]
+        else [text.partition(": ")[2] or text for text in answer.devices]
     )
-    gpus = [gpu for gpu in gpus if gpu.get("bus_id") in found.used] or gpus
+    gpus = [gpu for gpu in gpus if gpu.get("bus_id") in answer.used] or gpus
     if device not in bandwidths and (bandwidth := device_bandwidth(device, names, gpus, say, python)) is not None:
         bandwidths[device] = bandwidth
     if device not in rates and device not in ("sim", *NOT_MEASURABLE):
         rates[device] = ceilings.arithmetic(device, python, say=say)
     if on_gpu and "cpu" not in bandwidths and part.options.get("n_gpu_layers", -1) != -1:
-        bandwidths["cpu"] = ceilings.kept("cpu", say=say)  # some layers stay there
+        bandwidths["cpu"] = ceilings.cached("cpu", say=say)  # some layers stay there
     # Without fetching, the facts are enough: a plan needs no weights.
-    formats = (*(found.model_formats or backend.model_formats), *(() if fetch else ("shape",)))
+    formats = (*(answer.model_formats or backend.model_formats), *(() if fetch else ("shape",)))
     model = models.resolve(part.model, formats=formats, progress=progress, fetch=fetch)
     limit = None
-    if device == "metal" and found.memory_bytes:
-        limit = found.memory_bytes
+    if device == "metal" and answer.memory_bytes:
+        limit = answer.memory_bytes
     elif device not in ("sim", "remote"):
         limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
     known = bandwidths.get(device)
     read = known.read_bytes_per_s if known else None
-    told, idle = public_options(backend, part.options), unused_gpu(found, adapters())
+    options, idle = public_options(backend, part.options), unused_gpu(answer, adapters())
     return Engine(
-        part.backend, model, python, part.options, device, read, limit, told, used_gpus=found.used, unused_gpu=idle
+        part.backend, model, python, part.options, device, read, limit, options, used_gpus=answer.used, unused_gpu=idle
     )

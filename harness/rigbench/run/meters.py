@@ -75,12 +75,12 @@ class Meters:
     def before_case(self, pid: int) -> tuple[Flag, ...]:
         """Wait for a cool machine, and begin new peaks."""
         self._sampler.watch(pid)
-        found = settle(lambda: flags.hot(self._sampler.recent(RECENT_S)), self._settle_s, wait=self._wait)
+        case_flags = settle(lambda: flags.hot(self._sampler.recent(RECENT_S)), self._settle_s, wait=self._wait)
         self._peak_was_reset = host.reset_peak(pid)
         self._sampler.begin_case()
         self._case_start_ns = now_ns()
         self.edge()
-        return found
+        return case_flags
 
     def edge(self) -> None:
         """An edge of a window: read what is read at edges only."""
@@ -98,9 +98,9 @@ class Meters:
             start_ns, self._idle_ns = idle_start, None
         readings = self._sampler.window(t0_ns, start_ns, end_ns)
         memory = host.host_memory(readings, pid, self._peak_was_reset, (self._case_start_ns - t0_ns) // 1000)
-        found = flags.reading_flags(readings, marks, os.cpu_count() or 1)
+        case_flags = flags.reading_flags(readings, marks, os.cpu_count() or 1)
         self._sampler.forget(end_ns)
-        return Metered(memory, readings, found), tuple(marks)
+        return Metered(memory, readings, case_flags), tuple(marks)
 
     def worker_gone(self) -> None:
         """The watched process has ended."""

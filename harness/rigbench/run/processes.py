@@ -54,10 +54,10 @@ def find_python(python: str | None) -> str:
     """The interpreter to start. NoInterpreter if `python` is none."""
     if python is None:
         return sys.executable
-    found = shutil.which(str(Path(python).expanduser()))
-    if found is None:
+    program = shutil.which(str(Path(python).expanduser()))
+    if program is None:
         raise NoInterpreter(f"no Python interpreter at {python!r}: give the path of one that has the engine installed")
-    return str(Path(found).absolute())  # not resolved: an environment is where its link is
+    return str(Path(program).absolute())  # not resolved: an environment is where its link is
 
 
 class WorkerProcess:
@@ -97,7 +97,7 @@ class WorkerProcess:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise self._gone() from error
+            raise self._worker_gone() from error
 
     def receive(self, deadline_s: float | None = None) -> Message:
         """The next event. `deadline_s` is on `time.monotonic`. Raises WorkerLate, WorkerGone."""
@@ -111,14 +111,14 @@ class WorkerProcess:
                     continue
                 raise WorkerLate from None
             if not line:
-                raise self._gone()
+                raise self._worker_gone()
             try:
                 message: Message = json.loads(line)
             except ValueError:
                 raise WorkerGone("crash", "the worker's answer broke off") from None
             return message
 
-    def _gone(self) -> WorkerGone:
+    def _worker_gone(self) -> WorkerGone:
         self.kill()
         code = self._process.returncode
         name = WINDOWS_CRASHES.get(code)

@@ -133,8 +133,8 @@ def _finish(run: Run, result: CaseResult, info: EngineInfo | None) -> None:
 def with_threads(engine: Engine) -> dict[str, Any]:
     """Its options; an engine that takes `threads` and was given none gets as many as compute best here."""
     takes = any(each.name == "threads" for each in fields(rigbench_backends.load(engine.backend).Options))
-    chosen = engine.options.get("threads") or engine_threads()
-    return {**engine.options, "threads": chosen} if takes else engine.options
+    threads = engine.options.get("threads") or engine_threads()
+    return {**engine.options, "threads": threads} if takes else engine.options
 
 
 def _stamps(path: Path) -> tuple[tuple[int, int], ...]:
@@ -262,8 +262,8 @@ class _JobRun:
             (start_ns, end_ns), self._load_ns = self._load_ns, None
             phases.insert(0, PhaseMark("load", (start_ns - t0_ns) // 1000, (end_ns - t0_ns) // 1000))
         metered, marks = self._meters.after_case(worker.pid, t0_ns, phases)
-        told = ("prompts_sha256", "warmup", "warmup_rounds", "warmup_steady", "requests", "flags")
-        content = {name: answer[name] for name in told} | {"engine_memory": answer["memory"]}
+        reply_fields = ("prompts_sha256", "warmup", "warmup_rounds", "warmup_steady", "requests", "flags")
+        content = {name: answer[name] for name in reply_fields} | {"engine_memory": answer["memory"]}
         place = {"case": case, "order": len(run.done), "started_s": run.seconds_at(t0_ns), "phases": marks}
         result = TypeAdapter(CaseResult).validate_python(content | place)
         assert self._info is not None
@@ -304,21 +304,21 @@ class _JobRun:
                     return message
         except WorkerLate:
             failure = self._failure("time_limit", f"{late}, {DOING[self._phase]}", worker.log_lines())
-        except WorkerGone as gone:
-            failure = self._crash(gone, worker.log_lines())
+        except WorkerGone as error:
+            failure = self._crash(error, worker.log_lines())
         if not sound:
             self._replace()
         raise _CannotStart(failure) if opening else _CaseFailed(failure)
 
-    def _crash(self, gone: WorkerGone, log: Sequence[str]) -> Failure:
+    def _crash(self, error: WorkerGone, log: Sequence[str]) -> Failure:
         """A worker that died: while doing what, the line in which its engine says why (if it got so far), and what to try."""
         device = self._info.device if self._info else None
-        if gone.kind == "killed":
+        if error.kind == "killed":
             why = Diagnosis("by hand, or by the system because memory ran out")
         else:
-            why = rigbench_backends.load(self._job.engine.backend).diagnose(log, self._phase, gone.signal, device)
-        message = f"{gone} {DOING[self._phase]}" + (f": {why.cause}" if why.cause else "")
-        return self._failure(gone.kind, message, log, why)
+            why = rigbench_backends.load(self._job.engine.backend).diagnose(log, self._phase, error.signal, device)
+        message = f"{error} {DOING[self._phase]}" + (f": {why.cause}" if why.cause else "")
+        return self._failure(error.kind, message, log, why)
 
     def _failure(self, kind: str, message: str, log: Sequence[str], why: Diagnosis = Diagnosis(None)) -> Failure:  # noqa: B008
         fatal = next((i for i, line in enumerate(log) if line.startswith("Fatal Python error")), len(log))

@@ -58,33 +58,33 @@ def engines_of(
 
     InputError for an unknown name, and for an option that no engine here has.
     """
-    asked = _asked(options)
+    choices = _choices(options)
     bases = _bases(suite, backends, server)
     known = {part.backend: _words(rigbench_backends.load(part.backend)) for part in bases}
-    for name in asked:
+    for name in choices:
         _must_be_known(name, known)
     parts: list[EnginePart] = []
     for part in bases:
         words = known[part.backend]
-        own = {words[name].name: (words[name], texts) for name, texts in asked.items() if name in words}
-        for name in asked.keys() - words.keys():
+        own = {words[name].name: (words[name], texts) for name, texts in choices.items() if name in words}
+        for name in choices.keys() - words.keys():
             say(f"{part.backend} has no option {name}: it runs without")
         hints = get_type_hints(rigbench_backends.load(part.backend).Options)
         sweeps = [[(name, value) for value in _values(one, hints[name], texts)] for name, (one, texts) in own.items()]
         for model in models or [part.model or default_model(part.backend, part.options, say)]:
             if part.backend == SERVER_BACKEND:
                 _must_be_served(model, part.options)
-            for chosen in product(*sweeps):
-                made = part.model_copy(
+            for combination in product(*sweeps):
+                engine = part.model_copy(
                     update={
                         "model": model,
                         "python": python or part.python,
-                        "options": {**part.options, **dict(chosen)},
+                        "options": {**part.options, **dict(combination)},
                     }
                 )
-                check_options(rigbench_backends.load(made.backend), made.options)
-                if made not in parts:
-                    parts.append(made)
+                check_options(rigbench_backends.load(engine.backend), engine.options)
+                if engine not in parts:
+                    parts.append(engine)
     if len(parts) > MOST_ENGINES:
         raise InputError(
             f"these are {len(parts)} engines, and a run has at most {MOST_ENGINES}: sweep over fewer values"
@@ -171,15 +171,15 @@ def _must_be_served(model: str, options: Mapping[str, Any]) -> None:
         raise InputError(f"the server has no model {name!r}; {hint(name, names)}")
 
 
-def _asked(options: Sequence[str]) -> dict[str, list[str]]:
+def _choices(options: Sequence[str]) -> dict[str, list[str]]:
     """`threads=2,4` -> {"threads": ["2,4"]}; the same name again is another value."""
-    asked: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for text in options:
         name, sign, value = text.partition("=")
         if not sign or not name.strip():
             raise InputError(f"--option {text!r}: write NAME=VALUE")
-        asked.setdefault(name.strip().lstrip("-").replace("-", "_"), []).append(value)
-    return asked
+        values.setdefault(name.strip().lstrip("-").replace("-", "_"), []).append(value)
+    return values
 
 
 def _words(backend: Backend) -> dict[str, Field[Any]]:

@@ -105,9 +105,9 @@ def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path
     if not run.done:
         run.journal.path.unlink(missing_ok=True)
         return None
-    made = store.with_id(document(run, complete=complete))
+    record = store.with_id(document(run, complete=complete))
     try:
-        written = store.write(made, folder)
+        written = store.write(record, folder)
     except UnavailableError as error:
         raise UnavailableError(
             f"{error}; its cases are safe: free some space, then: rigbench run --resume {run.journal.path}"
@@ -117,7 +117,7 @@ def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path
             earlier.unlink()
     if complete:
         run.journal.path.unlink(missing_ok=True)
-    return made, written
+    return record, written
 
 
 def document(run: Run, *, complete: bool) -> RunDocument:
@@ -134,7 +134,7 @@ def document(run: Run, *, complete: bool) -> RunDocument:
     for each in known:
         if each.name not in facts or facts[each.name].sha256 is None:  # one with a file says more than a bare shape
             facts[each.name] = each
-    made = RunDocument(
+    record = RunDocument(
         schema_version=SCHEMA_VERSION,
         id="",
         rigbench_version=__version__,
@@ -150,5 +150,5 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         complete=complete,
         telemetry=run.telemetry,
     )
-    made = replace(made, predictions=predictions(made))
-    return replace(made, summary=summary(made))
+    record = replace(record, predictions=predictions(record))
+    return replace(record, summary=summary(record))

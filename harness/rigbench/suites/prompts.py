@@ -10,24 +10,24 @@ from rigbench.paths import configs_dir
 
 def prompt_lengths() -> dict[str, int]:
     """Prompt name -> the length class in tokens that it is written for, shortest first."""
-    found = {}
+    lengths = {}
     for path in (configs_dir() / "prompts").glob("*-*.txt"):
         if match := re.fullmatch(r".+-(\d+)", path.stem):
-            found[path.stem] = int(match[1])
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+            lengths[path.stem] = int(match[1])
+    return dict(sorted(lengths.items(), key=lambda item: item[1]))
 
 
-def prompt_name(prompt_tokens: int, wanted: str | None = None) -> str:
+def prompt_name(prompt_tokens: int, stated: str | None = None) -> str:
     """The prompt that a workload of `prompt_tokens` uses: the one it names, else the shortest that is long enough."""
     lengths = prompt_lengths()
-    if wanted is not None:
-        if wanted not in lengths:
-            raise InputError(f"no prompt {wanted!r}; there are {', '.join(lengths)}")
-        if lengths[wanted] < prompt_tokens:
+    if stated is not None:
+        if stated not in lengths:
+            raise InputError(f"no prompt {stated!r}; there are {', '.join(lengths)}")
+        if lengths[stated] < prompt_tokens:
             raise InputError(
-                f"prompt {wanted!r} is written for {lengths[wanted]} tokens; {prompt_tokens} are asked for"
+                f"prompt {stated!r} is written for {lengths[stated]} tokens; {prompt_tokens} are asked for"
             )
-        return wanted
+        return stated
     for name, length in lengths.items():
         if length >= prompt_tokens:
             return name

@@ -190,8 +190,8 @@ def _plain(fault: Any) -> str:
     if fault["type"] == "missing":
         return "is missing"
     message = fault["msg"].removeprefix("Value error, ")
-    given = json.dumps(fault["input"], default=str) if not isinstance(fault["input"], dict) else ""
-    return f"{message[0].lower()}{message[1:]}" + (f" (given: {given[:60]})" if given else "")
+    text = json.dumps(fault["input"], default=str) if not isinstance(fault["input"], dict) else ""
+    return f"{message[0].lower()}{message[1:]}" + (f" (given: {text[:60]})" if text else "")
 
 
 def suite_record(suite: Suite) -> SuiteRecord:

@@ -53,23 +53,23 @@ def adapters() -> tuple[Adapter, ...]:
         return mac_adapters(platform.machine(), output("sysctl", "-n", "machdep.cpu.brand_string"))
     if sys.platform == "win32":
         return tuple(windows_adapters(_registry()))
-    shown = linux_adapters(Path("/"))
-    if not any(adapter.vendor == "nvidia" for adapter in shown):
+    cards = linux_adapters(Path("/"))
+    if not any(adapter.vendor == "nvidia" for adapter in cards):
         # Linux on Windows shows no PCI bus, but the driver answers.
         names = output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
-        shown += tuple(Adapter("nvidia", name.strip(), False) for name in names if name.strip())
-    return shown
+        cards += tuple(Adapter("nvidia", name.strip(), False) for name in names if name.strip())
+    return cards
 
 
 def linux_adapters(root: Path) -> tuple[Adapter, ...]:
     """From sysfs below `root`. Virtual machines' emulated cards are of other vendors and are left out."""
-    shown = []
+    cards = []
     for device in sorted((root / "sys/bus/pci/devices").glob("*")):
         vendor = VENDORS.get(_hex(device / "vendor"))
         base_class = _hex(device / "class") >> 16
         if vendor and (base_class == DISPLAY or (base_class == ACCELERATOR and vendor != "intel")):
-            shown.append(Adapter(vendor, pci_name(device, vendor, root), is_integrated(device, vendor)))
-    return tuple(shown)
+            cards.append(Adapter(vendor, pci_name(device, vendor, root), is_integrated(device, vendor)))
+    return tuple(cards)
 
 
 def is_integrated(device: Path, vendor: str) -> bool | None:
@@ -122,8 +122,8 @@ def _registry() -> list[tuple[str, str]]:
         for index in range(winreg.QueryInfoKey(displays)[0]):
             try:
                 with winreg.OpenKey(displays, winreg.EnumKey(displays, index)) as adapter:
-                    wanted = ("DriverDesc", "MatchingDeviceId")
-                    name, matching = (str(winreg.QueryValueEx(adapter, each)[0]) for each in wanted)
+                    values = ("DriverDesc", "MatchingDeviceId")
+                    name, matching = (str(winreg.QueryValueEx(adapter, each)[0]) for each in values)
                     entries.append((name, matching))
             except OSError:  # a key that this user may not read, or that is no adapter
                 continue

@@ -66,9 +66,9 @@ def part_joules(channels: Sequence[Channel]) -> dict[str, float]:
     for part, pattern in PARTS.items():
         own = [(match, channel) for channel in channels if (match := pattern.fullmatch(channel.name))]
         totals = [channel for match, channel in own if not match.group(1)]
-        chosen = totals or [channel for _, channel in own]
-        if chosen and all(channel.unit in JOULES for channel in chosen):
-            joules[part] = sum(channel.gained * JOULES[channel.unit] for channel in chosen)
+        parts = totals or [channel for _, channel in own]
+        if parts and all(channel.unit in JOULES for channel in parts):
+            joules[part] = sum(channel.gained * JOULES[channel.unit] for channel in parts)
     return joules
 
 
@@ -86,11 +86,11 @@ class AppleSource(Source):
         self._tree = host.Tree(None)
         self._total_j: dict[str, float] = {}
         self._moved: dict[str, tuple[int, float]] = {}
-        energy, memory = ENERGY.asked(self._count_energy()), self._memory()
+        energy, memory = ENERGY.of_reading(self._count_energy()), self._memory()
         self.metrics = (
             *(replace(energy, device=part) for part in self._total_j or ["cpu"]),
-            *(metric.asked(self._one(metric.name)) for metric in HOST_METRICS),
-            *(metric.asked(memory[metric.name]) for metric in MEMORY),
+            *(metric.of_reading(self._one(metric.name)) for metric in HOST_METRICS),
+            *(metric.of_reading(memory[metric.name]) for metric in MEMORY),
             *FOOTPRINTS,
         )
         if not any(metric.readable and metric.name == base.POWER.name for metric in self.metrics):
@@ -251,7 +251,7 @@ def refusal(error: OSError) -> Missing:
 if __name__ == "__main__":
     import time
 
-    seen = Darwin()
-    seen.energy()
+    darwin = Darwin()
+    darwin.energy()
     time.sleep(1.0)
-    print(*seen.energy(), f"PSTR {seen.smc_float('PSTR'):.1f} W, pressure {seen.thermal_pressure()}", sep="\n")
+    print(*darwin.energy(), f"PSTR {darwin.smc_float('PSTR'):.1f} W, pressure {darwin.thermal_pressure()}", sep="\n")

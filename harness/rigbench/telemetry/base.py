@@ -116,7 +116,7 @@ class Metric:
         """Whether there is any use in reading it."""
         return self.status not in ("unavailable", "denied")
 
-    def asked(self, answer: Reading) -> Metric:
+    def of_reading(self, answer: Reading) -> Metric:
         """This metric once it was asked for: unavailable or denied where the answer is missing."""
         return replace(self, status=answer.status, reason=answer.reason) if isinstance(answer, Missing) else self
 

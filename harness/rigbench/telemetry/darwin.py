@@ -171,12 +171,12 @@ class Darwin:
 
     def _subscribe(self) -> None:
         group = self._text("Energy Model")
-        wanted = self._report.IOReportCopyChannelsInGroup(group, None, 0, 0, 0)
+        channels = self._report.IOReportCopyChannelsInGroup(group, None, 0, 0, 0)
         self._cf.CFRelease(group)
-        if not wanted:
+        if not channels:
             raise OSError('IOReport has no group "Energy Model"')
-        self._subscription = self._report.IOReportCreateSubscription(None, wanted, byref(self._channels), 0, None)
-        self._cf.CFRelease(wanted)
+        self._subscription = self._report.IOReportCreateSubscription(None, channels, byref(self._channels), 0, None)
+        self._cf.CFRelease(channels)
         if not self._subscription:
             raise OSError("IOReport refuses a subscription")
 

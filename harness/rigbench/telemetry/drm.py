@@ -39,7 +39,9 @@ def _resident(lines: dict[str, tuple[str, str]], shared: bool) -> float:
     """One client's bytes; older drivers call `memory` what newer ones call `resident`."""
     regions = r"vram\d*" + (r"|gtt|system\d*" if shared else "")
     for word in ("resident", "memory"):
-        found = [(value, unit) for name, (value, unit) in lines.items() if re.fullmatch(rf"{word}-(?:{regions})", name)]
-        if found:
-            return float(sum(int(value) * UNITS.get(unit, 1) for value, unit in found))
+        matches = [
+            (value, unit) for name, (value, unit) in lines.items() if re.fullmatch(rf"{word}-(?:{regions})", name)
+        ]
+        if matches:
+            return float(sum(int(value) * UNITS.get(unit, 1) for value, unit in matches))
     return 0.0

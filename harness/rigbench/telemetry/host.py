@@ -301,14 +301,14 @@ def available_memory_bytes(cgroup: Path = CGROUP, proc: Path = PROC) -> int:
     free = int(psutil.virtual_memory().available)
     for group in own_groups("memory", cgroup, proc):
         statistics = dict(re.findall(r"^(\w+) (\d+)$", read_text(group / "memory.stat"), re.MULTILINE))
-        kept = int(statistics.get("total_inactive_file") or statistics.get("inactive_file") or 0)
+        inactive = int(statistics.get("total_inactive_file") or statistics.get("inactive_file") or 0)
         for limit_name, used_name in (
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
             limit, used = (whole(read_text(group / name)) for name in (limit_name, used_name))
             if limit is not None and used is not None:
-                free = min(free, max(0, limit - used + kept))
+                free = min(free, max(0, limit - used + inactive))
     return free
 
 
@@ -326,12 +326,12 @@ def quota_cores(cgroup: Path = CGROUP, proc: Path = PROC) -> float | None:
 
 def quota_periods(cgroup: Path = CGROUP, proc: Path = PROC) -> tuple[float | None, float | None]:
     """(periods of the quota so far, those in which it stopped us) of the group that has stopped us most; None without a quota."""
-    found: list[tuple[float, float]] = []
+    periods: list[tuple[float, float]] = []
     for group in own_groups("cpu", cgroup, proc):
         values = dict(re.findall(r"^(\w+) (\d+)$", read_text(group / "cpu.stat"), re.MULTILINE))
         if int(values.get("nr_periods", 0)):
-            found.append((float(values["nr_periods"]), float(values["nr_throttled"])))
-    return max(found, key=lambda pair: pair[1], default=(None, None))
+            periods.append((float(values["nr_periods"]), float(values["nr_throttled"])))
+    return max(periods, key=lambda pair: pair[1], default=(None, None))
 
 
 ARM_CORES = {

@@ -137,19 +137,19 @@ class NvmlSource(Source):
     def _known(self, device: str) -> Iterator[Metric]:
         """What this GPU can tell, found out by asking once. What it cannot is kept with the reason."""
 
-        def asked(metric: Metric) -> Metric:
+        def checked(metric: Metric) -> Metric:
             metric = replace(metric, device=device)
             # of processes there may be none now
-            return metric if metric.api == PROCESSES else metric.asked(self._reading(metric))
+            return metric if metric.api == PROCESSES else metric.of_reading(self._reading(metric))
 
         def first(candidates: Sequence[Metric]) -> Metric:
-            each = [asked(metric) for metric in candidates]
+            each = [checked(metric) for metric in candidates]
             return next((metric for metric in each if metric.readable), each[0])
 
         sliced = (ask(self._nvml, "nvmlDeviceGetMigMode", self._handles[device]) or (0,))[0] == 1
-        for metric in (first(POWER), first(MEMORY), *map(asked, METRICS)):
+        for metric in (first(POWER), first(MEMORY), *map(checked, METRICS)):
             yield replace(metric, status="low_confidence", reason=MIG) if sliced and metric.readable else metric
-        throttled = [asked(metric) for metric in THROTTLED]
+        throttled = [checked(metric) for metric in THROTTLED]
         yield from throttled
         if not all(metric.readable for metric in throttled):
             yield first(MASK)
@@ -173,9 +173,9 @@ class NvmlSource(Source):
         except nvml.NVMLError as error:
             return reason_of(error)
 
-    def _field(self, handle: Any, asked: Any) -> Any:
+    def _field(self, handle: Any, field_id: Any) -> Any:
         """A field's value. The call itself succeeds; each field has its own return code."""
-        (answer,) = self._nvml.nvmlDeviceGetFieldValues(handle, [asked])
+        (answer,) = self._nvml.nvmlDeviceGetFieldValues(handle, [field_id])
         if answer.nvmlReturn:
             raise self._nvml.NVMLError(answer.nvmlReturn)
         return answer.value

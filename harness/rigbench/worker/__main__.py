@@ -187,9 +187,9 @@ def _shifted(record: RequestRecord, shift_us: int) -> Message:
     return asdict(replace(record, submit_us=record.submit_us + shift_us, unit_us=unit_us, end_us=end_us))
 
 
-def make_options(kind: type, given: Message) -> Any:
+def make_options(kind: type, values: Message) -> Any:
     """A backend's options from JSON, whose lists are tuples here. Their names were checked by the parent (run/engines.py)."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _read_commands(inbox: queue.SimpleQueue[Message]) -> None:

@@ -188,14 +188,14 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
     records = []
     for id, (flight, times, counts) in enumerate(zip(flights, stamps, chunks, strict=True)):
         end_us, end = ends.get(id, (0, Event(id)))
-        asked = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
+        length = flight.prompt.tokens if isinstance(flight.prompt, TextPrompt) else len(flight.prompt)
         if end.chunk_units is not None:
             times = [time for time, count in zip(times, end.chunk_units, strict=True) if count]
             counts = [count for count in end.chunk_units if count]
         record = RequestRecord(
             user=flight.user,
             index=flight.turn,
-            prompt_tokens=end.prompt_tokens or asked,
+            prompt_tokens=end.prompt_tokens or length,
             submit_us=(flight.submitted_ns - start) // 1000,
             unit_us=tuple(times),
             chunk_units=None if all(count == 1 for count in counts) else tuple(counts),

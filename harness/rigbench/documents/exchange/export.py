@@ -82,8 +82,8 @@ def markdown(documents: Sequence[RunDocument]) -> str:
                 str(row.concurrency),
                 str(row.repetitions),
             )
-            shown = (metric.text(row[metric.name]) for metric in metrics)
-            rows.append((*what, *shown, ", ".join(row.flags) or row.error or ""))
+            columns = (metric.text(row[metric.name]) for metric in metrics)
+            rows.append((*what, *columns, ", ".join(row.flags) or row.error or ""))
         table_lines = markdown_table(("model", "engine", "workload", *numbers, "flags"), rows, right=numbers)
         lines += [f"### {inert(title)}\n", *table_lines, ""]
     return "\n".join(lines)
@@ -140,7 +140,7 @@ def _settings(document: RunDocument, row: Row, options: dict[str, Any]) -> dict[
     number = re.search(r"\bb(\d{3,})\b", f"{row.engine_version} {row.engine_build or ''}")
     release = None if row.imported else re.search(r"\d+(\.\d+)+", row.engine_version)
     machine = document.machine
-    found = LLAMA_BENCH | {
+    settings = LLAMA_BENCH | {
         # Tools cut a commit to the length of the shortest: the bare number of a release outlives that, a sentence does not.
         "build_commit": release[0] if release else row.engine_version or row.engine,
         "build_number": int(number[1]) if number else 0,
@@ -156,12 +156,12 @@ def _settings(document: RunDocument, row: Row, options: dict[str, Any]) -> dict[
     }
     for name in SETTINGS:
         if isinstance(options.get(name), type(LLAMA_BENCH[name])):
-            found[name] = options[name]
+            settings[name] = options[name]
     if options.get("flash_attn") in FLASH_ATTENTION:
-        found["flash_attn"] = FLASH_ATTENTION[options["flash_attn"]]
+        settings["flash_attn"] = FLASH_ATTENTION[options["flash_attn"]]
     if "offload_kqv" in options:
-        found["no_kv_offload"] = not options["offload_kqv"]
-    return found
+        settings["no_kv_offload"] = not options["offload_kqv"]
+    return settings
 
 
 def _model_type(row: Row, facts: ModelFacts | None, engine: EngineInfo | None) -> str:

@@ -72,9 +72,9 @@ class _Figures:
             self.engines.append(engine)
         result = CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
         self.cases.setdefault(case.group, result)
-        kept = self.metrics.setdefault(case.group, {})
+        figures = self.metrics.setdefault(case.group, {})
         for name, values in metrics.items():
-            kept.setdefault(name, []).extend(values)
+            figures.setdefault(name, []).extend(values)
 
 
 def read(path: Path, machine: str | None = None) -> Imported:
@@ -85,26 +85,26 @@ def read(path: Path, machine: str | None = None) -> Imported:
         raise InputError(f"no file to import at {path}: {error.strerror}") from error
     if fault is not None:
         raise InputError(f"{path}: {fault.message}")
-    found = _entries(data, path)
-    if not found:
+    entries = _entries(data, path)
+    if not entries:
         raise InputError(f"{path} holds no results")
-    made: dict[str, _Figures] = {}
+    documents: dict[str, _Figures] = {}
     left: list[str] = []
-    for number, entry in enumerate(found):
+    for number, entry in enumerate(entries):
         where = f"{path}: [{number}]"
         if isinstance(entry, dict) and {"model_filename", "n_prompt", "n_gen", "avg_ts"} <= entry.keys():
-            reason = _llama_bench(_Entry(entry, where), made, machine)
+            reason = _llama_bench(_Entry(entry, where), documents, machine)
         elif isinstance(entry, dict) and {"model_id", "output_throughput", "completed"} <= entry.keys():
-            reason = _vllm(_Entry(entry, where), made, machine)
+            reason = _vllm(_Entry(entry, where), documents, machine)
         else:
             raise InputError(f"{where} is neither of llama-bench (-o json) nor of vllm bench serve (--save-result)")
         if reason:
             left.append(f"[{number}]: {reason}")
     digest = hashlib.sha256(data).hexdigest()
-    return Imported(tuple(_document(one, digest) for one in made.values() if one.cases), tuple(left))
+    return Imported(tuple(_document(one, digest) for one in documents.values() if one.cases), tuple(left))
 
 
-def _llama_bench(entry: _Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+def _llama_bench(entry: _Entry, documents: dict[str, _Figures], machine: str | None) -> str | None:
     prompt, generated, depth = entry.count("n_prompt"), entry.count("n_gen"), entry.count("n_depth")
     if bool(prompt) == bool(generated):
         return "prompt and generation in one figure tell neither rate" if prompt else "no tokens"
@@ -114,9 +114,9 @@ def _llama_bench(entry: _Entry, made: dict[str, _Figures], machine: str | None) 
         return "no figures"
     cpu, gpu = entry.text("cpu_info"), entry.text("gpu_info")
     place = machine or gpu or cpu or UNKNOWN
-    if place not in made:
-        made[place] = _Figures(LLAMA_BENCH, _machine(place, cpu, gpu), _utc(entry.text("test_time"))[0])
-    figures = made[place]
+    if place not in documents:
+        documents[place] = _Figures(LLAMA_BENCH, _machine(place, cpu, gpu), _utc(entry.text("test_time"))[0])
+    figures = documents[place]
     figures.duration_s += (entry.number("avg_ns") or 0) / 1e9 * len(rates)
     names = {title: device for device, title in DEVICES.items()} | {"Metal": "metal"}
     devices = [names[word] for word in re.findall(r"\w+", entry.text("backends")) if word in names]
@@ -140,14 +140,14 @@ def _llama_bench(entry: _Entry, made: dict[str, _Figures], machine: str | None) 
     return None
 
 
-def _vllm(entry: _Entry, made: dict[str, _Figures], machine: str | None) -> str | None:
+def _vllm(entry: _Entry, documents: dict[str, _Figures], machine: str | None) -> str | None:
     completed = entry.count("completed")
     if not completed:
         return "no request was completed"
     place = machine or UNKNOWN
     created, zoneless = _utc(entry.text("date"))
     note = "its date is the local time of the machine that ran it" if zoneless else None
-    figures = made.setdefault(place, _Figures(VLLM, _machine(place, "", ""), created, note))
+    figures = documents.setdefault(place, _Figures(VLLM, _machine(place, "", ""), created, note))
     figures.duration_s += entry.number("duration") or 0
     rate = None if entry.content.get("request_rate") == "inf" else entry.number("request_rate")
     names = ("max_concurrency", "max_concurrent_requests", "num_prompts")
@@ -288,19 +288,19 @@ class _Entry:
             return []
         if not isinstance(values, list):
             raise InputError(f"{self.where}.{name}: not a list")
-        found = [_Entry({name: value}, self.where).number(name) for value in values]
-        return [value for value in found if value is not None and value > 0]
+        numbers = [_Entry({name: value}, self.where).number(name) for value in values]
+        return [value for value in numbers if value is not None and value > 0]
 
     def settings(self, names: Sequence[str]) -> dict[str, Any]:
         """Plain values by name, where they are there."""
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for name in names:
             value = self.content.get(name)
             if isinstance(value, str):
-                found[name] = _plain(value)
+                settings[name] = _plain(value)
             elif isinstance(value, int | float) and -LARGEST < value < LARGEST:
-                found[name] = value
-        return found
+                settings[name] = value
+        return settings
 
 
 def _plain(text: str) -> str:

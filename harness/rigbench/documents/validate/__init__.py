@@ -123,18 +123,18 @@ def validate_bytes(data: bytes, name: str) -> Report:
         return Report(name, tuple(faults))
     document = store.parse(content, name)
     notes: list[str] = []
-    found: list[Fault] = []
+    all_faults: list[Fault] = []
     doubts: dict[tuple[str | None, str], Fault] = {}
     for fault in _content_faults(document, content, notes):
         if fault.below is not None:
             if len(doubts) < MAX_FAULTS:
                 doubts.setdefault((fault.below, fault.message), fault)  # of one thing at many places, the first place
             continue
-        found.append(fault)
-        if len(found) == MAX_FAULTS:
+        all_faults.append(fault)
+        if len(all_faults) == MAX_FAULTS:
             notes.append(f"there may be more than these {MAX_FAULTS} faults")
             break
-    return Report(name, tuple(found), tuple(doubts.values()), tuple(notes), content["id"])
+    return Report(name, tuple(all_faults), tuple(doubts.values()), tuple(notes), content["id"])
 
 
 def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[str]) -> Iterator[Fault]:

@@ -75,8 +75,8 @@ def shape_faults(document: RunDocument) -> Iterator[Fault]:
             for number, record in enumerate(getattr(result, kind)):
                 chunks = record.chunk_units
                 if len(record.unit_us) > 2 * case.workload.units + 16:
-                    told = f"{len(record.unit_us)} times of {case.workload.unit}s; {case.workload.units} are asked for"
-                    yield Fault(f"{path}.{kind}[{number}].unit_us", told)
+                    text = f"{len(record.unit_us)} times of {case.workload.unit}s; {case.workload.units} are asked for"
+                    yield Fault(f"{path}.{kind}[{number}].unit_us", text)
                 if chunks is not None and (len(chunks) != len(record.unit_us) or min(chunks, default=1) < 1):
                     yield Fault(
                         f"{path}.{kind}[{number}].chunk_units", "must have one count of at least 1 for each time"
@@ -281,7 +281,7 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
         for workload in suite.workload
         for users in (workload.concurrency or suite.load.concurrency)
     }
-    seen: set[str] = set()
+    ids: set[str] = set()
     engines: dict[str, dict[tuple[str, int, int], CaseResult]] = {}
     for place, result in enumerate(document.cases):
         case, path = result.case, f"$.cases[{place}].case"
@@ -290,9 +290,9 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
             re.escape(f"{case.backend}/{case.model}") + r"(\+.*)?$", label, re.DOTALL
         ):
             yield Fault(f"{path}.group", "is not made of backend, model, workload and users")
-        if case.id != f"{case.group}/r{case.repetition}" or case.id in seen:
-            yield Fault(f"{path}.id", "is there twice" if case.id in seen else "is not made of group and repetition")
-        seen.add(case.id)
+        if case.id != f"{case.group}/r{case.repetition}" or case.id in ids:
+            yield Fault(f"{path}.id", "is there twice" if case.id in ids else "is not made of group and repetition")
+        ids.add(case.id)
         workload = planned.get((case.workload.name, case.concurrency))
         if workload is None or not 0 <= case.repetition < suite.load.repetitions:
             yield Fault(
@@ -308,12 +308,12 @@ def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
         engines.setdefault(label, {})[case.workload.name, case.concurrency, case.repetition] = result
     if not document.complete:
         return
-    for label, found in engines.items():
+    for label, engine in engines.items():
         for workload_name, users in planned:
             for repetition in range(suite.load.repetitions):
-                first = found.get((workload_name, users, 0))
+                first = engine.get((workload_name, users, 0))
                 skipped = first is not None and first.error is not None and first.error.kind == "skipped"
-                if (workload_name, users, repetition) not in found and not skipped:
+                if (workload_name, users, repetition) not in engine and not skipped:
                     group = f"{label}/{workload_name}/c{users}"
                     yield Fault("$.cases", f"{group}/r{repetition} is planned by the suite, and not here")
 
@@ -395,7 +395,7 @@ def outcome_faults(document: RunDocument) -> Iterator[Fault]:
 
 def prompt_faults(document: RunDocument) -> Iterator[Fault]:
     """The hash of the prompts: there, of one case alone, and of token ids the one that the seed gives."""
-    seen: dict[tuple[str, str], int] = {}
+    prompts: dict[tuple[str, str], int] = {}
     tokens = 0
     for place, result in enumerate(document.cases):
         if result.engine is None or not result.requests:
@@ -405,8 +405,8 @@ def prompt_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(path, "is not a SHA-256")
             continue
         label = case.group.removesuffix(f"/{case.workload.name}/c{case.concurrency}")
-        if seen.setdefault((label, str(result.prompts_sha256)), place) != place:
-            yield Fault(path, f"is also the one of $.cases[{seen[label, str(result.prompts_sha256)]}]")
+        if prompts.setdefault((label, str(result.prompts_sha256)), place) != place:
+            yield Fault(path, f"is also the one of $.cases[{prompts[label, str(result.prompts_sha256)]}]")
         if case.workload.kind != "tokens" or not engine.vocab_size or not engine.accepts_token_ids:
             continue
         tokens += len(result.requests) * case.workload.prompt_tokens
@@ -424,9 +424,9 @@ def prompt_faults(document: RunDocument) -> Iterator[Fault]:
 def name_faults(document: RunDocument) -> Iterator[Fault]:
     """Names that would be a path somewhere, or more than a name on a page."""
     machine = document.machine
-    shown = [("$.machine.cpu", machine.cpu), ("$.machine.os", machine.os), ("$.machine.kernel", machine.kernel)]
+    names = [("$.machine.cpu", machine.cpu), ("$.machine.os", machine.os), ("$.machine.kernel", machine.kernel)]
     for place, engine in enumerate(document.engines):
-        shown += [(f"$.engines[{place}].engine", engine.engine), (f"$.engines[{place}].version", engine.version)]
+        names += [(f"$.engines[{place}].engine", engine.engine), (f"$.engines[{place}].version", engine.version)]
     named = [("$.suite.name", document.suite.name), ("$.machine.id", machine.id)]
     for place, model in enumerate(document.models):
         named.append((f"$.models[{place}].name", model.name))
@@ -438,7 +438,7 @@ def name_faults(document: RunDocument) -> Iterator[Fault]:
     for path, name in _once(named):
         if not name or len(name) > 200 or re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^[A-Za-z]:[\\/]|\\", name):
             yield Fault(path, f"{name[:60]!r} is no name but a path")
-    for path, name in _once([*named, *shown]):
+    for path, name in _once([*named, *names]):
         if re.search("[<>]", name):
             yield Fault(path, f"{name[:60]!r} holds < or >, which no name does")
 

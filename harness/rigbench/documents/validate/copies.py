@@ -30,7 +30,7 @@ def gaps_us(times: Sequence[int]) -> list[int]:
 def copy_faults(document: RunDocument) -> Iterator[Fault]:
     """Cases whose times or readings are another's."""
     groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]] = {}
-    seen: dict[tuple[int, ...], str] = {}
+    copies: dict[tuple[int, ...], str] = {}
     for place, result in enumerate(document.cases):
         if result.engine is None or document.engines[result.engine].device == "sim":
             continue
@@ -39,7 +39,7 @@ def copy_faults(document: RunDocument) -> Iterator[Fault]:
             if len(gaps) < LEAST_GAPS or len(set(gaps)) < LEAST_DISTINCT:
                 continue
             here = f"$.cases[{place}].requests[{number}].unit_us"
-            other = seen.setdefault(tuple(gaps), here)
+            other = copies.setdefault(tuple(gaps), here)
             if other != here and not _together(other, here, document):
                 yield Fault(here, f"has the very gaps of {other}")
             groups.setdefault((result.case.group, record.user, record.index), []).append((here, gaps))
@@ -56,20 +56,20 @@ def _alike(groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]]) -> I
     import numpy as np
 
     for (_, user, index), all_found in groups.items():
-        found = all_found[:MOST_COMPARED]
-        if user >= MOST_COMPARED or index >= MOST_COMPARED or len(found) < 2:
+        pairs = all_found[:MOST_COMPARED]
+        if user >= MOST_COMPARED or index >= MOST_COMPARED or len(pairs) < 2:
             continue
-        length = min(len(gaps) for _, gaps in found)
+        length = min(len(gaps) for _, gaps in pairs)
         rows = []
-        for _, gaps in found:
+        for _, gaps in pairs:
             line = np.asarray(gaps[:length], dtype=float)
             middle = np.convolve(np.pad(line, 2, mode="edge"), np.ones(5) / 5, mode="valid")
             rows.append(np.argsort(np.argsort(line - middle, kind="stable"), kind="stable"))
         table = np.corrcoef(np.asarray(rows, dtype=float))
-        for one, other in combinations(range(len(found)), 2):
+        for one, other in combinations(range(len(pairs)), 2):
             if table[one, other] > MOST_ALIKE:
-                here, there = found[other][0], found[one][0]
-                if found[one][1] != found[other][1]:
+                here, there = pairs[other][0], pairs[one][0]
+                if pairs[one][1] != pairs[other][1]:
                     why = f"rises and falls as {there} does (rank correlation {table[one, other]:.2f}): two measurements would not"
                     yield Fault(here, why, below="physical")
                 break
@@ -77,7 +77,7 @@ def _alike(groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]]) -> I
 
 def _pasted(cases: Sequence[CaseResult]) -> Iterator[Fault]:
     """Readings that another case has, to the last digit."""
-    seen: dict[tuple[object, ...], str] = {}
+    blocks: dict[tuple[object, ...], str] = {}
     for place, result in enumerate(cases):
         for number, series in enumerate(result.readings):
             values = [value for _, value in points(series)]
@@ -86,6 +86,6 @@ def _pasted(cases: Sequence[CaseResult]) -> Iterator[Fault]:
             if len(values) < 2 * LEAST_DISTINCT or len(set(values)) < LEAST_DISTINCT:
                 continue
             here = f"$.cases[{place}].readings[{number}].values"
-            other = seen.setdefault((series.source, series.name, series.device, *values), here)
+            other = blocks.setdefault((series.source, series.name, series.device, *values), here)
             if other != here:
                 yield Fault(here, f"are those of {other}")

@@ -141,8 +141,8 @@ def _not_of_machine(document: RunDocument, engine: EngineInfo) -> str | None:
     """Which of the engine's devices is not among the machine's."""
     left = [hardware.normalize(str(gpu.get("name"))) for gpu in document.machine.gpus]
     for name in dict.fromkeys(engine.device_names) if len(set(engine.device_names)) > 1 else engine.device_names:
-        wanted = hardware.normalize(name)
-        mine = next((gpu for gpu in left if gpu and (gpu in wanted or wanted in gpu)), None)
+        target = hardware.normalize(name)
+        mine = next((gpu for gpu in left if gpu and (gpu in target or target in gpu)), None)
         if mine is None:
             return f"the machine has no {name[:80]!r} left: its GPUs are {len(document.machine.gpus)}"
         left.remove(mine)
@@ -169,8 +169,8 @@ def _processor(document: RunDocument, engine: EngineInfo) -> Device:
     no_amx = "AVX" in (engine.build or "") and "AMX" not in (engine.build or "")
     operations = cores * CORE_HZ * (CORE_OPERATIONS_AVX if no_amx else CORE_OPERATIONS)
     for gpu in machine.gpus:  # a build with GPUs hands them large products although the weights stay in memory
-        found = _catalogued(document, str(gpu.get("name")))
-        operations += _gpu_operations(found) if found else 1e16
+        device = _catalogued(document, str(gpu.get("name")))
+        operations += _gpu_operations(device) if device else 1e16
     return Device(
         min((_stated(document, engine) or math.inf) * OVER_MEASURED, most),
         operations,
@@ -184,12 +184,12 @@ def _stated(document: RunDocument, engine: EngineInfo) -> float | None:
 
 
 def _bandwidth_faults(document: RunDocument) -> Iterator[Fault]:
-    seen: set[str] = set()
+    devices: set[str] = set()
     for place, bandwidth in enumerate(document.bandwidth):
         path, value = f"$.bandwidth[{place}].read_bytes_per_s", bandwidth.read_bytes_per_s
-        if bandwidth.device in seen:
+        if bandwidth.device in devices:
             yield Fault(f"$.bandwidth[{place}].device", f"{bandwidth.device[:40]!r} is there twice")
-        seen.add(bandwidth.device)
+        devices.add(bandwidth.device)
         if value is None:
             continue
         if not value > 0:
@@ -213,7 +213,7 @@ def _bandwidth_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(path, f"{value / 1e9:.0f} GB/s; {name} reaches {most / 1e9:.0f} GB/s")
     for place, engine in enumerate(document.engines):
         simulated = engine.simulated_bandwidth_bytes_per_s
-        if engine.device in ("cpu", "cuda", "metal") and engine.device not in seen and not streamed(engine):
+        if engine.device in ("cpu", "cuda", "metal") and engine.device not in devices and not streamed(engine):
             yield Fault("$.bandwidth", f"has no entry for {engine.device}, which engine {place} ran on")
         if (simulated is not None) != (engine.device == "sim"):
             yield Fault(f"$.engines[{place}].device", "a simulated bandwidth belongs to the simulator, and to it alone")

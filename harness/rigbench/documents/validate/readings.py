@@ -73,12 +73,12 @@ def reading_faults(document: RunDocument) -> Iterator[Fault]:
 
 
 def _missing(result: CaseResult, expected: dict[str, object], path: str) -> Iterator[Fault]:
-    found = Counter(series.source for series in result.readings)
+    counts = Counter(series.source for series in result.readings)
     for source, metrics in expected.items():
-        if isinstance(metrics, int) and found[source] != metrics:
-            why = f"{found[source]} series of {source[:40]!r}; the run read {metrics} of it"
+        if isinstance(metrics, int) and counts[source] != metrics:
+            why = f"{counts[source]} series of {source[:40]!r}; the run read {metrics} of it"
             yield Fault(f"{path}.readings", why)
-    for name in found:
+    for name in counts:
         if expected and name not in expected and any(s.time_us for s in result.readings if s.source == name):
             yield Fault(f"{path}.readings", f"{name[:40]!r} is not among the sources of $.telemetry")
 

@@ -176,8 +176,8 @@ def _own_bits(config: dict[str, Any]) -> dict[str, int]:
     """Bits of the layers that MLX packed otherwise than the rest (routers, in mixed quantisations embedding and output)."""
     table = config.get("quantization")
     named = table.items() if isinstance(table, dict) else ()
-    found = {name: own.get("bits") for name, own in named if isinstance(own, dict)}
-    return {name: bits for name, bits in found.items() if isinstance(bits, int) and 1 <= bits <= 32}
+    own_bits = {name: own.get("bits") for name, own in named if isinstance(own, dict)}
+    return {name: bits for name, bits in own_bits.items() if isinstance(bits, int) and 1 <= bits <= 32}
 
 
 def _parameters(row: Row, bits: int) -> int:
