@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long `rigbench site` takes for thousands of results, how large its first page is, and how quick the page is in Chromium.
 
-The documents are honest ones of catalogued machines, made by the simulator with noise (tests/made_documents.py).
+The documents are honest ones of catalogued machines, made by the simulator with noise (tests/device_documents.py).
 
 nice -n -10 .venv/bin/python scripts/bench_site.py --documents 5000
 """
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
 
 from bench_index import timed  # noqa: E402
-from made_documents import made  # noqa: E402
+from device_documents import device_document  # noqa: E402
 from rigbench.predict.hardware import hardware  # noqa: E402
 
 DEVICES = [each.id for each in hardware() if each.status == "shipping" and each.vendor != "cpu"][:60]
@@ -40,7 +40,9 @@ TIMES = """async () => {
 
 def write(folder: Path, number: int) -> None:
     """One result."""
-    content = made(DEVICES[number % len(DEVICES)], "llama-3.1-8b", "Q4_K_M", seed=number, users=(1, 4, 8, 16))
+    content = device_document(
+        DEVICES[number % len(DEVICES)], "llama-3.1-8b", "Q4_K_M", seed=number, users=(1, 4, 8, 16)
+    )
     path = folder / DEVICES[number % len(DEVICES)] / f"{number:05d}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")

@@ -2,7 +2,7 @@
 """How many honest documents `rigbench validate` refuses, or puts lower than they belong: none is wanted.
 
 Three kinds: whole runs of the simulator through the product's own worker, journal and store, under drawn suites and options;
-documents of a catalogued device (tests/made_documents.py); and, with --real, runs of llama.cpp on this machine.
+documents of a catalogued device (tests/device_documents.py); and, with --real, runs of llama.cpp on this machine.
 
 .venv/bin/python scripts/honest_documents.py 1000 1 [--real 20]
 """
@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from made_documents import made  # noqa: E402
+from device_documents import device_document  # noqa: E402
 from rigbench.documents.validate import validate  # noqa: E402
 from rigbench.models.shapes import shapes  # noqa: E402
 from rigbench.predict import hardware  # noqa: E402
@@ -92,7 +92,9 @@ def of_device(luck: random.Random, folder: Path) -> tuple[str, str, Path]:
         "requests": luck.choice([1, 2, 4]),
     }
     noise = luck.choice([0.001, 0.003, 0.01, 0.05])
-    content = made(device, model, quant, luck.randrange(10**6), users, luck.randint(1, 5), noise=noise, **lengths)
+    content = device_document(
+        device, model, quant, luck.randrange(10**6), users, luck.randint(1, 5), noise=noise, **lengths
+    )
     path = folder / "device.json"
     path.write_text(json.dumps(content))
     return f"{device} {model} {quant} {users} {lengths} {noise}", "complete", path

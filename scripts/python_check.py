@@ -9,7 +9,7 @@ import sys
 
 OLDEST = (3, 11)
 NEWEST_TRIED = 15
-MEND = (
+FIX = (
     "install a newer one (Debian and Ubuntu: apt install python3.11 python3.11-venv; Mac: brew install python; "
     "Windows: winget install Python.Python.3.12) and run this again"
 )
@@ -43,7 +43,7 @@ def require():
     version = "%d.%d" % sys.version_info[:2]
     newer = find_newer(os.environ.get("PATH", os.defpath))
     if newer is None:
-        sys.exit("rigbench needs Python %d.%d or newer and this is %s: %s." % (OLDEST[0], OLDEST[1], version, MEND))
+        sys.exit("rigbench needs Python %d.%d or newer and this is %s: %s." % (OLDEST[0], OLDEST[1], version, FIX))
     sys.stderr.write("This is Python %s, which is too old for rigbench; going on with %s.\n" % (version, newer))
     sys.stderr.flush()
     os.execv(newer, [newer] + sys.argv)

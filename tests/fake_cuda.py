@@ -51,35 +51,35 @@ class FakeCuda:
 
         return call
 
-    def shown(self) -> list[Card]:
+    def visible(self) -> list[Card]:
         by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
         cards = list(self.cards) if by_bus else sorted(self.cards, key=lambda card: -card.rate)
         setting = os.environ.get("CUDA_VISIBLE_DEVICES")
         return cards if setting is None else [cards[int(index)] for index in setting.split(",")]
 
     def do_cuDeviceGetCount(self, count: Any) -> None:
-        count._obj.value = len(self.shown())
+        count._obj.value = len(self.visible())
 
     def do_cuDeviceGet(self, handle: Any, index: ctypes.c_int) -> None:
         handle._obj.value = self.handle = index.value
 
     def do_cuDeviceGetPCIBusId(self, text: Any, size: Any, handle: ctypes.c_int) -> None:
-        text.value = self.shown()[handle.value].bus.encode()
+        text.value = self.visible()[handle.value].bus.encode()
 
     def do_cuGetErrorName(self, code: ctypes.c_int, text: Any) -> None:
         text._obj.value = {100: b"CUDA_ERROR_NO_DEVICE", 2: b"CUDA_ERROR_OUT_OF_MEMORY"}[code.value]
 
     def do_cuDeviceGetName(self, buffer: Any, size: Any, handle: Any) -> None:
-        buffer.value = self.shown()[handle.value].name.encode()
+        buffer.value = self.visible()[handle.value].name.encode()
 
     def do_cuDeviceGetAttribute(self, value: Any, attribute: Any, handle: Any) -> None:
         value._obj.value = {16: 10, 32: self.ecc}[attribute.value]
 
     def do_cuDeviceGetUuid_v2(self, buffer: Any, handle: Any) -> None:
-        buffer.raw = self.shown()[handle.value].uuid
+        buffer.raw = self.visible()[handle.value].uuid
 
     def do_cuDeviceTotalMem_v2(self, total: Any, handle: Any) -> None:
-        total._obj.value = self.shown()[handle.value].memory
+        total._obj.value = self.visible()[handle.value].memory
 
     def do_cuMemGetInfo_v2(self, free: Any, total: Any) -> None:
         free._obj.value = self.free
@@ -92,11 +92,11 @@ class FakeCuda:
         data, end, out = (ctypes.cast(pointers[k], ctypes.POINTER(ctypes.c_uint64)).contents.value for k in range(3))
         assert end - data <= self.size - 256 and out + 4 <= (1 << 20) + self.size
         assert (end - data) % (4 * 16 * threads * blocks.value) == 0  # whole rounds: no thread reads past the end
-        rate = self.shown()[self.handle].rate
+        rate = self.visible()[self.handle].rate
         self.moved_s = (end - data) / (rate if blocks.value >= 80 else rate / 2)
 
     def do_cuMemcpyDtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> None:
-        self.moved_s = 2 * size.value / (0.75 * self.shown()[self.handle].rate)
+        self.moved_s = 2 * size.value / (0.75 * self.visible()[self.handle].rate)
 
     def do_cuEventElapsedTime(self, milliseconds: Any, start: Any, end: Any) -> None:
         milliseconds._obj.value = self.moved_s * 1e3

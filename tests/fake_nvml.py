@@ -58,9 +58,9 @@ def fake_module(gpus: list[FakeGpu], init_error: int | None = None, driver: str 
 
     def values(gpu: FakeGpu, ids: list[Any]) -> Any:
         answers = (pynvml.c_nvmlFieldValue_t * len(ids))()
-        for answer, asked in zip(answers, ids, strict=True):
-            number, scope = asked if isinstance(asked, tuple) else (asked, 0)
-            assert number != 186 or isinstance(asked, tuple)
+        for answer, field_id in zip(answers, ids, strict=True):
+            number, scope = field_id if isinstance(field_id, tuple) else (field_id, 0)
+            assert number != 186 or isinstance(field_id, tuple)
             key = 1186 if scope == pynvml.NVML_POWER_SCOPE_MODULE else number
             code, raw = gpu.fields.get(key, (pynvml.NVML_ERROR_NOT_SUPPORTED, 0))
             answer.fieldId, answer.nvmlReturn = number, code

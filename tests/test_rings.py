@@ -1,4 +1,5 @@
-"""The rooms of rigbench import upwards only, the backends import nothing of it, and nothing but cli/ prints or exits.
+"""The rooms of rigbench import upwards only, the backends import nothing of it, nothing but cli/ prints or exits, and names and
+texts keep to the glossary.
 
 Read from the sources, never by importing them: imports inside functions and for types count like all others.
 """
@@ -6,6 +7,7 @@ Read from the sources, never by importing them: imports inside functions and for
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -41,6 +43,27 @@ ENGINES = {
     "openai": {"httptools"},
 }
 STANDARD = sys.stdlib_module_names
+# A name says what a thing is (`document`, `rows`), not what happened to it; a text uses the usual word.
+PARTICIPLES = {
+    *[
+        "asked",
+        "chosen",
+        "found",
+        "given",
+        "gone",
+        "got",
+        "held",
+        "kept",
+        "made",
+        "said",
+        "seen",
+        "shown",
+        "taken",
+        "told",
+        "wanted",
+    ]
+}
+USUAL_WORDS = {"mend": "fix", "mends": "fixes", "mended": "fixed", "mending": "fixing"}
 
 
 def imports(tree: ast.Module, package: str) -> Iterator[tuple[str, int, bool]]:
@@ -150,6 +173,49 @@ def speech_faults(root: Path) -> list[str]:
     return faults
 
 
+def name_faults(tree: ast.Module) -> Iterator[str]:
+    """`line: name` of each variable, argument, attribute, function or class that a participle alone names."""
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.arg(arg=name)
+            ):
+                pass
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                pass
+            case ast.ExceptHandler(name=str(name)):
+                pass
+            case _:
+                continue
+        if name.strip("_").lower() in PARTICIPLES:
+            yield f"{getattr(node, 'lineno', 0)}: `{name}` is a participle: name the thing"
+
+
+def word_faults(text: str) -> Iterator[str]:
+    """`line: word` of each word of `text` for which the glossary has a more usual one."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in re.findall(r"[a-z]+", line.lower()):
+            if word in USUAL_WORDS:
+                yield f"{number}: `{word}`: write `{USUAL_WORDS[word]}`"
+
+
+def glossary_faults(root: Path) -> list[str]:
+    """One line for each name and each word, in code and in the texts beside it, that the glossary does not allow."""
+    faults = []
+    for folder in ("harness", "backends", "configs", "scripts", "tests"):
+        for path in sorted((root / folder).rglob("*.py")):
+            source = path.read_text("utf-8")
+            own = path.resolve() == Path(__file__).resolve()  # it has to write the words
+            here = [*name_faults(ast.parse(source)), *(() if own else word_faults(source))]
+            faults += [f"{path.relative_to(root)}:{fault}" for fault in here]
+    for path in sorted(root.glob("*.md")):
+        faults += [f"{path.relative_to(root)}:{fault}" for fault in word_faults(path.read_text("utf-8"))]
+    return faults
+
+
 def test_imports_go_upwards_only() -> None:
     assert import_faults(ROOT) == []
 
@@ -170,6 +236,24 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
 
 def test_only_the_command_line_prints_or_exits() -> None:
     assert speech_faults(ROOT) == []
+
+
+def test_names_and_texts_keep_to_the_glossary() -> None:
+    assert glossary_faults(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["found = 1", "def made(): ...", "def f(told): ...", "class Held: ...", "self.seen = 1", "(a, (kept, b)) = x",
+     "for shown in x: ...", "with x as wanted: ...", "try: ...\nexcept E as gone: ...", "_chosen: int = 1", "# mend this"],
+)  # fmt: skip
+def test_what_the_glossary_forbids_is_seen(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "scripts/a.py"
+    path.parent.mkdir()
+    path.write_text(source)
+    assert glossary_faults(tmp_path) != []
+    path.write_text("found_at = 1  # what was found\nf(found, told=1)")
+    assert glossary_faults(tmp_path) == []
 
 
 def test_the_rooms_are_all_there() -> None:

@@ -43,19 +43,19 @@ def test_identical_data_are_the_same() -> None:
 
 def test_a_planted_5_percent_at_1_percent_noise_is_slower() -> None:
     rng = random.Random(2)
-    found = [verdict(noisy(rng, 50, 0.01), noisy(rng, 47.5, 0.01)) for _ in range(200)]
-    assert found[0] == "slower"
-    assert found.count("slower") >= 198  # 1000 of 1000 in a longer trial
+    outcome = [verdict(noisy(rng, 50, 0.01), noisy(rng, 47.5, 0.01)) for _ in range(200)]
+    assert outcome[0] == "slower"
+    assert outcome.count("slower") >= 198  # 1000 of 1000 in a longer trial
     backwards = [verdict(noisy(rng, 47.5, 0.01), noisy(rng, 50, 0.01)) for _ in range(200)]
     assert backwards.count("faster") >= 198
 
 
 def test_1_percent_at_5_percent_noise_cannot_be_told() -> None:
     rng = random.Random(3)
-    found = [verdict(noisy(rng, 50, 0.05), noisy(rng, 49.5, 0.05)) for _ in range(200)]
-    assert found[0] == "~"
-    assert found.count("~") >= 180
-    assert found.count("slower") + found.count("faster") <= 20
+    outcome = [verdict(noisy(rng, 50, 0.05), noisy(rng, 49.5, 0.05)) for _ in range(200)]
+    assert outcome[0] == "~"
+    assert outcome.count("~") >= 180
+    assert outcome.count("slower") + outcome.count("faster") <= 20
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
@@ -92,21 +92,21 @@ def test_a_whole_table_of_equal_noise_raises_one_in_at_most_5_percent_too() -> N
 def test_the_interval_holds_the_truth_95_times_in_100() -> None:
     rng = random.Random(6)
     for n, m in ((3, 3), (5, 5), (5, 3), (10, 10), (5, 1)):
-        held = 0
+        hits = 0
         for _ in range(400):
             base, new = noisy(rng, 50, 0.02, n), noisy(rng, 40, 0.02, m)
-            found = stats.ratio(base, new, stats.spread(base, new))
-            held += found.low <= 0.8 <= found.high
-        assert held >= 0.93 * 400, (n, m, held)
+            outcome = stats.ratio(base, new, stats.spread(base, new))
+            hits += outcome.low <= 0.8 <= outcome.high
+        assert hits >= 0.93 * 400, (n, m, hits)
 
 
 def test_a_ratio_by_hand() -> None:
     """Logs 0, 1, 2 against 3, 4, 5: shift 3, variances 1, error sqrt(2/3), 4 degrees of freedom, t(0.975) = 2.7764."""
     base, new = [math.exp(x) for x in (0, 1, 2)], [math.exp(x) for x in (3, 4, 5)]
-    found = stats.ratio(base, new, stats.spread(base, new))
-    assert found.value == pytest.approx(math.exp(3))
-    assert found.low == pytest.approx(math.exp(3 - 2.776445 * math.sqrt(2 / 3)))
-    assert found.p == pytest.approx(0.0213117, rel=1e-4)
+    outcome = stats.ratio(base, new, stats.spread(base, new))
+    assert outcome.value == pytest.approx(math.exp(3))
+    assert outcome.low == pytest.approx(math.exp(3 - 2.776445 * math.sqrt(2 / 3)))
+    assert outcome.p == pytest.approx(0.0213117, rel=1e-4)
 
 
 def test_one_number_a_side_tells_nothing_of_the_noise() -> None:
@@ -229,18 +229,18 @@ def test_unknown_is_no_reason_against_comparing_and_another_machine_has_another_
 
 def test_a_case_that_now_fails_is_found_and_one_that_is_gone_is_named() -> None:
     broken = replace(PLAIN, document_id="d1", samples={}, repetitions=0, error="crash: it ended")
-    found = compare([sample({"user_tps": [1, 2]})], [broken])
-    assert (found.cells[0].verdict, found.cells[0].reason) == ("failed", "NEW: crash: it ended")
-    assert found.bad(["slower"]) == [found.cells[0]]
-    assert found.bad(["more"]) == []
-    gone = compare([sample({"user_tps": [1, 2]})], [sample({"user_tps": [1, 2]}, 1, group="other")])
-    assert [cell.reason for cell in gone.cells] == ["is not in NEW", "is not in BASE"]
+    outcome = compare([sample({"user_tps": [1, 2]})], [broken])
+    assert (outcome.cells[0].verdict, outcome.cells[0].reason) == ("failed", "NEW: crash: it ended")
+    assert outcome.bad(["slower"]) == [outcome.cells[0]]
+    assert outcome.bad(["more"]) == []
+    missing = compare([sample({"user_tps": [1, 2]})], [sample({"user_tps": [1, 2]}, 1, group="other")])
+    assert [cell.reason for cell in missing.cells] == ["is not in NEW", "is not in BASE"]
 
 
 def test_the_fingerprints_differences_are_told() -> None:
     new = replace(PLAIN, drivers={"nvidia": "580.126.09"}, options='{"threads":1}')
-    told = [(each.name, each.base, each.new) for each in differences([PLAIN], [new])]
-    assert told == [
+    differing = [(each.name, each.base, each.new) for each in differences([PLAIN], [new])]
+    assert differing == [
         ("drivers", "nvidia 580.65.06", "nvidia 580.126.09"),
         ("options", "defaults", "threads=1"),
     ]
@@ -291,17 +291,17 @@ def test_two_states_of_the_machine_are_no_change() -> None:
     """Three runs a side lie apart in one case as two states would by chance; the other case shows that there are two."""
 
     def runs(levels: list[float], users: int, first: int) -> list[Row]:
-        made = [
+        many = [
             sample({"user_tps": [level, level * 1.001, level * 0.999]}, first + n) for n, level in enumerate(levels)
         ]
-        return [replace(row, group=f"engine/m/chat/c{users}", concurrency=users) for row in made]
+        return [replace(row, group=f"engine/m/chat/c{users}", concurrency=users) for row in many]
 
     base, new = [50.0, 50.1, 49.9], [45.0, 45.1, 44.9]
     (alone,) = compare(runs(base, 1, 0), runs(new, 1, 3), ["user_tps"]).cells
     assert alone.verdict == "slower"
     mixed = runs([50.0, 45.0, 50.1], 2, 0), runs([45.1, 50.0, 44.9], 2, 3)
-    found, _ = compare([*runs(base, 1, 0), *mixed[0]], [*runs(new, 1, 3), *mixed[1]], ["user_tps"]).cells
-    assert found.verdict == "~" and found.reason == TWO_STATES
+    outcome, _ = compare([*runs(base, 1, 0), *mixed[0]], [*runs(new, 1, 3), *mixed[1]], ["user_tps"]).cells
+    assert outcome.verdict == "~" and outcome.reason == TWO_STATES
 
 
 def test_a_slow_state_of_the_history_is_no_change() -> None:

@@ -50,41 +50,41 @@ def counter(
 
 
 def test_constant_power_is_power_times_time() -> None:
-    found = energy.window_energy(power(lambda t: 250.0), None, 5 * S, 25 * S)
-    assert found.joules == pytest.approx(5000.0, rel=1e-12)
-    assert found.watts_mean == pytest.approx(250.0)
-    assert found.watts_peak == 250.0
-    assert (found.status, found.method) == ("ok", "integrated")
+    total = energy.window_energy(power(lambda t: 250.0), None, 5 * S, 25 * S)
+    assert total.joules == pytest.approx(5000.0, rel=1e-12)
+    assert total.watts_mean == pytest.approx(250.0)
+    assert total.watts_peak == 250.0
+    assert (total.status, total.method) == ("ok", "integrated")
 
 
 @pytest.mark.parametrize("start,end", [(5.0, 25.0), (5.037, 24.961), (7.77, 19.999)])
 def test_a_known_curve_is_exact_to_a_thousandth(start: float, end: float) -> None:
     # 300 W with a swing of 100 W every 2 s, and a ramp of 2 W/s: the antiderivative is known.
     omega = math.pi
-    found = energy.window_energy(
+    total = energy.window_energy(
         power(lambda t: 300 + 100 * math.sin(omega * t) + 2 * t), None, round(start * S), round(end * S)
     )
 
     def area(t: float) -> float:
         return 300 * t - 100 / omega * math.cos(omega * t) + t * t
 
-    assert found.joules == pytest.approx(area(end) - area(start), rel=1e-3)
+    assert total.joules == pytest.approx(area(end) - area(start), rel=1e-3)
 
 
 def test_edges_between_readings_are_interpolated() -> None:
     # A ramp of 10 W/s: from 2.05 to 12.05 s it is 5 x (12.05^2 - 2.05^2) J exactly, though no reading is at an edge.
-    found = energy.window_energy(power(lambda t: 10 * t), None, round(2.05 * S), round(12.05 * S))
-    assert found.joules == pytest.approx(5 * (12.05**2 - 2.05**2), rel=1e-9)
+    total = energy.window_energy(power(lambda t: 10 * t), None, round(2.05 * S), round(12.05 * S))
+    assert total.joules == pytest.approx(5 * (12.05**2 - 2.05**2), rel=1e-9)
 
 
 @pytest.mark.parametrize(
     "seconds,status", [(1.999, "unavailable"), (2.0, "low_confidence"), (9.9, "low_confidence"), (10.0, "ok")]
 )
 def test_short_windows(seconds: float, status: str) -> None:
-    found = energy.window_energy(power(lambda t: 100.0), None, S, round((1 + seconds) * S))
-    assert found.status == status
-    assert (found.joules is None) == (seconds < 2)
-    assert (found.reason is None) == (status == "ok")
+    total = energy.window_energy(power(lambda t: 100.0), None, S, round((1 + seconds) * S))
+    assert total.status == status
+    assert (total.joules is None) == (seconds < 2)
+    assert (total.reason is None) == (status == "ok")
 
 
 def test_wall_meter_needs_a_minute_and_few_gaps() -> None:
@@ -99,29 +99,29 @@ def test_wall_meter_needs_a_minute_and_few_gaps() -> None:
 
 
 def test_gpu_lost_in_the_middle_has_no_energy() -> None:
-    found = energy.window_energy(power(lambda t: 400.0 if t < 14 else None), None, 5 * S, 25 * S)
-    assert found.joules is None and found.status == "unavailable"
-    assert found.reason is not None and "without readings" in found.reason
+    total = energy.window_energy(power(lambda t: 400.0 if t < 14 else None), None, 5 * S, 25 * S)
+    assert total.joules is None and total.status == "unavailable"
+    assert total.reason is not None and "without readings" in total.reason
 
 
 def test_a_gap_of_six_periods_is_degraded_but_kept() -> None:
-    found = energy.window_energy(power(lambda t: None if 10.05 < t < 10.65 else 400.0), None, 5 * S, 25 * S)
-    assert found.status == "degraded" and found.joules == pytest.approx(8000)
-    assert found.reason == "no reading for 0.70 s"
+    total = energy.window_energy(power(lambda t: None if 10.05 < t < 10.65 else 400.0), None, 5 * S, 25 * S)
+    assert total.status == "degraded" and total.joules == pytest.approx(8000)
+    assert total.reason == "no reading for 0.70 s"
 
 
 def test_every_other_reading_failing_still_integrates() -> None:
     curve = power(lambda t: 200.0 if round(t * 10) % 2 else None)
-    found = energy.window_energy(curve, None, 5 * S, 25 * S)
-    assert found.joules == pytest.approx(4000)
-    assert (found.status, found.reason) == ("degraded", "50% of the readings failed")
+    total = energy.window_energy(curve, None, 5 * S, 25 * S)
+    assert total.joules == pytest.approx(4000)
+    assert (total.status, total.reason) == ("degraded", "50% of the readings failed")
 
 
 @pytest.mark.parametrize("times", [(), (10,), (6, 12, 18, 24)])
 def test_a_few_readings_are_no_curve(times: tuple[int, ...]) -> None:
     few = replace(power(lambda t: 0.0), time_us=tuple(t * S for t in times), values=(100.0,) * len(times))
-    found = energy.window_energy(few, None, 5 * S, 25 * S)
-    assert found.joules is None and found.watts_mean is None and found.reason
+    total = energy.window_energy(few, None, 5 * S, 25 * S)
+    assert total.joules is None and total.watts_mean is None and total.reason
 
 
 def test_a_case_that_was_degraded_elsewhere_leaves_a_good_window_good() -> None:
@@ -134,51 +134,51 @@ def test_a_case_that_was_degraded_elsewhere_leaves_a_good_window_good() -> None:
 def test_counter_without_power_beside_it_is_no_ratio() -> None:
     # Power was read from 4 to 26 s only, the counter at 0 and 30 s: what the counter had inside the window is unknown.
     curve = power(lambda t: 300.0)
-    kept = [(at, value) for at, value in zip(curve.time_us, curve.values, strict=True) if 4 * S <= at <= 26 * S]
-    curve = replace(curve, time_us=tuple(at for at, _ in kept), values=tuple(value for _, value in kept))
-    found = energy.window_energy(curve, counter([(0, 0.0), (30, 9000.0)]), 5 * S, 25 * S)
-    assert found.joules == pytest.approx(6000)
-    assert found.counter_over_integrated is None
+    inside = [(at, value) for at, value in zip(curve.time_us, curve.values, strict=True) if 4 * S <= at <= 26 * S]
+    curve = replace(curve, time_us=tuple(at for at, _ in inside), values=tuple(value for _, value in inside))
+    total = energy.window_energy(curve, counter([(0, 0.0), (30, 9000.0)]), 5 * S, 25 * S)
+    assert total.joules == pytest.approx(6000)
+    assert total.counter_over_integrated is None
 
 
 def test_counter_and_integral_are_both_kept_with_their_ratio() -> None:
     # The counter is read at the edges of the case (0 and 30 s) only and lost 10 % of the true 300 W.
-    found = energy.window_energy(power(lambda t: 300.0), counter([(0, 5000.0), (30, 5000.0 + 8100.0)]), 5 * S, 25 * S)
-    assert found.method == "integrated" and found.joules == pytest.approx(6000)
-    assert found.counter_over_integrated == pytest.approx(0.9)
+    total = energy.window_energy(power(lambda t: 300.0), counter([(0, 5000.0), (30, 5000.0 + 8100.0)]), 5 * S, 25 * S)
+    assert total.method == "integrated" and total.joules == pytest.approx(6000)
+    assert total.counter_over_integrated == pytest.approx(0.9)
 
 
 def test_ratio_compares_the_same_span() -> None:
     # Power steps from 100 W to 300 W at 10 s; the counter is exact. A naive straight line would give 4333 J, not 5000.
     count = counter([(0, 0.0), (30, 1000 + 6000.0)])
-    found = energy.window_energy(power(lambda t: 100.0 if t <= 10 else 300.0), count, 5 * S, 25 * S)
-    assert found.joules == pytest.approx(5000, rel=5e-3)
-    assert found.counter_over_integrated == pytest.approx(1.0, rel=2e-3)
+    total = energy.window_energy(power(lambda t: 100.0 if t <= 10 else 300.0), count, 5 * S, 25 * S)
+    assert total.joules == pytest.approx(5000, rel=5e-3)
+    assert total.counter_over_integrated == pytest.approx(1.0, rel=2e-3)
 
 
 def test_counter_alone() -> None:
     count = counter([(k / 10, 65.0 * k / 10) for k in range(-10, 310)], "rapl", "package-0", "package")
-    found = energy.window_energy(None, count, round(5.03 * S), round(9.03 * S))
-    assert found.joules == pytest.approx(260.0)
-    assert (found.method, found.status) == ("counter", "ok")
-    assert found.watts_peak == pytest.approx(65.0)
+    total = energy.window_energy(None, count, round(5.03 * S), round(9.03 * S))
+    assert total.joules == pytest.approx(260.0)
+    assert (total.method, total.status) == ("counter", "ok")
+    assert total.watts_peak == pytest.approx(65.0)
 
 
 def test_counter_read_at_far_edges_alone_is_low_confidence() -> None:
-    found = energy.window_energy(None, counter([(0, 0.0), (30, 3000.0)]), 5 * S, 25 * S)
-    assert found.status == "low_confidence" and found.joules == pytest.approx(2000)
+    total = energy.window_energy(None, counter([(0, 0.0), (30, 3000.0)]), 5 * S, 25 * S)
+    assert total.status == "low_confidence" and total.joules == pytest.approx(2000)
 
 
 def test_counter_that_ends_inside_the_window_is_unavailable() -> None:
-    found = energy.window_energy(None, counter([(0, 0.0), (10, 1000.0), (20, 2000.0)]), 5 * S, 25 * S)
-    assert found.joules is None and found.reason == "the counter was not read at the edges of the window"
+    total = energy.window_energy(None, counter([(0, 0.0), (10, 1000.0), (20, 2000.0)]), 5 * S, 25 * S)
+    assert total.joules is None and total.reason == "the counter was not read at the edges of the window"
 
 
 @pytest.mark.parametrize("values,reason", [((7.0, 7.0), "stood still"), ((7.0, 3.0), "went backwards")])
 def test_a_counter_that_does_not_count_is_null_not_zero(values: tuple[float, float], reason: str) -> None:
-    found = energy.window_energy(None, counter([(0, values[0]), (20, values[1])]), 0, 20 * S)
-    assert found.joules is None
-    assert found.reason is not None and reason in found.reason
+    total = energy.window_energy(None, counter([(0, values[0]), (20, values[1])]), 0, 20 * S)
+    assert total.joules is None
+    assert total.reason is not None and reason in total.reason
 
 
 def test_apple_batches_need_ten_seconds() -> None:
@@ -196,8 +196,8 @@ def test_apple_batches_need_ten_seconds() -> None:
 
 def test_net_is_gross_less_idle() -> None:
     idle = energy.case_energies([power(lambda t: 60.0)], 0, 10 * S)
-    (found,) = energy.gross_and_net([power(lambda t: 360.0)], 5 * S, 25 * S, idle)
-    assert found.joules == pytest.approx(7200) and found.net_joules == pytest.approx(6000)
+    (total,) = energy.gross_and_net([power(lambda t: 360.0)], 5 * S, 25 * S, idle)
+    assert total.joules == pytest.approx(7200) and total.net_joules == pytest.approx(6000)
     (low,) = energy.gross_and_net([power(lambda t: 50.0)], 5 * S, 25 * S, idle)
     assert low.joules == pytest.approx(1000) and low.net_joules is None
     (none,) = energy.gross_and_net([power(lambda t: 50.0)], 5 * S, 25 * S)
@@ -208,10 +208,10 @@ def test_phases_and_tokens() -> None:
     case = Case("a/r0", "a", "sim", "m", Generation("chat", "text", 8, 8), 1, 1, 0, 0)
     curve = power(lambda t: 100.0 if t <= 10 else 300.0)
     result = CaseResult(case, 0, 0.0, readings=(curve,), phases=(PhaseMark("load", 0, 5 * S),))
-    found = energy.power_of(result, Window(15 * S, 25 * S, 1500), energy.Place("cuda"))
-    assert found.joules_per_token == pytest.approx(2.0) and found.joules_per_token_net is None
-    assert found.phase_joules["load"] == pytest.approx(500)
-    assert found.phase_joules["decode"] == pytest.approx(3000)
+    total = energy.power_of(result, Window(15 * S, 25 * S, 1500), energy.Place("cuda"))
+    assert total.joules_per_token == pytest.approx(2.0) and total.joules_per_token_net is None
+    assert total.phase_joules["load"] == pytest.approx(500)
+    assert total.phase_joules["decode"] == pytest.approx(3000)
     assert energy.power_of(result, Window(15 * S, 25 * S, 0), energy.Place("cuda")).joules_per_token is None
     assert energy.power_of(result, Window(15 * S, 16 * S, 100), energy.Place("cuda")).joules_per_token is None
 
@@ -220,10 +220,10 @@ def test_headline_is_the_widest_scope_that_holds_the_device() -> None:
     gpus = [power(lambda t: 300.0), power(lambda t: 200.0, device="gpu1")]
     package = counter([(k, 50.0 * k) for k in range(32)], "rapl", "package-0", "package")
     meter = power(lambda t: 700.0, 100, 1.0, "wall", None, "wall")
-    found = energy.case_energies([*gpus, package, meter], 5 * S, 25 * S)
-    cuda = energy.headline(found, energy.Place("cuda"))
+    total = energy.case_energies([*gpus, package, meter], 5 * S, 25 * S)
+    cuda = energy.headline(total, energy.Place("cuda"))
     assert cuda is not None and cuda.joules == pytest.approx(10_000) and cuda.device == "gpu0+gpu1"
-    cpu = energy.headline(found, energy.Place("cpu"))
+    cpu = energy.headline(total, energy.Place("cpu"))
     assert cpu is not None and cpu.scope == "package" and cpu.joules == pytest.approx(1000)
     longer = energy.headline(energy.case_energies([*gpus, meter], 5 * S, 95 * S), energy.Place("cuda"))
     assert longer is not None and longer.scope == "wall" and longer.joules == pytest.approx(63_000)
@@ -233,10 +233,10 @@ def test_the_boards_of_the_engine_alone_count() -> None:
     """A 3060 idles beside the 5090 that works, and the Ryzen's own graphics tell the power of its socket."""
     cards = [power(lambda t: 15.0), power(lambda t: 575.0, device="gpu1")]
     socket = power(lambda t: 62.0, source="amd", device="amd0", scope="package")
-    found = energy.case_energies([*cards, socket], 5 * S, 25 * S)
+    total = energy.case_energies([*cards, socket], 5 * S, 25 * S)
 
     def watts(*devices: str, integrated: bool = False) -> float | None:
-        whole = energy.headline(found, energy.Place("cuda", frozenset(devices) or None, integrated))
+        whole = energy.headline(total, energy.Place("cuda", frozenset(devices) or None, integrated))
         return whole and whole.watts_mean
 
     assert watts("gpu1") == pytest.approx(575.0)
@@ -248,11 +248,11 @@ def test_a_package_is_counted_once_whoever_tells_it() -> None:
     """RAPL and the graphics' driver both tell the power of a Strix Halo."""
     package = counter([(k, 55.0 * k) for k in range(32)], "rapl", "package-0", "package")
     socket = power(lambda t: 54.0, source="amd", device="amd0", scope="package")
-    found = energy.case_energies([package, socket], 5 * S, 25 * S)
+    total = energy.case_energies([package, socket], 5 * S, 25 * S)
     place = energy.Place("vulkan", frozenset({"amd0"}), integrated=True)
-    whole = energy.headline(found, place)
+    whole = energy.headline(total, place)
     assert whole is not None and (whole.source, whole.joules) == ("rapl", pytest.approx(1100))
-    alone = energy.headline(found[1:], place)
+    alone = energy.headline(total[1:], place)
     assert alone is not None and (alone.source, alone.scope) == ("amd", "package")
 
 
@@ -264,30 +264,30 @@ def test_a_server_on_the_processor_has_the_energy_of_its_package() -> None:
 
 
 def test_a_counter_and_a_power_that_disagree_are_little_trusted() -> None:
-    found = energy.window_energy(power(lambda t: 300.0), counter([(0, 0.0), (30, 5130.0)]), 5 * S, 25 * S)
-    assert (found.status, found.joules) == ("low_confidence", pytest.approx(6000))
-    assert found.reason == "the counter says 0.57 of the energy that the power adds up to"
+    total = energy.window_energy(power(lambda t: 300.0), counter([(0, 0.0), (30, 5130.0)]), 5 * S, 25 * S)
+    assert (total.status, total.joules) == ("low_confidence", pytest.approx(6000))
+    assert total.reason == "the counter says 0.57 of the energy that the power adds up to"
 
 
 def test_a_source_that_is_not_here_spoils_no_sum() -> None:
     amd = Series("power", "W", "amd", "amd", "board", "sampled", "unavailable", "no AMD graphics card")
-    found = energy.headline(energy.case_energies([power(lambda t: 300.0), amd], 5 * S, 25 * S), energy.Place("cuda"))
-    assert found is not None and found.joules == pytest.approx(6000)
+    total = energy.headline(energy.case_energies([power(lambda t: 300.0), amd], 5 * S, 25 * S), energy.Place("cuda"))
+    assert total is not None and total.joules == pytest.approx(6000)
 
 
 def test_one_gpu_without_power_leaves_no_sum() -> None:
     lost = replace(
         power(lambda t: 300.0, device="gpu1"), status="unavailable", reason="GPU is lost", time_us=(), values=()
     )
-    found = energy.headline(energy.case_energies([power(lambda t: 300.0), lost], 5 * S, 25 * S), energy.Place("cuda"))
-    assert found is not None and found.joules is None and found.reason == "gpu1: GPU is lost"
+    total = energy.headline(energy.case_energies([power(lambda t: 300.0), lost], 5 * S, 25 * S), energy.Place("cuda"))
+    assert total is not None and total.joules is None and total.reason == "gpu1: GPU is lost"
 
 
 def test_no_source_is_null_with_reason() -> None:
     absent = Series(
         "power", "W", "rapl", "powercap", "package", "counter", "unavailable", "no powercap; virtual machine"
     )
-    (found,) = energy.case_energies([absent], 0, 20 * S)
-    assert (found.joules, found.watts_mean, found.reason) == (None, None, "no powercap; virtual machine")
-    assert energy.headline([found], energy.Place("cpu")) == found
+    (total,) = energy.case_energies([absent], 0, 20 * S)
+    assert (total.joules, total.watts_mean, total.reason) == (None, None, "no powercap; virtual machine")
+    assert energy.headline([total], energy.Place("cpu")) == total
     assert energy.headline([], energy.Place("cpu")) is None

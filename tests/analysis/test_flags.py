@@ -21,13 +21,13 @@ def series(name: str, curve: Callable[[float], float], device: str | None = None
     )
 
 
-def found(*readings: Series, cores: int = 8) -> list[Flag]:
+def flags_of(*readings: Series, cores: int = 8) -> list[Flag]:
     return list(flags.reading_flags(readings, MEASURE, cores))
 
 
 def test_a_calm_machine_has_no_flags() -> None:
     assert (
-        found(
+        flags_of(
             series("throttled_sw_thermal", lambda t: 3.0, "gpu0"),
             series("throttled_power", lambda t: 2.0, "gpu0"),
             series("thermal_pressure", lambda t: 0.0),
@@ -42,14 +42,14 @@ def test_a_calm_machine_has_no_flags() -> None:
 
 def test_throttled_only_where_it_was_measured() -> None:
     # Slowed by 0.25 s each second, but only while warming up: nothing; over the whole: 25 %.
-    assert found(series("throttled_hw_thermal", lambda t: min(0.25 * t, 1.25), "gpu0")) == []
-    assert found(series("throttled_hw_thermal", lambda t: 0.25 * t, "gpu0")) == [
+    assert flags_of(series("throttled_hw_thermal", lambda t: min(0.25 * t, 1.25), "gpu0")) == []
+    assert flags_of(series("throttled_hw_thermal", lambda t: 0.25 * t, "gpu0")) == [
         Flag("throttled", "gpu0 was slowed by the chip for heat during 25% of the window")
     ]
 
 
 def test_power_cap_is_another_flag() -> None:
-    assert found(series("throttled_power", lambda t: 0.6 * t, "gpu1")) == [
+    assert flags_of(series("throttled_power", lambda t: 0.6 * t, "gpu1")) == [
         Flag("power_capped", "gpu1 was at its power limit during 60% of the window")
     ]
 
@@ -57,30 +57,30 @@ def test_power_cap_is_another_flag() -> None:
 def test_mask_of_reasons_by_share_of_samples() -> None:
     # 0x04 power cap from 10 s on (11 of 21 samples in the window), 0x20 heat by software in one sample.
     mask = series("clocks_event_reasons", lambda t: 0x24 if t == 12 else 0x04 if t >= 10 else 0x01, "gpu0")
-    assert found(mask) == [
+    assert flags_of(mask) == [
         Flag("throttled", "gpu0 was slowed for heat or supply in 5% of the samples"),
         Flag("power_capped", "gpu0 was at its power limit in 52% of the samples"),
     ]
 
 
 def test_thermal_pressure_is_named() -> None:
-    assert found(series("thermal_pressure", lambda t: 2.0 if 8 < t < 9 else 0.0)) == [
+    assert flags_of(series("thermal_pressure", lambda t: 2.0 if 8 < t < 9 else 0.0)) == [
         Flag("throttled", "thermal pressure was heavy")
     ]
-    assert found(series("thermal_pressure", lambda t: 2.0 if t < 4 else 0.0)) == []
+    assert flags_of(series("thermal_pressure", lambda t: 2.0 if t < 4 else 0.0)) == []
 
 
 def test_swapping_by_traffic_or_growth() -> None:
-    assert found(series("swap_in", lambda t: 10e6 * t)) == [
+    assert flags_of(series("swap_in", lambda t: 10e6 * t)) == [
         Flag("swapping", "100 MB were read back from swap during the window")
     ]
-    assert found(series("swap_used", lambda t: 1e9 + (50e6 if t > 10 else 0))) == [
+    assert flags_of(series("swap_used", lambda t: 1e9 + (50e6 if t > 10 else 0))) == [
         Flag("swapping", "swap in use grew by 50 MB during the window")
     ]
 
 
 def test_foreign_load_and_steal() -> None:
-    assert found(
+    assert flags_of(
         series("cpu_busy", lambda t: 500 + 3.0 * t),
         series("cpu_ours", lambda t: 20 + 2.0 * t),
         series("cpu_steal", lambda t: 0.5 * t),
@@ -91,14 +91,14 @@ def test_foreign_load_and_steal() -> None:
 
 
 def test_foreign_program_on_the_gpu() -> None:
-    assert found(series("memory_used_foreign", lambda t: 3.2e9, "gpu0", step_s=10)) == [
+    assert flags_of(series("memory_used_foreign", lambda t: 3.2e9, "gpu0", step_s=10)) == [
         Flag("foreign_load", "another program held 3.2 GB of gpu0")
     ]
 
 
 def test_nothing_read_is_nothing_flagged() -> None:
     empty = Series("cpu_busy", "s", "host", "test", "host", "counter", "unavailable", "no /proc")
-    assert found(empty) == []
+    assert flags_of(empty) == []
     assert flags.reading_flags([], [], 8) == ()
 
 

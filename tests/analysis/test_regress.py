@@ -19,7 +19,7 @@ DRIVERS = ("570.9", "580.65.06", "580.126.09", "590.10")
 
 
 def run(number: int, level: float, rng: random.Random, driver: str = "580.1", **changes: object) -> Row:
-    made = replace(
+    lines = replace(
         PLAIN,
         document_id=f"d{number}",
         created_utc=f"2026-{1 + number // 28:02d}-{1 + number % 28:02d}T00:00:00Z",
@@ -28,7 +28,7 @@ def run(number: int, level: float, rng: random.Random, driver: str = "580.1", **
         drivers={"nvidia": driver, "cuda": "13.0"},
         samples={"user_tps": tuple(level * (1 + rng.gauss(0, 0.01)) for _ in range(5))},
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(lines, **changes)  # type: ignore[arg-type]
 
 
 def planted(per_driver: int) -> list[Row]:
@@ -36,20 +36,20 @@ def planted(per_driver: int) -> list[Row]:
     rng = random.Random(1)
     levels = dict(zip(DRIVERS, (50, 50, 47, 47), strict=True))
     runs = [(driver, level) for driver, level in levels.items() for _ in range(per_driver)]
-    made = [run(number, level, rng, driver) for number, (driver, level) in enumerate(runs)]
-    rng.shuffle(made)
-    return made
+    lines = [run(number, level, rng, driver) for number, (driver, level) in enumerate(runs)]
+    rng.shuffle(lines)
+    return lines
 
 
 @pytest.mark.parametrize("per_driver", [3, 5])
 def test_a_slower_driver_is_found_at_its_step_alone(per_driver: int) -> None:
-    (found,) = history(planted(per_driver), "driver")
-    (shift,) = found.shifts
+    (entry,) = history(planted(per_driver), "driver")
+    (shift,) = entry.shifts
     assert (shift.at, shift.earliest, shift.latest) == ("nvidia 580.126.09",) * 3
     assert (shift.verdict, shift.document_id, shift.until) == ("slower", f"d{2 * per_driver}", None)
     assert shift.after is not None and shift.before is not None
     assert shift.after / shift.before == pytest.approx(0.94, abs=0.01)
-    assert bad([found], ["slower"]) == ["engine/m/chat/c1 user_tps slower since nvidia 580.126.09"]
+    assert bad([entry], ["slower"]) == ["engine/m/chat/c1 user_tps slower since nvidia 580.126.09"]
 
 
 def test_of_one_run_a_driver_only_what_is_far_beyond_all_noise_is_told() -> None:
@@ -64,19 +64,19 @@ def test_of_one_run_a_driver_only_what_is_far_beyond_all_noise_is_told() -> None
 
 
 def test_since_leaves_out_what_is_long_known() -> None:
-    found = history(planted(3), "driver")
-    assert bad(since(found, "580.126"), ["slower"])
-    assert bad(since(found, "580.126.09"), ["slower"])
-    assert not bad(since(found, "590"), ["slower"])
-    assert since(found, "600") == []
+    entry = history(planted(3), "driver")
+    assert bad(since(entry, "580.126"), ["slower"])
+    assert bad(since(entry, "580.126.09"), ["slower"])
+    assert not bad(since(entry, "590"), ["slower"])
+    assert since(entry, "600") == []
 
 
 def test_equal_runs_over_many_drivers_raise_no_alarm() -> None:
     rng = random.Random(2)
     runs = [run(number, 50, rng, f"580.{number}", group=f"g{case}") for number in range(12) for case in range(5)]
-    found = history(runs, "driver")
-    assert len(found) == 5
-    assert bad(found, ["slower", "more"]) == []
+    entry = history(runs, "driver")
+    assert len(entry) == 5
+    assert bad(entry, ["slower", "more"]) == []
 
 
 def test_runs_that_are_not_of_one_thing_have_histories_of_their_own() -> None:
@@ -96,30 +96,30 @@ def test_runs_at_another_power_limit_have_a_history_of_their_own() -> None:
     rng = random.Random(4)
     runs = [run(n, 50, rng, f"580.{n}") for n in range(6)]
     runs += [run(n, 40, rng, f"580.{n}", power_limits_w=(300.0,)) for n in range(6, 12)]
-    found = history(runs, "driver")
-    assert [(each.shifts, each.remark) for each in found] == [((), "another power limit")] * 2
+    entry = history(runs, "driver")
+    assert [(each.shifts, each.remark) for each in entry] == [((), "another power limit")] * 2
 
 
 def test_what_else_changed_at_a_shift_is_told() -> None:
     rng = random.Random(5)
     runs = [run(n, 50, rng, "580.1") for n in range(5)]
     runs += [run(n, 40, rng, "580.2", engine_version="2.0") for n in range(5, 10)]
-    (found,) = history(runs, "driver")
-    assert [(each.name, each.base, each.new) for each in found.shifts[0].differences] == [("engine", "1.0", "2.0")]
-    assert "at nvidia 580.2 also the engine changed: 1.0 -\\> 2.0" in history_markdown([found], every=True)
+    (entry,) = history(runs, "driver")
+    assert [(each.name, each.base, each.new) for each in entry.shifts[0].differences] == [("engine", "1.0", "2.0")]
+    assert "at nvidia 580.2 also the engine changed: 1.0 -\\> 2.0" in history_markdown([entry], every=True)
 
 
 def nights(level: Callable[[int], float], count: int = 24, seed: int = 7, runs: int = 1) -> list[Row]:
     """Nights that differ by 0.8 %, with `runs` a night that differ by 0.3 %."""
     rng = random.Random(seed)
-    made = []
+    lines = []
     for night in range(count):
         of_night = level(night) * (1 + rng.gauss(0, 0.008))
         for number in range(runs):
             samples = {"user_tps": tuple(of_night * (1 + rng.gauss(0, 0.003)) for _ in range(5))}
             day = f"2026-01-{night + 1:02d}T0{number}:00:00Z"
-            made.append(run(night, 1, rng, created_utc=day, document_id=f"d{night}-{number}", samples=samples))
-    return made
+            lines.append(run(night, 1, rng, created_utc=day, document_id=f"d{night}-{number}", samples=samples))
+    return lines
 
 
 def shifts(rows: list[Row]) -> list[tuple[str, str, str | None]]:
@@ -138,30 +138,30 @@ def test_slow_nights_that_pass_have_a_begin_and_an_end(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_small_steps_are_told_by_their_sum(seed: int) -> None:
     """0.4 % a night for 24 nights: no night differs from the one before."""
-    (found,) = history(nights(lambda night: 100 - 0.4 * night, seed=seed), "date")
-    (shift,) = found.shifts
+    (entry,) = history(nights(lambda night: 100 - 0.4 * night, seed=seed), "date")
+    (shift,) = entry.shifts
     assert (shift.kind, shift.verdict, shift.at) == ("drift", "slower", "2026-01-01")
     assert shift.against_best == pytest.approx(0.908, abs=0.02)
-    text = history_markdown([found], every=False)
+    text = history_markdown([entry], every=False)
     assert "a drift in small steps from 2026-01-01 on, -" in text
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_bad_night_is_named_and_fails_nothing(seed: int) -> None:
     for bad_night in (12, 23):
-        (found,) = history(nights(lambda night: 70 if night == bad_night else 100, seed=seed), "date")  # noqa: B023
-        assert bad([found], ["slower"]) == []
-        assert [one.at for one in found.outliers] == [f"2026-01-{bad_night + 1:02d}"]
-    assert "one outlier" in history_markdown([found], every=False)
+        (entry,) = history(nights(lambda night: 70 if night == bad_night else 100, seed=seed), "date")  # noqa: B023
+        assert bad([entry], ["slower"]) == []
+        assert [one.at for one in entry.outliers] == [f"2026-01-{bad_night + 1:02d}"]
+    assert "one outlier" in history_markdown([entry], every=False)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_machine_with_two_states_is_named_and_fails_nothing(seed: int) -> None:
     rng = random.Random(seed)
-    (found,) = history(nights(lambda night: 100 if rng.random() < 0.5 else 88, seed=seed), "date")
-    assert found.shifts == ()
-    assert (found.states[0].low, found.states[0].high) == (pytest.approx(88, rel=0.02), pytest.approx(100, rel=0.02))
-    assert "this machine has two states" in history_markdown([found], every=False)
+    (entry,) = history(nights(lambda night: 100 if rng.random() < 0.5 else 88, seed=seed), "date")
+    assert entry.shifts == ()
+    assert (entry.states[0].low, entry.states[0].high) == (pytest.approx(88, rel=0.02), pytest.approx(100, rel=0.02))
+    assert "this machine has two states" in history_markdown([entry], every=False)
 
 
 def test_runs_of_one_night_are_one_number() -> None:
@@ -176,18 +176,18 @@ def test_runs_of_one_night_are_one_number() -> None:
 def test_a_case_that_fails_two_nights_in_a_row_is_told() -> None:
     rows = nights(lambda night: 100, 10)
     broken = [replace(row, samples={}, error="crash: it ended") for row in rows[8:]]
-    (found,) = history([*rows[:8], *broken], "date")
-    assert bad([found], ["slower"]) == ["engine/m/chat/c1 all failed since 2026-01-09"]
-    (found,) = history([*rows[:8], broken[0], rows[9]], "date")
-    assert bad([found], ["slower"]) == []
+    (entry,) = history([*rows[:8], *broken], "date")
+    assert bad([entry], ["slower"]) == ["engine/m/chat/c1 all failed since 2026-01-09"]
+    (entry,) = history([*rows[:8], broken[0], rows[9]], "date")
+    assert bad([entry], ["slower"]) == []
 
 
 def test_what_is_known_fails_nothing(tmp_path: Path) -> None:
     file = tmp_path / "known.toml"
     file.write_text('[[known]]\nat = "580.126.09"\nmetric = "user_*"\nwhy = "bug 7"\n')
     rows = planted(5)
-    (found,) = history(rows, "driver", known=read_known(file))
-    assert (bad([found], ["slower"]), found.shifts[0].known) == ([], "bug 7")
+    (entry,) = history(rows, "driver", known=read_known(file))
+    assert (bad([entry], ["slower"]), entry.shifts[0].known) == ([], "bug 7")
     for text in ('[[known]]\nat = 5\nwhy = ""', "at = 5", '[[known]]\nplace = "x"', "[["):
         file.write_text(text)
         with pytest.raises(InputError, match="known"):

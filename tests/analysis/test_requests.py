@@ -145,7 +145,7 @@ def test_the_second_request_of_each_user_counts_its_prompt_into_what_the_machine
 
 
 def test_percentiles_need_their_samples() -> None:
-    found = percentiles([simulate(1, 1, 10, 21)])  # 20 gaps
-    assert found["itl_s"]["p90"] is not None
-    assert found["itl_s"]["p95"] is None
-    assert found["ttft_s"]["p90"] is None
+    by_name = percentiles([simulate(1, 1, 10, 21)])  # 20 gaps
+    assert by_name["itl_s"]["p90"] is not None
+    assert by_name["itl_s"]["p95"] is None
+    assert by_name["ttft_s"]["p90"] is None

@@ -79,8 +79,8 @@ def test_the_engine_s_devices_are_found_by_address_by_process_or_by_name() -> No
     by_bus = EngineInfo("e", "1", "cuda", bus_ids=("0000:02:00.0",))
     assert place_of(machine, by_bus, ()) == Place("cuda", frozenset({"gpu1"}))
     own = ("memory_used_process", "B", "nvml", "api", "board", "sampled", "ok", None)
-    held = [Series(*own, f"gpu{index}", (0, 1), (0.0, 20e9 * index)) for index in (0, 1)]
-    assert place_of(machine, EngineInfo("e", "1", "cuda"), held).devices == {"gpu1"}
+    memory = [Series(*own, f"gpu{index}", (0, 1), (0.0, 20e9 * index)) for index in (0, 1)]
+    assert place_of(machine, EngineInfo("e", "1", "cuda"), memory).devices == {"gpu1"}
     by_name = EngineInfo("e", "1", "vulkan", ("AMD Radeon Graphics (RADV RAPHAEL_MENDOCINO)",))
     assert place_of(machine, by_name, ()) == Place("vulkan", frozenset({"amd0"}), integrated=True)
     assert place_of(machine, EngineInfo("e", "1", "remote"), ()) == Place("remote")
@@ -114,8 +114,8 @@ def test_without_power_there_is_a_reason_and_no_zero() -> None:
 
 
 def test_repetitions_are_joined_by_their_median_with_their_range() -> None:
-    made = [result(k, step, 100.0, idle=False) for k, step in enumerate((20_000, 25_000, 20_000))]
-    row = table(document(*made))[0]
+    measured_results = [result(k, step, 100.0, idle=False) for k, step in enumerate((20_000, 25_000, 20_000))]
+    row = table(document(*measured_results))[0]
     assert row.repetitions == 3
     assert row["user_tps"] == pytest.approx(50)
     assert content(row)["intervals"]["user_tps"] == {

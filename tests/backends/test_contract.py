@@ -208,6 +208,6 @@ def test_nothing_is_left_after_closing(opened: Opened) -> None:
     """The last test of this file with the engine open: it closes it."""
     family = [psutil.Process(opened.worker.pid), *psutil.Process(opened.worker.pid).children(recursive=True)]
     opened.worker.close(60)
-    gone, alive = psutil.wait_procs(family, timeout=10)
+    ended, alive = psutil.wait_procs(family, timeout=10)
     assert not alive, [process.cmdline() for process in alive]
-    assert len(gone) == len(family)
+    assert len(ended) == len(family)

@@ -203,7 +203,7 @@ def everything(session: MlxSession) -> list[tuple[int, list[tuple[int, bool]]]]:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "asked", "device", "name"),
+    ("gpu", "requested", "device", "name"),
     [
         ("metal", None, "metal", "metal: Apple M9"),
         ("cuda", "gpu", "cuda", "cuda: Apple M9"),
@@ -212,10 +212,10 @@ def everything(session: MlxSession) -> list[tuple[int, list[tuple[int, bool]]]]:
     ],
 )
 def test_probe_says_where_it_would_run(
-    gpu: str | None, asked: str | None, device: str, name: str, monkeypatch: pytest.MonkeyPatch
+    gpu: str | None, requested: str | None, device: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(FakeMachine(gpu=gpu), monkeypatch)
-    probe = MlxBackend().probe(MlxOptions(device=asked))
+    probe = MlxBackend().probe(MlxOptions(device=requested))
     assert (probe.usable, probe.device, probe.devices) == (True, device, (name,))
     assert probe.version == "mlx 0.32.4, mlx-lm 0.32.2"
 
@@ -271,8 +271,8 @@ def test_requests_beyond_the_users_wait(session: MlxSession, machine: FakeMachin
     session.prepare(2, 64)
     for index in range(5):
         session.submit(Request(index, (1, 2), 2))
-    seen = [request for _, events in everything(session) for request, _ in events]
-    assert sorted(seen) == sorted([0, 1, 2, 3, 4] * 2)
+    requests = [request for _, events in everything(session) for request, _ in events]
+    assert sorted(requests) == sorted([0, 1, 2, 3, 4] * 2)
     assert machine.generators[-1].options["completion_batch_size"] == 2
 
 

@@ -65,13 +65,13 @@ class Stream:
     def knowable(self) -> bool:
         """Counts are told, or every chunk is one token and a total at the end says so; and the way does nothing to the stream."""
         chunks = [size for size in self.sizes if size]
-        told = self.usage == "running" or (
+        reported = self.usage == "running" or (
             self.lists != "" and self.usage not in ("zero each", "first only", "role only")
         )
         ones = set(chunks) == {1} and (self.usage in ("end", "finish")) and (self.hidden == 0 or self.names_reasoning)
         ones = ones and not (self.hidden and (self.shown_reasoning or not (self.noise or self.finish == "length")))
         long = (self.visible - chunks[0]) * self.tpot_us > 5000
-        return self.delivery == "at once" and long and not self.cuts and (told or ones)
+        return self.delivery == "at once" and long and not self.cuts and (reported or ones)
 
     def token_ns(self, index: int) -> int:
         """When the visible token `index` existed: the hidden ones were made before the first."""
@@ -133,12 +133,12 @@ def events(stream: Stream) -> list[tuple[int, bytes]]:
         written.append((at, f"{noise}data: {text}{stream.line_end}{stream.line_end}".encode()))
 
     def usage(count: int) -> dict[str, Any]:
-        told: dict[str, Any] = {"prompt_tokens": 100 if count else 0, "completion_tokens": count}
+        reported: dict[str, Any] = {"prompt_tokens": 100 if count else 0, "completion_tokens": count}
         if stream.noise:
-            told["total_tokens"] = 100 + stream.visible + stream.hidden
+            reported["total_tokens"] = 100 + stream.visible + stream.hidden
         if stream.hidden and stream.names_reasoning:
-            told["completion_tokens_details"] = {"reasoning_tokens": stream.hidden}
-        return told
+            reported["completion_tokens_details"] = {"reasoning_tokens": stream.hidden}
+        return reported
 
     def chunk(
         text: str, reasoning: bool = False, finish: str | None = None, tokens: int = 0, place: int = 0
@@ -219,24 +219,24 @@ def delivered(stream: Stream) -> list[tuple[int, bytes]]:
 
 def record_of(stream: Stream) -> RequestRecord:
     """What rigbench records of it, by the code that reads servers."""
-    asked = stream.visible + stream.hidden + (0 if stream.finish == "length" else 16)
-    flight = Flight(0, 2 * asked + 16, (Event(0),), Reply(asked))
+    max_units = stream.visible + stream.hidden + (0 if stream.finish == "length" else 16)
+    flight = Flight(0, 2 * max_units + 16, (Event(0),), Reply(max_units))
     steps: list[Step] = []
     for at, data in [*delivered(stream), (0, None)]:
         flight.last_ns = at or flight.last_ns
         counts, ended = flight.read(data, None)
-        found = [Event(0, tokens) for tokens in counts]
+        token_events = [Event(0, tokens) for tokens in counts]
         if ended:
-            steps.append(Step(at or steps[-1].time_ns, [*found, flight.end(flight.reply.error)], ended=True))
+            steps.append(Step(at or steps[-1].time_ns, [*token_events, flight.end(flight.reply.error)], ended=True))
             break
-        if found:
-            steps.append(Step(at, found))
+        if token_events:
+            steps.append(Step(at, token_events))
     (record,) = drive._records([drive._Flight(0, 0, drive.TextPrompt("x", 100), 0)], steps)
     return record
 
 
-def case_of(record: RequestRecord, asked: int) -> Repetition:
-    case = Case("g/r0", "g", "openai_http", "m", Generation("w", "text", 100, asked), 1, 1, 0, 1)
+def case_of(record: RequestRecord, max_units: int) -> Repetition:
+    case = Case("g/r0", "g", "openai_http", "m", Generation("w", "text", 100, max_units), 1, 1, 0, 1)
     return Repetition(CaseResult(case, 0, 0.0, requests=(record,)))
 
 

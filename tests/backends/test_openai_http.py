@@ -65,7 +65,7 @@ def server(
 ) -> Iterator[tuple[str, list[tuple[str, dict[str, Any], str]]]]:
     """A server of raw bytes: `streaming` writes whatever it likes to the socket of a request that wants a stream."""
     listener = socket.create_server(("127.0.0.1", 0))
-    seen: list[tuple[str, dict[str, Any], str]] = []
+    calls: list[tuple[str, dict[str, Any], str]] = []
     listed = models if models is not None else {"data": [{"id": "m"}]}
 
     def serve(connection: socket.socket) -> None:
@@ -84,7 +84,7 @@ def server(
                     (int(f.split(":")[1]) for f in head.splitlines() if f.lower().startswith("content-length")), 0
                 )
                 body = json.loads(reader.read(length)) if length else {}
-                seen.append((path, body, head))
+                calls.append((path, body, head))
                 try:
                     if method == "GET":
                         connection.sendall(listed.pop(0) if isinstance(listed, list) else as_json(listed))
@@ -106,7 +106,7 @@ def server(
 
     threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}/v1", seen
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}/v1", calls
     finally:
         listener.shutdown(socket.SHUT_RDWR)  # a close alone would leave the thread that waits in accept listening
         listener.close()
@@ -168,12 +168,12 @@ def test_every_framing_of_the_body_gives_the_same_record(framing: str) -> None:
             head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
             connection.sendall(head + body)
 
-    with server(streaming) as (base_url, seen), opened(base_url) as session:
+    with server(streaming) as (base_url, calls), opened(base_url) as session:
         for _ in range(2):  # the second finds the connection as the first left it
             record = drive.drive(session, load())[1][0]
             assert record.error is None
             assert (len(record.unit_us), record.chunk_units, record.prompt_tokens) == (4, None, 40)
-    assert all("accept-encoding: identity" in head.lower() for _, _, head in seen)
+    assert all("accept-encoding: identity" in head.lower() for _, _, head in calls)
 
 
 @pytest.mark.parametrize("cut", range(1, 96, 5))
@@ -300,9 +300,9 @@ def test_a_connection_that_the_server_closed_without_a_word_costs_no_request() -
 
 def test_outside_of_a_window_a_429_is_waited_for() -> None:
     answers = [as_json({"error": "busy"}, "429 Slow", "Retry-After: 0\r\n"), as_json({"data": [{"id": "m"}]})]
-    with server(sound, answers) as (base_url, seen), opened(base_url) as session:
+    with server(sound, answers) as (base_url, calls), opened(base_url) as session:
         assert session.info.detail["served_model"] == "m"
-    assert [path for path, _, _ in seen].count("/v1/models") == 2
+    assert [path for path, _, _ in calls].count("/v1/models") == 2
 
 
 @pytest.mark.parametrize("begun", [b"", HEAD, HEAD + framed(token())], ids=["no head", "head", "a token"])
@@ -354,10 +354,10 @@ def test_a_case_of_failures_alone_ends_early() -> None:
 def test_the_key_and_the_host_are_in_no_error_and_in_no_fact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-verysecret")
     leak = refuse("401 No", {"error": {"message": "Incorrect API key: sk-verysecret for 127.0.0.1"}})
-    with server(leak) as (base_url, seen), opened(base_url, api_key_env="MY_KEY") as session:
+    with server(leak) as (base_url, calls), opened(base_url, api_key_env="MY_KEY") as session:
         record = drive.drive(session, load())[1][0]
         everything = repr((record, session.info, session.memory(), BACKEND.probe(HttpOptions(base_url=base_url))))
-    assert "Authorization: Bearer sk-verysecret" in seen[-1][2] or "Bearer sk-verysecret" in str(seen)
+    assert "Authorization: Bearer sk-verysecret" in calls[-1][2] or "Bearer sk-verysecret" in str(calls)
     assert record.error == "HTTP 401: Incorrect API key: <hidden> for <hidden>"
     assert "secret" not in everything and "127.0.0.1" not in everything
     assert session.info.detail["place"] == f"http://<local>:{address(base_url).port}"
@@ -393,13 +393,13 @@ def test_impossible_options_are_refused_before_anything_is_asked(options: dict[s
 
 def test_of_several_models_the_one_that_was_asked_for() -> None:
     several = {"data": [{"id": "a"}, {"id": "m"}, {"id": "/home/me/b.gguf"}]}
-    with server(sound, several) as (base_url, seen):
+    with server(sound, several) as (base_url, calls):
         with opened(base_url) as session:
             assert session.info.detail["served_model"] == "m"
         with opened(base_url, served_model="/home/me/b.gguf") as session:
             drive.drive(session, load())
             assert session.info.detail["served_model"] == "b.gguf"
-            assert seen[-1][1]["model"] == "/home/me/b.gguf"
+            assert calls[-1][1]["model"] == "/home/me/b.gguf"
         with pytest.raises(EngineError, match=r"serves no model 'c'; it has a, m, b\.gguf"):
             BACKEND.open(MODEL, HttpOptions(base_url=base_url, served_model="c"))
         with pytest.raises(EngineError, match=r"several models: set served_model to one of a, m, b\.gguf"):
@@ -407,11 +407,11 @@ def test_of_several_models_the_one_that_was_asked_for() -> None:
 
 
 def test_what_is_sent_is_what_the_server_needs() -> None:
-    with server(sound) as (base_url, seen):
+    with server(sound) as (base_url, calls):
         with opened(base_url, endpoint="chat", extra={"top_k": 1, "temperature": None}) as session:
             drive.drive(session, load(prompt=lambda *_: drive.TextPrompt("hello", 3)))
-            assert seen[-1][0] == "/v1/chat/completions"
-            assert seen[-1][1] == {
+            assert calls[-1][0] == "/v1/chat/completions"
+            assert calls[-1][1] == {
                 "model": "m",
                 "max_tokens": 4,
                 "messages": [{"role": "user", "content": "hello"}],
@@ -422,7 +422,7 @@ def test_what_is_sent_is_what_the_server_needs() -> None:
         with opened(base_url, server="trtllm", vocab_size=1000) as session:
             assert session.info.accepts_token_ids
             drive.drive(session, load(prompt=drive.token_prompts(1000, 20, "seed")))
-            sent = seen[-1][1]
+            sent = calls[-1][1]
             assert (len(sent["prompt"]), sent["ignore_eos"], sent["stream_options"]["continuous_usage_stats"]) == (
                 20,
                 True,
@@ -432,11 +432,11 @@ def test_what_is_sent_is_what_the_server_needs() -> None:
 
 def test_text_prompts_are_cut_by_the_servers_own_count_before_the_window() -> None:
     text = "".join(f"word{index:04d} " for index in range(500))
-    with server(sound) as (base_url, seen), opened(base_url) as session:
+    with server(sound) as (base_url, calls), opened(base_url) as session:
         prompt = drive.cut_prompts(session.cut, text, 100, "seed")
         first, second = prompt(0, 0), prompt(1, 0)
         assert len(first.text) // 5 == 100  # as that server counts
-        questions = [body["prompt"] for path, body, _ in seen if path == "/v1/completions"]
+        questions = [body["prompt"] for path, body, _ in calls if path == "/v1/completions"]
         assert len(questions) <= 8
         assert not any(question.startswith(first.text[:5]) for question in questions)
         assert first.text != second.text and len(first.text) == len(second.text)

@@ -44,8 +44,8 @@ def read(*parts: bytes) -> tuple[object, ...]:
     return tokens, reply.account()[:2], reply.prompt_tokens, reply.cached_tokens, reply.finish_reason, reply.error
 
 
-def account(recorded: bytes, asked: int = 0) -> Account:
-    reply = Reply(asked)
+def account(recorded: bytes, max_units: int = 0) -> Account:
+    reply = Reply(max_units)
     for event in EventStream().feed(recorded):
         reply.add(event)
     return reply.account()
@@ -134,8 +134,8 @@ def test_what_is_no_chunk_is_an_error_in_one_line(payload: bytes, why: str) -> N
 def test_what_gateways_do_to_the_models_name_costs_no_request(names: tuple[object, ...]) -> None:
     reply = Reply()
     for name in names:
-        said = {} if name is ... else {"model": name}
-        assert reply.add(json.dumps({**said, "choices": [{"delta": {"content": "a"}}]}).encode()) == 1
+        name_part = {} if name is ... else {"model": name}
+        assert reply.add(json.dumps({**name_part, "choices": [{"delta": {"content": "a"}}]}).encode()) == 1
     assert reply.error is None
     assert list(reply.models) == list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
 
@@ -147,8 +147,8 @@ def stream(*chunks: dict[str, object], text: str = " tok", count: int = 16) -> b
 
 
 def usage(completion: int, **details: int) -> dict[str, object]:
-    told = {"completion_tokens_details": details} if details else {}
-    return {"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": completion, **told}}
+    details_part = {"completion_tokens_details": details} if details else {}
+    return {"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": completion, **details_part}}
 
 
 def test_tokens_that_were_thought_and_not_streamed_are_on_no_chunk() -> None:
@@ -209,14 +209,14 @@ def test_the_servers_own_sentence(body: object, expected: str) -> None:
 
 def test_a_text_is_cut_to_its_tokens_in_few_questions() -> None:
     text = " ".join(f"w{index % 97}" for index in range(4000))
-    asked = []
+    max_units = []
 
     def count(beginning: str) -> int:
-        asked.append(len(beginning))
+        max_units.append(len(beginning))
         return len(beginning.split()) + 11  # a chat template of 11 tokens
 
     length = measured_cut(count, text, 512)
     assert len(text[:length].split()) + 11 == 512
-    assert len(asked) <= 6
+    assert len(max_units) <= 6
     assert measured_cut(lambda _: None, text, 100) == 400
     assert measured_cut(count, "too short", 512) > len("too short")

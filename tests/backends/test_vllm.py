@@ -20,7 +20,7 @@ class FakeEngine:
 
     script: ClassVar[list[Any]] = []
     fails: ClassVar[Exception | None] = None
-    seen: ClassVar[dict[str, Any]] = {}
+    options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.added: list[tuple[str, Any, Any]] = []
@@ -49,7 +49,7 @@ class FakeEngine:
 
     @classmethod
     def from_engine_args(cls, arguments: Any, context: Any) -> "FakeEngine":
-        cls.seen = vars(arguments)
+        cls.options = vars(arguments)
         if cls.fails:
             print(  # as the processes that vLLM starts do
                 "(EngineCore pid=7) ERROR 01-02 03:04:05 [core.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to",
@@ -87,9 +87,9 @@ def fake_vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         device_type="cuda", is_rocm=lambda: False, device_count=lambda: 2, get_device_name=lambda index: f"GPU {index}"
     )
     modules = [
-        module("vllm", SamplingParams=lambda **given: SimpleNamespace(**given)),
+        module("vllm", SamplingParams=lambda **settings: SimpleNamespace(**settings)),
         module("vllm.engine"),
-        module("vllm.engine.arg_utils", EngineArgs=lambda **given: SimpleNamespace(**given)),
+        module("vllm.engine.arg_utils", EngineArgs=lambda **settings: SimpleNamespace(**settings)),
         module("vllm.platforms", current_platform=platform),
         module("vllm.sampling_params", RequestOutputKind=SimpleNamespace(DELTA="delta")),
         module("vllm.usage"),
@@ -145,10 +145,10 @@ def test_options_reach_vllm_under_their_own_names(fake_vllm: Any, folder: Path) 
         "enforce_eager": True,
     }
     opened(folder, cpu_kvcache_space_gib=7, **options)
-    assert options.items() <= FakeEngine.seen.items()
-    assert FakeEngine.seen["enable_prefix_caching"] is False
-    assert FakeEngine.seen["skip_tokenizer_init"] is True
-    assert "cpu_kvcache_space_gib" not in FakeEngine.seen
+    assert options.items() <= FakeEngine.options.items()
+    assert FakeEngine.options["enable_prefix_caching"] is False
+    assert FakeEngine.options["skip_tokenizer_init"] is True
+    assert "cpu_kvcache_space_gib" not in FakeEngine.options
     assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "7"
     assert os.environ["HF_HUB_OFFLINE"] == os.environ["VLLM_NO_USAGE_STATS"] == "1"
     assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
@@ -156,7 +156,7 @@ def test_options_reach_vllm_under_their_own_names(fake_vllm: Any, folder: Path) 
 
 def test_what_is_not_set_is_left_to_vllm(fake_vllm: Any, folder: Path) -> None:
     opened(folder)
-    assert not {"gpu_memory_utilization", "quantization", "max_num_seqs"} & set(FakeEngine.seen)
+    assert not {"gpu_memory_utilization", "quantization", "max_num_seqs"} & set(FakeEngine.options)
 
 
 def test_what_the_engine_is_and_its_memory(fake_vllm: Any, folder: Path) -> None:

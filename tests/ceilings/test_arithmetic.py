@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made_documents import made
+from device_documents import device_document
 from rigbench.analysis.table import table
 from rigbench.ceilings import engine, gemm_program
 from rigbench.documents import store
@@ -20,18 +20,18 @@ from rigbench.records import Arithmetic
 def test_the_fastest_library_of_each_type_counts() -> None:
     libraries = {"rates": {"f32": {"numpy": [1e9, 3e9], "torch": [2e9]}, "bf16": {"torch": [8e9]}}, "reasons": []}
     ggml = {"rates": {"F32": [1e9], "Q8_0": [5e9], "Q4_0": [4e9, 6e9]}}
-    found = engine.from_products("cpu", libraries, ggml)
-    assert found.flops_per_s == {"f32": 3e9, "bf16": 8e9, "int8": 6e9}
-    assert found.source == "bf16 by torch, f32 by numpy, int8 by llama.cpp"
-    assert (found.rate("f32"), found.rate(None), found.rate("fp4")) == (3e9, 8e9, 8e9)
+    by_type = engine.from_products("cpu", libraries, ggml)
+    assert by_type.flops_per_s == {"f32": 3e9, "bf16": 8e9, "int8": 6e9}
+    assert by_type.source == "bf16 by torch, f32 by numpy, int8 by llama.cpp"
+    assert (by_type.rate("f32"), by_type.rate(None), by_type.rate("fp4")) == (3e9, 8e9, 8e9)
 
 
 def test_without_a_library_there_is_the_reason() -> None:
-    found = engine.from_products(
+    by_type = engine.from_products(
         "vulkan", {"rates": {}, "reasons": ["torch: ModuleNotFoundError"]}, "llama.cpp is not here"
     )
-    assert not found.known and found.reason == "llama.cpp is not here; torch: ModuleNotFoundError"
-    assert found.rate(None) is None
+    assert not by_type.known and by_type.reason == "llama.cpp is not here; torch: ModuleNotFoundError"
+    assert by_type.rate(None) is None
 
 
 def test_a_product_counts_two_operations_for_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_this_machine_s_numpy_multiplies(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_prefill_above_its_ceiling_is_flagged() -> None:
-    document = store.parse(made("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1), "made")
+    document = store.parse(device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1), "made")
     [engine_info] = document.engines
     for flops_per_s, flagged in ((1e15, False), (1e9, True)):
         with_rate = replace(document, arithmetic=(Arithmetic(engine_info.device, {"f16": flops_per_s}),))
@@ -63,7 +63,7 @@ def test_prefill_above_its_ceiling_is_flagged() -> None:
 def test_a_rate_that_no_such_device_has_is_refused(tmp_path: Path) -> None:
     from rigbench.documents.validate import validate
 
-    content = made("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1)
+    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1)
     content["arithmetic"] = [
         {"device": "cuda", "flops_per_s": {"f16": 1e18}, "source": "", "reason": None, "detail": {}}
     ]

@@ -90,19 +90,19 @@ def test_every_piece_is_read_once_in_each_pass_whichever_thread_takes_it() -> No
     array = np.arange(6 * cpu.CHUNK_BYTES // 8, dtype=np.int64)
     pieces = cpu.chunks(array)
     assert [piece.nbytes for piece in pieces] == [cpu.CHUNK_BYTES] * 6
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     others_done, first, ticks = threading.Event(), threading.Lock(), itertools.count(1)
 
     def kernel(piece: cpu.Array) -> None:
         if first.acquire(blocking=False):
             assert others_done.wait(30)
-        seen.append((int(piece[0]) // len(piece), threading.get_ident()))
-        if len(seen) == 11:
+        calls.append((int(piece[0]) // len(piece), threading.get_ident()))
+        if len(calls) == 11:
             others_done.set()
 
     with ThreadPoolExecutor(2) as pool:
         cpu.Work(pool, kernel, pieces, 2, array.nbytes, lambda: next(ticks)).rate(2)
-    assert sorted(piece for piece, _ in seen) == sorted([0, 1, 2, 3, 4, 5] * 2)
+    assert sorted(piece for piece, _ in calls) == sorted([0, 1, 2, 3, 4, 5] * 2)
 
 
 def test_identity_is_stable_and_names_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:

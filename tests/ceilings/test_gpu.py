@@ -84,7 +84,7 @@ THREE_AND_FIVE = (
 
 
 @pytest.mark.parametrize(
-    ("order", "shown", "buses", "rate"),
+    ("order", "visible", "buses", "rate"),
     [
         (None, None, ("0000:02:00.0", "0000:01:00.0"), 1790e9),
         ("PCI_BUS_ID", None, ("0000:01:00.0", "0000:02:00.0"), 360e9),
@@ -94,10 +94,10 @@ THREE_AND_FIVE = (
     ],
 )
 def test_cards_are_known_by_their_place_on_the_bus_not_by_a_number(
-    order: str | None, shown: str | None, buses: tuple[str, ...], rate: float, monkeypatch: pytest.MonkeyPatch
+    order: str | None, visible: str | None, buses: tuple[str, ...], rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CUDA counts the fastest card first and what CUDA_VISIBLE_DEVICES leaves: address and ceiling are of the same card."""
-    for name, value in (("CUDA_DEVICE_ORDER", order), ("CUDA_VISIBLE_DEVICES", shown)):
+    for name, value in (("CUDA_DEVICE_ORDER", order), ("CUDA_VISIBLE_DEVICES", visible)):
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
     driver = Driver(FakeCuda(*THREE_AND_FIVE))
     assert libcuda.bus_ids(driver) == buses

@@ -168,13 +168,13 @@ def must_end_well(words: list[str]) -> None:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
-    said, answer = err.getvalue(), out.getvalue()
+    message, answer = err.getvalue(), out.getvalue()
     assert code in (0, 2, 3, 4, 5, 130), (words, code)
-    assert "Traceback" not in said + answer, words
+    assert "Traceback" not in message + answer, words
     if code:
-        assert "rigbench: " in said, (words, said)
+        assert "rigbench: " in message, (words, message)
     else:
-        assert answer.strip() or said.strip(), words
+        assert answer.strip() or message.strip(), words
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))

@@ -61,10 +61,10 @@ def test_each_json_has_the_keys_of_the_table(
         kind, _, keys = TABLE[command][1].partition(":")
         assert isinstance(content, dict if kind == "object" else list), command
         known = content if isinstance(content, dict) else (content or [{}])[0]
-        wanted = [
+        expected = [
             key for part in re.split(r",| and ", keys.partition(";")[0]) if re.fullmatch(r"\w+", key := part.strip())
         ]
-        assert not wanted or set(wanted) <= set(known), (command, set(wanted) - set(known))
+        assert not expected or set(expected) <= set(known), (command, set(expected) - set(known))
     assert main(["compare", "--table", str(RESULT), "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"columns", "rows"}
 

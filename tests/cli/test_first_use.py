@@ -123,17 +123,17 @@ def test_help_is_had_by_every_word_for_it(capsys: pytest.CaptureFixture[str]) ->
     [("rigbench su", {"suites", "submit"}), ("rigbench run --min", {"--minutes"}), ("rigbench run -ng", {"-ngl"})],
 )
 def test_the_shell_completes_commands_and_flags(line: str, words: set[str]) -> None:
-    asked = {"_RIGBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    variables = {"_RIGBENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
     command = [sys.executable, "-m", "rigbench.cli.main"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **asked})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
     assert set(done.stdout.split()) == words
 
 
 def test_show_and_compare_have_the_same_memory(capsys: pytest.CaptureFixture[str]) -> None:
     """The largest of the repetitions, in both."""
     assert main(["show", str(RESULT), "--json"]) == 0
-    shown = {row["group"]: row["memory_peak_bytes"] for row in json.loads(capsys.readouterr().out)}
+    peaks = {row["group"]: row["memory_peak_bytes"] for row in json.loads(capsys.readouterr().out)}
     assert main(["compare", str(RESULT), str(RESULT), "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
     compared = {cell["group"]: cell["base"] for cell in cells if cell["metric"] == "memory_peak_bytes"}
-    assert compared == pytest.approx(shown)
+    assert compared == pytest.approx(peaks)

@@ -60,8 +60,8 @@ def test_a_metric_from_outside_is_everywhere(tmp_path: Path, plugin: dict[str, s
     assert "first gap" in rigbench("compare", V1, V1, "--metric", "first_gap_s")
     assert "first gap" in rigbench("compare", V1, V1)
     rigbench("index", results)
-    asked = "SELECT first_gap_s FROM cases WHERE user_tps IS NOT NULL"
-    assert json.loads(rigbench("query", asked, "--json")) == [{"first_gap_s": gap}]
+    question = "SELECT first_gap_s FROM cases WHERE user_tps IS NOT NULL"
+    assert json.loads(rigbench("query", question, "--json")) == [{"first_gap_s": gap}]
     (described,) = (one for one in json.loads(rigbench("metrics", "--json")) if one["name"] == "first_gap_s")
     assert (described["unit"], described["formula"]) == ("s", "second token - first token of the first request")
 

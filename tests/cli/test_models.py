@@ -11,7 +11,7 @@ from rigbench.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("quant", "format", "made"),
+    ("quant", "format", "file"),
     [
         ("Q8_0", "", "tiny-Q8_0.gguf"),
         ("F16", "", "tiny-F16.gguf"),
@@ -23,14 +23,14 @@ from rigbench.errors import InputError
 def test_a_synthetic_model_in_the_format_asked_for(
     quant: str,
     format: str,
-    made: str,
+    file: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path))
     models.make("tiny", quant, format)
-    path = tmp_path / "models" / "synthetic" / made
+    path = tmp_path / "models" / "synthetic" / file
     assert path.exists()
     assert capsys.readouterr().out.strip() == f"model: {path}"
 

@@ -99,7 +99,7 @@ def test_a_run_leaves_a_document_that_shows_its_rows(suite: Callable[..., Path],
     path = done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
     rows = json.loads(rigbench("show", path, "--json", cwd=tmp_path).stdout)
     assert [row["concurrency"] for row in rows] == [1, 2]
-    wanted = {
+    expected = {
         "backend",
         "model",
         "workload",
@@ -110,8 +110,8 @@ def test_a_run_leaves_a_document_that_shows_its_rows(suite: Callable[..., Path],
         "tpot_s",
         "prefill_tps",
     }
-    wanted |= {"rss_peak_bytes", "ceiling_tps", "predicted_tps", "mbu", "flags", "error"}
-    assert wanted <= set(rows[0])
+    expected |= {"rss_peak_bytes", "ceiling_tps", "predicted_tps", "mbu", "flags", "error"}
+    assert expected <= set(rows[0])
     # One user, no overhead: the simulator runs at its ceiling.
     assert rows[0]["mbu"] == pytest.approx(1, rel=0.01)
     assert rows[0]["user_tps"] == pytest.approx(rows[0]["ceiling_tps"], rel=0.01)

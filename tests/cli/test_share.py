@@ -46,19 +46,19 @@ def test_index_then_query(results: Path) -> None:
     done = rigbench("index", cwd=results)
     assert done.stdout.startswith("1 documents, 2 rows in results/.index.parquet (2 files read")
     assert "left out: box/bad.json: " in done.stderr
-    told = json.loads(rigbench("index", "--json", cwd=results).stdout)
-    assert (told["documents"], told["read"], told["unchanged"]) == (1, 0, 2)
-    assert [one["file"] for one in told["left_out"]] == ["box/bad.json"]
-    asked = "SELECT workload, user_tps, flags, 0.0 / 0 AS nothing FROM cases ORDER BY workload"
-    rows = json.loads(rigbench("query", asked, "--json", cwd=results).stdout)
+    listing = json.loads(rigbench("index", "--json", cwd=results).stdout)
+    assert (listing["documents"], listing["read"], listing["unchanged"]) == (1, 0, 2)
+    assert [one["file"] for one in listing["left_out"]] == ["box/bad.json"]
+    sql = "SELECT workload, user_tps, flags, 0.0 / 0 AS nothing FROM cases ORDER BY workload"
+    rows = json.loads(rigbench("query", sql, "--json", cwd=results).stdout)
     assert [row["workload"] for row in rows] == ["short", "too-long"]
     assert rows[0]["user_tps"] > 0
     assert rows[1]["user_tps"] is None
     assert rows[0]["nothing"] is None
-    lines = list(csv.DictReader(io.StringIO(rigbench("query", asked, "--csv", cwd=results).stdout)))
+    lines = list(csv.DictReader(io.StringIO(rigbench("query", sql, "--csv", cwd=results).stdout)))
     assert float(lines[0]["user_tps"]) == rows[0]["user_tps"]
     assert lines[1]["user_tps"] == ""
-    table = rigbench("query", asked, cwd=results).stdout.splitlines()
+    table = rigbench("query", sql, cwd=results).stdout.splitlines()
     assert table[0].split() == ["workload", "user_tps", "flags", "nothing"]
     assert len(table) == 3
 
@@ -92,13 +92,13 @@ def test_submit_shows_all_and_sends_once(results: Path) -> None:
     good = results / "results" / "box" / "good.json"
     nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     subprocess.run(["git", "init", "--quiet", "--bare", "there.git"], cwd=results, check=True)
-    shown = rigbench("submit", good, "--dry-run", cwd=results, **nobody).stdout
+    preview = rigbench("submit", good, "--dry-run", cwd=results, **nobody).stdout
     for key, value in json.loads(V1.read_text())["machine"].items():
-        assert f"  {key} " in shown
+        assert f"  {key} " in preview
         if isinstance(value, str | int):
-            assert str(value) in shown
-    assert f"{V1.stat().st_size} bytes" in shown
-    assert "git knows no name here" in shown
+            assert str(value) in preview
+    assert f"{V1.stat().st_size} bytes" in preview
+    assert "git knows no name here" in preview
     assert "nothing was sent" in rigbench("submit", good, cwd=results, expect=2, **nobody).stderr
     refused = rigbench("submit", good, "--repo", "there.git", cwd=results, expect=2, **nobody)
     assert "nobody to ask" in refused.stderr
@@ -160,9 +160,9 @@ def wheel(folder: Path, version: str, speed: int, needs: str = "") -> None:
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"rigbenchfake-{version}-py3-none-any.whl", "w") as made:
+    with zipfile.ZipFile(folder / f"rigbenchfake-{version}-py3-none-any.whl", "w") as archive:
         for name, text in files.items():
-            made.writestr(name, text)
+            archive.writestr(name, text)
 
 
 @pytest.mark.slow
@@ -184,10 +184,10 @@ def test_bisect_finds_the_slower_version_through_pip(tmp_path: Path) -> None:
     words += ["--backend", "rigbenchfake", "--model", "synthetic:llama-160m:Q4_0", "--json"]
     words += ["--pip-arg=--no-index", f"--pip-arg=-f{links}"]
     done = rigbench(*words, cwd=tmp_path, **surroundings)
-    found = json.loads(done.stdout)
-    assert (found["good"], found["bad"], found["between"]) == ("1.10", "1.11", [])
-    assert found["metric"] == "user_tps"
-    slow = next(trial for trial in found["trials"] if trial["version"] == "1.11")
+    query_rows = json.loads(done.stdout)
+    assert (query_rows["good"], query_rows["bad"], query_rows["between"]) == ("1.10", "1.11", [])
+    assert query_rows["metric"] == "user_tps"
+    slow = next(trial for trial in query_rows["trials"] if trial["version"] == "1.11")
     assert slow["ratio"] == pytest.approx(0.8, abs=0.001)
     documents = sorted(tmp_path.glob("bisect/*/*/*/*.json"))
     before = {path: path.read_bytes() for path in documents}

@@ -47,12 +47,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two runs of the same suite, and one at half the bandwidth."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "t.toml").write_text(SUITE)
-    found = {}
+    answers = {}
     for name, speed in (("first", 50), ("again", 50), ("half", 25)):
         words = ("run", "t.toml", "-o", name, "--no-telemetry", "-O", f"bandwidth_gb_per_s={speed}")
         done = rigbench(*words, cwd=folder)
-        found[name] = folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
-    return found
+        answers[name] = folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    return answers
 
 
 def changed(path: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -104,9 +104,9 @@ def test_the_same_suite_twice_has_nothing_slower_and_half_the_bandwidth_has(
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     same = rigbench("compare", runs["first"], runs["again"], "--fail-on", "slower", "--json", cwd=tmp_path)
-    found = json.loads(same.stdout)
-    assert found["differences"] == []
-    assert {cell["verdict"] for cell in found["cells"] if not cell["metric"].endswith("_bytes")} == {"same"}
+    answers = json.loads(same.stdout)
+    assert answers["differences"] == []
+    assert {cell["verdict"] for cell in answers["cells"] if not cell["metric"].endswith("_bytes")} == {"same"}
     slow = rigbench("compare", runs["first"], runs["half"], "--fail-on", "slower", cwd=tmp_path, expect=4)
     assert re.search(r"options +bandwidth_gb_per_s=50 +bandwidth_gb_per_s=25", slow.stdout)
     assert slow.stdout.count("slower") >= 4

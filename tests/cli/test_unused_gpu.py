@@ -47,7 +47,7 @@ def test_plan_run_and_doctor_say_it_and_the_row_is_flagged(rigbench: Callable[..
 
 
 @pytest.mark.parametrize(
-    ("probe", "shown", "sentence"),
+    ("probe", "cards", "sentence"),
     [
         (Probe(True, device="cpu", gpu_fix="do this"), [RADEON], f"{SENTENCE}: do this"),
         (
@@ -70,5 +70,5 @@ def test_plan_run_and_doctor_say_it_and_the_row_is_flagged(rigbench: Callable[..
         (Probe(True, device="cpu", gpu_fix="do this"), [], None),
     ],
 )
-def test_the_sentence(probe: Probe, shown: list[Adapter], sentence: str | None) -> None:
-    assert engines.unused_gpu(probe, shown) == sentence
+def test_the_sentence(probe: Probe, cards: list[Adapter], sentence: str | None) -> None:
+    assert engines.unused_gpu(probe, cards) == sentence

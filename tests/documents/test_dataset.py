@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from made_documents import made
+from device_documents import device_document
 from rigbench.documents import dataset, index
 
 
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
     """The index of one honest document that is there twice, and of one with a changed number."""
     results = tmp_path / "results"
     results.mkdir()
-    content = made("rtx-4090", "llama-3.1-8b", "Q4_K_M")
+    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M")
     (results / "a.json").write_text(json.dumps(content))
     shutil.copy(results / "a.json", results / "b.json")
     content["duration_s"] += 1

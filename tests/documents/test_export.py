@@ -54,13 +54,13 @@ def test_a_name_is_no_markdown(document: RunDocument) -> None:
 def test_llama_bench_json_has_its_fields_in_its_order(document: RunDocument) -> None:
     real = json.loads((HERE / "llama_bench.json").read_text())
     entries, left = export.llama_bench([document])
-    made = json.loads(export.llama_bench_json(entries))
-    assert all(list(entry) == list(real[0]) for entry in made)
-    for entry in made:
+    exported = json.loads(export.llama_bench_json(entries))
+    assert all(list(entry) == list(real[0]) for entry in exported)
+    for entry in exported:
         for name, value in real[0].items():
             assert type(entry[name]) is type(value), name
     sample = next(one for one in table(document) if one.samples)
-    prompt, decode = made[:2]
+    prompt, decode = exported[:2]
     assert (prompt["n_prompt"], prompt["n_gen"], prompt["n_depth"]) == (sample.prompt_tokens, 0, 0)
     assert (decode["n_prompt"], decode["n_gen"], decode["n_depth"]) == (0, sample.output_tokens, sample.prompt_tokens)
     assert prompt["samples_ts"] == list(sample.samples["prefill_tps"])
@@ -84,7 +84,7 @@ def test_llama_bench_sql_makes_its_table(document: RunDocument) -> None:
     assert text.split("INSERT")[0].split() == real
     database = sqlite3.connect(":memory:")
     database.executescript(text)
-    found = database.execute(
+    selected = database.execute(
         "SELECT model_filename, n_gen, avg_ts, cpu_strict FROM llama_bench ORDER BY rowid"
     ).fetchall()
-    assert found == [(name, entry["n_gen"], pytest.approx(entry["avg_ts"]), 0) for entry in entries]
+    assert selected == [(name, entry["n_gen"], pytest.approx(entry["avg_ts"]), 0) for entry in entries]

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import itertools
 
-from made_documents import made, rederived
+from device_documents import device_document, rederived
 from rigbench.documents import store
 from rigbench.documents.validate import LEVELS, Report, validate_bytes
 from rigbench.suites.suite import parse_suite, suite_record
@@ -30,9 +30,9 @@ Content = dict[str, Any]
 Forge = Callable[[Content], None]
 V1 = Path(__file__).parent / "v1.json"
 BASES: dict[str, Callable[[], Content]] = {
-    "gpu": lambda: made("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1),
-    "cpu": lambda: made("ddr5-5600-dual", "llama-1.5b", "Q8_0", seed=2),
-    "moe": lambda: made("rtx-3090", "qwen3-30b-a3b", "Q4_K_M", seed=3),
+    "gpu": lambda: device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1),
+    "cpu": lambda: device_document("ddr5-5600-dual", "llama-1.5b", "Q8_0", seed=2),
+    "moe": lambda: device_document("rtx-3090", "qwen3-30b-a3b", "Q4_K_M", seed=3),
     "real": lambda: rederived(store.migrated(json.loads(V1.read_text()))),
 }
 SOME = ("gpu", "cpu", "moe")
@@ -310,8 +310,8 @@ def shorter_output(content: Content) -> None:
 
 
 def engine(content: Content) -> Content:
-    found: Content = content["engines"][0]
-    return found
+    part: Content = content["engines"][0]
+    return part
 
 
 @several({"rocm": "rocm", "gpu": "gpu", "remote": "remote", "word": "quantum"}, *SOME)
@@ -392,8 +392,8 @@ def simulator(content: Content) -> None:
 
 
 def model(content: Content) -> Content:
-    found: Content = content["models"][0]
-    return found
+    part: Content = content["models"][0]
+    return part
 
 
 @several(
@@ -679,11 +679,11 @@ def test_the_honest_documents_are_complete(place: str) -> None:
     ("name", "forge", "place"), ONE_BY_ONE, ids=[f"{name}-{place}" for name, _, place in ONE_BY_ONE]
 )
 def test_a_forgery_loses_its_level(name: str, forge: Forge, place: str) -> None:
-    found = caught(name, forge, place)
+    part = caught(name, forge, place)
     if name in UNKNOWABLE:
-        assert found is None, f"this can be known now: {found}"
+        assert part is None, f"this can be known now: {part}"
     else:
-        assert found is not None and found.startswith("$"), f"{name} of {place} keeps its level"
+        assert part is not None and part.startswith("$"), f"{name} of {place} keeps its level"
 
 
 def test_nineteen_of_twenty_forgeries_are_caught() -> None:

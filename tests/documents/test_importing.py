@@ -25,9 +25,9 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def test_llama_bench_as_it_writes_it() -> None:
-    found = importing.read(REAL)
-    (document,) = found.documents
-    assert found.left_out == ()
+    documents = importing.read(REAL)
+    (document,) = documents.documents
+    assert documents.left_out == ()
     prompt, decode = table(document)
     real = json.loads(REAL.read_text())
     assert (prompt.group, prompt.imported) == ("llama_cpp/tiny-Q4_0/pp64/c1", "llama-bench")
@@ -56,14 +56,14 @@ def test_there_and_back() -> None:
     """What llama-bench wrote, taken and written again, has its settings and its rates."""
     entries, left = export.llama_bench(importing.read(REAL).documents)
     assert left == []
-    for made, real in zip(entries, json.loads(REAL.read_text()), strict=True):
+    for ours, real in zip(entries, json.loads(REAL.read_text()), strict=True):
         same = {
             name for name in real if not name.startswith(("avg", "stddev", "samples", "model_filename", "test_time"))
         }
-        assert {name: made[name] for name in same} == {name: real[name] for name in same}
-        assert made["samples_ts"] == real["samples_ts"]
-        assert made["avg_ts"] == pytest.approx(real["avg_ts"], rel=1e-5)
-        assert made["stddev_ts"] == pytest.approx(real["stddev_ts"], rel=1e-4)
+        assert {name: ours[name] for name in same} == {name: real[name] for name in same}
+        assert ours["samples_ts"] == real["samples_ts"]
+        assert ours["avg_ts"] == pytest.approx(real["avg_ts"], rel=1e-5)
+        assert ours["stddev_ts"] == pytest.approx(real["stddev_ts"], rel=1e-4)
 
 
 def test_two_imports_are_compared(tmp_path: Path) -> None:
@@ -72,16 +72,16 @@ def test_two_imports_are_compared(tmp_path: Path) -> None:
     before = importing.read(written(tmp_path, entries)).documents
     entries[0]["samples_ts"] = [80.0, 81.0, 79.0]
     after = importing.read(written(tmp_path, entries)).documents
-    found = compare(table(before[0]), table(after[0]))
-    assert {cell.metric: cell.verdict for cell in found.cells} == {"user_tps": "slower", "output_tps": "slower"}
+    documents = compare(table(before[0]), table(after[0]))
+    assert {cell.metric: cell.verdict for cell in documents.cells} == {"user_tps": "slower", "output_tps": "slower"}
 
 
 def test_lines_and_repeated_tests_and_machines(tmp_path: Path) -> None:
     """`-o jsonl` appended to over days: the same test again is another repetition, another GPU another document."""
     entry = json.loads(REAL.read_text())[1]
     other = {**entry, "gpu_info": "NVIDIA GeForce RTX 4090", "backends": "CUDA", "samples_ts": [5.0]}
-    found = importing.read(written(tmp_path, "\n".join(map(json.dumps, [entry, entry, other]))))
-    cpu, gpu = found.documents
+    documents = importing.read(written(tmp_path, "\n".join(map(json.dumps, [entry, entry, other]))))
+    cpu, gpu = documents.documents
     assert len(table(cpu)[0].samples["user_tps"]) == 4
     assert (gpu.machine.id, table(gpu)[0].device) == ("nvidia-geforce-rtx-4090", "cuda")
 
@@ -89,9 +89,9 @@ def test_lines_and_repeated_tests_and_machines(tmp_path: Path) -> None:
 def test_what_tells_no_rate_is_left_out(tmp_path: Path) -> None:
     prompt, decode = json.loads(REAL.read_text())
     both = {**prompt, "n_gen": 16}
-    found = importing.read(written(tmp_path, [both, {**decode, "samples_ts": [], "avg_ts": 0}, decode]))
-    assert [line.split(": ")[0] for line in found.left_out] == ["[0]", "[1]"]
-    assert len(found.documents[0].cases) == 1
+    documents = importing.read(written(tmp_path, [both, {**decode, "samples_ts": [], "avg_ts": 0}, decode]))
+    assert [line.split(": ")[0] for line in documents.left_out] == ["[0]", "[1]"]
+    assert len(documents.documents[0].cases) == 1
 
 
 def test_vllm_bench_serve_as_it_writes_it() -> None:
@@ -109,7 +109,7 @@ def test_vllm_bench_serve_as_it_writes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "not JSON"),
         ("[]", "holds no results"),
@@ -126,10 +126,10 @@ def test_vllm_bench_serve_as_it_writes_it() -> None:
         ({"cpu_info": ["x"]}, r"\[0\].cpu_info: not a text"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: Any, said: str) -> None:
+def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, content: Any, message: str) -> None:
     if isinstance(content, dict):
         content = [json.loads(REAL.read_text())[0] | content]
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         importing.read(written(tmp_path, content))
 
 

@@ -79,16 +79,16 @@ def test_a_copy_with_other_words_is_no_second_run_either(results: Path) -> None:
 def test_the_level_of_a_document_is_a_column(results: Path) -> None:
     (results / "v1.json").write_bytes(V1.read_bytes())
     index.update(results, processes=1)
-    found = answer(results, "SELECT DISTINCT file, level FROM cases ORDER BY file")
-    assert found == [*((f"box-{n}/{n}.json", "refused") for n in range(3)), ("v1.json", "complete")]
+    answer_rows = answer(results, "SELECT DISTINCT file, level FROM cases ORDER BY file")
+    assert answer_rows == [*((f"box-{n}/{n}.json", "refused") for n in range(3)), ("v1.json", "complete")]
 
 
 def test_each_metric_is_a_column_with_the_number_of_the_row(results: Path) -> None:
     index.update(results, processes=1)
     names = [metric.name for metric in METRICS]
-    asked = f"SELECT {', '.join(names)} FROM cases WHERE machine_id = 'box-1' ORDER BY case_group"
+    sql = f"SELECT {', '.join(names)} FROM cases WHERE machine_id = 'box-1' ORDER BY case_group"
     rows = sorted(table(store.read(results / "box-1" / "1.json")), key=lambda row: row.group)
-    assert answer(results, asked) == [tuple(row[name] for name in names) for row in rows]
+    assert answer(results, sql) == [tuple(row[name] for name in names) for row in rows]
     assert rows[0]["user_tps"]
 
 
@@ -112,9 +112,9 @@ def test_changed_new_and_removed_files(results: Path) -> None:
     (results / "box-0" / "0.json").unlink()
     done = index.update(results, processes=1)
     assert (done.read, done.unchanged, done.removed, done.documents) == (2, 1, 1, 3)
-    found = answer(results, "SELECT DISTINCT machine_id, created_utc[:4] FROM cases ORDER BY 1")
+    answer_rows = answer(results, "SELECT DISTINCT machine_id, created_utc[:4] FROM cases ORDER BY 1")
     year = json.loads(V1.read_text())["created_utc"][:4]
-    assert found == [("box-1", "2031"), ("box-2", year), ("box-7", year)]
+    assert answer_rows == [("box-1", "2031"), ("box-2", year), ("box-7", year)]
 
 
 def hostile(name: str) -> bytes:

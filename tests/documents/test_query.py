@@ -23,9 +23,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_question_is_answered(table: Path) -> None:
     cases = {(c["case"]["concurrency"], c["case"]["workload"]) for c in json.loads(V1.read_text())["cases"]}
-    found = query.ask(table, "SELECT DISTINCT concurrency, workload FROM cases;")
-    assert found.columns == ("concurrency", "workload")
-    assert set(found.rows) == cases
+    result = query.ask(table, "SELECT DISTINCT concurrency, workload FROM cases;")
+    assert result.columns == ("concurrency", "workload")
+    assert set(result.rows) == cases
 
 
 @pytest.mark.parametrize(

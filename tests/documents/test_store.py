@@ -50,11 +50,11 @@ def document() -> RunDocument:
 
 
 def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
-    made = document()
-    path = store.write(made, tmp_path)
-    assert path == tmp_path / "box" / f"20260102T030405Z-smoke-{made.id[:8]}.json"
+    stored = document()
+    path = store.write(stored, tmp_path)
+    assert path == tmp_path / "box" / f"20260102T030405Z-smoke-{stored.id[:8]}.json"
     visible = json.loads(
-        json.dumps(store.to_content(made)).replace("\\n", "\ufffd")
+        json.dumps(store.to_content(stored)).replace("\\n", "\ufffd")
     )  # no text begins another line of a table
     assert store.to_content(store.read(path)) == visible
 
@@ -66,11 +66,11 @@ def test_lists_of_plain_values_are_on_one_line_and_strings_are_not_touched() -> 
 
 
 def test_the_id_is_of_the_content_and_of_nothing_else() -> None:
-    made = document()
-    assert made.id == store.content_id(store.to_content(replace(made, id="something")))
-    assert made.id != store.content_id(store.to_content(replace(made, duration_s=1.6)))
-    shuffled = dict(reversed(list(store.to_content(made).items())))
-    assert store.content_id(shuffled) == made.id
+    stored = document()
+    assert stored.id == store.content_id(store.to_content(replace(stored, id="something")))
+    assert stored.id != store.content_id(store.to_content(replace(stored, duration_s=1.6)))
+    shuffled = dict(reversed(list(store.to_content(stored).items())))
+    assert store.content_id(shuffled) == stored.id
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,10 +59,10 @@ def test_the_branch_holds_the_very_file_and_nothing_else(tmp_path: Path, reposit
     assert sent.state == "pushed"
     assert git(repository, "branch", "--list").split() == ["*", "main", sent.branch]
     assert git(repository, "diff", "--name-status", "main", sent.branch) == f"A\t{parcel.target}"
-    shown = subprocess.run(
+    output = subprocess.run(
         ["git", "-C", str(repository), "show", f"{sent.branch}:{parcel.target}"], capture_output=True, check=True
     )
-    assert shown.stdout == parcel.path.read_bytes()
+    assert output.stdout == parcel.path.read_bytes()
     assert git(repository, "log", "-1", "--format=%B", sent.branch) == f"{parcel.title}\n\ntext of the pull request"
     assert list((tmp_path / "tmp").iterdir()) == []
 
@@ -172,9 +172,9 @@ def test_what_is_not_valid_is_not_prepared(tmp_path: Path) -> None:
     ],
 )
 def test_private_texts_are_found_where_they_stand(text: str, what: str) -> None:
-    found = list(submit.private_places({"annotations": {"notes": ["fine", text]}}, ["ada", "frida.local"]))
-    assert found[0][0] == "$.annotations.notes[1]"
-    assert what in found[0][1]
+    places = list(submit.private_places({"annotations": {"notes": ["fine", text]}}, ["ada", "frida.local"]))
+    assert places[0][0] == "$.annotations.notes[1]"
+    assert what in places[0][1]
     assert list(submit.private_places({text: 1}, ["ada", "frida.local"])) != []  # in a key, too
 
 

@@ -23,9 +23,9 @@ Content = dict[str, Any]
 @pytest.fixture
 def content() -> Content:
     """The same in the present version, its summary as this version derives it."""
-    made: Content = store.migrated(json.loads(V1.read_text()))
-    rederive(made)
-    return made
+    v1: Content = store.migrated(json.loads(V1.read_text()))
+    rederive(v1)
+    return v1
 
 
 def check(content: Content, *, new_id: bool = True) -> Report:
@@ -59,8 +59,8 @@ def test_an_id_that_is_not_of_the_content_is_the_only_fault_of_a_changed_annotat
 
 
 def stamps(content: Content, case: int = 0) -> list[int]:
-    found: list[int] = content["cases"][measured(content)[case]]["requests"][0]["unit_us"]
-    return found
+    times: list[int] = content["cases"][measured(content)[case]]["requests"][0]["unit_us"]
+    return times
 
 
 def measured(content: Content) -> list[int]:
@@ -311,7 +311,7 @@ HOSTILE: list[tuple[Callable[[Content], None], str]] = [
 def test_what_was_changed_is_found_at_its_place(forge: Callable[[Content], None], path: str, content: Content) -> None:
     forge(content)
     report = check(content)
-    assert any(found == path or found.startswith(f"{path}.") for found in paths(report)), [
+    assert any(times == path or times.startswith(f"{path}.") for times in paths(report)), [
         str(f) for f in report.faults
     ]
     assert "$.id" not in paths(report)

@@ -86,18 +86,18 @@ class Llama:
         context = self.context(model, 128)
         size = self.api.llama_vocab_n_tokens(self.api.llama_model_get_vocab(model))
         batch = self.api.llama_batch_init(1, 0, 1)
-        tokens, seen = [17], []
+        tokens, chunks = [17], []
         for position in range(steps):
             batch.n_tokens, batch.token[0], batch.pos[0], batch.logits[0] = 1, tokens[-1], position, 1
             batch.n_seq_id[0], batch.seq_id[0][0] = 1, 0
             assert self.api.llama_decode(context, batch) == 0
             logits = np.ctypeslib.as_array(self.api.llama_get_logits_ith(context, -1), shape=(size,)).copy()
-            seen.append(logits)
+            chunks.append(logits)
             tokens.append(int(logits.argmax()))
         self.api.llama_batch_free(batch)
         self.api.llama_free(context)
         self.api.llama_model_free(model)
-        return tokens[1:], np.array(seen)
+        return tokens[1:], np.array(chunks)
 
     def cache_mib(self, path: Path, tokens: int) -> float:
         """MiB that llama.cpp sets aside for keys, values and recurrent states of one sequence."""

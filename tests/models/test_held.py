@@ -36,10 +36,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_they_are_listed_by_what_to_write(home: Path) -> None:
-    found = {model.spec for model in local_models()}
-    assert {"ollama:llama3.1:8b", "ollama:me/own:latest", "ollama:hf.co/a/b:Q4"} <= found
-    assert str(home / ".lmstudio" / "models" / "pub" / "repo" / "small.gguf") in found
-    assert not any("mmproj" in spec for spec in found)
+    specs = {model.spec for model in local_models()}
+    assert {"ollama:llama3.1:8b", "ollama:me/own:latest", "ollama:hf.co/a/b:Q4"} <= specs
+    assert str(home / ".lmstudio" / "models" / "pub" / "repo" / "small.gguf") in specs
+    assert not any("mmproj" in spec for spec in specs)
 
 
 def test_a_model_of_ollama_is_opened_under_its_own_name(home: Path) -> None:

@@ -29,7 +29,7 @@ class Hub:
     breaks_left: int = 0
     refusal: tuple[int, str] | None = None
     ranges: bool = True
-    asked: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
 
     def add(self, name: str, content: bytes = CONTENT) -> None:
         self.files[name] = content
@@ -78,11 +78,11 @@ def server() -> Iterator[Hub]:
             if name not in state.files:
                 return self.refuse(404, "EntryNotFound")
             content, start = state.files[name], 0
-            wanted = self.headers.get("Range", "")
+            range_header = self.headers.get("Range", "")
             if body:
-                state.asked.append(wanted)
-            if wanted and state.ranges:
-                start = int(wanted.removeprefix("bytes=").rstrip("-"))
+                state.ranges.append(range_header)
+            if range_header and state.ranges:
+                start = int(range_header.removeprefix("bytes=").rstrip("-"))
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -120,11 +120,11 @@ def get(server: Hub, cache: Path) -> Callable[..., Path]:
 
 def test_a_file_is_fetched_once_and_whole(server: Hub, get: Callable[..., Path], cache: Path) -> None:
     server.add("me/models/sub/m.gguf")
-    seen: list[tuple[str, int, int]] = []
-    path = get("me/models", "sub/m.gguf", lambda *call: seen.append(call))
+    steps: list[tuple[str, int, int]] = []
+    path = get("me/models", "sub/m.gguf", lambda *call: steps.append(call))
     assert path == cache / "models/hub/me/models/sub/m.gguf"
     assert path.read_bytes() == CONTENT
-    assert seen[-1] == ("m.gguf", len(CONTENT), len(CONTENT))
+    assert steps[-1] == ("m.gguf", len(CONTENT), len(CONTENT))
     server.refusal = (500, "")
     assert get("me/models", "sub/m.gguf") == path  # no second question
     assert [one.name for one in path.parent.iterdir() if one.name.endswith(".part")] == []
@@ -134,7 +134,7 @@ def test_a_connection_that_breaks_is_taken_up_again(server: Hub, get: Callable[.
     server.add("me/models/m.gguf")
     server.break_after_bytes, server.breaks_left = 300_000, 3
     assert get("me/models", "m.gguf").read_bytes() == CONTENT
-    assert server.asked == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+    assert server.ranges == ["", "bytes=300000-", "bytes=600000-", "bytes=900000-"]
 
 
 def test_a_download_broken_off_for_good_is_resumed_by_the_next_call(
@@ -152,10 +152,10 @@ def test_a_download_broken_off_for_good_is_resumed_by_the_next_call(
     part = cache / "models/hub/me/models/m.gguf.part"
     have = part.stat().st_size
     assert 0 < have < len(CONTENT)
-    server.asked.clear()
+    server.ranges.clear()
     server.breaks_left = 0
     assert get("me/models", "m.gguf").read_bytes() == CONTENT
-    assert server.asked == [f"bytes={have}-"]
+    assert server.ranges == [f"bytes={have}-"]
     assert not part.exists()
 
 
@@ -171,7 +171,7 @@ def test_a_server_that_never_sends_more_is_given_up(server: Hub, get: Callable[.
     server.ranges = False
     with pytest.raises(UnavailableError, match=r"me/models/m\.gguf"):
         get("me/models", "m.gguf")
-    assert len(server.asked) < 20
+    assert len(server.ranges) < 20
 
 
 def test_a_file_that_arrives_changed_is_refused_and_removed(server: Hub, get: Callable[..., Path], cache: Path) -> None:

@@ -55,17 +55,19 @@ def test_types_are_those_that_llama_cpp_chooses(model_id: str, llama: Any, tmp_p
         file.truncate(layout.file_bytes)
     for quant in sorted(set(MIXES) - {"F32", "F16"}):
         llama.log.clear()
-        wanted = llama.api.llama_model_quantize_default_params()
-        wanted.ftype, wanted.nthread, wanted.dry_run = QUANTS[quant].file_type, 1, True
+        parameters = llama.api.llama_model_quantize_default_params()
+        parameters.ftype, parameters.nthread, parameters.dry_run = QUANTS[quant].file_type, 1, True
         assert (
-            llama.api.llama_model_quantize(str(source).encode(), str(tmp_path / "none").encode(), ctypes.byref(wanted))
+            llama.api.llama_model_quantize(
+                str(source).encode(), str(tmp_path / "none").encode(), ctypes.byref(parameters)
+            )
             == 0
         )
-        chosen = {}
+        quants = {}
         for name, before, rest in re.findall(r"\] +(\S+) +- \[.*?type = +(\S+?),(.*)", "".join(llama.log)):
             after = re.search(r"-> .*?\((\S+)\)", rest)
-            chosen[name] = (after[1] if after else before).upper()
-        assert chosen == {tensor.name: tensor.kind for tensor in plan(one, quant).tensors}, quant
+            quants[name] = (after[1] if after else before).upper()
+        assert quants == {tensor.name: tensor.kind for tensor in plan(one, quant).tensors}, quant
 
 
 @pytest.mark.parametrize(

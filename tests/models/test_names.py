@@ -21,16 +21,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def written_in_configs() -> set[str]:
     """Every quantisation that the catalogue, the reference data and the suites name."""
-    found = {
+    quants = {
         quant for shape in shapes().values() for where in shape.where.values() for quant in (*where.files, *where.repos)
     }
     with (configs_dir() / "reference" / "measured_train.csv").open(encoding="utf-8", newline="") as file:
-        found |= {row["quant"] for row in csv.DictReader(file)} - {"not stated"}
+        quants |= {row["quant"] for row in csv.DictReader(file)} - {"not stated"}
     for suite in (configs_dir() / "suites").glob("*.toml"):
-        found |= {
+        quants |= {
             name.rpartition(":")[2] for name in re.findall(r'"(synthetic:[^"]+)"', suite.read_text(encoding="utf-8"))
         }
-    return found
+    return quants
 
 
 CANONICAL = {
@@ -179,4 +179,4 @@ def test_no_other_module_reads_a_quantisation_by_a_pattern() -> None:
     ],
 )
 def test_such_a_pattern_is_seen(source: str) -> None:
-    assert any(QUANT_PATTERN.search(found) for found in patterns(source))
+    assert any(QUANT_PATTERN.search(quants) for quants in patterns(source))

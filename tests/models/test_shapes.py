@@ -110,9 +110,9 @@ def test_defaults_of_a_family_and_repositories_by_quantisation(tmp_path: Path) -
         f'[defaults]\narchitecture = "qwen2"\n[[model]]\n{rows}\n[model.gguf]\nrepo = "a/b"\nfiles = "x-{{quant}}.gguf"\n'
         'quants = ["Q8_0"]\n'
     )
-    (found,) = shapes_from_files([file]).values()
-    assert (found.architecture, found.family) == ("qwen2", "fam")
-    assert found.where["gguf"].files == {"Q8_0": "x-Q8_0.gguf"}
+    (match,) = shapes_from_files([file]).values()
+    assert (match.architecture, match.family) == ("qwen2", "fam")
+    assert match.where["gguf"].files == {"Q8_0": "x-Q8_0.gguf"}
 
 
 def test_an_id_twice_and_a_file_that_is_no_toml(tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_an_id_twice_and_a_file_that_is_no_toml(tmp_path: Path) -> None:
     ],
 )
 def test_names_find_their_shape(name: str, billions: float, active: float, shape: str) -> None:
-    found, exact = find_shape(name, billions * 1e9, active * 1e9)
-    assert (found.id, exact) == (shape, True)
+    match, exact = find_shape(name, billions * 1e9, active * 1e9)
+    assert (match.id, exact) == (shape, True)
 
 
 def test_a_name_with_the_wrong_size_is_not_believed() -> None:
-    found, exact = find_shape("llama-3.1-8b", 70e9, 70e9)
-    assert not exact and found.layers >= 60
+    match, exact = find_shape("llama-3.1-8b", 70e9, 70e9)
+    assert not exact and match.layers >= 60

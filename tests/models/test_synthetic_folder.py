@@ -263,11 +263,11 @@ def test_two_processes_at_once_write_one_whole_folder(cache: Path) -> None:
 
 
 def test_progress_ends_at_the_whole_size(cache: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    folder = ensure_synthetic("tiny", "8bit", lambda *call: seen.append(call))
+    steps: list[tuple[str, int, int]] = []
+    folder = ensure_synthetic("tiny", "8bit", lambda *call: steps.append(call))
     size = (folder / "model.safetensors").stat().st_size
-    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
-    assert seen[-1] == ("tiny-8bit", size, size)
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert steps[-1] == ("tiny-8bit", size, size)
 
 
 def test_memory_is_constant() -> None:

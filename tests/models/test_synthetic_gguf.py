@@ -102,11 +102,11 @@ def test_a_file_that_is_whole_is_left_alone_and_a_wrong_one_is_made_anew(cache: 
 
 
 def test_progress_ends_at_the_whole_size(cache: Path) -> None:
-    seen: list[tuple[str, int, int]] = []
-    path = ensure_synthetic("tiny", "Q8_0", lambda *call: seen.append(call))
-    assert seen == sorted(seen)
-    assert seen[-1][0] == path.name
-    assert seen[-1][2] - 64 < seen[-1][1] <= seen[-1][2] == path.stat().st_size
+    steps: list[tuple[str, int, int]] = []
+    path = ensure_synthetic("tiny", "Q8_0", lambda *call: steps.append(call))
+    assert steps == sorted(steps)
+    assert steps[-1][0] == path.name
+    assert steps[-1][2] - 64 < steps[-1][1] <= steps[-1][2] == path.stat().st_size
 
 
 def test_a_disk_that_fills_leaves_nothing_behind(cache: Path) -> None:

@@ -33,8 +33,8 @@ from rigbench.models.shapes import find_shape, sizes_in
     ],
 )
 def test_the_very_model(name: str, model_id: str) -> None:
-    found, exact = find_shape(name)
-    assert (found.id, exact) == (model_id, True)
+    match, exact = find_shape(name)
+    assert (match.id, exact) == (model_id, True)
 
 
 def test_a_rounded_number_of_parameters_does_not_lose_the_model() -> None:
@@ -47,8 +47,8 @@ def test_a_rounded_number_of_parameters_does_not_lose_the_model() -> None:
     [("Nobody-30B-A3B", True), ("Nobody-30B", False), ("LFM2-8B-A1B", True), ("Mistral-Large-3", True)],
 )
 def test_a_mixture_stands_in_for_a_mixture_and_a_dense_model_for_a_dense_one(name: str, experts: bool) -> None:
-    found, exact = find_shape(name)
-    assert (found.experts > 0, exact) == (experts, False)
+    match, exact = find_shape(name)
+    assert (match.experts > 0, exact) == (experts, False)
 
 
 def test_a_family_without_a_size_is_asked_for_by_the_models_that_it_may_be() -> None:

@@ -13,26 +13,26 @@ LLAMA_8B = catalogued_facts("llama-3.1-8b", "Q4_K_M")
 LLAMA_70B = catalogued_facts("llama-3.3-70b", "Q4_K_M")
 
 
-def one(device: str, models, **given):
-    (found,) = advise(models, machines=[find(device)], **given)
-    return found
+def one(device: str, models, **options):
+    (advice,) = advise(models, machines=[find(device)], **options)
+    return advice
 
 
 def test_speed_bound_where_all_fits() -> None:
-    found = one("rtx-4090", [LLAMA_8B])
-    assert found.bound == "speed-bound" and found.user_tps and "GB/s" in found.sentence
+    advice = one("rtx-4090", [LLAMA_8B])
+    assert advice.bound == "speed-bound" and advice.user_tps and "GB/s" in advice.sentence
 
 
 def test_capacity_bound_where_the_largest_does_not() -> None:
-    found = one("rtx-4090", [LLAMA_8B, LLAMA_70B])
-    assert found.bound == "capacity-bound" and found.user_tps is None
-    assert "llama-3.3-70b" in found.sentence and "GB" in found.sentence
+    advice = one("rtx-4090", [LLAMA_8B, LLAMA_70B])
+    assert advice.bound == "capacity-bound" and advice.user_tps is None
+    assert "llama-3.3-70b" in advice.sentence and "GB" in advice.sentence
 
 
 def test_concurrency_bound_where_users_halve_each_other() -> None:
-    found = one("m2-ultra", [LLAMA_8B], users=16, context_tokens=2048)
-    assert found.bound == "concurrency-bound" and "16 have" in found.sentence
-    assert found.output_tps == pytest.approx(16 * (found.user_tps or 0))
+    advice = one("m2-ultra", [LLAMA_8B], users=16, context_tokens=2048)
+    assert advice.bound == "concurrency-bound" and "16 have" in advice.sentence
+    assert advice.output_tps == pytest.approx(16 * (advice.user_tps or 0))
 
 
 def test_the_smallest_memory_that_holds_all_is_taken() -> None:
@@ -41,11 +41,11 @@ def test_the_smallest_memory_that_holds_all_is_taken() -> None:
 
 
 def test_best_first_within_the_budget_and_nothing_projected() -> None:
-    found = advise([LLAMA_70B], most_memory_bytes=64 * GIB)
-    assert all(one.hardware.memory_bytes <= 64 * GIB and one.hardware.status == "shipping" for one in found)
-    speeds = [one.user_tps for one in found if one.user_tps is not None]
+    advice = advise([LLAMA_70B], most_memory_bytes=64 * GIB)
+    assert all(one.hardware.memory_bytes <= 64 * GIB and one.hardware.status == "shipping" for one in advice)
+    speeds = [one.user_tps for one in advice if one.user_tps is not None]
     assert speeds == sorted(speeds, reverse=True) and speeds
-    assert all(one.sentence.endswith(".") for one in found)
+    assert all(one.sentence.endswith(".") for one in advice)
 
 
 def test_filters() -> None:

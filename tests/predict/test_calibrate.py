@@ -49,10 +49,10 @@ def test_one_wild_row_does_not_carry_the_others_away() -> None:
 
 
 def test_the_prediction_says_so() -> None:
-    made = roofline(
+    prediction = roofline(
         MODELS[0], CHIP.bandwidth_bytes_per_s, device=CHIP, known=calibrated(constants(), planted(0.0, 0.0))
     )
-    assert made.inputs["calibrated_with_rows"] == len(MODELS)
+    assert prediction.inputs["calibrated_with_rows"] == len(MODELS)
 
 
 def test_nothing_measured_is_an_error() -> None:

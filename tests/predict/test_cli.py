@@ -32,9 +32,9 @@ def test_one_prediction_shows_formula_and_inputs(run: Callable[..., str]) -> Non
 
 
 def test_json_is_json_and_whole(run: Callable[..., str]) -> None:
-    made = json.loads(run("predict", "-d", "m4-max-40", "-m", "qwen3-30b-a3b:Q8_0", "--json"))
-    assert [p["predictor"] for p in made["predictions"]] == ["roofline", "active-bytes", "published", "ceiling"]
-    assert made["model"]["quantization"] == "Q8_0" and made["hardware"]["id"] == "m4-max-40"
+    answer = json.loads(run("predict", "-d", "m4-max-40", "-m", "qwen3-30b-a3b:Q8_0", "--json"))
+    assert [p["predictor"] for p in answer["predictions"]] == ["roofline", "active-bytes", "published", "ceiling"]
+    assert answer["model"]["quantization"] == "Q8_0" and answer["hardware"]["id"] == "m4-max-40"
 
 
 def test_two_devices_by_their_count(run: Callable[..., str]) -> None:
@@ -69,10 +69,10 @@ def test_cases_file(run: Callable[..., str], tmp_path: Path) -> None:
 
 def test_costs(run: Callable[..., str]) -> None:
     assert run("cost", "--published").count("reproduces") == 6
-    made = json.loads(run("cost", "--active-watts", "725", "--idle-watts", "100", "--hardware-price", "4100", "--api-input", "1",
+    answer = json.loads(run("cost", "--active-watts", "725", "--idle-watts", "100", "--hardware-price", "4100", "--api-input", "1",
                           "--api-output", "1", "--json"))  # fmt: skip
-    assert made["annual_energy_cost"] == pytest.approx(432.16)
-    assert made["break_even_months_ignoring_energy"] == pytest.approx(4100 / 375)
+    assert answer["annual_energy_cost"] == pytest.approx(432.16)
+    assert answer["break_even_months_ignoring_energy"] == pytest.approx(4100 / 375)
 
 
 def test_advice_names_reasons_that_are_arithmetic(run: Callable[..., str]) -> None:
@@ -106,9 +106,9 @@ def test_advice_shows_no_machine_that_does_not_hold_the_model(run: Callable[...,
 
 
 def test_a_prediction_for_this_machine_says_whether_it_fits(run: Callable[..., str]) -> None:
-    made = json.loads(run("predict", "-m", "llama-3.1-405b", "--bandwidth", "30", "--json"))
-    assert made["fit"]["answer"] in ("fits", "tight", "does not fit")
-    assert made["hardware"]["status"] == "this machine"
+    answer = json.loads(run("predict", "-m", "llama-3.1-405b", "--bandwidth", "30", "--json"))
+    assert answer["fit"]["answer"] in ("fits", "tight", "does not fit")
+    assert answer["hardware"]["status"] == "this machine"
 
 
 def test_a_machine_that_cannot_make_the_tokens_never_pays(run: Callable[..., str]) -> None:

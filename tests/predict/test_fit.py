@@ -24,10 +24,10 @@ def test_usable_memory_of_each_kind() -> None:
 
 
 def test_cache_and_scratch_by_hand() -> None:
-    found = fit(LLAMA_70B, find("m2-ultra"), users=4, context_tokens=8192)
-    assert found.kv_bytes == 4 * 8192 * 80 * 2 * 8 * 128 * 2
-    assert found.compute_bytes == compute_bytes(LLAMA_70B) == 512 * (128_256 + 8 * 8192) * 4
-    assert found.needed_bytes == LLAMA_70B.file_bytes + found.kv_bytes + found.compute_bytes
+    result = fit(LLAMA_70B, find("m2-ultra"), users=4, context_tokens=8192)
+    assert result.kv_bytes == 4 * 8192 * 80 * 2 * 8 * 128 * 2
+    assert result.compute_bytes == compute_bytes(LLAMA_70B) == 512 * (128_256 + 8 * 8192) * 4
+    assert result.needed_bytes == LLAMA_70B.file_bytes + result.kv_bytes + result.compute_bytes
 
 
 @pytest.mark.parametrize(
@@ -59,20 +59,20 @@ def test_shared_memory_is_never_offloaded_and_a_small_host_holds_nothing() -> No
 
 def test_offload_runs_at_the_hosts_bandwidth() -> None:
     card = find("rtx-4090")
-    found = fit(LLAMA_70B, card, context_tokens=1000)
+    result = fit(LLAMA_70B, card, context_tokens=1000)
     alone = roofline(LLAMA_70B, card.bandwidth_bytes_per_s, device=card, context_tokens=500)
-    made = with_fit(alone, found, host_bandwidth_bytes_per_s=50e9)
-    away = 1 - found.share_on_device
-    assert 1 / (made.user_tps or 0) == pytest.approx(
-        found.share_on_device / (alone.user_tps or 0) + away * (alone.bytes_per_step or 0) / 50e9 + 0.2e-3
+    prediction = with_fit(alone, result, host_bandwidth_bytes_per_s=50e9)
+    away = 1 - result.share_on_device
+    assert 1 / (prediction.user_tps or 0) == pytest.approx(
+        result.share_on_device / (alone.user_tps or 0) + away * (alone.bytes_per_step or 0) / 50e9 + 0.2e-3
     )
-    assert (made.user_tps or 0) <= (made.ceiling_user_tps or 0)
-    assert "host memory" in (made.reason or "")
+    assert (prediction.user_tps or 0) <= (prediction.ceiling_user_tps or 0)
+    assert "host memory" in (prediction.reason or "")
 
 
 def test_what_does_not_fit_has_no_prediction_but_a_reason() -> None:
-    made = with_fit(roofline(LLAMA_70B, 68e9, device=find("m1-8")), fit(LLAMA_70B, find("m1-8")))
-    assert made.user_tps is None and made.output_tps is None and "too much" in (made.reason or "")
+    prediction = with_fit(roofline(LLAMA_70B, 68e9, device=find("m1-8")), fit(LLAMA_70B, find("m1-8")))
+    assert prediction.user_tps is None and prediction.output_tps is None and "too much" in (prediction.reason or "")
 
 
 def test_the_impossible_is_an_input_error() -> None:

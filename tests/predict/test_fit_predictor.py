@@ -67,9 +67,9 @@ def test_slopes_are_those_of_small_steps(script, fitted) -> None:
 @pytest.mark.parametrize("chip", ["RTX A6000", "Apple M2 Max", "L40S", "Radeon PRO W7900"])
 def test_a_chip_left_out_is_predicted_well(script, fitted, chip: str) -> None:
     data, model, x, _ = fitted
-    held = data.column("hardware") == chip
+    left_out = data.column("hardware") == chip
     miss = script.errors(
-        model, data, script.fit(model, data, np.flatnonzero(~held), x), np.flatnonzero(held & data.core)
+        model, data, script.fit(model, data, np.flatnonzero(~left_out), x), np.flatnonzero(left_out & data.core)
     )
     assert miss.mean() < 0.09
 

@@ -20,10 +20,10 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def test_every_chip_of_the_measurements_is_found_with_their_bandwidth() -> None:
-    seen = {
+    names = {
         (r["hardware"], r["gpu_cores_or_variant"], r["memory_bandwidth_gbs"]): r for r in rows("measured_train.csv")
     }
-    for (name, variant, gbs), row in seen.items():
+    for (name, variant, gbs), row in names.items():
         device = find_device(row)
         assert device is not None, name
         assert device.bandwidth_bytes_per_s == pytest.approx(float(gbs) * 1e9), (name, variant)

@@ -29,10 +29,10 @@ MOE = replace(
 
 def test_ceiling_by_hand() -> None:
     # 8 GB of weights + 4 users x 1000 tokens x 131,072 bytes = 8.524 GB at 1 TB/s
-    made = ceiling(DENSE, 1e12, users=4, context_tokens=1000)
-    assert made.bytes_per_step == 8_524_288_000
-    assert made.user_tps == pytest.approx(1e12 / 8_524_288_000)
-    assert made.output_tps == pytest.approx(4e12 / 8_524_288_000)
+    prediction = ceiling(DENSE, 1e12, users=4, context_tokens=1000)
+    assert prediction.bytes_per_step == 8_524_288_000
+    assert prediction.user_tps == pytest.approx(1e12 / 8_524_288_000)
+    assert prediction.output_tps == pytest.approx(4e12 / 8_524_288_000)
 
 
 def test_published_divides_by_the_file_and_active_bytes_by_what_is_read() -> None:
@@ -42,14 +42,16 @@ def test_published_divides_by_the_file_and_active_bytes_by_what_is_read() -> Non
 
 
 def test_published_is_silent_about_several_users() -> None:
-    made = published(DENSE, 1e12, users=2)
-    assert made.user_tps is None and made.reason is not None and made.ceiling_user_tps is not None
+    prediction = published(DENSE, 1e12, users=2)
+    assert prediction.user_tps is None and prediction.reason is not None and prediction.ceiling_user_tps is not None
 
 
 def test_no_bandwidth_is_none_with_the_reason() -> None:
     for rule in (published, active_bytes, ceiling, roofline):
-        made = rule(DENSE, None)
-        assert made.user_tps is None and made.output_tps is None and "bandwidth" in (made.reason or "")
+        prediction = rule(DENSE, None)
+        assert (
+            prediction.user_tps is None and prediction.output_tps is None and "bandwidth" in (prediction.reason or "")
+        )
 
 
 def test_union_of_experts_by_hand() -> None:
@@ -111,10 +113,10 @@ def test_a_prompt_is_bound_by_arithmetic_and_its_end_by_attention_too() -> None:
 
 def test_an_answer_has_its_interval_and_a_prompt_speed() -> None:
     device = find("rtx-4090")
-    made = roofline(catalogued_facts("llama-3.1-8b", "Q4_K_M"), device.bandwidth_bytes_per_s, device=device)
-    low, high = made.inputs["user_tps_80_percent"]
-    assert made.user_tps is not None and low < made.user_tps < high < 1.5 * made.user_tps
-    assert 5_000 < made.inputs["prefill_512_tps"] < 20_000
+    prediction = roofline(catalogued_facts("llama-3.1-8b", "Q4_K_M"), device.bandwidth_bytes_per_s, device=device)
+    low, high = prediction.inputs["user_tps_80_percent"]
+    assert prediction.user_tps is not None and low < prediction.user_tps < high < 1.5 * prediction.user_tps
+    assert 5_000 < prediction.inputs["prefill_512_tps"] < 20_000
 
 
 def test_tensor_parallel_adds_bandwidth_and_layer_split_costs_a_little() -> None:
@@ -134,9 +136,9 @@ def test_measured_bandwidth_is_not_discounted_twice() -> None:
 
 
 def test_the_simulator_knows_no_other_cost_than_bytes() -> None:
-    made = roofline(DENSE, 1e12, device_kind="sim", users=2, context_tokens=100)
-    assert made.user_tps == ceiling(DENSE, 1e12, users=2, context_tokens=100).user_tps
-    assert made.predictor == "roofline"
+    prediction = roofline(DENSE, 1e12, device_kind="sim", users=2, context_tokens=100)
+    assert prediction.user_tps == ceiling(DENSE, 1e12, users=2, context_tokens=100).user_tps
+    assert prediction.predictor == "roofline"
 
 
 @pytest.mark.parametrize(
@@ -233,10 +235,10 @@ def test_shipped_constants_are_those_of_physics() -> None:
 
 def test_an_engine_of_gpus_on_a_cpu_gets_its_ceiling_and_a_reason() -> None:
     facts = catalogued_facts("llama-3.1-8b", "Q4_K_M")
-    found = roofline(facts, 60e9, backend="mlx_lm", device_kind="cpu")
-    assert found.user_tps is None and found.output_tps is None
-    assert "no measurement of mlx on a CPU" in str(found.reason)
-    assert found.ceiling_user_tps == pytest.approx(60e9 / float(found.bytes_per_step or 0))
+    prediction = roofline(facts, 60e9, backend="mlx_lm", device_kind="cpu")
+    assert prediction.user_tps is None and prediction.output_tps is None
+    assert "no measurement of mlx on a CPU" in str(prediction.reason)
+    assert prediction.ceiling_user_tps == pytest.approx(60e9 / float(prediction.bytes_per_step or 0))
     assert roofline(facts, 60e9, backend="llama_cpp", device_kind="cpu", cpu_cores=2).user_tps
 
 
@@ -253,10 +255,10 @@ def test_a_mixture_of_many_users_is_bounded_by_one_users_experts() -> None:
 def test_vllm_lets_users_wait_where_its_cache_is_full_and_moves_no_layers() -> None:
     """64 users of a 32B model in 8 bits on one H100 wait their turn; they were told that layers are in the host's memory."""
     facts, device = catalogued_facts("qwen2.5-32b", "Q8_0"), find("h100-sxm")
-    asked = {"device": device, "backend": "vllm", "context_tokens": 8192}
-    many = roofline(facts, device.bandwidth_bytes_per_s, users=64, **asked)
+    request = {"device": device, "backend": "vllm", "context_tokens": 8192}
+    many = roofline(facts, device.bandwidth_bytes_per_s, users=64, **request)
     running = many.inputs["users_running"]
-    few = roofline(facts, device.bandwidth_bytes_per_s, users=running, **asked)
+    few = roofline(facts, device.bandwidth_bytes_per_s, users=running, **request)
     assert 1 < running < 64 and "wait in vLLM's queue" in (many.reason or "")
     assert many.output_tps == pytest.approx(few.output_tps)
     answer = with_fit(many, fit(facts, device, users=64, context_tokens=16_384))

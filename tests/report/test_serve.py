@@ -17,12 +17,12 @@ from rigbench.report import serve, site
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[serve.Server]:
     monkeypatch.setattr(site, "devices", lambda: ())
     (tmp_path / "results").mkdir()
-    made = serve.open_server(tmp_path / "results", tmp_path / "site", 0)
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    opened = serve.open_server(tmp_path / "results", tmp_path / "site", 0)
+    thread = threading.Thread(target=opened.serve_forever, daemon=True)
     thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    yield opened
+    opened.shutdown()
+    opened.server_close()
 
 
 def status(server: serve.Server, path: str = "/index.html", **headers: str) -> int:
@@ -56,12 +56,12 @@ def test_clients_that_hang_do_not_stop_others(server: serve.Server) -> None:
 
 
 def test_a_case_of_the_journal_is_a_line_with_its_numbers(tmp_path: Path) -> None:
-    from made_documents import made
+    from device_documents import device_document
     from rigbench.documents import store
     from rigbench.run import journal
     from rigbench.suites.suite import parse_suite
 
-    document = store.parse(made("rtx-4090", "llama-3.1-8b", "Q4_K_M"), "made")
+    document = store.parse(device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M"), "made")
     suite = parse_suite(document.suite.content, "made")
     header = journal.Header(document.created_utc, 0.0, document.machine, suite, (), {})
     line = serve.case_line(header, journal.Finished(document.cases[0], document.engines[0]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from made_documents import made, rederived
+from device_documents import device_document, rederived
 from rigbench.documents import store
 from rigbench.errors import InputError
 from rigbench.report import site
@@ -23,7 +23,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     for seed, device in enumerate(("rtx-4090", "m4-max-40")):
-        (folder / f"{device}.json").write_text(json.dumps(made(device, "llama-3.1-8b", "Q4_K_M", seed=seed)))
+        (folder / f"{device}.json").write_text(json.dumps(device_document(device, "llama-3.1-8b", "Q4_K_M", seed=seed)))
     return folder
 
 
@@ -49,7 +49,7 @@ def test_the_second_build_writes_nothing_and_a_new_result_writes_its_page_alone(
     before = files(out)
     assert site.build(results, out, processes=1).written == 0
     assert files(out) == before
-    (results / "new.json").write_text(json.dumps(made("rtx-3090", "llama-3.1-8b", "Q4_K_M", seed=9)))
+    (results / "new.json").write_text(json.dumps(device_document("rtx-3090", "llama-3.1-8b", "Q4_K_M", seed=9)))
     site.build(results, out, processes=1)
     after = files(out)
     assert sum(name.startswith("result/") for name in after.keys() - before.keys()) == 1
@@ -58,7 +58,7 @@ def test_the_second_build_writes_nothing_and_a_new_result_writes_its_page_alone(
 
 def test_a_result_that_is_gone_has_no_page_and_one_that_does_not_hold_never_had(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "site"
-    forged = made("rtx-3090", "llama-3.1-8b", "Q4_K_M", seed=3)
+    forged = device_document("rtx-3090", "llama-3.1-8b", "Q4_K_M", seed=3)
     forged["duration_s"] += 1
     (results / "forged.json").write_text(json.dumps(forged))
     assert site.build(results, out, processes=1).refused == 1
@@ -78,7 +78,7 @@ def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Pat
 
 
 def test_anybodys_text_is_shown_as_text_and_short(tmp_path: Path) -> None:
-    content = made("rtx-4090", "llama-3.1-8b", "Q4_K_M")
+    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M")
     content["machine"]["cpu"] = content["machine"]["os"] = content["machine"]["id"] = HOSTILE
     content["engines"][0]["device_names"] = [HOSTILE]
     content["machine"]["drivers"] = {"nvidia": HOSTILE}

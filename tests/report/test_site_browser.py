@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from made_documents import made
+from device_documents import device_document
 from rigbench.report import site
 
 play = pytest.importorskip("playwright.sync_api")
@@ -20,7 +20,7 @@ CHROMIUM = shutil.which("chromium")
 def test_sort_filter_and_search_act_without_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "devices", lambda: ())
     (tmp_path / "results").mkdir()
-    content = made("rtx-4090", "llama-3.1-8b", "Q4_K_M")
+    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M")
     (tmp_path / "results" / "a.json").write_text(json.dumps(content))
     site.build(tmp_path / "results", tmp_path / "site", processes=1)
     errors: list[str] = []

@@ -24,10 +24,10 @@ VALUES = {
 }
 
 
-def row(values: dict[str, float | None] | None = None, **given: Any) -> Row:
+def row(values: dict[str, float | None] | None = None, **fields: Any) -> Row:
     plain = replace(PLAIN, group="llama_cpp/m-Q4/chat-128/c8", backend="llama_cpp", model="m-Q4", workload="chat-128")
     plain = replace(plain, concurrency=8, flags=("noisy",), evidence={"noisy": "3 repetitions vary by 5.8%"})
-    return replace(plain, values=VALUES | (values or {}), **given)
+    return replace(plain, values=VALUES | (values or {}), **fields)
 
 
 def printed(width: int, rows: list[Row], terminal: bool = True) -> str:

@@ -29,9 +29,9 @@ def samples(rates: tuple[float, ...], group: str = GROUP, **metrics: float) -> l
     ]
 
 
-def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.Measure:
+def measuring(rates: dict[str, tuple[float, ...]], measured: list[str]) -> bisect.Measure:
     def measure(version: str, again: bool) -> list[Row]:
-        asked.append(version + "+" * again)
+        measured.append(version + "+" * again)
         if version not in rates:
             raise bisect.CannotMeasure("cannot be installed: no matching distribution")
         return samples(rates[version] * (2 if again else 1))
@@ -40,9 +40,9 @@ def measuring(rates: dict[str, tuple[float, ...]], asked: list[str]) -> bisect.M
 
 
 def find(rates: dict[str, tuple[float, ...]], versions: list[str] | None = None) -> tuple[bisect.Culprit, list[str]]:
-    asked: list[str] = []
-    result = bisect.search(versions or list(rates), measuring(rates, asked), ["user_tps"], lambda text: None)
-    return result, asked
+    measured: list[str] = []
+    result = bisect.search(versions or list(rates), measuring(rates, measured), ["user_tps"], lambda text: None)
+    return result, measured
 
 
 FAST, SLOW = (100.0, 101.0, 99.5), (90.0, 90.5, 89.8)
@@ -52,9 +52,9 @@ FAST, SLOW = (100.0, 101.0, 99.5), (90.0, 90.5, 89.8)
 def test_every_place_is_found_in_few_steps(first_bad: int) -> None:
     versions = [f"0.3.{number}" for number in range(16)]
     rates = {version: SLOW if number >= first_bad else FAST for number, version in enumerate(versions)}
-    result, asked = find(rates)
+    result, measured = find(rates)
     assert (result.good, result.bad, result.between) == (versions[first_bad - 1], versions[first_bad], ())
-    assert len(asked) <= 2 + 4  # both ends, and 16 halved four times
+    assert len(measured) <= 2 + 4  # both ends, and 16 halved four times
 
 
 def test_what_cannot_be_installed_is_passed_over_and_named() -> None:
@@ -70,15 +70,15 @@ def test_what_cannot_be_installed_is_passed_over_and_named() -> None:
 
 def test_what_is_unclear_is_measured_once_more_and_then_passed_over() -> None:
     wild = (70.0, 130.0, 95.0)
-    result, asked = find({"1": FAST, "2": wild, "3": SLOW})
-    assert asked == ["1", "3", "2", "2+"]
+    result, measured = find({"1": FAST, "2": wild, "3": SLOW})
+    assert measured == ["1", "3", "2", "2+"]
     assert (result.good, result.bad, result.between) == ("1", "3", ("2",))
 
 
 def test_a_slow_end_that_is_not_slower() -> None:
-    result, asked = find({"1": FAST, "2": SLOW, "3": FAST})
+    result, measured = find({"1": FAST, "2": SLOW, "3": FAST})
     assert result.bad is None
-    assert asked == ["1", "3"]
+    assert measured == ["1", "3"]
     result, _ = find({"1": (100.0,), "2": (50.0,)})  # one number a side says nothing of how much it varies
     assert result.bad is None
 
@@ -99,12 +99,12 @@ def test_the_yardstick_is_the_clearest_case() -> None:
 
 
 def test_versions_are_ordered_as_versions() -> None:
-    given = ["0.3.9", "0.3.10", "0.3.10rc1", "0.4.0", "0.2.90", "0.3.11"]
-    assert bisect.between(given, "0.3.9", "0.4.0") == ["0.3.9", "0.3.10", "0.3.11", "0.4.0"]
-    assert bisect.between(given, "0.3.10rc1", "0.3.11") == ["0.3.10rc1", "0.3.10", "0.3.11"]
+    versions_listed = ["0.3.9", "0.3.10", "0.3.10rc1", "0.4.0", "0.2.90", "0.3.11"]
+    assert bisect.between(versions_listed, "0.3.9", "0.4.0") == ["0.3.9", "0.3.10", "0.3.11", "0.4.0"]
+    assert bisect.between(versions_listed, "0.3.10rc1", "0.3.11") == ["0.3.10rc1", "0.3.10", "0.3.11"]
     assert bisect.between([], "1", "2") == ["1", "2"]
     with pytest.raises(InputError, match="must be the earlier"):
-        bisect.between(given, "0.3.10", "0.3.9")
+        bisect.between(versions_listed, "0.3.10", "0.3.9")
 
 
 @pytest.mark.parametrize(

@@ -127,23 +127,23 @@ def plugin(tmp_path: Path) -> dict[str, str]:
 def test_an_abort_of_llama_cpp_shows_its_assertion(
     at: str, step: int, phase: str, tmp_path: Path, plugin: dict[str, str]
 ) -> None:
-    document, shown = run_document(
+    document, row = run_document(
         tmp_path, "-b", "dying", "-m", "synthetic:tiny:F16", "-O", f"at={at}", "-O", f"step={step}", expect=3, **plugin
     )
     error = document["cases"][0]["error"]
     assert error["kind"] == "crash" and error["phase"] == phase
     assert "GGML_ASSERT(ne0 == 4) failed" in error["message"]
     assert any("GGML_ASSERT(ne0 == 4) failed" in line for line in error["log"])
-    assert "GGML_ASSERT(ne0 == 4) failed" in shown
+    assert "GGML_ASSERT(ne0 == 4) failed" in row
 
 
 def test_a_crash_in_the_first_step_on_a_processor_names_the_way_round(tmp_path: Path, plugin: dict[str, str]) -> None:
-    document, shown = run_document(
+    document, row = run_document(
         tmp_path, "-b", "dying", "-m", "synthetic:tiny:F16", "-O", "by=SIGSEGV", expect=3, **plugin
     )
     error = document["cases"][0]["error"]
     assert (error["phase"], error["fix"]) == ("first_step", NO_AMX)
-    assert "try -O repack=false" in shown
+    assert "try -O repack=false" in row
 
 
 @pytest.mark.parametrize(

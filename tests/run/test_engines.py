@@ -50,8 +50,8 @@ def test_a_card_that_is_not_catalogued_does_not_get_the_bandwidth_of_the_process
     """The processor's name holds that of its graphics, which are catalogued."""
     devices = ("Vulkan0: Radeon RX 9999", "CPU: AMD RYZEN AI MAX+ 395 w/ Radeon 8060S")
     probe = Probe(True, "1", "vulkan", devices, gpus=("Radeon RX 9999",))
-    asked = []
+    calls = []
     monkeypatch.setattr(engines, "probe", lambda *_: probe)
-    monkeypatch.setattr(engines, "device_bandwidth", lambda device, names, *_: asked.append((device, tuple(names))))
+    monkeypatch.setattr(engines, "device_bandwidth", lambda device, names, *_: calls.append((device, tuple(names))))
     engines.resolve([EnginePart(backend="llama_cpp", model="synthetic:tiny:F16")], fetch=False)
-    assert asked == [("vulkan", ("Radeon RX 9999",))]
+    assert calls == [("vulkan", ("Radeon RX 9999",))]

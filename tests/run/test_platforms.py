@@ -116,8 +116,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tupl
     (tmp_path / "platform.toml").write_text(SUITE)
 
     def measure(box: Box) -> tuple[RunDocument, Row]:
-        said = {"info": {"place": "worker", **box.info}, "memory": box.memory}
-        monkeypatch.setenv("RIGBENCH_TEST_ENGINE", json.dumps(said))
+        answer = {"info": {"place": "worker", **box.info}, "memory": box.memory}
+        monkeypatch.setenv("RIGBENCH_TEST_ENGINE", json.dumps(answer))
         sensors = {"host": quick(HostSource), **box.sensors}
         monkeypatch.setattr(telemetry, "registry", lambda: dict.fromkeys(sensors, "x:y"))
         monkeypatch.setattr(telemetry, "load", sensors.__getitem__)
@@ -210,12 +210,12 @@ BY_BUS = {
 }
 
 
-@pytest.mark.parametrize(("order", "shown"), [(None, None), (None, "0"), ("PCI_BUS_ID", "1")])
+@pytest.mark.parametrize(("order", "visible"), [(None, None), (None, "0"), ("PCI_BUS_ID", "1")])
 def test_a_5090_beside_a_3060_in_a_ryzen(
-    order: str | None, shown: str | None, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    order: str | None, visible: str | None, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Name, watts, memory and ceiling are those of the card that works alone, on a driver that counts no heat."""
-    for name, value in (("CUDA_DEVICE_ORDER", order), ("CUDA_VISIBLE_DEVICES", shown)):
+    for name, value in (("CUDA_DEVICE_ORDER", order), ("CUDA_VISIBLE_DEVICES", visible)):
         monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
     idle = FakeGpu("00000000:01:00.0", NAME_3060, fields=R550 | {186: (0, 15_000)}, reasons=0, memory_used=400_000_000)
     busy = FakeGpu("00000000:02:00.0", NAME_5090, fields=R550, reasons=0)

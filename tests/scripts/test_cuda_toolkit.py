@@ -360,10 +360,10 @@ def test_settings_on_windows(cuda: ModuleType) -> None:
 
 def test_identity_changes_with_what_changes_the_build(cuda: ModuleType) -> None:
     def identity(releases: str, compilers: str) -> str:
-        chosen = cuda.choose(
+        choice = cuda.choose(
             "Linux", cards(cuda, "4090", "580"), nvccs(cuda, releases), hosts(cuda, compilers), glibc=(2, 39)
         )
-        return str(chosen.identity)
+        return str(choice.identity)
 
     every = [identity("13.0", "gcc-13"), identity("12.9", "gcc-13"), identity("13.0", "gcc-12"), identity("", "gcc-13")]
     assert len(set(every)) == 4

@@ -45,7 +45,7 @@ def engine_build(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def choose(
     engine_build: ModuleType,
     system: str = "Linux",
-    wanted: str | None = None,
+    kind_set: str | None = None,
     gpus: tuple[Adapter, ...] = (),
     cuda: str | None = None,
     vulkan: str = NO_VULKAN,
@@ -57,7 +57,7 @@ def choose(
         return engine_build.Toolchain(text, text, ("-DGPU=ON",)) if text and " builds " in text else text
 
     return engine_build.choose_build(
-        system, wanted, gpus, lambda: tools(cuda), lambda: tools(vulkan), lambda: tools(hip)
+        system, kind_set, gpus, lambda: tools(cuda), lambda: tools(vulkan), lambda: tools(hip)
     )
 
 
@@ -106,7 +106,7 @@ def test_choice(
 
 
 @pytest.mark.parametrize(
-    ("system", "wanted", "kind", "reason"),
+    ("system", "kind_set", "kind", "reason"),
     [
         ("Linux", "cpu", "cpu", "llama.cpp is built for the CPU: as RIGBENCH_LLAMA_BUILD asks."),
         ("Darwin", "cpu", "cpu", "as RIGBENCH_LLAMA_BUILD asks."),
@@ -115,13 +115,13 @@ def test_choice(
         ("Linux", "hip", "hip", f"llama.cpp is built for ROCm (HIP): as RIGBENCH_LLAMA_BUILD asks; {HIPCC}."),
     ],
 )
-def test_what_is_asked_for_is_had(engine_build: ModuleType, system: str, wanted: str, kind: str, reason: str) -> None:
-    choice = choose(engine_build, system, wanted, (RTX,), NO_NVCC, SDK, HIPCC)
+def test_what_is_asked_for_is_had(engine_build: ModuleType, system: str, kind_set: str, kind: str, reason: str) -> None:
+    choice = choose(engine_build, system, kind_set, (RTX,), NO_NVCC, SDK, HIPCC)
     assert choice.kind == kind and choice.required and reason in choice.reason and not choice.unused_gpu
 
 
 @pytest.mark.parametrize(
-    ("system", "wanted", "cuda", "says"),
+    ("system", "kind_set", "cuda", "says"),
     [
         ("Linux", "rocm", None, "RIGBENCH_LLAMA_BUILD=rocm is not one of cpu, cuda, metal, vulkan, hip: set one"),
         ("Linux", "metal", None, "needs a Mac"),
@@ -132,9 +132,9 @@ def test_what_is_asked_for_is_had(engine_build: ModuleType, system: str, wanted:
         ("Linux", "hip", None, "RIGBENCH_LLAMA_BUILD=hip: hipcc is not here"),
     ],
 )
-def test_impossible_choice(engine_build: ModuleType, system: str, wanted: str, cuda: str | None, says: str) -> None:
+def test_impossible_choice(engine_build: ModuleType, system: str, kind_set: str, cuda: str | None, says: str) -> None:
     with pytest.raises(engine_build.SetupError) as error:
-        choose(engine_build, system, wanted, (RADEON,), cuda)
+        choose(engine_build, system, kind_set, (RADEON,), cuda)
     assert says in str(error.value)
 
 
@@ -185,7 +185,7 @@ def test_a_gpu_build_is_followed_by_the_cpu_unless_it_was_asked_for(engine_build
         ("cpu", "portable"),
     ]
     assert ["-DGPU=ON" in build.cmake_args for build in plan.builds] == [True, False, False]
-    plan = engine_build.plan_builds("1.0", choose(engine_build, wanted="vulkan", vulkan=SDK), "Linux", compiler)
+    plan = engine_build.plan_builds("1.0", choose(engine_build, kind_set="vulkan", vulkan=SDK), "Linux", compiler)
     assert [build.kind for build in plan.builds] == ["vulkan"]
     plan = engine_build.plan_builds("1.0", choose(engine_build, "Darwin"), "Darwin", engine_build.Compiler())
     assert ["-DRIGBENCH_NO_METAL=ON" in build.cmake_args for build in plan.builds] == [False, True, True]
@@ -232,7 +232,7 @@ def test_the_real_compiler_says_its_version(engine_build: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "there", "asked", "cxx", "says"),
+    ("system", "there", "answer", "cxx", "says"),
     [
         ("Linux", {"g++"}, None, None, None),
         ("Linux", {"clang++"}, None, None, None),
@@ -250,10 +250,10 @@ def test_the_real_compiler_says_its_version(engine_build: ModuleType) -> None:
     ],
 )
 def test_compiler(
-    engine_build: ModuleType, system: str, there: set[str], asked: str | None, cxx: str | None, says: str | None
+    engine_build: ModuleType, system: str, there: set[str], answer: str | None, cxx: str | None, says: str | None
 ) -> None:
     problem = engine_build.compiler_problem(
-        system, cxx, lambda name: f"/bin/{name}" if name in there else None, lambda command: asked
+        system, cxx, lambda name: f"/bin/{name}" if name in there else None, lambda command: answer
     )
     assert (problem is None) == (says is None)
     if says is not None:
@@ -269,8 +269,8 @@ def test_a_python_under_rosetta_is_refused(
 ) -> None:
     monkeypatch.setattr(engine_build.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(engine_build.platform, "machine", lambda: machine)
-    asked = {"sysctl.proc_translated": translated}
-    monkeypatch.setattr(engine_build, "answer", lambda command: asked.get(command[-1]))
+    answers = {"sysctl.proc_translated": translated}
+    monkeypatch.setattr(engine_build, "answer", lambda command: answers.get(command[-1]))
     if refused:
         with pytest.raises(engine_build.SetupError, match=r"runs under Rosetta.*: use an arm64 Python"):
             engine_build.plan("1.0")

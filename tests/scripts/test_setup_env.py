@@ -90,14 +90,14 @@ class Recorder:
     stop_at: str = ""
     deaths: dict[str, str] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
-    seen: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     commands: list[list[str]] = field(default_factory=list)
     environments: list[dict[str, str]] = field(default_factory=list)
 
     def __call__(self, title: str, command: list[str], log: Path, environment: Any = None, *_: Any) -> None:
         step = next(word for word in ("venv", "wheel", "--no-deps", "-e") if word in command)
         step = {"--no-deps": "engine", "-e": "packages"}.get(step, step)
-        self.seen.append(step)
+        self.steps.append(step)
         self.commands.append(command)
         self.environments.append(environment or {})
         if step == self.stop_at:
@@ -121,8 +121,8 @@ def steps(setup_env: ModuleType, checkout: Path, *extras: str, stop_at: str = ""
     try:
         setup_env.prepare(*extras, checkout=checkout, run=recorder)
     except KeyboardInterrupt:
-        recorder.seen.append("interrupted")
-    return recorder.seen
+        recorder.steps.append("interrupted")
+    return recorder.steps
 
 
 def test_the_second_time_nothing_is_run(setup_env: ModuleType, checkout: Path) -> None:
@@ -146,7 +146,7 @@ def test_extras_add_up(setup_env: ModuleType, checkout: Path) -> None:
     assert steps(setup_env, checkout, "dev") == ["venv", "packages"]  # no engine for a check of the code
     recorder = Recorder()
     setup_env.prepare("llama-cpp", "test", checkout=checkout, run=recorder)
-    assert recorder.seen == ["wheel", "engine", "packages"]
+    assert recorder.steps == ["wheel", "engine", "packages"]
     assert recorder.commands[-1][-1] == ".[dev,llama-cpp,test]"
     for extras in (("dev",), ("llama-cpp",), ("llama-cpp", "test")):
         assert steps(setup_env, checkout, *extras) == []
@@ -239,7 +239,7 @@ def test_a_build_that_crashes_is_followed_by_more_cautious_ones(
 
     recorder = Recorder(deaths={"native": signal_name})
     assert prepared(setup_env, checkout, capsys, recorder)[1:] == [first, "exit 0"]
-    assert recorder.seen == ["venv", "wheel", "engine", "packages", "wheel", "engine"]
+    assert recorder.steps == ["venv", "wheel", "engine", "packages", "wheel", "engine"]
     assert levels_built(recorder) == ["native", "no-amx"]
     flags = [
         dict(word.split("=", 1) for word in shlex.split(env.get("CMAKE_ARGS", ""))) for env in recorder.environments
@@ -255,7 +255,7 @@ def test_a_build_that_crashes_is_followed_by_more_cautious_ones(
     shutil.rmtree(checkout / ".venv")  # the outcome is kept beside the wheels too
     recorder = Recorder(deaths={"native": signal_name})
     assert prepared(setup_env, checkout, capsys, recorder)[1:] == [first, "exit 0"]
-    assert recorder.seen == ["venv", "engine", "packages"]
+    assert recorder.steps == ["venv", "engine", "packages"]
 
     shutil.rmtree(checkout / ".venv")  # a kept wheel is proved again: this machine is another one
     recorder = Recorder(deaths={"no-amx": signal_name})
@@ -319,8 +319,8 @@ def test_the_cpu_follows_a_gpu_that_cannot_be_had(
     build = setup_env.engine_build
     tools = build.Toolchain("nvcc 13.0 of this system", "nvcc 13.0", ("-DGGML_CUDA=ON",))
 
-    def plan(version: str, wanted: str | None = None) -> Any:
-        choice = build.choose_build("Linux", wanted, [Gpu()], lambda: tools, lambda: "", lambda: "")
+    def plan(version: str, kind_set: str | None = None) -> Any:
+        choice = build.choose_build("Linux", kind_set, [Gpu()], lambda: tools, lambda: "", lambda: "")
         return build.plan_builds(version, choice, "Linux", build.Compiler())
 
     monkeypatch.setattr(build, "plan", plan)
@@ -335,7 +335,7 @@ def test_the_cpu_follows_a_gpu_that_cannot_be_had(
 
     again = Recorder(broken=broken)
     lines = prepared(setup_env, checkout, capsys, again)
-    assert again.seen == [] and len(lines) == 2
+    assert again.steps == [] and len(lines) == 2
     assert "above" not in lines[0] and ("setup-engine-cuda-native.log" in lines[0]) == bool(broken)
     assert lines[0].startswith(f"A GPU is here that is not used: llama.cpp for CUDA {why.rstrip('.')}")
 

@@ -97,8 +97,8 @@ def test_a_radeon_that_is_slowed_is_flagged(tmp_path: Path, bits: int, flag: str
     sampler = Sampler([AmdSource.open(SourceOptions(), tmp_path)], lambda: now[0], wait)
     sampler.lanes[0].run()
     readings = sampler.window(0, 0, 5 * 10**9)
-    found = flags.reading_flags(readings, [PhaseMark("measure", 0, 5_000_000)], 16)
-    assert [(each.name, each.evidence) for each in found] == ([(flag, evidence)] if flag else [])
+    result = flags.reading_flags(readings, [PhaseMark("measure", 0, 5_000_000)], 16)
+    assert [(each.name, each.evidence) for each in result] == ([(flag, evidence)] if flag else [])
 
 
 def test_strix_halo_has_the_watts_of_its_table_the_memory_of_both_kinds_and_residencies(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class FakeMac:
         self.refuse: dict[str, OSError] = {}
         self.closed = False
         self.reset: list[int] = []
-        self.asked = 0
+        self.calls = 0
 
     def _check(self, name: str) -> None:
         if name in self.refuse:
@@ -77,7 +77,7 @@ class FakeMac:
 
     def footprint(self, pid: int) -> Footprint:
         self._check("footprint")
-        self.asked += 1
+        self.calls += 1
         return Footprint(2_000_000_000, 3_000_000_000)
 
     def reset_footprint(self, pid: int) -> None:
@@ -214,7 +214,7 @@ def test_footprint_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     source.watch(100)
     values = read(source)
     assert (values["footprint"], values["footprint_max"]) == (4e9, 6e9)
-    assert mac.asked == 2  # each process once
+    assert mac.calls == 2  # each process once
     source.begin_case()
     assert mac.reset == [100, 101]
 

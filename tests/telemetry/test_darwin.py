@@ -79,8 +79,8 @@ class FakeMacOs:
         assert self.objects[group] == "Energy Model"
         return self.new("channels")
 
-    def IOReportCreateSubscription(self, nothing: Any, wanted: int, got: Any, number: int, rest: Any) -> int:
-        got._obj.value = self.new("subscribed", owned=False)
+    def IOReportCreateSubscription(self, nothing: Any, channels: int, out: Any, number: int, rest: Any) -> int:
+        out._obj.value = self.new("subscribed", owned=False)
         return self.new("subscription", owned=False)
 
     def IOReportCreateSamples(self, subscription: int, channels: Any, rest: Any) -> int:
@@ -117,15 +117,15 @@ class FakeMacOs:
         return 0
 
     def IOConnectCallStructMethod(
-        self, connection: Any, selector: int, sent: Any, size: int, got: Any, got_size: Any
+        self, connection: Any, selector: int, sent: Any, size: int, out: Any, out_size: Any
     ) -> int:
         message: SmcMessage = sent._obj
         assert (connection.value, selector, size, message.key) == (55, 2, 80, 0x50535452)
         if message.command == 9:
-            got._obj.info.size = self.smc_type_size
+            out._obj.info.size = self.smc_type_size
         else:
             assert (message.command, message.info.size) == (5, self.smc_type_size)
-            got._obj.bytes[:4] = struct.pack("<f", 87.25)
+            out._obj.bytes[:4] = struct.pack("<f", 87.25)
         return 0
 
     def notify_register_check(self, name: bytes, token: Any) -> int:

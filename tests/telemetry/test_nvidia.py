@@ -93,11 +93,11 @@ R550 = {186: (0, 300_000), 74: (0, 0)} | dict.fromkeys((269, 270, 271), (pynvml.
 def test_a_hot_card_is_flagged_whatever_its_driver_counts(without: set[str]) -> None:
     gpu = FakeGpu(fields=R550, reasons=0x68, temperature_v=False, unsupported=without)
     readings = sampled(NvmlSource.open(SourceOptions(), fake_module([gpu])), 12)
-    found = flags.reading_flags(readings, [PhaseMark("measure", 0, 12_000_000)], 16)
-    assert [(flag.name, flag.evidence) for flag in found] == [
+    result = flags.reading_flags(readings, [PhaseMark("measure", 0, 12_000_000)], 16)
+    assert [(flag.name, flag.evidence) for flag in result] == [
         ("throttled", "gpu0 was slowed for heat or supply in 100% of the samples")
     ]
-    assert flags.hot(readings) == found[0].evidence
+    assert flags.hot(readings) == result[0].evidence
 
 
 def test_power_that_is_0_or_the_module_s() -> None:

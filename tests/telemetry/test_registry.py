@@ -20,9 +20,9 @@ def test_every_source_of_this_system_is_there_usable_or_with_its_reason() -> Non
     if sys.platform.startswith("linux"):
         assert names == ["host", "nvml", "rapl", "amd", "intel"]
     for source in sources:
-        shown = state(source)
-        assert shown["usable"] or shown["reason"]
-        assert bool(shown["metrics"]) == shown["usable"]
+        current = state(source)
+        assert current["usable"] or current["reason"]
+        assert bool(current["metrics"]) == current["usable"]
         source.close()
 
 

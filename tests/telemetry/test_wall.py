@@ -33,7 +33,7 @@ class Meter(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.answer: object = SHELLY
-        self.asked: list[str] = []
+        self.paths: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Meter
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.paths.append(self.path)
         answer = self.server.answer
         if isinstance(answer, int):
             self.send_error(answer)
@@ -83,7 +83,7 @@ def test_shelly(meter: Meter) -> None:
         ("energy", "J", "wall"),
     ]
     assert source.read(source.metrics) == [431.5, pytest.approx(7190.912 * 3600)]
-    assert set(meter.asked) == {"/rpc/Switch.GetStatus?id=0"}
+    assert set(meter.paths) == {"/rpc/Switch.GetStatus?id=0"}
     source.close()
 
 
@@ -91,7 +91,7 @@ def test_tasmota(meter: Meter) -> None:
     meter.answer = TASMOTA
     source = opened(meter.url + "/", preset="tasmota")
     assert source.read(source.metrics) == [84.0]
-    assert meter.asked == ["/cm?cmnd=Status%208"]
+    assert meter.paths == ["/cm?cmnd=Status%208"]
 
 
 def test_any_meter_by_path_unit_and_scale(meter: Meter) -> None:
@@ -99,7 +99,7 @@ def test_any_meter_by_path_unit_and_scale(meter: Meter) -> None:
     source = opened(meter.url + "/status?x=1", path="meters.0.power", unit="mW", scale=2.0)
     (power,) = source.read(source.metrics)
     assert power == pytest.approx(247.0)
-    assert meter.asked == ["/status?x=1"]
+    assert meter.paths == ["/status?x=1"]
 
 
 @pytest.mark.parametrize(

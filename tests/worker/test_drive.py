@@ -125,16 +125,16 @@ def test_an_engine_that_goes_idle_too_soon_is_an_error() -> None:
 
 
 def test_the_collector_is_off_inside_and_on_again_after_a_failure() -> None:
-    seen = []
+    received = []
 
     class Failing(SimSession):
         def submit(self, request: Request) -> None:
-            seen.append(gc.isenabled())
+            received.append(gc.isenabled())
             raise EngineError("decode", "no")
 
     with pytest.raises(EngineError):
         drive.drive(Failing(MODEL, SimOptions()), load())
-    assert seen == [False]
+    assert received == [False]
     assert gc.isenabled()
 
 

@@ -123,7 +123,7 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
     """What a row says. Raises InputError with the reason where it cannot be predicted."""
     kind = row["tokens_per_s_kind"].strip().lower()
     if kind not in TARGETS:
-        raise InputError(f"tokens_per_s_kind {kind!r} is none of {', '.join(map(repr, TARGETS))}")
+        raise InputError(f"tokens_per_s_kind {kind!r} is not one of {', '.join(map(repr, TARGETS))}")
     notes: list[str] = []
     device = find_device(row)
     bandwidth_gbs = number(row, "memory_bandwidth_gbs")

@@ -1,7 +1,7 @@
 """Honest documents of machines that nobody here has: the simulator at a catalogued device's figures, with noise, readings and all
 that a run writes. What a test of validation forges, and what scripts/honest_documents.py counts.
 
-    content = made("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1)
+    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M", seed=1)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def suite(users: list[int], repetitions: int, prompt: int, output: int, requests
     return parse_suite({"name": "made", "version": "1", "load": load, "warmup": warmup, "workload": [workload]}, "made")
 
 
-def made(
+def device_document(
     device_id: str,
     shape_id: str,
     quant: str,
@@ -268,7 +268,7 @@ def _readings(
         return 500 + at_s * 0.5 * cores + max(0, at - first) * 1e-6 * cores * 0.95
 
     power = device.power_w or 100.0
-    found = [
+    all_requests = [
         series("cpu_busy", "s", "host", "host", "counter", 500_000, lambda at: round(busy(at), 2)),
         series("cpu_ours", "s", "host", "process", "counter", 500_000, lambda at: round(ours(at), 2)),
         series("swap_used", "B", "host", "host", "sampled", 500_000, lambda at: 0.0),
@@ -276,13 +276,13 @@ def _readings(
     ]
     if engine.device != "cpu":
         draws = luck.uniform(0.5, 0.9) * power
-        found += [
+        all_requests += [
             series("power", "W", "nvml", "board", "sampled", 100_000,
                    lambda at: luck.gauss(draws if at > start else 0.1 * power, 0.02 * power)),
             series("clock", "Hz", "nvml", "board", "sampled", 500_000, lambda at: 1e6 * round(luck.gauss(2500, 10))),
             series("temperature", "degC", "nvml", "board", "sampled", 500_000, lambda at: round(luck.gauss(60, 1))),
         ]  # fmt: skip
-    return tuple(found)
+    return tuple(all_requests)
 
 
 def rederived(content: dict[str, Any]) -> dict[str, Any]:
