@@ -44,25 +44,7 @@ ENGINES = {
 }
 STANDARD = sys.stdlib_module_names
 # A name says what a thing is (`document`, `rows`), not what happened to it; a text uses the usual word.
-PARTICIPLES = {
-    *[
-        "asked",
-        "chosen",
-        "found",
-        "given",
-        "gone",
-        "got",
-        "held",
-        "kept",
-        "made",
-        "said",
-        "seen",
-        "shown",
-        "taken",
-        "told",
-        "wanted",
-    ]
-}
+PARTICIPLES = re.compile("asked|chosen|found|given|gone|got|held|kept|made|said|seen|shown|taken|told|wanted")
 USUAL_WORDS = {"mend": "fix", "mends": "fixes", "mended": "fixed", "mending": "fixing"}
 
 
@@ -190,7 +172,7 @@ def name_faults(tree: ast.Module) -> Iterator[str]:
                 pass
             case _:
                 continue
-        if name.strip("_").lower() in PARTICIPLES:
+        if PARTICIPLES.fullmatch(name.strip("_").lower()):
             yield f"{getattr(node, 'lineno', 0)}: `{name}` is a participle: name the thing"
 
 
