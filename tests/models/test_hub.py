@@ -28,7 +28,7 @@ class Hub:
     break_after_bytes: int = 0
     breaks_left: int = 0
     refusal: tuple[int, str] | None = None
-    ranges: bool = True
+    serves_ranges: bool = True
     ranges: list[str] = field(default_factory=list)
 
     def add(self, name: str, content: bytes = CONTENT) -> None:
@@ -81,7 +81,7 @@ def server() -> Iterator[Hub]:
             range_header = self.headers.get("Range", "")
             if body:
                 state.ranges.append(range_header)
-            if range_header and state.ranges:
+            if range_header and state.serves_ranges:
                 start = int(range_header.removeprefix("bytes=").rstrip("-"))
             self.send_response(206 if start else 200)
             if start:
@@ -161,14 +161,14 @@ def test_a_download_broken_off_for_good_is_resumed_by_the_next_call(
 
 def test_a_server_that_knows_no_ranges_sends_all_again(server: Hub, get: Callable[..., Path]) -> None:
     server.add("me/models/m.gguf")
-    server.break_after_bytes, server.breaks_left, server.ranges = 300_000, 1, False
+    server.break_after_bytes, server.breaks_left, server.serves_ranges = 300_000, 1, False
     assert get("me/models", "m.gguf").read_bytes() == CONTENT
 
 
 def test_a_server_that_never_sends_more_is_given_up(server: Hub, get: Callable[..., Path]) -> None:
     server.add("me/models/m.gguf")
     server.break_after_bytes, server.breaks_left = 1, 10_000
-    server.ranges = False
+    server.serves_ranges = False
     with pytest.raises(UnavailableError, match=r"me/models/m\.gguf"):
         get("me/models", "m.gguf")
     assert len(server.ranges) < 20

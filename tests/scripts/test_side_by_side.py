@@ -77,7 +77,7 @@ for turn in range(3):
     print("something of its own")
 sys.exit("the tool's last words")
 """
-    tool_in_turn = scripts("side_by_side").Held(sys.executable, tool, [], {})
+    tool_in_turn = scripts("side_by_side").Paused(sys.executable, tool, [], {})
     try:
         assert tool_in_turn() == 0.5
         process = psutil.Process(tool_in_turn._process.pid)
