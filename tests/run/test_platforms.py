@@ -144,7 +144,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tupl
         (row,) = table(document)
         assert row["measured_over_predicted"] is not None and row["mbu"] is not None
         print(row.reasons.get("watts_mean"), flags(row), row.evidence)
-        if not flags(row):
+        if not row.flags:
             whole = document.engines[0].device_share == 1  # the fit takes no rows of which a part ran elsewhere
             assert len(measured_rows(document)) == int(whole)
         return document, row
