@@ -117,8 +117,8 @@ def sound(_path: str, _body: dict[str, Any], connection: socket.socket) -> None:
 
 
 @contextmanager
-def opened(base_url: str, **options: Any) -> Iterator[HttpSession]:
-    session = BACKEND.open(MODEL, HttpOptions(base_url=base_url, **options))
+def opened(base_url: str, model: str = "m", **options: Any) -> Iterator[HttpSession]:
+    session = BACKEND.open(ModelFile(model, None, "remote"), HttpOptions(base_url=base_url, **options))
     try:
         yield session
     finally:
@@ -224,25 +224,49 @@ def test_a_redirect_is_followed_and_the_key_stays_at_home(
     assert (record.error is None) == (method == "POST")  # what was posted is not asked for by GET
 
 
-def test_a_server_behind_tls_is_measured_where_its_certificate_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def certificate(folder: Path, address: str = "127.0.0.1") -> tuple[ssl.SSLContext, str]:
+    """What a server of its own certificate has, and the file of that certificate."""
     make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem -subj /CN=localhost -addext"
     try:
         subprocess.run(
-            [*shlex.split(make), "subjectAltName=IP:127.0.0.1"], cwd=tmp_path, check=True, capture_output=True
+            [*shlex.split(make), f"subjectAltName=IP:{address}"], cwd=folder, check=True, capture_output=True
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no openssl that makes a certificate")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context, str(folder / "cert.pem")
+
+
+@pytest.mark.parametrize("way", ["ca_file", "SSL_CERT_FILE"])
+def test_a_server_behind_its_own_certificate_is_measured_where_that_is_trusted(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, file = certificate(tmp_path)
     with server(sound, tls=context) as (base_url, _):
-        with pytest.raises(EngineError, match="its TLS certificate does not hold"):
+        with pytest.raises(EngineError, match=r"certificate is not trusted; .* -O ca_file=cert\.pem"):
             BACKEND.open(MODEL, HttpOptions(base_url=base_url))
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-        with opened(base_url) as session:
+        probe = BACKEND.probe(HttpOptions(base_url=base_url))
+        assert not probe.usable and "-O ca_file=cert.pem" in str(probe.reason) and probe.fix is None
+        options = {"ca_file": file} if way == "ca_file" else {}
+        if way == "SSL_CERT_FILE":
+            monkeypatch.setenv(way, file)
+        assert BACKEND.probe(HttpOptions(base_url=base_url, **options)).usable
+        with opened(base_url, **options) as session:
             records = drive.drive(session, load(users=3, requests=2))[1]
     assert [(record.error, len(record.unit_us)) for record in records] == [(None, 4)] * 6
+
+
+def test_a_certificate_that_no_file_makes_good_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    context, file = certificate(tmp_path, address="127.0.0.2")
+    with server(sound, tls=context) as (base_url, _):
+        with pytest.raises(EngineError, match="its TLS certificate is of another address"):
+            BACKEND.open(MODEL, HttpOptions(base_url=base_url, ca_file=file))
+        for path, why in ((tmp_path / "none.pem", "no such file"), (tmp_path / "key.pem", "holds no certificate")):
+            with pytest.raises(EngineError, match=why) as caught:
+                BACKEND.open(MODEL, HttpOptions(base_url=base_url, ca_file=str(path)))
+            assert caught.value.kind == "options" and str(tmp_path) not in str(caught.value)
+            assert why in str(BACKEND.probe(HttpOptions(base_url=base_url, ca_file=str(path))).reason)
 
 
 def refuse(status: str, body: Any, more: str = "") -> Answer:
@@ -396,14 +420,14 @@ def test_of_several_models_the_one_that_was_asked_for() -> None:
     with server(sound, several) as (base_url, calls):
         with opened(base_url) as session:
             assert session.info.detail["served_model"] == "m"
-        with opened(base_url, served_model="/home/me/b.gguf") as session:
+        with opened(base_url, model="b.gguf") as session:
             drive.drive(session, load())
             assert session.info.detail["served_model"] == "b.gguf"
             assert calls[-1][1]["model"] == "/home/me/b.gguf"
-        with pytest.raises(EngineError, match=r"serves no model 'c'; it has a, m, b\.gguf"):
-            BACKEND.open(MODEL, HttpOptions(base_url=base_url, served_model="c"))
-        with pytest.raises(EngineError, match=r"several models: set served_model to one of a, m, b\.gguf"):
+        with pytest.raises(EngineError, match=r"has no model 'x'; it has a, m, b\.gguf$"):
             BACKEND.open(ModelFile("x", None, "remote"), HttpOptions(base_url=base_url))
+        with pytest.raises(EngineError, match=r"has a, m, b\.gguf: name one"):
+            BACKEND.open(ModelFile("any", None, "remote"), HttpOptions(base_url=base_url))
 
 
 def test_what_is_sent_is_what_the_server_needs() -> None:
@@ -500,7 +524,7 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 
 def paced(users: int, tps: float, tokens: int) -> list[list[tuple[int, int]]]:
     """Of each of `users` streams at once, every token's (sent by the server's own record, stamped by us) in nanoseconds."""
-    with paced_server(tps) as base_url, opened(base_url) as session:
+    with paced_server(tps) as base_url, opened(base_url, model="any") as session:
         session.prepare(users, 100)
         t0, records, _ = drive.drive(session, load(users=users, tokens=tokens))
         sent = sent_ns(base_url)
@@ -576,12 +600,14 @@ def test_what_servers_tell_of_themselves() -> None:
     assert facts_of["resolved"] == {"context_length": 4096, "size_vram": 5} and facts_of["device_bytes"] == 5
     del ollama["/api/ps"]  # nothing is loaded: what the model was trained for
     assert facts(SERVERS["ollama"], ollama, "qwen3")["context_limit"] == 40960
-    assert model_choice(ollama, SERVERS["ollama"], None, "qwen3") == "qwen3:latest"
+    assert model_choice(ollama, SERVERS["ollama"], "qwen3") == "qwen3:latest"
     studio = {
         "/v1/models": {"data": [{"id": "a"}, {"id": "b"}]},
         "/api/v0/models": {"data": [{"id": "a", "state": "not-loaded"}, {"id": "b", "state": "loaded"}]},
     }
-    assert model_choice(studio, SERVERS["lmstudio"], None, "x") == "b"
+    assert model_choice(studio, SERVERS["lmstudio"], "any") == "b"
+    with pytest.raises(EngineError, match="lmstudio has no model 'x'; it has a, b; remote:any takes b"):
+        model_choice(studio, SERVERS["lmstudio"], "x")
     mlx = facts(SERVERS["mlx"], {"hello": {"system_fingerprint": "0.32.2-0.32.4-Linux"}}, "default_model")
     assert mlx["version"] == "0.32.2 (mlx 0.32.4)"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from rigbench.errors import InputError
+from rigbench.errors import InputError, UnavailableError
 from rigbench.run.selection import backend_named, engines_of
 from rigbench.suites.custom import default_suite
 from rigbench.suites.suite import EnginePart, Suite
@@ -128,12 +129,35 @@ def test_a_server_is_asked_for_what_it_has(server: str) -> None:
     (part,) = engines_of(SUITE, server=server, say=heard.append)
     assert (part.model, heard) == ("remote:my-llama.gguf", ["the server has my-llama.gguf"])
     assert part.options == {"base_url": f"http://{server}"}
-    with pytest.raises(InputError, match=r"no model 'my-lama.gguf'; did you mean my-llama.gguf\?"):
+    for word in ("remote:any", "remote:/home/me/models/my-llama.gguf"):
+        assert engines_of(SUITE, models=[word], server=server)[0].model == "remote:my-llama.gguf"
+    with pytest.raises(
+        InputError, match=r"no model 'my-lama.gguf'; it has my-llama.gguf; remote:any takes my-llama.gguf"
+    ):
         engines_of(SUITE, models=["remote:my-lama.gguf"], server=server)
     _Models.names = ("a", "b:latest")
-    with pytest.raises(InputError, match="the server has a, b:latest: name it"):
-        engines_of(SUITE, server=server)
-    assert engines_of(SUITE, models=["remote:b"], server=server)[0].model == "remote:b"
+    for words in ((), ("remote:any",)):
+        with pytest.raises(InputError, match="has a, b:latest: name one"):
+            engines_of(SUITE, models=words, server=server)
+    assert engines_of(SUITE, models=["remote:b"], server=server)[0].model == "remote:b:latest"
+
+
+def test_the_server_is_asked_with_the_options_of_the_command_line(server: str) -> None:
+    _Models.names = ("a",)
+    options = [f"base_url={server}"]
+    assert engines_of(SUITE, ["openai_http"], ["remote:any"], options=options)[0].model == "remote:a"
+    with pytest.raises(InputError, match="has no model 'b'; it has a"):
+        engines_of(SUITE, ["openai_http"], ["remote:b"], options=options)
+    with pytest.raises(InputError, match="ca_file: there is no such file"):
+        engines_of(SUITE, ["openai_http"], ["remote:a"], options=[*options, "ca_file=missing.pem"])
+
+
+def test_a_server_that_does_not_answer_has_any_model_but_any() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = f"127.0.0.1:{listener.getsockname()[1]}"
+    assert engines_of(SUITE, models=["remote:x"], server=nobody)[0].model == "remote:x"  # its probe says why
+    with pytest.raises(UnavailableError, match="nothing listens there"):
+        engines_of(SUITE, server=nobody)
 
 
 @pytest.mark.parametrize("address", ["olama", "localhost", "host:port", ""])

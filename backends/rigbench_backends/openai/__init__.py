@@ -12,20 +12,24 @@ recorded. A request that fails is a failed request, never a slow one: inside a w
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from rigbench_backends.base import Backend, EngineError, EngineInfo, ModelFile, Probe
-from rigbench_backends.openai.connection import Client
+from rigbench_backends.openai.connection import Client, Refusal
 from rigbench_backends.openai.servers import (
+    ANY,
     DEVICES,
+    NOT_THERE,
     SERVERS,
-    Address,
+    UNKNOWN,
+    Answers,
     HttpOptions,
-    address,
+    Server,
     entries,
+    last_name,
+    model_choice,
     place_of,
     recognise,
 )
@@ -63,28 +67,21 @@ class HttpBackend(Backend):
             fix = "start one and name it with --server, or name its address with -O base_url=http://HOST:PORT/v1"
             return unusable(reason=f"no server answers at its usual port ({usual})", fix=fix)
         try:
-            server, place = place_of(options)
+            server = place_of(options)[0]
         except EngineError as error:
             return unusable(reason=str(error))
         if options.start:
             wants_file = any("{model}" in word for word in options.start)
             formats = server.model_formats if server and wants_file else None
             return usable(("started by command",), model_formats=formats)
-        ask = partial(_answer, place, os.environ.get(options.api_key_env), ASK_LIMIT_S, server.name if server else None)
         try:
-            try:
-                models = ask("/models")
-            except EngineError:
-                if server is None or server.model is None:
-                    raise
-                models = ask(server.health, root=True)  # what it serves need not be listed
+            kind, answers = answers_of(options)
         except EngineError as error:
             fix = f"start it ({server.start}), or give its address with -O base_url=..." if server else "check base_url"
-            if "HTTP 401" in str(error) or "HTTP 403" in str(error):
+            if isinstance(error, Refusal) and error.status in (401, 403):
                 fix = f"put the server's key into the environment variable {options.api_key_env}"
-            return unusable(reason=str(error), fix=fix)
-        kind = server or recognise(models, place.port)
-        return usable((f"{kind.name if kind else 'openai'}: {len(entries(models))} models listed",))
+            return unusable(reason=str(error), fix=None if "-O " in str(error) else fix)
+        return usable((f"{kind.name}: {len(entries(answers.get('/v1/models')))} models listed",))
 
     def platform(self, info: EngineInfo) -> str:
         server = SERVERS.get(info.engine)
@@ -95,25 +92,43 @@ def running() -> dict[str, int]:
     """The servers that answer at their usual ports here: name -> port."""
     servers = {}
     for port in sorted({server.port for server in SERVERS.values()}):
+        with suppress(EngineError):
+            kind, _ = answers_of(HttpOptions(base_url=f"127.0.0.1:{port}", api_key_env=""), SCAN_LIMIT_S)
+            servers[kind.name] = port
+    return {name: port for name, port in servers.items() if name in SERVERS}
+
+
+def answers_of(options: HttpOptions, limit_s: float = ASK_LIMIT_S) -> tuple[Server, Answers]:
+    """(the kind of server that runs there, what it says of the models that it has: nothing where it keeps no list).
+    EngineError in one sentence where it does not answer."""
+    named, place = place_of(options)
+    with closing(Client(place, os.environ.get(options.api_key_env), options.ca_file)) as client:
+        client.name = named.name if named else client.name
         try:
-            server = recognise(_answer(address(f"127.0.0.1:{port}"), None, SCAN_LIMIT_S, None, "/models"), port)
-        except EngineError:
-            continue
-        if server is not None:
-            servers[server.name] = port
-    return servers
-
-
-def _answer(
-    place: Address, key: str | None, limit_s: float, name: str | None, path: str, *, root: bool = False
-) -> dict[str, Any]:
-    """The JSON object there. EngineError in one sentence for anything else."""
-    with closing(Client(place, key)) as client:
-        client.name = name or client.name
-        answer = client.ask(path, None, limit_s, root=root)
-        if not isinstance(answer, dict):
+            models = client.ask("/models", limit_s=limit_s)
+        except EngineError as error:
+            if named is not None and named.model is not None:
+                client.ask(named.health, limit_s=limit_s, root=True)  # what it serves need not be listed
+            elif not (isinstance(error, Refusal) and error.status in NOT_THERE):
+                raise
+            return named or UNKNOWN, {}
+        if not isinstance(models, dict):
             raise EngineError("load", f"{client.name} at {place.place} gives no list of models")
-        return answer
+        kind = named or recognise(models, place.port) or UNKNOWN
+        answers = {"/v1/models": models}
+        for path in {"/api/ps", "/api/v0/models"} & set(kind.asks):  # of those listed, which are loaded
+            with suppress(EngineError):
+                answers[path] = client.ask(path, limit_s=limit_s, root=True)
+        return kind, answers
+
+
+def model_label(options: HttpOptions, name: str) -> str:
+    """What a row calls the model that `remote:NAME` stands for on the server that runs there: its own name for it.
+    EngineError("load") where it does not answer, EngineError("options") where it has no such model."""
+    kind, answers = answers_of(options)
+    if options.served_model is not None and name != ANY:
+        return name  # whether it is so, its answers say (HttpSession)
+    return last_name(model_choice(answers, kind, options.served_model or name))
 
 
 BACKEND = HttpBackend()

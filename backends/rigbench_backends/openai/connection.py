@@ -21,6 +21,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -38,21 +39,36 @@ LONGEST_WAIT_S = 60.0
 MOST_REDIRECTS = 10
 SPARE_FILES = 128
 NO_STREAMS = ("application/json", "text/html")
+STREAM_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 TICK_S = 0.02
 FASTEST_TOKEN_NS, SHORTEST_STREAM_NS = 50_000, 5_000_000
 """No server gives one user a token in less, and pieces of one answer may be so far apart: such tokens lay waiting on the way."""
+CERTIFICATE_FAULTS = {
+    10: "has expired",
+    62: "is of another name",
+    63: "is of another name",
+    64: "is of another address",
+}
+"""Of X509_V_ERR_*: what no `ca_file` changes."""
 BUSY_LIMIT = 0.8
 LAG_LIMIT_S = 0.005
 LAG_SAMPLES = 100
 """Ticks (2 s of them) before the loop's lateness has a 99th percentile."""
 FAILURES: tuple[tuple[type[OSError] | tuple[type[OSError], ...], str], ...] = (
-    (ssl.SSLCertVerificationError, "its TLS certificate does not hold"),
     (ssl.SSLError, "it does not speak TLS as it should"),
     (socket.gaierror, "its name does not resolve"),
     (TimeoutError, f"no connection within {CONNECT_LIMIT_S:g} s"),
     ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), "it closed the connection without an answer"),
 )
 """Why no answer came, the first that fits."""
+
+
+class Refusal(EngineError):
+    """The server answers with another HTTP `status` than 200."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__("load", message)
+        self.status = status
 
 
 @dataclass(slots=True, eq=False)
@@ -228,7 +244,11 @@ class Connection(asyncio.BufferedProtocol):
         self._status = self._parser.get_status_code()
         self._sized = not {"content-length", "transfer-encoding"}.isdisjoint(self._headers)
         head = Answer(self._status, self._headers, None)
-        if self._flight is not None and self._status == 200 and not head.packing and head.kind not in NO_STREAMS:
+        if self._status == 200 and not head.packing and head.kind not in NO_STREAMS:
+            self._begin_stream(head)
+
+    def _begin_stream(self, head: Answer) -> None:
+        if self._flight is not None:
             self._stream = self._flight
             self._stream.connection = self
             self._settle(head)
@@ -236,11 +256,17 @@ class Connection(asyncio.BufferedProtocol):
     def on_body(self, body: bytes) -> None:
         if self._stream is not None:
             self._loop.arrive((self._now, self._stream, body, None))
-        else:
-            self._body += body
-            if len(self._body) > LONGEST_ANSWER_BYTES:
-                self._end(None)
-                self._transport.abort()
+            return
+        beginning = len(self._body) < READ_BYTES
+        self._body += body
+        head = Answer(self._status, self._headers, None)
+        sound = self._flight is not None and self._status == 200 and not head.packing
+        if sound and beginning and self._body.lstrip().startswith(STREAM_STARTS):  # whatever its head calls it
+            self._begin_stream(head)
+            self.on_body(bytes(self._body))
+        elif len(self._body) > LONGEST_ANSWER_BYTES:
+            self._end(None)
+            self._transport.abort()
 
     def on_message_complete(self) -> None:
         if self._status < 200:  # "100 Continue" and its like: the answer is still to come
@@ -320,7 +346,7 @@ class Client:
     """One server's API: questions outside of measured requests, and the flights within them. EngineError("unavailable") without
     httptools."""
 
-    def __init__(self, place: Address, key: str | None) -> None:
+    def __init__(self, place: Address, key: str | None, ca_file: str | None = None) -> None:
         try:
             import httptools
         except ImportError as error:
@@ -340,7 +366,7 @@ class Client:
         self.connections: set[Connection] = set()
         self._free: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._addresses: dict[Origin, str] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._tls = _trust(ca_file) if ca_file or place.root.startswith("https:") else None
 
     def new_parser(self, connection: Connection) -> Any:
         parser = self._new_parser(connection)
@@ -363,7 +389,7 @@ class Client:
             raise EngineError("load", f"{where}: {self.why(error)}") from None
         content = answer.content
         if answer.status != 200:
-            raise EngineError("load", f"{where} answers HTTP {answer.status}: {self.clean(sentence(content))}")
+            raise Refusal(answer.status, f"{where} answers HTTP {answer.status}: {self.clean(sentence(content))}")
         if isinstance(content, str):
             text = self.clean(plain(content, 80))
             raise EngineError("load", f"{where} answers without JSON; is base_url right? {text}")
@@ -447,7 +473,7 @@ class Client:
         scheme, host, port = origin
         tls: dict[str, Any] = {}
         if scheme == "https":
-            self._tls = self._tls or ssl.create_default_context()
+            self._tls = self._tls or _trust(None)  # it redirects to https
             tls = {"ssl": self._tls, "server_hostname": host}
         connecting = self.loop.create_connection(
             lambda: Connection(self, origin), self._addresses.get(origin, host), port, happy_eyeballs_delay=0.25, **tls
@@ -481,6 +507,11 @@ class Client:
     @staticmethod
     def why(error: BaseException) -> str:
         """Why no answer came, without the address that Python puts into it."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            fault = CERTIFICATE_FAULTS.get(error.verify_code)
+            if fault is None:
+                fault = "is not trusted; give it, or the one that it is signed with: -O ca_file=cert.pem"
+            return f"its TLS certificate {fault}"
         for kinds, reason in FAILURES:
             if isinstance(error, kinds):
                 return reason
@@ -515,6 +546,22 @@ class Client:
 
         self.loop.wait(ended(), CONNECT_LIMIT_S)
         self.loop.close()
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    """What the system trusts, and the certificates of a file. EngineError("options") if it holds none."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        # A certificate that someone made for himself is trusted as it is, whoever signed it and whichever fields it lacks.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        try:
+            context.load_verify_locations(Path(ca_file).expanduser())
+        except FileNotFoundError:
+            raise EngineError("options", "ca_file: there is no such file") from None
+        except OSError:
+            raise EngineError("options", "ca_file holds no certificate in PEM form that can be read") from None
+    return context
 
 
 def allow_connections(count: int) -> None:

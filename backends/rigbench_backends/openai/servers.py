@@ -147,6 +147,11 @@ SERVERS = {server.name: server for server in _ALL}
 UNKNOWN = Server("openai", 8000, "a server with OpenAI's API")
 
 
+NOT_THERE = (404, 405, 501)
+"""HTTP's words for a path that the server has not."""
+ANY = "any"
+"""`remote:any`: whatever the server has."""
+MOST_NAMES = 20
 ENDPOINTS = ("completions", "chat")
 DEVICES = ("remote", "cpu", "cuda", "metal", "rocm", "vulkan")
 
@@ -161,8 +166,11 @@ class HttpOptions:
 
     server: str | None = option(None, "the kind of server", choices=tuple(SERVERS))
     base_url: str | None = option(None, "its address, http://HOST:PORT/v1", private=True)
-    endpoint: str = option("completions", "the API that is measured", choices=ENDPOINTS)
-    served_model: str | None = option(None, "the model's name on the server", private=True)
+    endpoint: str | None = option(
+        None, "the API that is measured; by default completions, else chat where that alone is there", choices=ENDPOINTS
+    )
+    served_model: str | None = option(None, "what to ask for where the server lists no models", private=True)
+    ca_file: str | None = option(None, "the certificate (PEM) that its own is signed with, or its own", private=True)
     api_key_env: str = option("OPENAI_API_KEY", "the environment variable that holds the key")
     device: str = option(
         "remote", "what a server on this machine runs on: its bandwidth is the ceiling", choices=DEVICES
@@ -194,7 +202,7 @@ class Address:
 
 def place_of(options: HttpOptions) -> tuple[Server | None, Address]:
     """(the kind of server, None where the options name none, and its address). EngineError("options") in one sentence."""
-    choices = {"server": (None, *SERVERS), "endpoint": ENDPOINTS, "device": DEVICES}
+    choices = {"server": (None, *SERVERS), "endpoint": (None, *ENDPOINTS), "device": DEVICES}
     for name, known in choices.items():
         if (value := getattr(options, name)) not in known:
             raise EngineError("options", f"{name} = {value!r}: choose one of {', '.join(filter(None, known))}")
@@ -305,22 +313,27 @@ def _first(fact: str, values: Iterable[Any]) -> str | int | None:
     return next((value for value in values if type(value) is int and value > 0), None)
 
 
-def model_choice(answers: Answers, server: Server, label: str | None, model: str) -> str:
-    """The name to ask for: `asked` (the option served_model); else the server's usual; else `model` where it has that; else the
-    only one it has loaded. EngineError("options") naming what there is."""
-    listed = [str(entry["id"]) for entry in entries(answers.get("/v1/models"))]
-    own = [str(entry["id"]) for entry in entries(answers.get("/api/v0/models")) if entry.get("state") == "loaded"]
-    loaded = own or listed
-    names = ", ".join(last_name(name) for name in loaded)
-    if label is not None:
-        if listed and server.model is None and not {label, f"{label}:latest"} & set(listed):
-            raise EngineError("options", f"{server.name} serves no model {last_name(label)!r}; it has {names}")
-        return label
-    if server.model is not None:
-        return server.model
-    same = [name for name in (model, f"{model}:latest") if name in listed]
-    if same or len(loaded) == 1:
-        return (same or loaded)[0]
-    if not loaded:
-        raise EngineError("options", f"{server.name} lists no model: load one in it, or set served_model")
-    raise EngineError("options", f"{server.name} serves several models: set served_model to one of {names}")
+def model_choice(answers: Answers, server: Server, name: str = ANY, *, exact: bool = True) -> str:
+    """What to ask for as `name`: the model listed under it; of `any`, or not `exact`ly that, the one that is loaded.
+    Where nothing is listed, the name itself. EngineError("options") naming what there is."""
+    ids = [str(entry["id"]) for entry in entries(answers.get("/v1/models"))]
+    states = [entry for entry in entries(answers.get("/api/v0/models")) if entry.get("state") == "loaded"]
+    running = [str(entry["id"]) for entry in [*states, *entries(answers.get("/api/ps"))]]
+    loaded = list(dict.fromkeys([server.model] if server.model else running or ids))
+    by_name = {last_name(each): each for each in [*ids, *loaded]} | {each: each for each in [*ids, *loaded]}
+    if match := by_name.get(name) or by_name.get(f"{name}:latest"):
+        return match
+    if name != ANY and not by_name:
+        return name
+    if (name == ANY or not exact) and len(loaded) == 1:
+        return loaded[0]
+    if not by_name:
+        raise EngineError(
+            "options", f"{server.name} lists no model: name the one that it runs with --model remote:NAME"
+        )
+    names = list(dict.fromkeys(map(last_name, by_name.values())))
+    there = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    if name == ANY or not exact:
+        raise EngineError("options", f"{server.name} has {there}: name one with --model remote:NAME")
+    takes = f"; remote:{ANY} takes {last_name(loaded[0])}" if len(loaded) == 1 else ""
+    raise EngineError("options", f"{server.name} has no model {last_name(name)!r}; it has {there}{takes}")

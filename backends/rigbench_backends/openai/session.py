@@ -11,13 +11,26 @@ from collections.abc import Callable
 from typing import Any
 
 from rigbench_backends.base import IDLE, EngineError, EngineInfo, EngineMemory, Event, ModelFile, Request, Session, Step
-from rigbench_backends.openai.connection import Arrival, Client, Flight, allow_connections, client_doubts
+from rigbench_backends.openai.connection import Arrival, Client, Flight, Refusal, allow_connections, client_doubts
 from rigbench_backends.openai.reply import Reply
-from rigbench_backends.openai.servers import UNKNOWN, HttpOptions, facts, last_name, model_choice, place_of, recognise
+from rigbench_backends.openai.servers import (
+    ANY,
+    ENDPOINTS,
+    NOT_THERE,
+    UNKNOWN,
+    HttpOptions,
+    facts,
+    last_name,
+    model_choice,
+    place_of,
+    recognise,
+)
 from rigbench_backends.process import StartedProcess, listens
 
 GUESSED_CHARACTERS_PER_TOKEN = 4.0
 MOST_QUESTIONS = 6
+LENGTHS = ("max_tokens", "max_completion_tokens")
+"""What servers call the length; newer ones of the chat alone know the second."""
 RUNAWAY = 2
 """A stream of more than this many times the tokens asked for will not end by itself."""
 FUTILE_FAILURES = 50
@@ -40,7 +53,8 @@ class HttpSession(Session):
         self._answered_as: dict[str, None] = {}
         self._cuts: dict[tuple[int, str], int] = {}
         self._process: StartedProcess | None = None
-        self._client = Client(place, os.environ.get(options.api_key_env))
+        self._client = Client(place, os.environ.get(options.api_key_env), options.ca_file)
+        self._endpoint, self._length = options.endpoint or ENDPOINTS[0], LENGTHS[0]
         self._loop = self._client.loop
         self._flags_asked_ns = time.perf_counter_ns(), time.thread_time_ns()
         try:
@@ -51,8 +65,12 @@ class HttpSession(Session):
             if server is None:
                 self._server = recognise(answers["/v1/models"], place.port) or UNKNOWN
             answers |= self._own_answers(None)
-            self._model = model_choice(answers, self._server, options.served_model, model.name)
-            answers["hello"] = self._one_token("Hello")
+            # A file's name is what the server was started with, and it may call it otherwise.
+            exact = model.format == "remote" or options.served_model is not None
+            self._model = model_choice(answers, self._server, options.served_model or model.name, exact=exact)
+            answers["hello"] = self._hello()
+            if model.format == "remote":
+                self._must_be(model.name, answers)
             answers |= self._own_answers(self._model)
             self.info = self._describe(answers)
         except BaseException:
@@ -75,10 +93,37 @@ class HttpSession(Session):
     def _listed(self) -> Any:
         try:
             return self._client.ask("/models")
-        except EngineError:
-            if self._server.model is None:
+        except EngineError as error:
+            # Some have no list, and mlx_lm.server breaks off where its download folder is missing.
+            if self._server.model is None and not (isinstance(error, Refusal) and error.status in NOT_THERE):
                 raise
-            return {}  # mlx_lm.server breaks off where its download folder is missing
+            return {}
+
+    def _must_be(self, name: str, answers: dict[str, Any]) -> None:
+        """EngineError("options") unless `name` is what runs: listed under it, or what the server's answers call it."""
+        says = facts(self._server, answers, self._model).get("answers_as")
+        listed = bool(answers["/v1/models"]) and last_name(self._model) in (name, f"{name}:latest")
+        if says not in (None, name) and name != ANY and not listed:
+            fix = f"--model remote:{says} -O served_model={last_name(self._model)}"
+            raise EngineError(
+                "options", f"{self._server.name} answers as {says}, not {name}: a row bears its name; {fix}"
+            )
+
+    def _hello(self) -> Any:
+        """The answer to a first request of one token, in the first way that the server takes. Which it is stays so."""
+        refusals = []
+        endpoint = self._options.endpoint
+        for self._endpoint in (endpoint,) if endpoint else ENDPOINTS:
+            for self._length in LENGTHS:
+                try:
+                    return self._one_token("Hello")
+                except Refusal as refusal:
+                    refusals.append(refusal)
+                    if refusal.status in NOT_THERE:
+                        break
+                    if refusal.status not in (400, 422) or not any(name in str(refusal) for name in LENGTHS):
+                        raise
+        raise EngineError("load", f"{refusals[0]}; is its address right, with /v1?")
 
     def _own_answers(self, model: str | None) -> dict[str, Any]:
         """What the server's own paths answer; what it does not know is left out."""
@@ -100,14 +145,14 @@ class HttpSession(Session):
         options, server = self._options, self._server
         known = facts(server, answers, self._model)
         vocabulary = options.vocab_size or known.get("vocab_size")
-        ids = server.takes_token_ids and options.endpoint == "completions"
+        ids = server.takes_token_ids and self._endpoint == "completions"
         if ids and vocabulary is None and server.tokenize:
             vocabulary = max(self.encode(VOCABULARY_SAMPLE), default=0) + 1  # a part of it is enough to draw from
         ids = ids and vocabulary is not None
         served, answers_as = last_name(self._model), known.get("answers_as")
         detail = {
             "server": server.name,
-            "endpoint": options.endpoint,
+            "endpoint": self._endpoint,
             "place": self._client.place.place,
             "served_model": served,
             "answers_as": answers_as if answers_as != served else None,
@@ -160,11 +205,11 @@ class HttpSession(Session):
 
     @property
     def _path(self) -> str:
-        return "/chat/completions" if self._options.endpoint == "chat" else "/completions"
+        return "/chat/completions" if self._endpoint == "chat" else "/completions"
 
     def _body(self, prompt: str | tuple[int, ...], tokens: int, *, stream: bool = True) -> dict[str, Any]:
-        chat = self._options.endpoint == "chat"
-        body = {"model": self._model, "max_tokens": tokens, "temperature": 0, **self._server.body}
+        chat = self._endpoint == "chat"
+        body = {"model": self._model, self._length: tokens, "temperature": 0, **self._server.body}
         body |= {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
         if stream:
             running = {"continuous_usage_stats": True} if self._server.running_usage else {}
@@ -260,8 +305,10 @@ class HttpSession(Session):
         flags = []
         if evidence := client_doubts(busy, lags_s):
             flags.append(("client_bound", evidence))
-        if len(names := list(dict.fromkeys(map(last_name, self._answered_as)))) > 1:
-            flags.append(("other_model", f"the server's answers name {self._client.clean(' and '.join(names[:4]))}"))
+        names = list(dict.fromkeys(map(last_name, self._answered_as)))
+        if names and names != [last_name(self._model)]:
+            names_text = self._client.clean(" and ".join(names[:4]))
+            flags.append(("other_model", f"asked for {last_name(self._model)}, the server's answers name {names_text}"))
         self._answered_as = {}
         return tuple(flags)
 

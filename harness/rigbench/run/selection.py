@@ -6,11 +6,8 @@ own words, several values of one as a sweep. Nothing is started here.
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
-import os
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from itertools import product
@@ -19,16 +16,16 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 import rigbench_backends
-from rigbench.errors import InputError
+from rigbench.errors import InputError, UnavailableError
 from rigbench.suites.suite import EnginePart, Suite
 from rigbench.text import hint, nearest
-from rigbench_backends.base import Backend
-from rigbench_backends.openai.servers import SERVERS, address, entries, last_name
+from rigbench_backends.base import Backend, EngineError
+from rigbench_backends.openai import model_label
+from rigbench_backends.openai.servers import ANY, SERVERS, HttpOptions
 
 DEFAULT_BACKEND = "llama_cpp"
 SERVER_BACKEND = "openai_http"
 MOST_ENGINES = 100
-ASK_LIMIT_S = 3.0
 SWITCH = {"0": "off", "1": "on", "true": "on", "false": "off"}
 """How an option that takes `on` and `off` is set in other tools."""
 
@@ -71,18 +68,12 @@ def engines_of(
             say(f"{part.backend} has no option {name}: it runs without")
         hints = get_type_hints(rigbench_backends.load(part.backend).Options)
         sweeps = [[(name, value) for value in _values(one, hints[name], texts)] for name, (one, texts) in own.items()]
-        for model in models or [part.model or default_model(part.backend, part.options, say)]:
-            if part.backend == SERVER_BACKEND:
-                _must_be_served(model, part.options)
+        for model in models or [part.model or default_model(part.backend)]:
             for combination in product(*sweeps):
-                engine = part.model_copy(
-                    update={
-                        "model": model,
-                        "python": python or part.python,
-                        "options": {**part.options, **dict(combination)},
-                    }
-                )
-                check_options(rigbench_backends.load(engine.backend), engine.options)
+                values = {**part.options, **dict(combination)}
+                check_options(rigbench_backends.load(part.backend), values)
+                name = served_model(model, values, say) if part.backend == SERVER_BACKEND else model
+                engine = part.model_copy(update={"model": name, "python": python or part.python, "options": values})
                 if engine not in parts:
                     parts.append(engine)
     if len(parts) > MOST_ENGINES:
@@ -123,52 +114,37 @@ def _server_options(server: str) -> dict[str, Any]:
     raise InputError(f"no server {server!r}; write HOST:PORT, or its name: {hint(server, SERVERS)}")
 
 
-def default_model(backend: str, options: Mapping[str, Any], say: Callable[[str], None]) -> str:
-    """What a backend runs without `--model`: of a server the one that it has. InputError where only the user can know."""
+def default_model(backend: str) -> str:
+    """What a backend runs without `--model`. InputError where only the user can know."""
     engine = rigbench_backends.load(backend)
     if engine.default_model is not None:
         return engine.default_model
-    if "remote" not in engine.model_formats:
-        raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
-    names = served(options)
-    if len(names) == 1:
-        say(f"the server has {names[0]}")
-        return f"remote:{names[0]}"
-    what = f"the server has {', '.join(names)}" if names else f"{backend} measures what a server has loaded"
-    raise InputError(f"{what}: name it with --model remote:NAME")
+    if backend == SERVER_BACKEND:
+        return f"remote:{ANY}"
+    raise InputError(f"{backend} has no model that it runs by itself: name one with --model")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer that leads elsewhere is none: urllib would take the key along."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def served(options: Mapping[str, Any]) -> list[str]:
-    """The models that a running server lists, as it calls them; none where it does not answer, or lists what is not loaded."""
-    server = SERVERS.get(str(options.get("server")))
-    if options.get("start") or (server and server.model is not None) or not (server or options.get("base_url")):
-        return []
+def served_model(model: str, options: Mapping[str, Any], say: Callable[[str], None]) -> str:
+    """`remote:NAME` as the server that runs there calls that model; as it is where the server is yet to be started.
+    InputError for a model that it does not have: many answer with what they have, whatever they are asked for."""
+    label, any_model = model.removeprefix("remote:"), model == f"remote:{ANY}"
+    if not model.startswith("remote:"):
+        return model
+    if options.get("start"):
+        if any_model:
+            raise InputError("the server is yet to be started: name its model with --model remote:NAME")
+        return model
     try:
-        place = address(options.get("base_url") or f"http://127.0.0.1:{server.port if server else 0}/v1")
-        direct = [urllib.request.ProxyHandler({})] if place.local else []
-        opener = urllib.request.build_opener(_NoRedirect, *direct)
-        request = urllib.request.Request(f"{place.base_url}/models")
-        if key := os.environ.get(str(options.get("api_key_env", "OPENAI_API_KEY"))):
-            request.add_header("Authorization", f"Bearer {key}")
-        with opener.open(request, timeout=ASK_LIMIT_S) as answer:
-            return [last_name(str(entry["id"])) for entry in entries(json.load(answer))]
-    except (OSError, ValueError, http.client.HTTPException):  # what is wrong with it is said when it is probed
-        return []
-
-
-def _must_be_served(model: str, options: Mapping[str, Any]) -> None:
-    """InputError for a model that the server does not list: many answer with what they have, whatever they are asked for."""
-    name = model.removeprefix("remote:")
-    names = served(options)
-    if names and options.get("served_model") is None and not {name, f"{name}:latest"} & set(names):
-        raise InputError(f"the server has no model {name!r}; {hint(name, names)}")
+        name = model_label(HttpOptions(**options), label)
+    except EngineError as error:
+        if error.kind == "options":
+            raise InputError(str(error)) from None
+        if any_model:
+            raise UnavailableError(str(error)) from None
+        return model  # what is wrong with it is said when it is probed
+    if any_model:
+        say(f"the server has {name}")
+    return f"remote:{name}"
 
 
 def _choices(options: Sequence[str]) -> dict[str, list[str]]:
