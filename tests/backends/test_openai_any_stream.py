@@ -46,6 +46,7 @@ class Stream:
     done: bool
     line_end: str
     noise: bool
+    blank_lines: int
     model: str
     tpot_us: int
     ttft_ms: int
@@ -66,7 +67,7 @@ class Stream:
         """Counts are told, or every chunk is one token and a total at the end says so; and the way does nothing to the stream."""
         chunks = [size for size in self.sizes if size]
         reported = self.usage == "running" or (
-            self.lists != "" and self.usage not in ("zero each", "first only", "role only")
+            self.lists != "" and self.usage not in ("zero each", "first only", "role only", "middle")
         )
         ones = set(chunks) == {1} and (self.usage in ("end", "finish")) and (self.hidden == 0 or self.names_reasoning)
         ones = ones and not (self.hidden and (self.shown_reasoning or not (self.noise or self.finish == "length")))
@@ -104,6 +105,7 @@ streams = st.builds(
             "first only",
             "role only",
             "null each",
+            "middle",
         )
     ),
     names_reasoning=st.booleans(),
@@ -113,6 +115,7 @@ streams = st.builds(
     done=st.booleans(),
     line_end=st.sampled_from(("\n", "\r\n", "\r")),
     noise=st.booleans(),
+    blank_lines=st.sampled_from((0, 0, 1, 2)),
     model=st.sampled_from(("same", "null later", "empty first", "other later", "none")),
     tpot_us=st.integers(500, 200_000),
     ttft_ms=st.integers(1, 3000),
@@ -130,7 +133,8 @@ def events(stream: Stream) -> list[tuple[int, bytes]]:
     def write(at: int, payload: dict[str, Any] | str, blank: bool = False) -> None:
         text = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=stream.tpot_us % 2 == 0)
         noise = f": ping{stream.line_end}{stream.line_end}" if stream.noise and blank else ""
-        written.append((at, f"{noise}data: {text}{stream.line_end}{stream.line_end}".encode()))
+        ends = stream.line_end * (2 + (stream.blank_lines if blank else 0))
+        written.append((at, f"{noise}data: {text}{ends}".encode()))
 
     def usage(count: int) -> dict[str, Any]:
         reported: dict[str, Any] = {"prompt_tokens": 100 if count else 0, "completion_tokens": count}
@@ -172,6 +176,8 @@ def events(stream: Stream) -> list[tuple[int, bytes]]:
             payload["usage"] = usage(0) if stream.usage == "zero each" else None
         elif stream.usage == "first only" and place == 0:
             payload["usage"] = usage(1)
+        elif stream.usage == "middle" and place == len(stream.sizes) // 2:
+            payload["usage"] = usage(hidden + total)
         write(stream.token_ns(total - 1), payload, blank=place % 3 == 0)
     end = stream.token_ns(stream.visible - 1)
     last = chunk("", finish=stream.finish, place=9)

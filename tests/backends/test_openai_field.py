@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def do_GET(self) -> None:
-        if self.mode in ("no models", "answers as another") or not self.path.endswith("/models"):
+        if self.mode in ("no models", "answers as another", "nothing there") or not self.path.endswith("/models"):
             self.answer(404, {"error": {"message": "Not Found"}})
         else:
             self.answer(200, {"data": [{"id": REAL}]})
@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests.append((self.path, body))
         chat = self.path.endswith("/chat/completions")
-        if self.mode == "chat alone" and not chat:
+        if self.mode == "nothing there" or (self.mode == "chat alone" and not chat):
             return self.answer(404, {"error": {"message": "Not Found"}})
         if self.mode == "max_completion_tokens" and "max_tokens" in body:
             message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
@@ -194,5 +194,8 @@ def test_a_row_bears_the_name_of_what_ran() -> None:
 
 
 def test_a_server_that_has_none_of_it_says_so() -> None:
+    with server("nothing there") as address:
+        probe = BACKEND.probe(HttpOptions(base_url=address))
+        assert (probe.usable, probe.fix) == (False, "check base_url") and "HTTP 404" in str(probe.reason)
     with server("chat alone") as address, pytest.raises(EngineError, match="HTTP 404: Not Found; is its address right"):
         measured(address, endpoint="completions")

@@ -22,6 +22,7 @@ from rigbench_backends.openai.servers import (
     ANY,
     DEVICES,
     NOT_THERE,
+    PATHS,
     SERVERS,
     UNKNOWN,
     Answers,
@@ -109,7 +110,7 @@ def answers_of(options: HttpOptions, limit_s: float = ASK_LIMIT_S) -> tuple[Serv
         except EngineError as error:
             if named is not None and named.model is not None:
                 client.ask(named.health, limit_s=limit_s, root=True)  # what it serves need not be listed
-            elif not (isinstance(error, Refusal) and error.status in NOT_THERE):
+            elif not (_not_there(error) and any(_has(client, path, limit_s) for path in PATHS.values())):
                 raise
             return named or UNKNOWN, {}
         if not isinstance(models, dict):
@@ -120,6 +121,19 @@ def answers_of(options: HttpOptions, limit_s: float = ASK_LIMIT_S) -> tuple[Serv
             with suppress(EngineError):
                 answers[path] = client.ask(path, limit_s=limit_s, root=True)
         return kind, answers
+
+
+def _not_there(error: EngineError) -> bool:
+    return isinstance(error, Refusal) and error.status in NOT_THERE
+
+
+def _has(client: Client, path: str, limit_s: float) -> bool:
+    """Whether a request without a prompt is refused otherwise than a path that is not there."""
+    try:
+        client.ask(path, {}, limit_s)
+    except EngineError as error:
+        return not _not_there(error)
+    return True
 
 
 def model_label(options: HttpOptions, name: str) -> str:

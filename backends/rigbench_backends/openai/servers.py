@@ -152,7 +152,7 @@ NOT_THERE = (404, 405, 501)
 ANY = "any"
 """`remote:any`: whatever the server has."""
 MOST_NAMES = 20
-ENDPOINTS = ("completions", "chat")
+PATHS = {"completions": "/completions", "chat": "/chat/completions"}
 DEVICES = ("remote", "cpu", "cuda", "metal", "rocm", "vulkan")
 
 
@@ -167,7 +167,9 @@ class HttpOptions:
     server: str | None = option(None, "the kind of server", choices=tuple(SERVERS))
     base_url: str | None = option(None, "its address, http://HOST:PORT/v1", private=True)
     endpoint: str | None = option(
-        None, "the API that is measured; by default completions, else chat where that alone is there", choices=ENDPOINTS
+        None,
+        "the API that is measured; by default completions, else chat where that alone is there",
+        choices=tuple(PATHS),
     )
     served_model: str | None = option(None, "what to ask for where the server lists no models", private=True)
     ca_file: str | None = option(None, "the certificate (PEM) that its own is signed with, or its own", private=True)
@@ -202,7 +204,7 @@ class Address:
 
 def place_of(options: HttpOptions) -> tuple[Server | None, Address]:
     """(the kind of server, None where the options name none, and its address). EngineError("options") in one sentence."""
-    choices = {"server": (None, *SERVERS), "endpoint": (None, *ENDPOINTS), "device": DEVICES}
+    choices = {"server": (None, *SERVERS), "endpoint": (None, *PATHS), "device": DEVICES}
     for name, known in choices.items():
         if (value := getattr(options, name)) not in known:
             raise EngineError("options", f"{name} = {value!r}: choose one of {', '.join(filter(None, known))}")

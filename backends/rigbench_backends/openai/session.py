@@ -15,8 +15,8 @@ from rigbench_backends.openai.connection import Arrival, Client, Flight, Refusal
 from rigbench_backends.openai.reply import Reply
 from rigbench_backends.openai.servers import (
     ANY,
-    ENDPOINTS,
     NOT_THERE,
+    PATHS,
     UNKNOWN,
     HttpOptions,
     facts,
@@ -54,7 +54,7 @@ class HttpSession(Session):
         self._cuts: dict[tuple[int, str], int] = {}
         self._process: StartedProcess | None = None
         self._client = Client(place, os.environ.get(options.api_key_env), options.ca_file)
-        self._endpoint, self._length = options.endpoint or ENDPOINTS[0], LENGTHS[0]
+        self._endpoint, self._length = options.endpoint or "completions", LENGTHS[0]
         self._loop = self._client.loop
         self._flags_asked_ns = time.perf_counter_ns(), time.thread_time_ns()
         try:
@@ -113,7 +113,7 @@ class HttpSession(Session):
         """The answer to a first request of one token, in the first way that the server takes. Which it is stays so."""
         refusals = []
         endpoint = self._options.endpoint
-        for self._endpoint in (endpoint,) if endpoint else ENDPOINTS:
+        for self._endpoint in (endpoint,) if endpoint else PATHS:
             for self._length in LENGTHS:
                 try:
                     return self._one_token("Hello")
@@ -205,7 +205,7 @@ class HttpSession(Session):
 
     @property
     def _path(self) -> str:
-        return "/chat/completions" if self._endpoint == "chat" else "/completions"
+        return PATHS[self._endpoint]
 
     def _body(self, prompt: str | tuple[int, ...], tokens: int, *, stream: bool = True) -> dict[str, Any]:
         chat = self._endpoint == "chat"
