@@ -1,48 +1,96 @@
-"""The leaderboard in real Chromium: what Python printed is what the page prints, and sort, filter and search act."""
+"""The site in real Chromium: what Python printed is what the page prints; sort, filter and search act; anybody can use it."""
 
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from device_documents import device_document
+from rigbench.predict.hardware import find
 from rigbench.report import site
 
-play = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
-def test_sort_filter_and_search_act_without_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "devices", lambda: ())
-    (tmp_path / "results").mkdir()
-    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M")
-    (tmp_path / "results" / "a.json").write_text(json.dumps(content))
-    site.build(tmp_path / "results", tmp_path / "site", processes=1)
-    errors: list[str] = []
-    with play.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        address = (tmp_path / "site" / "index.html").as_uri()
-        plain = browser.new_context(java_script_enabled=False).new_page()
-        plain.goto(address)
-        page = browser.new_page()
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector("#rows th button")
-        cells = "#rows tbody td"
-        assert page.locator(cells).all_inner_texts() == plain.locator(cells).all_inner_texts()
+def make_site(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Path:
+    """A site of one result and one predicted device."""
+    monkeypatch.setattr(site, "devices", lambda: (find("rtx-4090"),))
+    (folder / "results").mkdir()
+    content = device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M") | changes
+    (folder / "results" / "a.json").write_text(json.dumps(content))
+    site.build(folder / "results", folder / "site", processes=1)
+    return folder / "site"
+
+
+def test_sort_filter_and_search_act(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_page: Callable[..., Any]
+) -> None:
+    address = make_site(tmp_path, monkeypatch) / "index.html"
+    plain, page = open_page(address, java_script_enabled=False), open_page(address)
+    page.wait_for_selector("#rows th button")
+    cells = "#rows tbody td"
+    assert page.locator(cells).all_inner_texts() == plain.locator(cells).all_inner_texts()
+    users = "#rows tbody td:nth-child(6)"
+    for order in (["1", "4"], ["4", "1"]):
         page.click("#rows th[data-name=users] button")
-        assert page.locator("#rows tbody td:nth-child(6)").all_inner_texts() == ["1", "4"]
-        page.click("#rows th[data-name=users] button")
-        assert page.locator("#rows tbody td:nth-child(6)").all_inner_texts() == ["4", "1"]
-        page.select_option("[name=users]", "4")
-        assert page.inner_text("#status") == "1 of 2 rows."
-        page.fill("[name=q]", "no such thing")
-        assert page.inner_text("#status") == "0 of 2 rows."
-        browser.close()
-    assert errors == []
+        assert page.locator(users).all_inner_texts() == order
+    page.select_option("[name=users]", "4")
+    assert page.inner_text("#status") == "1 of 2 rows."
+    page.fill("[name=q]", "no such thing")
+    assert page.inner_text("#status") == "0 of 2 rows."
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_keeps_anybody_from_a_page(
+    scheme: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    open_page: Callable[..., Any],
+    serious: Callable[[Any], list[str]],
+) -> None:
+    folder = make_site(tmp_path, monkeypatch)
+    for path in sorted(folder.rglob("*.html")):
+        page = open_page(path, color_scheme=scheme, viewport={"width": 390, "height": 800})
+        assert serious(page) == [], path.name
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390, f"{path.name} is {wide} px wide"
+
+
+def test_the_keyboard_alone_sorts_filters_and_opens_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(make_site(tmp_path, monkeypatch) / "index.html")
+    page.wait_for_selector("#rows th button")
+    stops = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(
+            "[document.activeElement.tagName, document.activeElement.name || document.activeElement.textContent]"
+        )
+        if stop[0] == "BODY":
+            break
+        stops.append(tuple(stop))
+        if stop == ["BUTTON", "users"]:
+            page.keyboard.press("Enter")
+            assert page.locator("th[aria-sort=ascending]").all_inner_texts() == ["users"]
+    assert stops[0] == ("A", "Skip to the content")
+    assert {("INPUT", "q"), ("SELECT", "users"), ("BUTTON", "Reset"), ("BUTTON", "users")} <= set(stops)
+    page.focus("#rows tbody td:last-child a")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/result/*.html")
+    assert "RTX 4090" in page.inner_text("h1")
+
+
+def test_a_device_is_predicted_in_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(make_site(tmp_path, monkeypatch) / "predict.html")
+    page.select_option("[name=device]", "rtx-4090")
+    page.wait_for_selector("#predictions tbody tr")
+    page.fill("[name=model]", "llama-3.1-8b")
+    (line,) = page.locator("#predictions tbody tr").all_inner_texts()
+    assert "llama-3.1-8b" in line and "undefined" not in line and "NaN" not in line
