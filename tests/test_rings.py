@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -46,6 +47,11 @@ STANDARD = sys.stdlib_module_names
 # A name says what a thing is (`document`, `rows`), not what happened to it; a text uses the usual word.
 PARTICIPLES = re.compile("asked|chosen|found|given|gone|got|held|kept|made|said|seen|shown|taken|told|wanted")
 USUAL_WORDS = {"mend": "fix", "mends": "fixes", "mended": "fixed", "mending": "fixing"}
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def imports(tree: ast.Module, package: str) -> Iterator[tuple[str, int, bool]]:
@@ -89,7 +95,7 @@ def import_faults(root: Path) -> list[str]:
             fault(path, 1, f"`{room}` is no room: add it to the table of rooms, in its place")
             continue
         package = ".".join(path.relative_to(root).parent.parts[1:])
-        for name, line, _ in imports(ast.parse(path.read_text("utf-8")), package):
+        for name, line, _ in imports(parsed(path.read_text("utf-8")), package):
             target, first = ours(name), name.split(".")[0]
             if target and LEVEL.get(target, -1) > LEVEL.get(room, -1):
                 fault(path, line, f"imports {name}, a room below its own")
@@ -106,7 +112,7 @@ def import_faults(root: Path) -> list[str]:
                 fault(path, line, f"imports {name}, which is not the standard library")
     for path in sorted((root / BACKENDS).rglob("*.py")):
         engine = path.stem if path.parent.name == "rigbench_backends" else path.parent.name
-        for name, line, at_top in imports(ast.parse(path.read_text("utf-8")), "rigbench_backends"):
+        for name, line, at_top in imports(parsed(path.read_text("utf-8")), "rigbench_backends"):
             first = name.split(".")[0]
             if first == "rigbench":
                 fault(path, line, f"imports {name}; a backend knows nothing of rigbench")
@@ -126,7 +132,7 @@ def graph(root: Path) -> dict[str, set[str]]:
     for name, path in modules.items():
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         needs[name] = set()
-        for target, _, _ in imports(ast.parse(path.read_text("utf-8")), package):
+        for target, _, _ in imports(parsed(path.read_text("utf-8")), package):
             while target and target not in modules:
                 target = target.rpartition(".")[0]
             if target and target != name:
@@ -144,9 +150,12 @@ def speech_faults(root: Path) -> list[str]:
         folders = path.relative_to(root).parts
         if folders[2] in ("cli", "worker"):
             continue
-        tree = ast.parse(path.read_text("utf-8"))
-        tree.body = [part for part in tree.body if not ast.unparse(part).startswith("if __name__ ==")]
-        for node in ast.walk(tree):
+        parts = [
+            part
+            for part in parsed(path.read_text("utf-8")).body
+            if not (isinstance(part, ast.If) and ast.unparse(part.test).startswith("__name__ =="))
+        ]
+        for node in (node for part in parts for node in ast.walk(part)):
             word = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if isinstance(node, ast.Raise) and node.exc is not None and ast.unparse(node.exc).startswith("SystemExit"):
                 word = "SystemExit"
@@ -191,7 +200,7 @@ def glossary_faults(root: Path) -> list[str]:
         for path in sorted((root / folder).rglob("*.py")):
             source = path.read_text("utf-8")
             own = path.resolve() == Path(__file__).resolve()  # it has to write the words
-            here = [*name_faults(ast.parse(source)), *(() if own else word_faults(source))]
+            here = [*name_faults(parsed(source)), *(() if own else word_faults(source))]
             faults += [f"{path.relative_to(root)}:{fault}" for fault in here]
     for path in sorted(root.glob("*.md")):
         faults += [f"{path.relative_to(root)}:{fault}" for fault in word_faults(path.read_text("utf-8"))]
