@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def stream(self, chat: bool) -> None:
         silent = 2 * TOKENS // 3 if self.mode == "hidden" else 0
-        sent, held = [], b""
+        sent, waiting = [], b""
         begin = time.perf_counter() + GAP_S
         for place in range(TOKENS):
             while (wait_s := begin + place * GAP_S - time.perf_counter()) > 0:
@@ -89,18 +89,18 @@ class Handler(BaseHTTPRequestHandler):
             names = name.get(self.mode, [REAL, REAL])
             content = {"delta": {"content": " tok"}} if chat else {"text": " tok"}
             event = {"model": names[min(1, place)], "choices": [{**content, "finish_reason": None}]}
-            held += b"data: " + json.dumps(event).encode() + b"\n\n"
+            waiting += b"data: " + json.dumps(event).encode() + b"\n\n"
             if self.mode != "buffered":
                 sent.append(time.perf_counter())
-                self.wfile.write(held[:4])
-                self.wfile.write(held[4:])
-                held = b""
+                self.wfile.write(waiting[:4])
+                self.wfile.write(waiting[4:])
+                waiting = b""
         usage: dict[str, Any] = {"prompt_tokens": 20, "completion_tokens": TOKENS}
         if silent:
             usage["completion_tokens_details"] = {"reasoning_tokens": silent}
         last = {"choices": [{"text": "", "delta": {}, "finish_reason": "length"}]}, {"choices": [], "usage": usage}
-        held += b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in last) + b"data: [DONE]\n\n"
-        self.wfile.write(held)
+        waiting += b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in last) + b"data: [DONE]\n\n"
+        self.wfile.write(waiting)
         Handler.sent_s = tuple(sent)
 
 
