@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
 from rigbench.cli.options import JSON, say, say_json
+from rigbench.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from rigbench.telemetry.base import Source
+
+REPORT = typer.Option(
+    None, "--report", help="Write all that this machine says of its sensors into one anonymous JSON file, to send in."
+)
 
 
-def command(as_json: bool = JSON) -> None:
+def command(as_json: bool = JSON, report: Path | None = REPORT) -> None:
     """Say what this machine is, what works here, and how to fix what does not."""
     import rigbench_backends
     from rigbench.models.resolve import local_models
@@ -21,6 +37,8 @@ def command(as_json: bool = JSON) -> None:
     probes = {name: engines.probe(name, find_python(None)) for name in rigbench_backends.registry()}
     sources = open_sources(SourceOptions())
     states = [state(source) for source in sources]
+    if report is not None:
+        _report(report, sources, {"machine": machine, "adapters": adapters(), "backends": probes})
     for source in sources:
         source.close()
     models = local_models()
@@ -67,3 +85,22 @@ def command(as_json: bool = JSON) -> None:
     if not models:
         lines.append(("model", "none yet; `rigbench run quickstart` makes one"))
     print_pairs(output_console(), lines)
+
+
+def _report(path: Path, sources: Sequence[Source], more: dict[str, Any]) -> None:
+    """The file, and a sentence that says what is in it."""
+    import rigbench
+    from rigbench.ceilings.engine import ggml_devices
+    from rigbench.documents.store import write_whole
+    from rigbench.telemetry import snapshot
+
+    content = {"format": "rigbench-machine-1", "rigbench": rigbench.__version__, **more, "ggml": ggml_devices()}
+    content |= {"raw": snapshot.raw(), **snapshot.readings(sources)}
+    plain = json.loads(json.dumps(content, default=asdict))
+    try:
+        write_whole(path, json.dumps(snapshot.anonymous(plain), indent=1).encode())
+    except OSError as error:
+        raise UnavailableError(f"cannot write {path}: {error.strerror}") from error
+    say(
+        f"{path} has what this machine's sensors say, and no name, address, serial number or folder of yours: look, and attach it"
+    )

@@ -90,7 +90,7 @@ class NvmlSource(Source):
 
     def __init__(self, nvml: Any, handles: Mapping[str, Any]) -> None:
         self._nvml = nvml
-        self._handles = handles
+        self.handles = handles
         self.version = text(nvml.nvmlSystemGetDriverVersion())
         self.devices = tuple(text(nvml.nvmlDeviceGetName(handle)) for handle in handles.values())
         self.metrics = tuple(metric for device in handles for metric in self._known(device))
@@ -146,7 +146,7 @@ class NvmlSource(Source):
             each = [checked(metric) for metric in candidates]
             return next((metric for metric in each if metric.readable), each[0])
 
-        sliced = (ask(self._nvml, "nvmlDeviceGetMigMode", self._handles[device]) or (0,))[0] == 1
+        sliced = (ask(self._nvml, "nvmlDeviceGetMigMode", self.handles[device]) or (0,))[0] == 1
         for metric in (first(POWER), first(MEMORY), *map(checked, METRICS)):
             yield replace(metric, status="low_confidence", reason=MIG) if sliced and metric.readable else metric
         throttled = [checked(metric) for metric in THROTTLED]
@@ -155,7 +155,7 @@ class NvmlSource(Source):
             yield first(MASK)
 
     def _reading(self, metric: Metric) -> Reading:
-        nvml, handle = self._nvml, self._handles[str(metric.device)]
+        nvml, handle = self._nvml, self.handles[str(metric.device)]
         function, _, what = metric.api.partition(" ")
         try:
             if function == FIELDS:
