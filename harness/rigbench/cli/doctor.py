@@ -95,7 +95,7 @@ def _report(path: Path, sources: Sequence[Source], more: dict[str, Any]) -> None
     from rigbench.telemetry import snapshot
 
     content = {"format": "rigbench-machine-1", "rigbench": rigbench.__version__, **more, "ggml": ggml_devices()}
-    content |= {"raw": snapshot.raw(), **snapshot.readings(sources)}
+    content |= {"raw": snapshot.raw(), **snapshot.readings(sources, snapshot.READINGS_S)}
     plain = json.loads(json.dumps(content, default=asdict))
     try:
         write_whole(path, json.dumps(snapshot.anonymous(plain), indent=1).encode())

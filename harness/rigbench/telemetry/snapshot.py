@@ -87,9 +87,9 @@ def raw() -> dict[str, Any]:
     return {"files": files(), "nvml": nvml_answers(), "darwin": darwin_answers(), "sysctl": sysctls()}
 
 
-def readings(sources: Sequence[Source], seconds: float = READINGS_S) -> dict[str, Any]:
-    """What the sensors say of themselves, and read in `seconds`: {'sensors', 'readings'}, the latter as in a result document, so that
-    `--replay` plays the file. Closes the sources."""
+def readings(sources: Sequence[Source], seconds: float) -> dict[str, Any]:
+    """What the sensors say of themselves and read in `seconds`: {'sensors', 'readings'}, the latter as in a result document, for
+    `--replay` to play. Closes the sources."""
     sensors = [{**base.state(source), "version": source.version} for source in sources]
     start = now_ns()
     sampler = Sampler(sources).start()

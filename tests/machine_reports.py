@@ -1,6 +1,6 @@
 """Machines as `rigbench doctor --report` has written them: the sensors opened again on what they gave.
 
-    python tests/telemetry/machine_reports.py FILE...    # after a sensor has learnt more: what it reads, written anew from `raw`
+python tests/machine_reports.py FILE...    # after a sensor has learnt more: what it reads, written anew from `raw`
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rigbench.telemetry.module import ModuleSource
 from rigbench.telemetry.nvidia import NvmlSource
 from rigbench.telemetry.rapl import RaplSource
 
-MACHINES = Path(__file__).with_name("machines")
+MACHINES = Path(__file__).parent / "telemetry" / "machines"
 OPTIONS = SourceOptions()
 
 
@@ -78,6 +78,9 @@ class PlayedMac(Played):
 
     def energy(self) -> list[Channel]:
         return [Channel(*each) for each in self.__getattr__("energy")()]
+
+    def close(self) -> None:
+        pass
 
     def memory(self) -> HostMemory:
         return HostMemory(*self.__getattr__("memory")())
