@@ -6,8 +6,11 @@ Nothing here imports `rigbench`: a backend runs in whatever interpreter its engi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import MappingProxyType
 
 from rigbench_backends.base import Backend
 
@@ -20,12 +23,11 @@ BUILT_IN = {
 }
 
 
-def registry() -> dict[str, str]:
+@cache
+def registry() -> Mapping[str, str]:
     """Backend name -> "module:attribute", the built-in ones first. Reads metadata only; imports no engine."""
-    known = dict(BUILT_IN)
-    for entry in entry_points(group="rigbench.backends"):
-        known.setdefault(entry.name, entry.value)
-    return known
+    others = {entry.name: entry.value for entry in entry_points(group="rigbench.backends")}
+    return MappingProxyType(BUILT_IN | {name: place for name, place in others.items() if name not in BUILT_IN})
 
 
 ALIASES = {

@@ -149,8 +149,15 @@ def fingerprint(document: RunDocument) -> str | None:
 
 
 def summary(document: RunDocument) -> tuple[dict[str, Any], ...]:
-    """The rows as the document stores them: without the metrics of third parties, so that they are the same everywhere."""
-    return tuple(content(row, METRICS) for row in table(document, METRICS))
+    """The rows as the document stores them."""
+    return contents(table(document, METRICS))
+
+
+def contents(rows: Sequence[Row]) -> tuple[dict[str, Any], ...]:
+    """Rows as a document stores them: without the metrics of third parties, so that they are the same everywhere."""
+    others = {each.name for each in registry()} - {each.name for each in METRICS}
+    own = [replace(row, reasons={name: why for name, why in row.reasons.items() if name not in others}) for row in rows]
+    return tuple(content(row, METRICS) for row in own)
 
 
 def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]:

@@ -176,23 +176,20 @@ def bad_sentence(names: Sequence[str]) -> str:
 def rows_of(files: Sequence[Path]) -> list[Row]:
     """Rows of each run once, whatever the number of its copies and of what was changed beside the times; of a run that was resumed,
     those of its whole document. A broken file ends it if it is alone, else is said, and so is one that does not hold."""
-    from rigbench.documents import store
-    from rigbench.documents.validate import REFUSED
-    from rigbench.documents.validate import rows as checked_rows
+    from rigbench.documents.validate import REFUSED, read_rows
 
     runs: dict[
         str, tuple[bool, tuple[str, ...], list[Row]]
     ] = {}  # rows alone are kept: thousands of documents do not fit into memory
     for path in files:
         try:
-            document = store.read(path)
+            document, rows_read = read_rows(path)
         except RigbenchError as error:
             if len(files) == 1:
                 raise
             say(f"left out: {error}")
             continue
         run = (document.machine.id, document.created_utc, document.suite.sha256)
-        rows_read = checked_rows(path, document)
         key = next((row.measurement for row in rows_read if row.measurement), document.id)
         if any(row.level == REFUSED for row in rows_read):
             say(f"{path} does not hold: see rigbench validate")

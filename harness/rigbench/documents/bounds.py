@@ -5,7 +5,8 @@
     3  the parse, which finds keys that are there twice, NaN and Infinity
     4  a walk over the tree: numbers that no run can have, texts that are too long, hold control characters, markup or a home folder
 
-Every fault has its JSON path. Only what is without faults is handed on.
+A walk without paths says first whether there is any fault: of the many documents without one that is all. Every fault has its JSON
+path. Only what is without faults is handed on.
 
     python -c "from rigbench.documents.bounds import *; import pathlib; print(load(pathlib.Path('x.json'))[1])"
 """
@@ -41,11 +42,13 @@ _CONTROL = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 """Control characters, and those that nobody sees: they move a cursor, turn text round or begin another line of a table."""
-_LINES = re.compile(r"\.(?:log|message|evidence|options|about|detail|reason|build|error)\b")
+_LINE_KEYS = frozenset(("log", "message", "evidence", "options", "about", "detail", "reason", "build", "error"))
+_LINES = re.compile(rf"\.(?:{'|'.join(sorted(_LINE_KEYS))})\b")
 """Where a text may have several lines or tabs: what an engine says, and what it is told. They are taken out before it is shown."""
 _ACTIVE = "script|style|iframe|object|embed|svg|math|img|image|link|meta|base|form|input|button|video|audio|body|html|a|details"
 _MARKUP = re.compile(rf"<\s*/?\s*(?:{_ACTIVE})\b|<!--|javascript:", re.IGNORECASE)
 """Not every `<`: the tokens of models are called <s>, </think>, <|end|>, and engines write them into their logs."""
+_NUMBERS = {int, float, bool, type(None)}
 _PLAIN = re.compile(r"[A-Za-z_]\w{0,63}")
 
 
@@ -84,7 +87,11 @@ def read_bytes(path: Path) -> tuple[bytes, Fault | None]:
 
 def loads(data: bytes, *, texts: bool = True) -> tuple[Any, list[Fault]]:
     """(content, no faults) or (None, faults) of the bytes of a document."""
-    if (fault := _measured(data)) is not None:
+    if (fault := _counted(data)) is not None:
+        return None, [fault]
+    if (content := _sound(data)) is not None:
+        return content, []
+    if (fault := _deep(data)) is not None:
         return None, [fault]
     twice: list[tuple[dict[str, Any], str]] = []
 
@@ -110,7 +117,58 @@ def loads(data: bytes, *, texts: bool = True) -> tuple[Any, list[Fault]]:
     return content if texts else _cleaned(content), []
 
 
-def _measured(data: bytes) -> Fault | None:
+def _sound(data: bytes) -> Any:
+    """The content, if nothing at all is wrong with it, else None."""
+
+    def pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            raise ValueError("a key is there twice")
+        return result
+
+    try:
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        return None
+    return content if _holds(content, 0, False, set()) else None
+
+
+def _refused(text: str) -> None:
+    raise ValueError(text)
+
+
+def _holds(value: Any, depth: int, lines: bool, keys: set[str]) -> bool:
+    """What _faults_of finds nothing in. `keys` are those that are good, `lines` says whether a text here may have several."""
+    kind = type(value)
+    if kind is str:
+        return _text_fault(value, MAX_TEXT, lines=lines) is None
+    if kind is dict:
+        for key, each in value.items():
+            if key not in keys:
+                if _text_fault(key, MAX_KEY, lines=False) is not None:
+                    return False
+                keys.add(key)
+            if each is not None and not _holds(each, depth + 1, lines or key in _LINE_KEYS, keys):
+                return False
+        return depth < MAX_DEPTH
+    if kind is list:
+        kinds = set(map(type, value))
+        if kinds <= _NUMBERS:
+            numbers = (
+                value if kinds <= {int, bool} or kinds == {float} else [each for each in value if each is not None]
+            )
+            least, most = min(numbers, default=0), max(numbers, default=0)
+            limit = (
+                MAX_INT if kinds <= {int, bool, type(None)} else MAX_FLOAT if kinds <= {float, type(None)} else 2**53
+            )
+            return depth < MAX_DEPTH and bool(-limit <= least and most <= limit)
+        return depth < MAX_DEPTH and all(_holds(each, depth + 1, lines, keys) for each in value)
+    if kind is int:
+        return bool(-MAX_INT <= value <= MAX_INT)
+    return kind is not float or bool(-MAX_FLOAT <= value <= MAX_FLOAT)
+
+
+def _counted(data: bytes) -> Fault | None:
     """What the parse would build, counted before it builds anything (brackets and commas inside strings count too)."""
     if data.count(b",") > MAX_VALUES:
         return Fault("$", f"holds more than {MAX_VALUES} values")
@@ -118,6 +176,11 @@ def _measured(data: bytes) -> Fault | None:
         return Fault("$", f"holds more than {MAX_CONTAINERS} lists and objects")
     if data.count(b'"') > 2 * MAX_STRINGS:
         return Fault("$", f"holds more than {MAX_STRINGS} strings")
+    return None
+
+
+def _deep(data: bytes) -> Fault | None:
+    """Where it is nested too deep."""
     depth, key = 0, ""
     for depths in _TOKEN.finditer(data):
         first = data[depths.start()]

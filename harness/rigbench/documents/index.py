@@ -24,9 +24,9 @@ from zlib import crc32
 from rigbench import __version__
 from rigbench.analysis.definitions import registry
 from rigbench.analysis.table import COLUMNS, Row, column, from_record, record
-from rigbench.documents import find, store
+from rigbench.documents import find
 from rigbench.documents.validate import REFUSED
-from rigbench.documents.validate import rows as checked_rows
+from rigbench.documents.validate import read_rows as checked_rows
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 from rigbench.text import printable
 
@@ -232,10 +232,8 @@ def _read_chunk(folder: Path, files: Sequence[tuple[str, Stamp]], out: Path) -> 
         for name, (size, mtime_ns) in files:
             place = {"file": name, "file_bytes": size, "file_mtime_ns": mtime_ns}
             try:
-                document = store.read(folder / name)
-                records = [_line(place | record(row)) for row in checked_rows(folder / name, document)] or [
-                    _line(place)
-                ]
+                rows = checked_rows(folder / name)[1]
+                records = [_line(place | record(row)) for row in rows] or [_line(place)]
             except Exception as error:  # whatever a hostile document brings about, the others are still wanted
                 fault = f"cannot be summed up: {type(error).__name__}: {error}"
                 if isinstance(error, RigbenchError):

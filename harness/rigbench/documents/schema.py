@@ -7,7 +7,7 @@ faults. This walk stops when its caller has seen enough, and looks at a column o
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -23,6 +23,51 @@ WORDS = {
     list: "a list",
 }
 NONE = type(None)
+Test = Callable[[Any], bool]
+
+
+@cache
+def fits(hint: Any) -> Test:
+    """Whether a value is what the type `hint` says: schema_faults finds nothing in it. Several times as fast, without a path."""
+    kinds = choices(hint)
+    if Any in kinds:
+        return lambda value: True
+    scalars = plain(kinds)
+    tests: dict[type, Test] = {}
+    for kind in reversed(kinds):
+        origin = get_origin(kind) or kind
+        if origin is Literal:
+            words = get_args(kind)
+            return lambda value: value in words
+        if isinstance(kind, type) and is_dataclass(kind):
+            tests[dict] = _object_fits(kind)
+        elif origin is dict:
+            tests[dict] = _values_fit(fits((get_args(kind) or (Any, Any))[1]))
+        elif origin is tuple:
+            tests[list] = _items_fit(plain(choices(get_args(kind)[0])), fits(get_args(kind)[0]))
+
+    def test(value: Any) -> bool:
+        deeper = tests.get(type(value))
+        return type(value) in scalars or (deeper is not None and deeper(value))
+
+    return test
+
+
+def _object_fits(kind: type) -> Test:
+    hints = field_types(kind)
+    tests = {name: fits(hint) for name, (hint, _) in hints.items()}
+    needed = {name for name, (_, must) in hints.items() if must}
+    return lambda value: (
+        value.keys() >= needed and all(name in tests and tests[name](each) for name, each in value.items())
+    )
+
+
+def _values_fit(test: Test) -> Test:
+    return lambda value: all(map(test, value.values()))
+
+
+def _items_fit(scalars: frozenset[type], test: Test) -> Test:
+    return lambda value: set(map(type, value)) <= scalars or all(map(test, value))
 
 
 def schema_faults(path: str, value: Any, hint: Any) -> Iterator[Fault]:

@@ -33,11 +33,11 @@ from typing import Any
 
 import rigbench_backends
 from rigbench import __version__
-from rigbench.analysis.table import Row, summary, table
+from rigbench.analysis.table import Row, contents, table
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
 from rigbench.documents.bounds import MAX_FAULTS, Fault
-from rigbench.documents.schema import schema_faults
+from rigbench.documents.schema import fits, schema_faults
 from rigbench.documents.validate.checks import (
     engine_faults,
     identity_faults,
@@ -99,10 +99,14 @@ def validate(path: Path) -> Report:
     return Report(str(path), (fault,)) if fault is not None else validate_bytes(data, str(path))
 
 
-def rows(path: Path, document: RunDocument) -> list[Row]:
-    """The rows of the document that was read from `path`, with its level."""
-    level = validate(path).level
-    return [replace(row, level=level) for row in table(document)]
+def read_rows(path: Path) -> tuple[RunDocument, list[Row]]:
+    """A document and its rows with their level, read once; of one that does not hold, what can be read of it.
+    Raises as store.read."""
+    data, fault = bounds.read_bytes(path) if path.is_file() else (b"", Fault("$", "is not there"))
+    report, document, rows = (Report(str(path), (fault,)), None, []) if fault else _examined(data, str(path))
+    if document is None:
+        document = store.read(path)
+    return document, [replace(row, level=report.level) for row in rows or table(document)]
 
 
 def level_sentence(report: Report) -> str:
@@ -115,17 +119,23 @@ def level_sentence(report: Report) -> str:
 
 def validate_bytes(data: bytes, name: str) -> Report:
     """The same of a file's bytes."""
+    return _examined(data, name)[0]
+
+
+def _examined(data: bytes, name: str) -> tuple[Report, RunDocument | None, list[Row]]:
+    """(what was found, the document where it has the form of one, its rows where they were needed for that)."""
     content, faults = bounds.loads(data)
     if faults:
-        return Report(name, tuple(faults))
+        return Report(name, tuple(faults)), None, []
     faults = list(islice(_schema_faults(content), MAX_FAULTS))
     if faults:
-        return Report(name, tuple(faults))
+        return Report(name, tuple(faults)), None, []
     document = store.parse(content, name)
     notes: list[str] = []
+    rows: list[Row] = []
     all_faults: list[Fault] = []
     doubts: dict[tuple[str | None, str], Fault] = {}
-    for fault in _content_faults(document, content, notes):
+    for fault in _content_faults(document, content, notes, rows):
         if fault.below is not None:
             if len(doubts) < MAX_FAULTS:
                 doubts.setdefault((fault.below, fault.message), fault)  # of one thing at many places, the first place
@@ -134,10 +144,12 @@ def validate_bytes(data: bytes, name: str) -> Report:
         if len(all_faults) == MAX_FAULTS:
             notes.append(f"there may be more than these {MAX_FAULTS} faults")
             break
-    return Report(name, tuple(all_faults), tuple(doubts.values()), tuple(notes), content["id"])
+    return Report(name, tuple(all_faults), tuple(doubts.values()), tuple(notes), content["id"]), document, rows
 
 
-def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[str]) -> Iterator[Fault]:
+def _content_faults(
+    document: RunDocument, content: dict[str, Any], notes: list[str], rows: list[Row]
+) -> Iterator[Fault]:
     right = store.content_id(content)
     if content["id"] != right:
         yield Fault("$.id", f"is not the SHA-256 of the content ({right[:12]}…): something was changed")
@@ -171,12 +183,15 @@ def _content_faults(document: RunDocument, content: dict[str, Any], notes: list[
     yield from simulated_faults(document)
     yield from copy_faults(document)
     try:
-        again = json.loads(json.dumps(summary(document), allow_nan=False))
+        rows += table(document)
+        again = json.loads(json.dumps(contents(rows), allow_nan=False))
     except (ArithmeticError, ValueError, LookupError, InputError) as error:
         yield Fault("$.summary", f"cannot be computed from these records: {error}")
         return
     older = document.rigbench_version != __version__ or content["schema_version"] != SCHEMA_VERSION
-    yield from differing("$.summary", content.get("summary", []), again, may_lack=older)
+    stated = content.get("summary", [])
+    if json.dumps(stated, sort_keys=True) != json.dumps(again, sort_keys=True):
+        yield from differing("$.summary", stated, again, may_lack=older)
 
 
 def _prediction_faults(document: RunDocument) -> Iterator[Fault]:
@@ -204,7 +219,9 @@ def _schema_faults(content: Any) -> Iterator[Fault]:
     elif not 1 <= content["schema_version"] <= SCHEMA_VERSION:
         yield Fault("$.schema_version", f"is {content['schema_version']}; this rigbench knows 1 to {SCHEMA_VERSION}")
     else:
-        yield from schema_faults("$", store.migrated(content), RunDocument)
+        migrated = store.migrated(content)
+        if not fits(RunDocument)(migrated):
+            yield from schema_faults("$", migrated, RunDocument)
 
 
 def _suite(document: RunDocument, notes: list[str]) -> tuple[Suite | None, list[Fault]]:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 
 import rigbench_backends
@@ -413,12 +414,18 @@ def prompt_faults(document: RunDocument) -> Iterator[Fault]:
         if tokens > MOST_PROMPT_TOKENS:
             return
         seed = f"{case.seed}/{case.workload.name}/{case.repetition}/measure"
-        prompt = drive.token_prompts(engine.vocab_size, case.workload.prompt_tokens, seed)
-        sent = hashlib.sha256()
-        for record in result.requests:
-            sent.update(drive.prompt_bytes(prompt(record.user, record.index)))
-        if sent.hexdigest() != result.prompts_sha256:
+        order = tuple((record.user, record.index) for record in result.requests)
+        if _token_prompts_sha256(engine.vocab_size, case.workload.prompt_tokens, seed, order) != result.prompts_sha256:
             yield Fault(path, "is not that of the prompts that this seed gives")
+
+
+@lru_cache(256)
+def _token_prompts_sha256(vocabulary: int, length: int, seed: str, order: tuple[tuple[int, int], ...]) -> str:
+    """Of the prompts in the `order` of (user, index). Kept: documents of one suite have the same."""
+    prompt, digest = drive.token_prompts(vocabulary, length, seed), hashlib.sha256()
+    for user, index in order:
+        digest.update(drive.prompt_bytes(prompt(user, index)))
+    return digest.hexdigest()
 
 
 def name_faults(document: RunDocument) -> Iterator[Fault]:

@@ -60,12 +60,11 @@ def _alike(groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]]) -> I
         if user >= MOST_COMPARED or index >= MOST_COMPARED or len(pairs) < 2:
             continue
         length = min(len(gaps) for _, gaps in pairs)
-        rows = []
-        for _, gaps in pairs:
-            line = np.asarray(gaps[:length], dtype=float)
-            middle = np.convolve(np.pad(line, 2, mode="edge"), np.ones(5) / 5, mode="valid")
-            rows.append(np.argsort(np.argsort(line - middle, kind="stable"), kind="stable"))
-        table = np.corrcoef(np.asarray(rows, dtype=float))
+        lines = np.asarray([gaps[:length] for _, gaps in pairs], dtype=float)
+        padded = np.concatenate([lines[:, :1], lines[:, :1], lines, lines[:, -1:], lines[:, -1:]], axis=1)
+        middle = np.mean([padded[:, place : place + length] for place in range(5)], axis=0)
+        ranks = np.argsort(np.argsort(lines - middle, axis=1, kind="stable"), axis=1, kind="stable")
+        table = np.asarray(np.corrcoef(ranks))
         for one, other in combinations(range(len(pairs)), 2):
             if table[one, other] > MOST_ALIKE:
                 here, there = pairs[other][0], pairs[one][0]

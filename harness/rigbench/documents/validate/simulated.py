@@ -1,20 +1,27 @@
-"""The simulator's cases, simulated again: its clock is virtual, so every stamp follows from the options and the model's bytes."""
+"""The simulator's cases, simulated again: its clock is virtual, so every stamp follows from the options and the model's bytes.
+
+Repetitions, and documents of one suite, ask for the same simulation: what one gave is kept for the next.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import lru_cache
 from itertools import zip_longest
 
 import rigbench_backends
 from rigbench.documents.bounds import Fault
-from rigbench.records import CaseResult, ModelFacts, RequestRecord, RunDocument
+from rigbench.records import Case, CaseResult, ModelFacts, RequestRecord, RunDocument
 from rigbench.worker.drive import Load, drive
 from rigbench_backends.base import EngineError, EngineInfo, ModelFile, StepBytes
 
 MOST_TOKENS = 300_000
 """More of them are not simulated again: a document may hold millions."""
 NAME = "sim"
+KEPT = 32
+"""Simulations kept. One holds at most MOST_TOKENS stamps."""
 
 
 def simulated_faults(document: RunDocument) -> Iterator[Fault]:
@@ -36,32 +43,48 @@ def simulated_faults(document: RunDocument) -> Iterator[Fault]:
 
 def _again(result: CaseResult, engine: EngineInfo, model: ModelFacts | None, path: str) -> Iterator[Fault]:
     case = result.case
-    backend = rigbench_backends.load(NAME)
     facts = StepBytes(**{field.name: getattr(model, field.name) for field in fields(StepBytes)}) if model else None
     try:
-        known = {field.name for field in fields(backend.Options)}
-        options = backend.Options(**{name: value for name, value in case.options.items() if name in known})
-        session = backend.open(
-            ModelFile(case.model, None, "shape", facts), replace(options, fault=None, pace="virtual")
-        )
-        if session.info.simulated_bandwidth_bytes_per_s != engine.simulated_bandwidth_bytes_per_s:
-            yield Fault(f"{path}.engine", "simulates another bandwidth than the options say")
-        session.prepare(case.concurrency, case.workload.context_tokens)
-        duration_ns = None if case.duration_s is None else round(case.duration_s * 1e9)
-        prompt = (0,) * case.workload.prompt_tokens
-        load = Load(
-            case.concurrency, case.requests_per_user, case.workload.output_tokens, lambda *_: prompt, duration_ns
-        )
-        _, records, _ = drive(session, load)
+        bandwidth, records = _simulation(json.dumps(case.options, sort_keys=True), case.model, facts, _load(case))
     except (EngineError, TypeError, ValueError, ArithmeticError) as error:
         yield Fault(f"{path}.case.options", f"cannot be simulated: {str(error)[:200]}")
         return
+    if bandwidth != engine.simulated_bandwidth_bytes_per_s:
+        yield Fault(f"{path}.engine", "simulates another bandwidth than the options say")
     for number, (stated, right) in enumerate(zip_longest(result.requests, records)):
         if stated is None or right is None or not _same(stated, right):
             yield Fault(
                 f"{path}.requests[{number}]", "is not what the simulator gives for these options and this model"
             )
             return
+
+
+def _load(case: Case) -> tuple[int, int, int, int, int, float | None]:
+    work = case.workload
+    return (
+        case.concurrency,
+        case.requests_per_user,
+        work.prompt_tokens,
+        work.output_tokens,
+        work.context_tokens,
+        case.duration_s,
+    )
+
+
+@lru_cache(KEPT)
+def _simulation(
+    options: str, model: str, facts: StepBytes | None, load: tuple[int, int, int, int, int, float | None]
+) -> tuple[float | None, tuple[RequestRecord, ...]]:
+    """(the bandwidth that the simulator of these options has, its records under this load)."""
+    users, requests, prompt_tokens, output_tokens, context_tokens, duration_s = load
+    backend = rigbench_backends.load(NAME)
+    known = {field.name for field in fields(backend.Options)}
+    values = backend.Options(**{name: value for name, value in json.loads(options).items() if name in known})
+    session = backend.open(ModelFile(model, None, "shape", facts), replace(values, fault=None, pace="virtual"))
+    session.prepare(users, context_tokens)
+    prompt, duration_ns = (0,) * prompt_tokens, None if duration_s is None else round(duration_s * 1e9)
+    _, records, _ = drive(session, Load(users, requests, output_tokens, lambda *_: prompt, duration_ns))
+    return session.info.simulated_bandwidth_bytes_per_s, tuple(records)
 
 
 def _same(stated: RequestRecord, right: RequestRecord) -> bool:
