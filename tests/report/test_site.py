@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from device_documents import device_document, rederived
+from rigbench.analysis.table import table
 from rigbench.documents import store
 from rigbench.errors import InputError
+from rigbench.paths import configs_dir
 from rigbench.report import site
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\u202e" + "W" * 10_000
@@ -68,6 +71,22 @@ def test_a_result_that_is_gone_has_no_page_and_one_that_does_not_hold_never_had(
     assert len(list((out / "result").iterdir())) == 1
 
 
+def test_predictions_are_made_again_when_the_catalogue_changes_and_pages_are_not(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, configs = tmp_path / "site", tmp_path / "configs"
+    shutil.copytree(configs_dir(), configs)
+    monkeypatch.setattr(site, "configs_dir", lambda: configs)
+    site.build(results, out, processes=1)
+    before = files(out)
+    (configs / "hardware" / "more.toml").write_text("# more")
+    monkeypatch.setattr(site, "prediction_table", lambda device: f"rigbenchPredict({device.id})")
+    site.build(results, out, processes=1)
+    after = files(out)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {name for name in after if name.startswith("predict/")} | {site.MARK}
+
+
 def test_a_folder_with_something_else_is_left_alone(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "photos"
     out.mkdir()
@@ -84,8 +103,8 @@ def test_anybodys_text_is_shown_as_text_and_short(tmp_path: Path) -> None:
     content["machine"]["drivers"] = {"nvidia": HOSTILE}
     path = tmp_path / "hostile.json"
     path.write_text(json.dumps(rederived(content)))
-    page = site.result_page(path, "0" * 64, "sound")
-    rows = [site.line(row) for row in site.table(store.read(path))]
+    whole = table(store.read(path))
+    page, rows = site.result_page(whole), [site.line(row) for row in whole]
     data = site.chunk_text(rows)
     for text in (page, data):
         assert "\u202e" not in text

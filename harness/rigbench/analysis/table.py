@@ -28,7 +28,7 @@ from rigbench_backends.base import EngineInfo
 
 PUBLISHED = "published"
 """The rule of the published tables: kept beside the prediction, to show where it fails."""
-DETAIL = ("values", "phase_joules", "percentiles", "evidence", "reasons")
+DETAIL = ("values", "phase_joules", "percentiles", "reasons")
 """Fields that are not columns of a table of many documents (`values` are, one by one)."""
 Samples = dict[str, tuple[float, ...]]
 """Numbers by metric, one for each repetition that knows it."""
@@ -46,7 +46,7 @@ class Row:
     `level` is how far the document holds (documents/validate; None: nobody looked), `measurement` the hash of all its raw times,
     the same for every copy of one run (None for the simulator, whose runs are all alike).
     `imported` names the tool whose figures these are, None for what rigbench measured itself. `evidence` has the sentence of each
-    flag. A row that was read from an index has no percentiles, evidence and reasons.
+    flag. A row that was read from an index has no percentiles and reasons.
     """
 
     document_id: str
@@ -199,7 +199,8 @@ def from_record(line: Mapping[str, Any]) -> Row:
         known[name] = tuple(known.get(name) or ())
     samples = known.get("samples") or {}
     known["samples"] = {name: tuple(values) for name, values in samples.items() if values is not None and len(values)}
-    known["drivers"] = {name: text for name, text in (known.get("drivers") or {}).items() if text is not None}
+    for name in ("drivers", "evidence"):
+        known[name] = {key: text for key, text in (known.get(name) or {}).items() if text is not None}
     return Row(**known, values={each.name: line.get(each.name) for each in registry()})
 
 

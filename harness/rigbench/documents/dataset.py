@@ -52,6 +52,7 @@ MEANING = {
     "prompts_sha256": "hash of the first repetition's prompts, where their order is given",
     "repetitions": "repetitions that were measured",
     "flags": "what made the case unfit: `rigbench metrics` explains each",
+    "evidence": "why each flag was set",
     "error": "why nothing was measured",
     "rigbench_version": "the rigbench that measured",
     "imported": "the tool whose figures these are; null: measured by rigbench",

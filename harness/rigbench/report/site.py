@@ -9,7 +9,7 @@
 
     rigbench site results/ -o site/
 
-Rows come from the index, so a result that did not change is not read again, and its page, whose name is its content's hash, is not
+All pages are made of the index's rows: no result is read again, and the page of one, whose name is its content's hash, is not
 written again. Results that do not hold are left out.
 """
 
@@ -21,21 +21,21 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from rigbench import __version__, units
 from rigbench.analysis import definitions, regress
-from rigbench.analysis.table import Row, table
-from rigbench.documents import dataset, index, store
+from rigbench.analysis.table import Row
+from rigbench.documents import dataset, index
 from rigbench.documents.validate import REFUSED
-from rigbench.errors import InputError, RigbenchError, UnavailableError
-from rigbench.paths import PACKAGE_ROOT, slug
+from rigbench.errors import InputError, UnavailableError
+from rigbench.paths import PACKAGE_ROOT, configs_dir, read_json, slug
 from rigbench.report.table import remarks
 from rigbench.text import printable
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 PAGES = PACKAGE_ROOT / "pages"
 ASSETS = ("style.css", "site.js", "live.js", "icon.svg")
 MARK = ".rigbench-site"
-"""The file that says that a folder is a site, and which rigbench made it."""
+"""The file that says that a folder is a site, and what its files were made of."""
 NAVIGATION = (
     ("index.html", "Leaderboard"),
     ("machines.html", "Machines"),
@@ -58,7 +58,7 @@ NAVIGATION = (
 )
 METRICS = ("user_tps", "output_tps", "ttft_s", "joules_per_token", "measured_over_predicted")
 FILTERS = ("machine", "backend", "model", "quantisation", "workload", "users", "level")
-CHUNK_ROWS, FIRST_ROWS, GROUP_ROWS, CHUNK_PAGES = 3000, 50, 300, 64
+CHUNK_ROWS, FIRST_ROWS, GROUP_ROWS = 3000, 50, 300
 LETTERS = 120
 QUANTS, USERS, CONTEXT = ("Q4_K_M", "Q8_0"), (1, 8), 4096
 ID_LETTERS = frozenset("0123456789abcdef")
@@ -128,7 +128,9 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
     rows = [row for row in index.read_rows(done.path, refused=False) if set(row.document_id) <= ID_LETTERS]
     rows.sort(key=lambda row: (row.created_utc, row.document_id), reverse=True)
     measured = [(row, line(row)) for row in rows if row.samples]
-    folder_of, levels = index.files(done.path), {row.document_id: str(row.level) for row in rows}
+    results: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.model, row.workload, row.concurrency)):
+        results.setdefault(row.document_id, []).append(row)
     names: set[str] = set()
     count: Counter[bool] = Counter()
 
@@ -136,28 +138,23 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
         names.add(name)
         count[write(out / name, data.encode() if isinstance(data, str) else data)] += 1
 
-    pages = {f"result/{name}.html": name for name in levels}
-    names |= pages.keys()
-    missing = [name for page, name in pages.items() if not same or not (out / page).exists()]
-    count[False] += len(pages) - len(missing)
-    tasks = [(folder / folder_of[name], name, levels[name]) for name in missing]
-    faults = list(done.faults)
-    jobs = _batched(tasks, CHUNK_PAGES)
-    predictions = [] if same and (out / "predict").is_dir() else devices()
-    if min(processes, len(jobs) + bool(predictions)) < 2:
-        outcomes = [result_pages(out, job) for job in jobs]
-        tables = [prediction_table(device) for device in predictions]
-    else:
-        with ProcessPoolExecutor(processes) as pool:
-            waiting = pool.map(prediction_table, predictions, chunksize=8)
-            outcomes = list(pool.map(result_pages, repeat(out), jobs))
-            tables = list(waiting)
-    for outcome in outcomes:
-        count[True] += outcome[0]
-        faults += outcome[1]
-    for device, text in zip(predictions, tables, strict=True):
-        put(f"predict/{device.id}.js", text)
     names |= {f"predict/{device.id}.js" for device in devices()}
+    whole = "predictions" in same and all((out / name).exists() for name in names)
+    outdated = () if whole else devices()
+    with ExitStack() as stack:
+        spread: Callable[..., Iterable[str]] = map
+        if processes > 1 and outdated:
+            spread = partial(stack.enter_context(ProcessPoolExecutor(processes - 1)).map, chunksize=8)
+        texts = spread(prediction_table, outdated)  # by other processes, while this one writes the pages
+        for name, own in results.items():
+            path = f"result/{name}.html"
+            if "pages" in same and (out / path).exists():
+                names.add(path)
+                count[False] += 1
+            else:
+                put(path, result_page(own))
+        for device, text in zip(outdated, texts, strict=True):
+            put(f"predict/{device.id}.js", text)
 
     for name in ASSETS:
         put(name, (PAGES / name).read_bytes())
@@ -170,7 +167,7 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
         page(
             "leaderboard.html",
             "index.html",
-            results=len(levels),
+            results=len(results),
             count=len(measured),
             refused=refused,
             chunks=len(chunks),
@@ -194,13 +191,13 @@ def _build(folder: Path, out: Path, done: index.Outcome, processes: int, reposit
     labels = ("case", "users", *(definitions.metric(name).label for name in METRICS[:4]), "watts")
     put("live.html", page("live.html", "live.html", labels=labels))
     with tempfile.TemporaryDirectory(prefix=".rigbench-", dir=out) as scratch:
-        for path in dataset.write(done.path, Path(scratch)):
-            put(path.name, path.read_bytes())
-    obsolete = [path for path in _made_files(out) if path.relative_to(out).as_posix() not in names]
-    for path in obsolete:
-        path.unlink()
-    write(out / MARK, version().encode())
-    return Outcome(len(levels), len(rows), count[True], count[False], len(obsolete), refused, tuple(faults))
+        for file in dataset.write(done.path, Path(scratch)):
+            put(file.name, file.read_bytes())
+    obsolete = [file for file in _made_files(out) if file.relative_to(out).as_posix() not in names]
+    for file in obsolete:
+        file.unlink()
+    write(out / MARK, json.dumps(versions()).encode())
+    return Outcome(len(results), len(rows), count[True], count[False], len(obsolete), refused, done.faults)
 
 
 def _batched(things: list[Any], size: int) -> list[list[Any]]:
@@ -214,17 +211,17 @@ def _refused(path: Path) -> int:
     return int(count)
 
 
-def _claim(out: Path) -> bool:
-    """Make the folder a site; whether it was made by this very rigbench before."""
+def _claim(out: Path) -> set[str]:
+    """Make the folder a site; the keys of `versions` that were the same when it was last made."""
     mark = out / MARK
     if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there and is not a site of rigbench: name an empty folder with -o")
     for part in ("result", "machine", "model", "predict"):
         (out / part).mkdir(parents=True, exist_ok=True)
-    same = mark.exists() and mark.read_text(encoding="utf-8") == version()
+    before = read_json(mark)
     if not mark.exists():
         write(mark, b"")
-    return same
+    return {key for key, value in versions().items() if before.get(key) == value}
 
 
 def _made_files(out: Path) -> Iterable[Path]:
@@ -233,15 +230,24 @@ def _made_files(out: Path) -> Iterable[Path]:
         yield from out.glob(part)
 
 
-@cache
-def version() -> str:
-    """Of what makes the pages: this release and all that they are made of."""
+def versions() -> dict[str, str]:
+    """Hashes of all that the pages, and that the predictions are made of, beside the results."""
+    code = {part: PACKAGE_ROOT / part for part in ("pages", "report", "analysis", "predict", "models", "units.py")}
+    configs = [configs_dir() / part for part in ("hardware", "models", "predictors")]
+    made_of = {
+        "pages": [code[part] for part in ("pages", "report", "analysis", "units.py")],
+        "predictions": [code[part] for part in ("report", "predict", "models", "units.py")] + configs,
+    }
+    return {key: _hash(folders) for key, folders in made_of.items()}
+
+
+def _hash(folders: Iterable[Path]) -> str:
     digest = sha256(__version__.encode())
-    for folder in ("pages", "report", "analysis", "predict"):
-        for path in sorted((PACKAGE_ROOT / folder).rglob("*")):
-            if path.suffix in (".html", ".css", ".js", ".svg", ".py"):
+    for folder in folders:
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+            if path.suffix in (".html", ".css", ".js", ".svg", ".py", ".toml"):
                 digest.update(path.read_bytes())
-    return f"rigbench {__version__} {digest.hexdigest()[:16]}\n"
+    return digest.hexdigest()[:16]
 
 
 def write(path: Path, data: bytes) -> bool:
@@ -341,21 +347,8 @@ def chunk_text(lines: Sequence[dict[str, Any]]) -> str:
     return json.dumps({**content, "rows": rows}, separators=(",", ":"), allow_nan=False)
 
 
-def result_pages(out: Path, tasks: Sequence[tuple[Path, str, str]]) -> tuple[int, list[tuple[str, str]]]:
-    """Write the pages of results (file, id, level): (how many were written, files that could not be read with the reason)."""
-    written, faults = 0, []
-    for file, name, level in tasks:
-        try:
-            written += write(out / "result" / f"{name}.html", result_page(file, name, level).encode())
-        except RigbenchError as error:
-            faults.append((file.name, str(error)))
-    return written, faults
-
-
-def result_page(file: Path, name: str, level: str) -> str:
+def result_page(rows: Sequence[Row]) -> str:
     """The page of one result."""
-    document = store.read(file)
-    rows = table(document)
     facts: list[tuple[str, Callable[[Row], str]]] = [
         ("workload", lambda row: row.workload),
         ("model", lambda row: row.model),
@@ -366,11 +359,11 @@ def result_page(file: Path, name: str, level: str) -> str:
             facts.append((metric.label, _with_interval(metric)))
     return page(
         "result.html",
-        f"result/{name}.html",
-        document=document,
-        hardware=hardware_name(rows[0]) if rows else document.machine.id,
-        level=level,
-        machine_path=path_of("machine", document.machine.id),
+        f"result/{rows[0].document_id}.html",
+        result=rows[0],
+        hardware=hardware_name(rows[0]),
+        engines=dict.fromkeys((row.engine_version, row.device) for row in rows if row.engine_version or row.device),
+        machine_path=path_of("machine", rows[0].machine_id),
         models=[(path_of("model", each), each) for each in dict.fromkeys(row.model for row in rows)],
         table=facts,
         lines=[[text(row) for _, text in facts] for row in rows],
