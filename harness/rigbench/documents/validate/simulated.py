@@ -20,7 +20,7 @@ from rigbench_backends.base import EngineError, EngineInfo, ModelFile, StepBytes
 MOST_TOKENS = 300_000
 """More of them are not simulated again: a document may hold millions."""
 NAME = "sim"
-KEPT = 32
+CACHED_RUNS = 32
 """Simulations kept. One holds at most MOST_TOKENS stamps."""
 
 
@@ -71,7 +71,7 @@ def _load(case: Case) -> tuple[int, int, int, int, int, float | None]:
     )
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHED_RUNS)
 def _simulation(
     options: str, model: str, facts: StepBytes | None, load: tuple[int, int, int, int, int, float | None]
 ) -> tuple[float | None, tuple[RequestRecord, ...]]:
