@@ -56,6 +56,7 @@ def command(as_json: bool = JSON, report: Path | None = REPORT) -> None:
         return
     from rigbench import units
     from rigbench.report.table import output_console, print_pairs
+    from rigbench.telemetry.wall import HOW, PRESETS
 
     cores = f", {machine.physical_cores} cores" if machine.physical_cores else ""
     lines = [
@@ -81,6 +82,7 @@ def command(as_json: bool = JSON, report: Path | None = REPORT) -> None:
     for sensor in states:
         what = f"ready: {', '.join(sensor['metrics'])}" if sensor["usable"] else f"not usable: {sensor['reason']}"
         lines.append(("telemetry", f"{sensor['name']}: {what}" + (f"; fix: {sensor['fix']}" if sensor["fix"] else "")))
+    lines.append(("telemetry", f"wall: a meter of {', '.join(PRESETS)}: {HOW}"))
     lines += [("model", f"{model.spec} ({units.bytes_text(model.bytes)})") for model in models]
     if not models:
         lines.append(("model", "none yet; `rigbench run quickstart` makes one"))

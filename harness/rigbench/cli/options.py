@@ -228,9 +228,17 @@ class Wall:
     """The options of a wall meter."""
 
     wall_url: str | None = typer.Option(
-        None, "--wall-url", help="Address of a wall meter (http://...); used, and never stored."
+        None,
+        "--wall-url",
+        help="Address of a wall meter (http://..., or UPS@HOST); used, and never stored. Its login comes from RIGBENCH_WALL_LOGIN "
+        "(admin:password) or RIGBENCH_WALL_HEADER (Authorization: Bearer ...).",
     )
-    wall_meter: str | None = typer.Option(None, "--wall-meter", help="shelly or tasmota.  [default: shelly]")
+    wall_meter: str | None = typer.Option(
+        None,
+        "--wall-meter",
+        help="shelly, shelly-pm1, shelly-em1, shelly-gen1, shelly-gen1-em, tasmota, home-assistant, kasa, "
+        "nut.  [default: shelly]",
+    )
     wall_path: str | None = typer.Option(None, "--wall-path", help="For any other meter: the JSON path of its power.")
     wall_unit: str | None = typer.Option(
         None, "--wall-unit", help="With --wall-path, its unit: W, mW or kW.  [default: W]"
