@@ -34,7 +34,20 @@ NAMES = (
         "advise",
         "bandwidth",
     ),
-    *("watch", "validate", "regress", "index", "site", "serve", "query", "export", "import", "submit", "bisect"),
+    *(
+        "watch",
+        "validate",
+        "regress",
+        "index",
+        "report",
+        "site",
+        "serve",
+        "query",
+        "export",
+        "import",
+        "submit",
+        "bisect",
+    ),
 )
 """In the order in which `--help` lists them; each is the file of its name, `import` that of import_.py."""
 COMMANDS = [import_module(f"rigbench.cli.{name}{'_' * iskeyword(name)}") for name in NAMES]

@@ -25,6 +25,9 @@ def command(
     resume: Path | None = typer.Option(None, "--resume", help="Take up the journal of a run that was ended early."),
     telemetry: bool = typer.Option(True, "--telemetry/--no-telemetry", help="Read power, memory and clocks meanwhile."),
     replay: str | None = typer.Option(None, "--replay", help="Take recorded readings from this file (for tests)."),
+    report: bool = typer.Option(
+        False, "--report", help="Make a page of the result beside it, as `rigbench report` does."
+    ),
     strict: bool = typer.Option(False, "--strict", help="End with exit code 3 if any case failed."),
 ) -> None:
     """Measure a suite or a model live; the last line is the result's path.
@@ -71,6 +74,12 @@ def command(
     failed = [result.error for result in document.cases if result.error and result.error.kind != "skipped"]
     if failed:
         say(f"{len(failed)} of {len(document.cases)} cases failed; the first: {failed[0]}")
+    if report:
+        from rigbench.report import page
+        from rigbench.report.result_view import Price
+
+        page.save(written.with_suffix(".html"), page.of_results([written], Price()))
+        say(f"page: {written.with_suffix('.html')}")
     typer.echo(f"result: {written}")
     if not any(result.requests for result in document.cases):
         exit_code = exit_code or UnavailableError.exit_code

@@ -30,9 +30,10 @@ def command(
     machine, suite = document.machine, document.suite
     lines = [f"{machine.cpu}, {machine.os}; suite {suite.name} {suite.version}; {document.created_utc}"]
     for engine in document.engines:
-        # Servers tell a bare number.
-        named = engine.version if engine.version[:1].isalpha() else f"{engine.engine} {engine.version}"
-        lines.append(f"{named} on {engine.device}" + (f", {engine.threads} threads" if engine.threads else ""))
+        lines.append(
+            f"{table.engine_text(engine)} on {engine.device}"
+            + (f", {engine.threads} threads" if engine.threads else "")
+        )
     report = validate(result)
     table.print_notes(console, lines, "")
     table.print_notes(console, [level_sentence(report)], "" if report.valid else "red")

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from rigbench.analysis import definitions
 from rigbench.analysis.compare import BAD
 from rigbench.analysis.regress import History
+from rigbench.text import printable
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 420, 190, 52, 40, 44, 14
 COLUMNS = 3
@@ -45,6 +50,15 @@ def svg(histories: Sequence[History], axis: str) -> str:
     note += f"; {left_out} more panels are left out" if left_out > 0 else ""
     parts.append(f'<text x="{LEFT}" y="{height - 8}" fill="{INK}">{escape(note)}</text></svg>')
     return "\n".join(parts) + "\n"
+
+
+def figure(histories: Sequence[History], axis: str, words: str) -> Markup:
+    """The same inside a page, with `words` for who cannot see it."""
+    from markupsafe import Markup
+    from markupsafe import escape as quoted
+
+    picture = svg(histories, axis).replace("<svg ", f'<svg role="img" aria-label="{quoted(words)}" ', 1)
+    return Markup(f'<div class="scroll" tabindex="0" role="region" aria-label="History">{picture}</div>')
 
 
 def _panel(history: History, metric: str) -> str:
@@ -99,4 +113,5 @@ def _worse(history: History, metric: str) -> set[str]:
 
 
 def _short(text: str, most: int) -> str:
+    text = printable(text, "\ufffd")
     return text if len(text) <= most else f"{text[: most - 1]}…"

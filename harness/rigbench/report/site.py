@@ -36,7 +36,7 @@ from rigbench.documents import dataset, index
 from rigbench.documents.validate import REFUSED
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import PACKAGE_ROOT, configs_dir, read_json, slug
-from rigbench.report.table import remarks
+from rigbench.report import result_view
 from rigbench.text import printable
 
 if TYPE_CHECKING:
@@ -298,15 +298,10 @@ def path_of(kind: str, name: str) -> str:
     return f"{kind}/{plain if plain == name else f'{plain}-{sha256(name.encode()).hexdigest()[:8]}'}.html"
 
 
-def hardware_name(row: Row) -> str:
-    """What computed, in words."""
-    return ", ".join(dict.fromkeys(row.device_names)) or row.cpu or row.machine_id
-
-
 def line(row: Row) -> dict[str, Any]:
     """A row as the leaderboard shows it."""
     return {
-        "machine": clipped(hardware_name(row)),
+        "machine": clipped(result_view.hardware_name(row)),
         "model": clipped(row.model),
         "quantisation": clipped(row.quantization or "unknown"),
         "backend": clipped(row.backend),
@@ -349,37 +344,10 @@ def chunk_text(lines: Sequence[dict[str, Any]]) -> str:
 
 def result_page(rows: Sequence[Row]) -> str:
     """The page of one result."""
-    facts: list[tuple[str, Callable[[Row], str]]] = [
-        ("workload", lambda row: row.workload),
-        ("model", lambda row: row.model),
-        ("users", lambda row: str(row.concurrency)),
-    ]
-    for metric in definitions.registry():
-        if metric.priority is not None and any(row[metric.name] is not None for row in rows):
-            facts.append((metric.label, _with_interval(metric)))
-    return page(
-        "result.html",
-        f"result/{rows[0].document_id}.html",
-        result=rows[0],
-        hardware=hardware_name(rows[0]),
-        engines=dict.fromkeys((row.engine_version, row.device) for row in rows if row.engine_version or row.device),
-        machine_path=path_of("machine", rows[0].machine_id),
-        models=[(path_of("model", each), each) for each in dict.fromkeys(row.model for row in rows)],
-        table=facts,
-        lines=[[text(row) for _, text in facts] for row in rows],
-        remarks=remarks(rows),
-    )
-
-
-def _with_interval(metric: definitions.Metric) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        interval = row.interval(metric.name)
-        value = metric.text(row[metric.name])
-        if interval is None or interval.n < 2 or interval.low is None or interval.high is None:
-            return value
-        return f"{value} ({metric.text(interval.low)} to {metric.text(interval.high)})"
-
-    return text
+    links = {rows[0].machine_id: path_of("machine", rows[0].machine_id)}
+    links |= {row.model: path_of("model", row.model) for row in rows}
+    name = f"result/{rows[0].document_id}.html"
+    return page("result.html", name, links=links, level=rows[0].level, **result_view.view(rows, result_view.Price()))
 
 
 def _groups(

@@ -18,6 +18,7 @@ from rigbench import units
 from rigbench.analysis.definitions import registry
 from rigbench.analysis.table import Row
 from rigbench.suites.plan import heading
+from rigbench_backends.base import EngineInfo
 
 PIPED_WIDTH = 1000
 GAP = 2
@@ -32,7 +33,7 @@ FOOTNOTES = {
     "all t/s": "tokens in the steady window (all users decoding) / its length",
     "TTFT": "first token - submitted; its p95 from 40 requests on",
     "gap p50": "time between two tokens of one request",
-    "ceiling": "memory bandwidth / bytes a decode step reads",
+    "ceiling": "memory bandwidth / bytes, or arithmetic rate / operations of a decode step, the less of both",
     "MBU": "bytes x steps per second / bandwidth",
     "predicted": "the roofline's answer for this machine and model (rigbench predict shows its terms)",
 }
@@ -214,6 +215,11 @@ def _percentile_columns(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
         if any(value is not None for value in values):
             percentiles[title] = tuple(units.seconds_text(value) for value in values)
     return percentiles
+
+
+def engine_text(engine: EngineInfo) -> str:
+    """`llama.cpp 0.5`; servers tell a bare number."""
+    return engine.version if engine.version[:1].isalpha() else f"{engine.engine} {engine.version}"
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
