@@ -6,6 +6,7 @@ python tests/machine_reports.py FILE...    # after a sensor has learnt more: wha
 from __future__ import annotations
 
 import json
+import plistlib
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -16,10 +17,10 @@ import pynvml
 
 from rigbench.telemetry import snapshot
 from rigbench.telemetry.amd import AmdSource
-from rigbench.telemetry.apple import AppleSource
+from rigbench.telemetry.apple import FREQUENCIES, AppleSource
 from rigbench.telemetry.base import Source, SourceOptions
 from rigbench.telemetry.battery import BatterySource
-from rigbench.telemetry.darwin import Channel, Footprint, HostMemory
+from rigbench.telemetry.darwin import Channel, Footprint, HostMemory, State
 from rigbench.telemetry.intel import IntelSource
 from rigbench.telemetry.module import ModuleSource
 from rigbench.telemetry.nvidia import NvmlSource
@@ -79,6 +80,9 @@ class PlayedMac(Played):
     def energy(self) -> list[Channel]:
         return [Channel(*each) for each in self.__getattr__("energy")()]
 
+    def gpu_states(self) -> list[State]:
+        return [State(*each) for each in self.__getattr__("gpu_states")()]
+
     def close(self) -> None:
         pass
 
@@ -103,7 +107,11 @@ def play(report: dict[str, Any], root: Path) -> tuple[list[Source], list[dict[st
         "module": lambda: ModuleSource.open(OPTIONS, classes / "hwmon"),
         "battery": lambda: BatterySource.open(OPTIONS, classes / "power_supply"),
         "nvml": lambda: NvmlSource.open(OPTIONS, nvml),
-        "apple": lambda: AppleSource.open(OPTIONS, lambda: PlayedMac(raw["darwin"], OSError("not on the tape"))),
+        "apple": lambda: AppleSource.open(
+            OPTIONS,
+            lambda: PlayedMac(raw["darwin"], OSError("not on the tape")),
+            registry=lambda: plistlib.dumps([{FREQUENCIES: bytes.fromhex(raw["registry"])}]).decode(),
+        ),
     }
     sources = [openers[each["name"]]() for each in report["sensors"] if each["name"] in openers]
     gpus = [*AmdSource.gpus(drm), *IntelSource.gpus(drm), *(NvmlSource.gpus(nvml) if raw["nvml"] else ())]

@@ -28,7 +28,7 @@ from rigbench.telemetry import host
 from rigbench.telemetry.amd import AmdSource
 from rigbench.telemetry.apple import AppleSource
 from rigbench.telemetry.base import Limits, Source, SourceOptions
-from rigbench.telemetry.darwin import Channel, Footprint, HostMemory
+from rigbench.telemetry.darwin import Channel, Footprint, HostMemory, State
 from rigbench.telemetry.host import HostSource
 from rigbench.telemetry.intel import IntelSource
 from rigbench.telemetry.nvidia import NvmlSource
@@ -292,6 +292,9 @@ class Mac:
 
     def thermal_pressure(self) -> int:
         return 0
+
+    def gpu_states(self) -> list[State]:
+        return []
 
     def footprint(self, pid: int) -> Footprint:
         return Footprint(60_000_000_000, 61_000_000_000)

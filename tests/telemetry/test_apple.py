@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import plistlib
+import struct
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from rigbench.analysis import energy
 from rigbench.telemetry import apple, darwin, host
 from rigbench.telemetry.apple import AppleSource
 from rigbench.telemetry.base import Missing, Source, SourceOptions
-from rigbench.telemetry.darwin import Channel, Footprint, HostMemory
+from rigbench.telemetry.darwin import Channel, Footprint, HostMemory, State
 from rigbench.telemetry.sampler import Sampler
 
 S = 1_000_000_000
@@ -46,6 +48,11 @@ ULTRA = [
 ]
 
 
+# The first six states of an M2's GPU as its device tree has them, and that it may be off.
+TABLE = "00000000 90010000 002a7515 3f020000 c04fef1e 7a020000 00cd5627 90020000 0011ec2f c8020000 00558138 16030000"
+REGISTRY = plistlib.dumps([{"voltage-states1-sram": b"1234", "voltage-states9": bytes.fromhex(TABLE)}]).decode()
+
+
 class FakeMac:
     """Answers from lists; the last answer stays."""
 
@@ -53,6 +60,7 @@ class FakeMac:
         self.energies = energies
         self.watts = 61.5
         self.pressure = 0
+        self.states: list[State] = []
         self.refuse: dict[str, OSError] = {}
         self.closed = False
         self.reset: list[int] = []
@@ -74,6 +82,10 @@ class FakeMac:
     def thermal_pressure(self) -> int:
         self._check("thermal")
         return self.pressure
+
+    def gpu_states(self) -> list[State]:
+        self._check("states")
+        return self.states
 
     def footprint(self, pid: int) -> Footprint:
         self._check("footprint")
@@ -99,12 +111,13 @@ class Time:
 
 def source_of(mac: FakeMac, time: Time | None = None) -> Source:
     time = time or Time()
-    return AppleSource.open(SourceOptions(), lambda: mac, lambda: time.now_ns, lambda: time.busy_s)
+    return AppleSource.open(SourceOptions(), lambda: mac, lambda: time.now_ns, lambda: time.busy_s, lambda: REGISTRY)
 
 
 def read(source: Source) -> dict[str, float | Missing]:
     metrics = [metric for metric in source.metrics if metric.readable]
-    return dict(zip((metric.device or metric.name for metric in metrics), source.read(metrics), strict=True))
+    names = (str(metric.device) if metric.name == "energy" else metric.name for metric in metrics)
+    return dict(zip(names, source.read(metrics), strict=True))
 
 
 def test_one_die_counts_whole_names_alone() -> None:
@@ -183,6 +196,45 @@ def test_what_macos_refuses_is_denied_and_the_rest_stays() -> None:
     assert (power.status, power.reason) == ("denied", "macOS does not let this program open the SMC")
     assert "power" not in read(source) and "cpu" in read(source)
     assert source.probe().usable
+
+
+def test_the_clock_is_the_mean_while_the_gpu_worked() -> None:
+    hz = apple.gpu_frequencies_hz(REGISTRY)
+    assert hz == (360e6, 519e6, 660e6, 804e6, 948e6)
+    mac = FakeMac([[], m3_max(1, 1)])
+    source = source_of(mac)
+    (clock,) = [metric for metric in source.metrics if metric.name == "clock"]
+    assert (clock.device, clock.unit, clock.readable) == ("gpu", "Hz", True)
+    mac.states = [
+        State("OFF", 900),
+        State("P1", 25),
+        State("P2", 0),
+        State("P3", 75),
+        *(State(f"P{n}", 0) for n in range(4, 16)),
+    ]
+    assert source.read([clock]) == [pytest.approx(0.25 * 360e6 + 0.75 * 660e6)]
+    mac.states = [State("OFF", 900), State("P1", 0)]
+    assert source.read([clock]) == [Missing("the GPU rested")]
+    mac.states = [State("IDLE", 0), *(State(f"P{n}", 1) for n in range(1, 7))]
+    assert source.read([clock]) == [Missing("the GPU was in a state whose frequency the registry does not have")]
+    mac.refuse["states"] = OSError("IOReport gives no sample")
+    assert source.read([clock]) == [Missing("IOReport gives no sample")]
+
+
+@pytest.mark.parametrize(
+    "registry",
+    ["", "not a list", plistlib.dumps([{}]).decode(), plistlib.dumps([{"voltage-states9": b"123"}]).decode()],
+)
+def test_a_registry_without_frequencies_is_no_clock(registry: str) -> None:
+    assert apple.gpu_frequencies_hz(registry) == ()
+    source = AppleSource.open(SourceOptions(), lambda: FakeMac([[], m3_max(1, 1)]), registry=lambda: registry)
+    (clock,) = [metric for metric in source.metrics if metric.name == "clock"]
+    assert (clock.status, clock.reason) == ("unavailable", "the registry has no voltage-states9")
+
+
+def test_frequencies_in_thousands_are_those_in_ones() -> None:
+    table = plistlib.dumps([{"voltage-states9": struct.pack("<6I", 0, 400, 360_000, 575, 519_000, 634)}]).decode()
+    assert apple.gpu_frequencies_hz(table) == (360e6, 519e6)
 
 
 def test_no_energy_channels() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rigbench.telemetry import darwin
-from rigbench.telemetry.darwin import Channel, Darwin, Footprint, SmcMessage
+from rigbench.telemetry.darwin import Channel, Darwin, Footprint, SmcMessage, State
 
 
 class Function:
@@ -44,6 +44,11 @@ class FakeMacOs:
         self.objects: dict[int, Any] = {}
         self.alive: set[int] = set()
         self.samples = [{"CPU Energy": ("mJ", 1000)}, {"CPU Energy": ("mJ", 3500)}, {"CPU Energy": ("mJ ", 4000)}]
+        other = [("OFF", 1), ("P1", 1)]
+        self.states = [
+            {"GPUPH_OTHER": other, "GPUPH": [("OFF", 100), ("P1", 10), ("P2", 5)]},
+            {"GPUPH_OTHER": other, "GPUPH": [("OFF", 130), ("P1", 30), ("P2", 55)]},
+        ]
         self.open_result = 0
         self.smc_type_size = 4
         self.peak = 7
@@ -75,20 +80,26 @@ class FakeMacOs:
     def CFArrayGetValueAtIndex(self, handle: int, index: int) -> int:
         return self.new(self.objects[handle][index], owned=False)
 
-    def IOReportCopyChannelsInGroup(self, group: int, *rest: Any) -> int:
-        assert self.objects[group] == "Energy Model"
-        return self.new("channels")
+    def IOReportCopyChannelsInGroup(self, group: int, part: int | None, *rest: Any) -> int:
+        names = (self.objects[group], part and self.objects[part])
+        assert names in (("Energy Model", None), ("GPU Stats", "GPU Performance States"))
+        return self.new(names[0])
 
     def IOReportCreateSubscription(self, nothing: Any, channels: int, out: Any, number: int, rest: Any) -> int:
-        out._obj.value = self.new("subscribed", owned=False)
+        out._obj.value = self.new(self.objects[channels], owned=False)
         return self.new("subscription", owned=False)
 
     def IOReportCreateSamples(self, subscription: int, channels: Any, rest: Any) -> int:
-        assert self.objects[channels.value] == "subscribed"
-        return self.new(self.samples.pop(0))
+        return self.new((self.states if self.objects[channels.value] == "GPU Stats" else self.samples).pop(0))
 
     def IOReportCreateSamplesDelta(self, last: int, now: int, rest: Any) -> int:
         before, after = self.objects[last], self.objects[now]
+        if "GPUPH" in after:
+            gained = {
+                name: [(state, time - then) for (state, time), (_, then) in zip(after[name], before[name], strict=True)]
+                for name in after
+            }
+            return self.new(gained)
         return self.new({name: (unit, value - before[name][1]) for name, (unit, value) in after.items()})
 
     def IOReportChannelGetChannelName(self, item: int) -> int:
@@ -99,6 +110,15 @@ class FakeMacOs:
 
     def IOReportSimpleGetIntegerValue(self, item: int, index: int) -> int:
         return int(self.objects[item][1][1])
+
+    def IOReportStateGetCount(self, item: int) -> int:
+        return len(self.objects[item][1])
+
+    def IOReportStateGetNameForIndex(self, item: int, index: int) -> int:
+        return self.new(self.objects[item][1][index][0], owned=False)
+
+    def IOReportStateGetResidency(self, item: int, index: int) -> int:
+        return int(self.objects[item][1][index][1])
 
     def IOServiceMatching(self, name: bytes) -> bytes:
         return name
@@ -174,6 +194,15 @@ def test_energy_is_what_channels_gained_and_nothing_leaks(fake: FakeMacOs) -> No
     assert mac.energy() == []
     assert mac.energy() == [Channel("CPU Energy", "mJ", 2500)]
     assert mac.energy() == [Channel("CPU Energy", "mJ", 500)]
+    mac.close()
+    assert fake.alive == set()
+
+
+def test_states_of_the_gpu_beside_the_energy(fake: FakeMacOs) -> None:
+    mac = Darwin()
+    assert (mac.energy(), mac.gpu_states()) == ([], [])
+    assert mac.gpu_states() == [State("OFF", 30), State("P1", 20), State("P2", 50)]
+    assert mac.energy() == [Channel("CPU Energy", "mJ", 2500)]
     mac.close()
     assert fake.alive == set()
 

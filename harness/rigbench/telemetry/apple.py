@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import plistlib
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 from rigbench.clock import Clock, now_ns
 from rigbench.telemetry import base, host
 from rigbench.telemetry.base import Limits, Metric, Missing, Reading, Source, SourceOptions, output, whole
-from rigbench.telemetry.darwin import Channel, Darwin
+from rigbench.telemetry.darwin import Channel, Darwin, State
 from rigbench_backends.base import Probe
 
 JOULES = {"mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "J": 1.0}
@@ -52,6 +54,12 @@ MEMORY = tuple(
         (base.SWAP_OUT, "counter"),
     )
 )
+CLOCK = Metric(*base.CLOCK, "IOReport GPU Performance States", "soc", "sampled", base.SLOW_PERIOD_S, "gpu")
+"""The mean while the GPU worked, over the time since it was last read."""
+RESTING = ("OFF", "IDLE", "DOWN")
+REGISTRY = ("ioreg", "-a", "-r", "-n", "pmgr", "-d", "1", "-w", "0")
+FREQUENCIES = "voltage-states9"
+"""Of the chip's power manager in the registry: pairs of 32-bit numbers, the frequency of each state of the GPU and its voltage."""
 ENERGY_GOOD_S = 30.0
 STANDS_STILL_S = 5.0
 BUSY_CORE_S = 1.0
@@ -72,6 +80,28 @@ def part_joules(channels: Sequence[Channel]) -> dict[str, float]:
     return joules
 
 
+def gpu_frequencies_hz(registry: str) -> tuple[float, ...]:
+    """Of each state of the GPU that computes, from the answer of REGISTRY; () where it has none."""
+    try:
+        entries = plistlib.loads(registry.encode())
+        table = next(entry[FREQUENCIES] for entry in entries if FREQUENCIES in entry)
+        values = [frequency for frequency, _ in struct.iter_unpack("<II", table)]
+    except Exception:  # whatever a damaged property list raises
+        return ()
+    scale = 1.0 if max(values, default=0) > 10_000_000 else 1e3  # newer chips list their processors' in kHz
+    return tuple(value * scale for value in values if value)
+
+
+def mean_clock_hz(states: Sequence[State], frequencies_hz: Sequence[float]) -> Reading:
+    """The mean frequency of a GPU while it worked."""
+    working = [state.residency for state in states if state.name not in RESTING]
+    if not sum(working):
+        return Missing("the GPU rested")
+    if any(working[len(frequencies_hz) :]):
+        return Missing("the GPU was in a state whose frequency the registry does not have")
+    return sum(hz * residency for hz, residency in zip(frequencies_hz, working, strict=False)) / sum(working)
+
+
 class AppleSource(Source):
     """This Mac. `busy_s`: core-seconds that its CPUs were busy since boot, to tell a counter at rest from one that is
     stuck."""
@@ -81,8 +111,9 @@ class AppleSource(Source):
     wider_scopes = ("host",)
     platforms = ("darwin",)
 
-    def __init__(self, native: Darwin, clock: Clock, busy_s: Callable[[], float]) -> None:
+    def __init__(self, native: Darwin, clock: Clock, busy_s: Callable[[], float], registry: str = "") -> None:
         self._native, self._clock, self._busy_s = native, clock, busy_s
+        self._frequencies_hz = gpu_frequencies_hz(registry)
         self._tree = host.Tree(None)
         self._total_j: dict[str, float] = {}
         self._moved: dict[str, tuple[int, float]] = {}
@@ -92,6 +123,7 @@ class AppleSource(Source):
             *(metric.of_reading(self._one(metric.name)) for metric in HOST_METRICS),
             *(metric.of_reading(memory[metric.name]) for metric in MEMORY),
             *FOOTPRINTS,
+            CLOCK.of_reading(self._begin_clock()),
         )
         if not any(metric.readable and metric.name == base.POWER.name for metric in self.metrics):
             self.idle_s = ENERGY_GOOD_S + 0.5  # type: ignore[misc]  # of this Mac
@@ -104,13 +136,14 @@ class AppleSource(Source):
         make: Callable[[], Darwin] = Darwin,
         clock: Clock = now_ns,
         busy_s: Callable[[], float] = host.busy_s,
+        registry: Callable[[], str] = lambda: output(*REGISTRY),
     ) -> Source:
         """With whatever this Mac grants, or Absent where even the libraries are not there."""
         try:
             native = make()
         except (OSError, AttributeError) as error:
             return cls.absent(f"macOS' own interfaces cannot be loaded ({type(error).__name__})")
-        return cls(native, clock, busy_s)
+        return cls(native, clock, busy_s, registry())
 
     def _count_energy(self) -> Reading:
         """Begins the count of every part that there is; Missing with the reason where there is none."""
@@ -122,6 +155,15 @@ class AppleSource(Source):
         self._total_j = dict.fromkeys(parts, 0.0)
         self._moved = dict.fromkeys(parts, (self._clock(), self._busy_s()))
         return 0.0 if parts else Missing('IOReport\'s group "Energy Model" has none of the known channels')
+
+    def _begin_clock(self) -> Reading:
+        if not self._frequencies_hz:
+            return Missing(f"the registry has no {FREQUENCIES}")
+        try:
+            self._native.gpu_states()
+        except OSError as error:
+            return refusal(error)
+        return 0.0
 
     @classmethod
     def limits(cls, device: str | None) -> Limits:
@@ -183,7 +225,12 @@ class AppleSource(Source):
         footprints = self._footprints() if names & {metric.name for metric in FOOTPRINTS} else {}
         known = {**footprints, **(self._memory() if names & {metric.name for metric in MEMORY} else {})}
         return [
-            energy[m.device] if m.device else known[m.name] if m.name in known else self._one(m.name) for m in metrics
+            energy[str(m.device)]
+            if m.name == base.ENERGY.name
+            else known[m.name]
+            if m.name in known
+            else self._one(m.name)
+            for m in metrics
         ]
 
     def watch(self, pid: int | None) -> None:
@@ -201,6 +248,8 @@ class AppleSource(Source):
         try:
             if name == base.POWER.name:
                 return self._native.smc_float("PSTR")
+            if name == base.CLOCK.name:
+                return mean_clock_hz(self._native.gpu_states(), self._frequencies_hz)
             return float(self._native.thermal_pressure())
         except OSError as error:
             return refusal(error)

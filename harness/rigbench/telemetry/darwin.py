@@ -9,10 +9,13 @@ set; without them ctypes cuts pointers to 32 bits.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint8, c_uint32, c_uint64
 from ctypes import c_void_p as p
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
+T = TypeVar("T")
 UTF8 = 0x08000100
 SMC_SELECTOR, SMC_READ_BYTES, SMC_READ_KEY_INFO = 2, 5, 9
 NOT_PERMITTED = 0xE00002E2
@@ -26,6 +29,22 @@ class Channel(NamedTuple):
     name: str
     unit: str
     gained: int
+
+
+class State(NamedTuple):
+    """One state of a channel of IOReport: `OFF`, `P1` ..., and how long it was the one, in units of the channel's own."""
+
+    name: str
+    residency: int
+
+
+@dataclass
+class Reports:
+    """A subscription to a group of IOReport, and its last sample."""
+
+    channels: p
+    subscription: int | None = None
+    last: int | None = None
 
 
 class Footprint(NamedTuple):
@@ -112,9 +131,7 @@ class Darwin:
         self._system = ctypes.CDLL("/usr/lib/libSystem.B.dylib")
         for function, result, arguments in self._prototypes():
             function.restype, function.argtypes = result, arguments
-        self._subscription: int | None = None
-        self._channels = p()
-        self._last: int | None = None
+        self._groups: dict[str, Reports] = {}
         self._smc = c_uint32(0)
         self._smc_sizes: dict[str, int] = {}
         self._thermal: c_int | None = None
@@ -135,6 +152,9 @@ class Darwin:
             (report.IOReportChannelGetChannelName, p, [p]),
             (report.IOReportChannelGetUnitLabel, p, [p]),
             (report.IOReportSimpleGetIntegerValue, ctypes.c_int64, [p, ctypes.c_int32]),
+            (report.IOReportStateGetCount, ctypes.c_int32, [p]),
+            (report.IOReportStateGetNameForIndex, p, [p, ctypes.c_int32]),
+            (report.IOReportStateGetResidency, ctypes.c_int64, [p, ctypes.c_int32]),
             (io.IOServiceMatching, p, [c_char_p]),
             (io.IOServiceGetMatchingService, c_uint32, [c_uint32, p]),
             (io.IOServiceOpen, c_uint32, [c_uint32, c_uint32, c_uint32, POINTER(c_uint32)]),
@@ -152,12 +172,20 @@ class Darwin:
 
     def energy(self) -> list[Channel]:
         """What every channel of "Energy Model" gained since the last call; [] at the first, which begins the count."""
-        if not self._subscription:
-            self._subscribe()
-        sample = self._report.IOReportCreateSamples(self._subscription, self._channels, None)
+        return self._gained("Energy Model", None, self._channel)
+
+    def gpu_states(self) -> list[State]:
+        """How long the GPU was in each state of its channel GPUPH since the last call; [] at the first, which begins the count."""
+        channels = self._gained("GPU Stats", "GPU Performance States", self._states)
+        return next((states for name, states in channels if name == "GPUPH"), [])
+
+    def _gained(self, group: str, part: str | None, read: Callable[[int], T]) -> list[T]:
+        """What `read` makes of each channel of a group, as the difference to the last call."""
+        reports = self._groups.get(group) or self._subscribe(group, part)
+        sample = self._report.IOReportCreateSamples(reports.subscription, reports.channels, None)
         if not sample:
             raise OSError("IOReport gives no sample")
-        last, self._last = self._last, sample
+        last, reports.last = reports.last, sample
         if last is None:
             return []
         delta = self._report.IOReportCreateSamplesDelta(last, sample, None)
@@ -165,32 +193,45 @@ class Darwin:
         if not delta:
             raise OSError("IOReport gives no difference of two samples")
         try:
-            return self._channel_list(delta)
+            key = self._text("IOReportChannels")
+            items = self._cf.CFDictionaryGetValue(delta, key)
+            self._cf.CFRelease(key)
+            count = self._cf.CFArrayGetCount(items) if items else 0
+            return [read(self._cf.CFArrayGetValueAtIndex(items, index)) for index in range(count)]
         finally:
             self._cf.CFRelease(delta)
 
-    def _subscribe(self) -> None:
-        group = self._text("Energy Model")
-        channels = self._report.IOReportCopyChannelsInGroup(group, None, 0, 0, 0)
-        self._cf.CFRelease(group)
+    def _subscribe(self, group: str, part: str | None) -> Reports:
+        names = [self._text(name) if name else None for name in (group, part)]
+        channels = self._report.IOReportCopyChannelsInGroup(*names, 0, 0, 0)
+        for name in filter(None, names):
+            self._cf.CFRelease(name)
         if not channels:
-            raise OSError('IOReport has no group "Energy Model"')
-        self._subscription = self._report.IOReportCreateSubscription(None, channels, byref(self._channels), 0, None)
+            raise OSError(f'IOReport has no group "{part or group}"')
+        reports = Reports(p())
+        reports.subscription = self._report.IOReportCreateSubscription(None, channels, byref(reports.channels), 0, None)
         self._cf.CFRelease(channels)
-        if not self._subscription:
+        if not reports.subscription:
             raise OSError("IOReport refuses a subscription")
+        self._groups[group] = reports
+        return reports
 
-    def _channel_list(self, delta: int) -> list[Channel]:
-        key = self._text("IOReportChannels")
-        items = self._cf.CFDictionaryGetValue(delta, key)
-        self._cf.CFRelease(key)
-        channels = []
-        for index in range(self._cf.CFArrayGetCount(items) if items else 0):
-            item = self._cf.CFArrayGetValueAtIndex(items, index)
-            name = self._string(self._report.IOReportChannelGetChannelName(item))
-            unit = self._string(self._report.IOReportChannelGetUnitLabel(item))
-            channels.append(Channel(name, unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0)))
-        return channels
+    def _channel(self, item: int) -> Channel:
+        unit = self._string(self._report.IOReportChannelGetUnitLabel(item))
+        return Channel(self._name(item), unit.strip(), self._report.IOReportSimpleGetIntegerValue(item, 0))
+
+    def _states(self, item: int) -> tuple[str, list[State]]:
+        report = self._report
+        return self._name(item), [
+            State(
+                self._string(report.IOReportStateGetNameForIndex(item, index)),
+                report.IOReportStateGetResidency(item, index),
+            )
+            for index in range(report.IOReportStateGetCount(item))
+        ]
+
+    def _name(self, item: int) -> str:
+        return self._string(self._report.IOReportChannelGetChannelName(item))
 
     def _text(self, text: str) -> Any:
         return self._cf.CFStringCreateWithCString(None, text.encode(), UTF8)
@@ -269,9 +310,10 @@ class Darwin:
         return HostMemory(*(count * page for count in pages))
 
     def close(self) -> None:
-        if self._last is not None:
-            self._cf.CFRelease(self._last)
-            self._last = None
+        for reports in self._groups.values():
+            if reports.last is not None:
+                self._cf.CFRelease(reports.last)
+                reports.last = None
         if self._smc.value:
             self._io.IOServiceClose(self._smc)
             self._smc = c_uint32(0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import plistlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rigbench.clock import now_ns
-from rigbench.telemetry import base, host, nvidia
+from rigbench.telemetry import apple, base, host, nvidia
 from rigbench.telemetry.apple import AppleSource
 from rigbench.telemetry.base import Source, SourceOptions, read_text
 from rigbench.telemetry.nvidia import NvmlSource
@@ -84,7 +85,13 @@ SYSCTLS = ("hw.model", "hw.memsize", "hw.nperflevels", "hw.ncpu", "machdep.cpu.b
 
 def raw() -> dict[str, Any]:
     """What lies below the sensors of this machine, as JSON."""
-    return {"files": files(), "nvml": nvml_answers(), "darwin": darwin_answers(), "sysctl": sysctls()}
+    return {
+        "files": files(),
+        "nvml": nvml_answers(),
+        "darwin": darwin_answers(),
+        "sysctl": sysctls(),
+        "registry": registry(),
+    }
 
 
 def readings(sources: Sequence[Source], seconds: float) -> dict[str, Any]:
@@ -246,6 +253,15 @@ def sysctls() -> dict[str, str]:
     if not AppleSource.here():
         return {}
     return {name: value for name in SYSCTLS if (value := host.sysctl(name)) is not None}
+
+
+def registry() -> str:
+    """Of macOS' registry the table of the GPU's frequencies alone, in hexadecimal. '' elsewhere."""
+    try:
+        entries = plistlib.loads(base.output(*apple.REGISTRY).encode()) if AppleSource.here() else []
+        return next((entry[apple.FREQUENCIES].hex() for entry in entries if apple.FREQUENCIES in entry), "")
+    except Exception:  # whatever a damaged property list raises
+        return ""
 
 
 def anonymous(content: Any) -> Any:
