@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import rigbench_backends
 from fake_cuda import GIB, Card, FakeCuda
 from fake_nvml import FakeGpu, fake_module
 from plugin_folder import plugin_folder
@@ -108,6 +109,7 @@ class Box:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tuple[RunDocument, Row]]:
     folder = plugin_folder(tmp_path / "plugin", "rigbench.backends", "ondevice", "BACKEND", PLUGIN)
     monkeypatch.syspath_prepend(folder)
+    rigbench_backends.registry.cache_clear()  # another test of this process may have asked before the folder was there
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
