@@ -2,7 +2,7 @@
 // predict/DEVICE.js), so that a site opened from a disk works as one from a host. Texts are only ever set as text.
 "use strict";
 
-const MISSING = "-", SHOWN = 200;
+const MISSING = "-", SHOWN = 100;
 
 // As harness/rigbench/units.py prints them; a test compares every cell.
 function digits(value, n) {
