@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -53,6 +55,32 @@ def test_clients_that_hang_do_not_stop_others(server: serve.Server) -> None:
     assert status(server) == 200
     for each in hanging:
         each.close()
+
+
+def test_clients_that_send_a_byte_now_and_then_lock_nobody_out(server: serve.Server) -> None:
+    slow = []
+    for _ in range(serve.CONNECTIONS + 4):
+        slow.append(socket.create_connection(("127.0.0.1", server.server_port)))
+        slow[-1].sendall(b"G")
+    for _ in range(3):
+        assert status(server) == 200
+    for each in slow:
+        each.close()
+
+
+def test_a_request_that_never_ends_is_ended(server: serve.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "TIMEOUT_S", 0.3)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as slow:
+        slow.sendall(b"GET /index.html HTTP/1.1\r\n")
+        slow.setblocking(False)
+        ended, until = False, time.monotonic() + 60
+        while not ended:
+            assert time.monotonic() < until, "it is still open"
+            with contextlib.suppress(BlockingIOError):
+                ended = slow.recv(1) == b""
+            with contextlib.suppress(OSError):
+                slow.sendall(b"x")
+            time.sleep(0.02)
 
 
 def test_a_case_of_the_journal_is_a_line_with_its_numbers(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The site on this machine alone, with what has changed shown at once, and the run that is going on.
 
 Loopback only. A request must name this server as its Host and, where it has one, as its Origin, so that no page of elsewhere can
-read or embed it. What a client does not send or take within TIMEOUT_S ends its connection; at most CONNECTIONS are open. The run
-is followed from its journal alone, by a process that gives way to it: nothing is added to what is measured, and the site is not
-made anew while a run goes on.
+read or embed it. At most CONNECTIONS are open: a client that has not sent its whole request within TIMEOUT_S loses its own, and at
+once where another wants the place. The run is followed from its journal alone, by a process that gives way to it: nothing is added
+to what is measured, and the site is not made anew while a run goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -84,9 +85,11 @@ class State:
             self._run = {"text": str(error), "done": 0, "total": None, "cases": []}
             return
         done = len(content.cases)
-        text = f"Suite {content.header.suite.name} on {content.header.machine.id}: {done} cases are done."
+        total = content.header.cases
+        count = f"{done} of {total} cases are" if total else f"{done} cases are"
+        text = f"Suite {content.header.suite.name} on {content.header.machine.id}: {count} done."
         lines = [case_line(content.header, each) for each in reversed(content.cases[-LAST_CASES:])]
-        self._run = {"text": text, "done": done, "total": None, "cases": lines}
+        self._run = {"text": text, "done": done, "total": total, "cases": lines}
 
 
 def _goes_on(path: Path) -> bool:
@@ -124,6 +127,12 @@ class Handler(SimpleHTTPRequestHandler):
 
     timeout = TIMEOUT_S
     server: Server
+
+    def parse_request(self) -> bool:
+        """Reads all that is before the body."""
+        good = super().parse_request()
+        self.server.unread.pop(self.request, None)
+        return good
 
     def do_GET(self) -> None:
         if self._refused():
@@ -180,26 +189,43 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """At most CONNECTIONS at once; one more is closed."""
+    """At most CONNECTIONS at once; for one more the oldest that has not sent its request is closed, else itself."""
 
     daemon_threads = True
 
     def __init__(self, port: int, state: State) -> None:
         self.state = state
+        self.unread: dict[socket.socket, float] = {}
+        """Connections whose request is not whole yet, the oldest first, and since when."""
         self._free = threading.Semaphore(CONNECTIONS)
         super().__init__(("127.0.0.1", port), partial(Handler, directory=str(state.out)))
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        if not self._free.acquire(blocking=False):
+            self._drop(list(self.unread)[:1])
+            if not self._free.acquire(timeout=1.0):  # its thread ends as soon as it sees that
+                self.shutdown_request(request)
+                return
+        self.unread[request] = time.monotonic()
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.unread.pop(request, None)
             self._free.release()
+
+    def service_actions(self) -> None:
+        """Called twice a second: a byte now and then does not keep a connection."""
+        late = time.monotonic() - TIMEOUT_S
+        self._drop([request for request, since in list(self.unread.items()) if since < late])
+
+    def _drop(self, requests: list[socket.socket]) -> None:
+        for request in requests:
+            self.unread.pop(request, None)
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error."""

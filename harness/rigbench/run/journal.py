@@ -38,7 +38,7 @@ OTHER_VERSION = "was written by another version of rigbench: finish it with that
 @dataclass(frozen=True, slots=True)
 class Header:
     """The first line: what is to be run, on what. `models` has the hash of each model's file by the model's name,
-    `telemetry` whether readings are taken meanwhile."""
+    `telemetry` whether readings are taken meanwhile, `cases` how many there are to be (None: an older journal)."""
 
     format: Literal["rigbench-journal-2"] = field(default="rigbench-journal-2", kw_only=True)
     created_utc: str
@@ -48,6 +48,7 @@ class Header:
     engines: tuple[EnginePart, ...]
     models: dict[str, str | None]
     telemetry: bool = True
+    cases: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ def begin(prepared: Prepared, folder: Path, *, telemetry: bool = True) -> Run:
     """A new run with its journal in `folder`. UnavailableError if nothing can be written there."""
     suite, machine, created = prepared.suite, prepared.machine, utc_now()
     plain, parts = suite.model_copy(update={"engine": []}), tuple(prepared.parts)
-    header = journal.Header(created, time.time(), machine, plain, parts, prepared.models, telemetry)
+    total = prepared.plan.cases + len(prepared.plan.skipped)
+    header = journal.Header(created, time.time(), machine, plain, parts, prepared.models, telemetry, total)
     path = (folder / file_stem(machine.id, created, suite.name)).with_suffix(".journal")
     return Run(prepared, header, journal.create(path, header))
 
