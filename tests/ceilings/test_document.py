@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from fake_cuda import FakeCuda
 from plugin_folder import plugin_folder
+import rigbench_backends
 from rigbench.ceilings import cuda
 from rigbench.cli.main import app
 from rigbench.documents import store
@@ -20,7 +21,7 @@ from dataclasses import replace
 from rigbench_backends import llama_cpp
 
 class Backend(llama_cpp.LlamaCppBackend):
-    name = "ondevice"
+    name = "oncuda"
 
     def open(self, model, options):
         session = super().open(model, options)
@@ -36,14 +37,16 @@ BACKEND = Backend()
 
 def test_the_bandwidth_of_a_cuda_device_is_the_engine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llama_cpp")
-    folder = plugin_folder(tmp_path / "plugin", "rigbench.backends", "ondevice", "BACKEND", PLUGIN)
+    folder = plugin_folder(tmp_path / "plugin", "rigbench.backends", "oncuda", "BACKEND", PLUGIN)
     monkeypatch.syspath_prepend(folder)
+    known = rigbench_backends.BUILT_IN | {"oncuda": "oncuda_plugin:BACKEND"}
+    monkeypatch.setattr(rigbench_backends, "registry", lambda: known)  # this process may have read the real one before
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     driver = cuda.Driver(FakeCuda())
     monkeypatch.setattr(cuda, "Driver", lambda: driver)
-    words = ["run", "smoke", "-b", "ondevice", "-m", "synthetic:tiny:F16", "--no-telemetry"]
+    words = ["run", "smoke", "-b", "oncuda", "-m", "synthetic:tiny:F16", "--no-telemetry"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     path = next(tmp_path.glob("results/*/*.json"))

@@ -22,9 +22,10 @@ Serious = Callable[[Any], list[str]]
 """page -> what axe-core calls serious or critical, a line each."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium without a window."""
+    """Chromium without a window. Playwright keeps an event loop running in this thread, so it ends with its module:
+    the tests after it in this process run their own."""
     play = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no chromium here")
