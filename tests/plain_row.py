@@ -30,6 +30,7 @@ PLAIN = Row(
     prompt_tokens=128,
     output_tokens=64,
     concurrency=1,
+    work='{"output_tokens":64,"prompt_tokens":128}',
     options="{}",
     load='{"seed":1}',
     prompts_sha256="bb",

@@ -80,7 +80,10 @@ def telling_line(lines: Sequence[str], telling: Sequence[str] = TELLING) -> str 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation: exactly `output_tokens` tokens, greedy, end-of-text ignored. `prompt` are token ids; `text` is the same as
-    text for engines behind a wire, None where ids alone were drawn."""
+    text for engines behind a wire, None where ids alone were drawn.
+
+    Of other workloads `output_tokens` are the units: denoising steps of an image, whose `text` it is; trained tokens of a training,
+    whose `prompt` is the batch, sequence after sequence."""
 
     id: int
     prompt: tuple[int, ...]
@@ -89,12 +92,14 @@ class Request:
 
 
 class Event(NamedTuple):
-    """One or more units of one request: tokens of text. `units` > 1 only where an engine hands over several at once, 0 for an end
-    without one.
+    """One or more units of one request: tokens of text, a denoising step, the trained tokens of a step. Of text `units` > 1 only
+    where an engine hands over several at once, 0 for an end without one.
 
     A server may tell only at the end how long the prompt was to it (`prompt_tokens`), and how many units each event of the
     request had (`chunk_units`, for all its events with units, in order; 0 where it had none after all). `reported_units` is its
     own count of the output where that is another, and `units_reason` says why the events' units are not known (None: they are).
+    The end of an image tells its parts as `marks` (name, start and end in ns of the session's clock), that of a training the `loss`
+    of each step.
     """
 
     request_id: int
@@ -106,6 +111,8 @@ class Event(NamedTuple):
     chunk_units: tuple[int, ...] | None = None
     reported_units: int | None = None
     units_reason: str | None = None
+    marks: tuple[tuple[str, int, int], ...] = ()
+    loss: tuple[float, ...] | None = None
 
 
 class Step(NamedTuple):
@@ -131,8 +138,8 @@ class EngineInfo:
 
     `device` is `cpu`, `cuda`, `metal`, `rocm`, `vulkan`, `sim` or `remote`: where the weights are read from, hence whose
     memory bandwidth bounds decode. `place`: the engine runs in the `worker`'s process tree, as another process of this
-    `machine`, or `elsewhere`; what the machine's own meters say of it depends on that. `simulated_bandwidth_bytes_per_s` is
-    set by the simulator alone.
+    `machine`, or `elsewhere`; what the machine's own meters say of it depends on that. `simulated_bandwidth_bytes_per_s` and
+    `simulated_flops_per_s` are set by the simulator alone.
     """
 
     engine: str
@@ -151,6 +158,7 @@ class EngineInfo:
     fixed_length: bool = True
     place: str = "worker"
     simulated_bandwidth_bytes_per_s: float | None = None
+    simulated_flops_per_s: float | None = None
     compute_type: str | None = None
     """In which type it multiplies matrices (f32, bf16, f16), where one is fixed."""
     bus_ids: tuple[str, ...] = ()
@@ -175,20 +183,36 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineMemory:
-    """The engine's own account of its memory in bytes; None where it gives none, with the reason in `reason`."""
+    """The engine's own account of its memory in bytes; None where it gives none, with the reason in `reason`.
+    `device_peak_phase` is the part of the work in which the peak was reached, where the engine can tell."""
 
     weights_bytes: int | None = None
     kv_cache_bytes: int | None = None
     compute_bytes: int | None = None
     device_peak_bytes: int | None = None
     reason: str | None = None
+    device_peak_phase: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """What one step of a workload does at least, as its engine counted it on the model that it loaded: `flops` operations in all
+    its `forwards` through the model (of a whole batch), and `bytes` of weights to read. `trained_parameters` are those that a
+    training changes. `source` says how it was counted."""
+
+    flops: float
+    bytes: int
+    forwards: int = 1
+    trained_parameters: int | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StepBytes:
     """What a decode step reads, in bytes, for a backend that computes with them (`sim`): `dense_bytes` of weights whoever asks, of
     `expert_bytes` the share of `experts_used` of `experts` per token, and of the cache (16 bit) per user `kv_bytes_per_token` for
-    every token of context, `kv_window_bytes_per_token` for the last `kv_window_tokens`. `context_limit` is the longest."""
+    every token of context, `kv_window_bytes_per_token` for the last `kv_window_tokens`. `context_limit` is the longest. All the
+    `parameters` take `file_bytes`, and a token goes through those of the weights that its step reads."""
 
     dense_bytes: int
     expert_bytes: int = 0
@@ -198,6 +222,8 @@ class StepBytes:
     kv_window_bytes_per_token: int = 0
     kv_window_tokens: int = 0
     context_limit: int | None = None
+    parameters: int = 0
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +282,15 @@ class Session(ABC):
     def prepare(self, users: int, context_tokens: int) -> None:
         """Make room for `users` sequences of up to `context_tokens` each (within `info.context_limit`), with an empty cache. Never
         called in a window. Raises EngineError("context" or "memory") if that cannot be had."""
+
+    def prepare_work(self, work: Any, users: int) -> None:
+        """The same for the requests of a case: `work` has the fields of its kind in harness/rigbench/workloads.py. What is no text
+        is made ready here: adapters, a scheduler, buffers."""
+        self.prepare(users, work.context_tokens)
+
+    def work(self) -> StepWork | None:
+        """What a step of the case that was prepared last does; None where the model's facts tell it. Never in a window."""
+        return None
 
     @abstractmethod
     def submit(self, request: Request) -> None:

@@ -3,6 +3,10 @@
     t(decode step of N users) = (weight bytes(N) + sum of each user's KV bytes) / bandwidth + step_overhead_s
     weight bytes(N)           = dense + experts x (1 - (1 - k/E)^N)    (k of E experts a token, users choose independently)
     t(prompt chunk)           = tokens / prefill_tps                   (prompts one after the other, before any decoding)
+    t(image or training step) = max(operations / tflops, bytes / bandwidth) + step_overhead_s    (requests one after the other)
+
+A training step has 4 operations a weight and token with adapters, 6 without; of an image each 16 x 16 pixels are a token that goes
+through all weights, twice with guidance, and text encoder and decoding are a step each.
 
 Its clock is virtual: a suite of hours runs in milliseconds, and its events are stamped with the instants that the formula
 gives. With `pace = "real"` it waits for each instant instead, for trying out live views, time limits and faults.
@@ -19,10 +23,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rigbench_backends import base
 
 VOCABULARY = 256
+FORMULA = "the simulator's formula"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +38,14 @@ class SimOptions:
     bandwidth_gb_per_s: float = base.option(100.0, "memory bandwidth", least=1e-3)
     prefill_tps: float = base.option(5000.0, "prompt tokens a second", least=1e-3)
     step_overhead_s: float = base.option(0.0, "time of a step besides reading", least=0)
+    tflops: float = base.option(1.0, "arithmetic rate, for images and training", least=1e-6)
     weight_bytes: int | None = base.option(None, "bytes of weights that a step reads", least=1)
     kv_bytes_per_token: int | None = base.option(None, "bytes of cache for a token", least=0)
     context_limit: int | None = base.option(None, "longest context", least=1)
     pace: str = base.option("virtual", "a clock of its own, or the wall's", choices=("virtual", "real"))
     tokens_per_chunk: int = base.option(1, "tokens handed over at once", least=1)
     fault: str | None = base.option(
-        None, "fails on purpose", choices=("load", "memory", "options", "decode", "hang", "crash")
+        None, "fails on purpose", choices=("load", "memory", "options", "decode", "hang", "crash", "loss")
     )
     fault_users: int = base.option(1, "in the first case of so many users", least=1)
     fault_at: str = base.option("step", "where it crashes", choices=("load", "prepare", "step"))
@@ -48,11 +55,13 @@ class SimOptions:
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """One request in flight: its context so far and the tokens it still owes."""
+    """One request in flight: its context so far, the units it still owes, and when it was begun."""
 
     id: int
     context: int
     owed: int
+    begun_ns: int = 0
+    marks: tuple[tuple[str, int, int], ...] = ()
 
 
 class SimSession(base.Session):
@@ -78,6 +87,8 @@ class SimSession(base.Session):
         self._waiting: deque[base.Request] = deque()
         self._running: list[_Running] = []
         self._users = self._steps = self._context_tokens = 0
+        self._work: Any = None
+        self._losses: list[float] = []
         self.clock: Callable[[], int] = lambda: self._now
         self.info = base.EngineInfo(
             engine="sim",
@@ -87,6 +98,7 @@ class SimSession(base.Session):
             vocab_size=VOCABULARY,
             context_limit=options.context_limit or reads.context_limit,
             simulated_bandwidth_bytes_per_s=self._bandwidth,
+            simulated_flops_per_s=options.tflops * 1e12,
             resolved={"weight_bytes": reads.dense_bytes, "kv_bytes_per_token": reads.kv_bytes_per_token},
         )
 
@@ -100,6 +112,23 @@ class SimSession(base.Session):
         self._running.clear()
         self._users, self._context_tokens = users, context_tokens
 
+    def prepare_work(self, work: Any, users: int) -> None:
+        self.prepare(users, work.context_tokens)
+        self._work = work if work.kind in ("image", "train") else None
+
+    def work(self) -> base.StepWork | None:
+        work, reads = self._work, self._reads
+        if work is None:
+            return None
+        weights = self._weight_bytes(1) * reads.parameters / max(1, reads.file_bytes)
+        if work.kind == "train":
+            read, passes = self._weight_bytes(1), 3 if work.method == "full" else 2
+            read = min(read, weights * 0.5) if work.method == "qlora" else read
+            return base.StepWork(passes * 2 * weights * work.step_units, round(2 * read), source=FORMULA)
+        forwards = 2 if work.guidance > 1 else 1
+        tokens = work.width * work.height / 256 * work.batch
+        return base.StepWork(2 * weights * tokens * forwards, round(self._weight_bytes(1)), forwards, source=FORMULA)
+
     def submit(self, request: base.Request) -> None:
         self._waiting.append(request)
 
@@ -107,6 +136,8 @@ class SimSession(base.Session):
         self._steps += 1
         if self._users >= self._options.fault_users and self._steps >= self._options.fault_step:
             self._fail_on_purpose("step")
+        if (work := self.work()) is not None:
+            return self._work_step(work)
         if self._waiting:
             request = self._waiting.popleft()
             self._advance(len(request.prompt) / self._options.prefill_tps)
@@ -118,6 +149,39 @@ class SimSession(base.Session):
         step_bytes = self._weight_bytes(len(self._running)) + sum(self._kv_bytes(one.context) for one in self._running)
         self._advance(chunk * (step_bytes / self._bandwidth + self._options.step_overhead_s))
         return self._emit(self._running, chunk)
+
+    def _work_step(self, work: base.StepWork) -> base.Step:
+        """The next step of the one request that runs: of an image, or of a training on its batch."""
+        step_s = (
+            max(work.flops / self._options.tflops / 1e12, work.bytes / self._bandwidth) + self._options.step_overhead_s
+        )
+        if not self._running:
+            if not self._waiting:
+                return base.IDLE
+            request = self._waiting.popleft()
+            self._running.append(_Running(request.id, 0, request.output_tokens, self._now))
+            self._losses.clear()
+            if self._work.kind == "image":
+                self._advance(step_s)
+                self._running[0].marks = (("encode", self._running[0].begun_ns, self._now),)
+        [one] = self._running
+        if one.owed == 0:  # its pixels
+            denoised = self._now
+            self._advance(step_s)
+            marks = (*one.marks, ("denoise", one.marks[0][2], denoised), ("decode", denoised, self._now))
+            self._running.clear()
+            return base.Step(self._now, [base.Event(one.id, 0, True, marks=marks)], True)
+        self._advance(step_s)
+        units = min(one.owed, self._work.step_units)
+        one.owed -= units
+        if self._work.kind == "image":
+            return base.Step(self._now, [base.Event(one.id, units)])
+        self._losses.append(5.0 if self._options.fault == "loss" else 5.0 / (1 + len(self._losses)))
+        ended = one.owed == 0
+        if ended:
+            self._running.clear()
+        event = base.Event(one.id, units, ended, loss=tuple(self._losses) if ended else None)
+        return base.Step(self._now, [event], ended)
 
     def _emit(self, requests: list[_Running], chunk: int) -> base.Step:
         events = []
@@ -169,6 +233,7 @@ class SimBackend(base.Backend):
 
     name = "sim"
     Options = SimOptions
+    workloads = ("text", "tokens", "image", "train")
     model_formats = ("shape", "gguf", "mlx", "safetensors")
     default_model = "synthetic:llama-1.5b:Q4_K_M"
     device_kinds = ("sim",)

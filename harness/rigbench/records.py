@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rigbench.workloads import Workload
-from rigbench_backends.base import EngineInfo, EngineMemory
+from rigbench_backends.base import EngineInfo, EngineMemory, StepWork
 
 SCHEMA_VERSION = 2
 
@@ -68,7 +68,9 @@ class RequestRecord:
     over, where that is later than its last unit. Times count from the case's t0.
 
     `reported_units` is the server's own count of the output where it is not that of the chunks: tokens thought and not streamed.
-    `units_reason`: why the units of the chunks are not known, so that no rate follows from them; None where they are."""
+    `units_reason`: why the units of the chunks are not known, so that no rate follows from them; None where they are.
+    `prompt_tokens` is 0 where no token ids were sent. `marks` are the parts of an image (`encode`, `denoise`, `decode`), `loss` is
+    the loss of each step of a training."""
 
     user: int
     index: int
@@ -81,6 +83,8 @@ class RequestRecord:
     error: str | None = None
     reported_units: int | None = None
     units_reason: str | None = None
+    marks: tuple[PhaseMark, ...] = ()
+    loss: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,8 @@ class HostMemory:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One case as it ran: `order` is its place in the run, `started_s` the seconds from the run's start to its t0."""
+    """One case as it ran: `order` is its place in the run, `started_s` the seconds from the run's start to its t0. `step_work` is
+    what a step does where the model's facts alone do not tell: of an image."""
 
     case: Case
     order: int
@@ -144,6 +149,7 @@ class CaseResult:
     readings: tuple[Series, ...] = ()
     flags: tuple[Flag, ...] = ()
     error: Failure | None = None
+    step_work: StepWork | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,9 @@ def number_text(value: float | None) -> str:
 
 TEXTS = {
     "tokens/s": rate_text,
+    "steps/s": rate_text,
+    "images/s": rate_text,
+    "samples/s": rate_text,
     "s": seconds_text,
     "s/token": seconds_text,
     "bytes": bytes_text,

@@ -209,7 +209,7 @@ def test_a_sure_difference_inside_3_percent_is_the_same() -> None:
     [
         ({"model_sha256": "ab"}, "another model file"),
         ({"suite_version": "2"}, "another suite"),
-        ({"output_tokens": 65}, "another workload"),
+        ({"work": '{"output_tokens":65,"prompt_tokens":128}'}, "another workload"),
         ({"load": '{"seed":2}'}, "another load"),
         ({"prompts_sha256": "cc"}, "another prompts"),
         ({"power_limits_w": (300.0,)}, "another power limit"),

@@ -8,7 +8,7 @@ import rigbench_backends
 from rigbench.errors import InputError
 from rigbench.run import engines
 from rigbench.suites.plan import make_plan
-from rigbench.suites.suite import EnginePart, Suite, WorkloadPart
+from rigbench.suites.suite import EnginePart, Suite, TextPart
 from rigbench_backends.base import Probe
 
 SIM = EnginePart(backend="sim", model="synthetic:llama-160m:Q4_0")
@@ -16,7 +16,7 @@ NOWHERE = EnginePart(backend="mlx_lm", model="synthetic:tiny:4bit", python="nowh
 SUITE = Suite(
     name="two",
     version="1",
-    workload=[WorkloadPart(name="w", kind="tokens", prompt_tokens=8, output_tokens=8, concurrency=[1, 2])],
+    workload=[TextPart(name="w", kind="tokens", prompt_tokens=8, output_tokens=8, concurrency=[1, 2])],
 )
 
 

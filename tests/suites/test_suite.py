@@ -44,7 +44,7 @@ def test_the_shipped_suites_are_what_the_readme_says() -> None:
         (("version", "colour"), "s.toml: colour: unknown key"),
         (
             ('kind = "tokens"', 'kind = "token"'),
-            "workload[0].kind: input should be 'text' or 'tokens' (given: \"token\")",
+            'workload[0].kind: is "token"; one of text, tokens, image, train belongs here',
         ),
         (("prompt_tokens = 10", 'prompt_tokens = "10"'), "workload[0].prompt_tokens: input should be a valid integer"),
         (

@@ -140,8 +140,7 @@ def history_key(row: Row) -> tuple[object, ...]:
         "model_sha256",
         "suite",
         "suite_version",
-        "prompt_tokens",
-        "output_tokens",
+        "work",
     )
     return *(getattr(row, name) for name in names), row.options, row.load, row.imported, row.power_limits_w
 
@@ -306,7 +305,7 @@ def _failure(rows: Sequence[Row]) -> str | None:
 COMPARABLE: tuple[tuple[str, Callable[[Row], object]], ...] = (
     ("model file", lambda s: s.model_sha256 and (s.model_sha256_of, s.model_sha256)),
     ("suite", lambda s: (s.suite, s.suite_version)),
-    ("workload", lambda s: (s.workload_kind, s.prompt_tokens, s.output_tokens, s.concurrency)),
+    ("workload", lambda s: (s.workload_kind, s.work, s.concurrency)),
     ("load (requests per user, duration, warm-up or seed)", lambda s: s.load),
     ("prompts", lambda s: s.prompts_sha256),
 )

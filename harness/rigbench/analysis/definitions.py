@@ -23,15 +23,22 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from rigbench import units
+from rigbench.analysis import images, stats
 from rigbench.analysis.memory import device_memory
 from rigbench.analysis.requests import Repetition, Unknown, output_rate, prefill_rate, tpot, user_rate
 from rigbench.errors import UnavailableError
 from rigbench.records import Prediction
+from rigbench.workloads import Training
 
 GROUP = "rigbench.metrics"
 NO_ARITHMETIC = "the arithmetic rate of the device is not known"
 TOKENS = ("text", "tokens")
 """The kinds of workload that generate text."""
+IMAGE, TRAIN = ("image",), ("train",)
+RATES = ("user_tps", "it_per_s", "trained_tokens_per_s")
+"""The units of its workload that one user gets in a second: the metric that ceilings are held against. A row has one of them."""
+CEILINGS = dict(zip(RATES, ("ceiling_tps", "ceiling_it_per_s", "ceiling_trained_tps"), strict=True))
+"""The ceiling of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +49,22 @@ class RowInput:
     prediction: Prediction | None
     published: Prediction | None
 
+    @property
+    def steps_per_s(self) -> float | None:
+        """Steps of the engine in a second for one user: a decode step and a denoising step are one unit, a training step many."""
+        rate = next((value for name in RATES if (value := self.values.get(name)) is not None), None)
+        units = (self.prediction.inputs.get("step_units") if self.prediction else None) or 1
+        return rate / units if rate is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric. Either `of_case` or `of_row` computes it: a number, None, or Unknown with the reason.
 
-    `kinds`: the kinds of workload that have it, all of them if empty. `join` makes one number of the repetitions'. `unit` decides
-    how it prints. `priority` of its column: on a narrow terminal the largest goes first, 0 always stays; None has no column, and
-    from 8 on a column without any number is left out. `compared`: whether `compare` and `regress` show it unless asked for others.
+    `kinds`: the kinds of workload that have it, all of them if empty; a row of another kind is without it. `join` makes one
+    number of the repetitions'. `unit` decides how it prints. `priority` of its column: on a narrow terminal the largest goes first,
+    0 always stays; None has no column, and from 8 on a column without any number is left out. `compared`: whether `compare` and
+    `regress` show it unless asked for others.
     """
 
     name: str
@@ -63,6 +78,10 @@ class Metric:
     join: Callable[[Sequence[float]], float] = statistics.median
     priority: int | None = 11
     compared: bool = True
+
+    def of(self, kind: str) -> bool:
+        """Whether a workload of this kind has it."""
+        return not self.kinds or kind in self.kinds
 
     def text(self, value: float | None) -> str:
         """The number as it prints, in its unit."""
@@ -141,17 +160,17 @@ def _predicted(row: RowInput, name: str) -> float | Unknown:
 
 
 def _mbu(row: RowInput) -> float | Unknown | None:
-    prediction, user_tps = row.prediction, row.values["user_tps"]
-    if prediction and user_tps and prediction.bytes_per_step and prediction.bandwidth_bytes_per_s:
-        return prediction.bytes_per_step * user_tps / prediction.bandwidth_bytes_per_s
+    prediction, steps_per_s = row.prediction, row.steps_per_s
+    if prediction and steps_per_s and prediction.bytes_per_step and prediction.bandwidth_bytes_per_s:
+        return prediction.bytes_per_step * steps_per_s / prediction.bandwidth_bytes_per_s
     ceiling = _predicted(row, "ceiling_user_tps")
     return ceiling if isinstance(ceiling, Unknown) else None
 
 
 def _mfu(row: RowInput) -> float | Unknown | None:
-    prediction, user_tps = row.prediction, row.values["user_tps"]
+    prediction, steps_per_s = row.prediction, row.steps_per_s
     if prediction and prediction.flops_per_step and prediction.flops_per_s:
-        return prediction.flops_per_step * user_tps / prediction.flops_per_s if user_tps else None
+        return prediction.flops_per_step * steps_per_s / prediction.flops_per_s if steps_per_s else None
     return Unknown(NO_ARITHMETIC)
 
 
@@ -170,6 +189,22 @@ def _prefill_ceiling(row: RowInput) -> float | Unknown | None:
         return Unknown(NO_ARITHMETIC)
     flops, size = prediction.inputs["prefill_flops_per_token"], prediction.inputs["prefill_bytes_per_token"]
     return float(min(prediction.flops_per_s / flops, prediction.bandwidth_bytes_per_s / size))
+
+
+def _samples_rate(one: Repetition) -> float | Unknown:
+    rate, work = user_rate(one), one.result.case.workload
+    assert isinstance(work, Training)
+    return rate if isinstance(rate, Unknown) else rate / work.sequence_tokens
+
+
+def _joules_per_1000(one: Repetition) -> float | Unknown:
+    joules = _power(one, "joules_per_token")
+    return joules if isinstance(joules, Unknown) else 1000 * joules
+
+
+def _loss(one: Repetition, place: int) -> float | Unknown | None:
+    losses = [record.loss[place] for record in one.result.requests if record.loss]
+    return stats.median(losses) if losses else Unknown("the engine tells no loss")
 
 
 def _over_predicted(row: RowInput) -> float | None:
@@ -194,6 +229,24 @@ METRICS = (
            "lower", lambda one: one.median("latency_s"), kinds=TOKENS, priority=None, compared=False),
     Metric("prefill_tps", "prefill t/s", "tokens/s", "prompt tokens / ttft, for one user alone",
            "higher", prefill_rate, kinds=TOKENS, priority=5, compared=False),
+    Metric("it_per_s", "it/s", "steps/s",
+           "median over the requests of (steps - 1) / (last step - first step); a step is of the whole batch, with guidance too",
+           "higher", user_rate, kinds=IMAGE, priority=0),
+    Metric("seconds_per_image", "s/image", "s",
+           "median over the requests of (pixels - request submitted) / images of the batch: text encoder, all steps, decoding",
+           "lower", images.seconds_per_image, kinds=IMAGE, priority=1),
+    Metric("images_per_s", "images/s", "images/s", "images of all requests / (last pixels - first request submitted)",
+           "higher", images.images_rate, kinds=IMAGE, priority=2, compared=False),
+    Metric("encode_s", "encode", "s", "median over the requests of the text encoder's time",
+           "lower", lambda one: images.part_s(one, "encode"), kinds=IMAGE, priority=9, compared=False),
+    Metric("decode_s", "decode", "s", "median over the requests of the time from latents to pixels",
+           "lower", lambda one: images.part_s(one, "decode"), kinds=IMAGE, priority=9, compared=False),
+    Metric("trained_tokens_per_s", "trained t/s", "tokens/s",
+           "median over the requests of the trained tokens after the first step / (last step - first step); every token of a step "
+           "has a target, none is padding",
+           "higher", user_rate, kinds=TRAIN, priority=0),
+    Metric("samples_per_s", "samples/s", "samples/s", "trained_tokens_per_s / tokens of a sequence",
+           "higher", _samples_rate, kinds=TRAIN, priority=1, compared=False),
     Metric("memory_peak_bytes", "memory", "bytes",
            "what holds the model: the largest of device memory (added up over the devices used), footprint (Mac), resident memory "
            "and the engine's own account; device and resident memory together where layers stay with the processor",
@@ -210,6 +263,11 @@ METRICS = (
            "lower", lambda one: _power(one, "joules_per_token"), kinds=TOKENS, priority=8),
     Metric("joules_per_token_net", "J/token net", "J", "joules_per_token net of the idle power before the model was loaded",
            "lower", lambda one: _power(one, "joules_per_token_net"), kinds=TOKENS, priority=None, compared=False),
+    Metric("joules_per_image", "J/image", "J", "energy from the first request to the last pixels / images",
+           "lower", images.joules_per_image, kinds=IMAGE, priority=8),
+    Metric("joules_per_1000_tokens", "J/1000 tokens", "J",
+           "1000 x energy from the first step to the last / trained tokens in between",
+           "lower", _joules_per_1000, kinds=TRAIN, priority=8),
     Metric("watts_mean", "watts", "W", "mean power over the steady window, with its scope (board, package, soc, host, wall)",
            None, lambda one: _power(one, "watts_mean"), priority=None),
     Metric("watts_peak", "peak watts", "W", "largest reading of power in the steady window",
@@ -219,6 +277,13 @@ METRICS = (
            "read bandwidth / bytes that one decode step must read (weights once, of a mixture of experts the part that N users' "
            "tokens go through, and each user's KV cache at its mean length): no user can see more",
            None, of_row=lambda row: _predicted(row, "ceiling_user_tps"), kinds=TOKENS, priority=4),
+    Metric("ceiling_it_per_s", "ceiling", "steps/s",
+           "the slower of arithmetic rate / operations of a step and read bandwidth / bytes of the denoiser",
+           None, of_row=lambda row: _predicted(row, "ceiling_user_tps"), kinds=IMAGE, priority=4),
+    Metric("ceiling_trained_tps", "ceiling", "tokens/s",
+           "the slower of arithmetic rate / (4 x active weights; 6 x where all are trained) and what reading the weights twice a "
+           "step allows",
+           None, of_row=lambda row: _predicted(row, "ceiling_user_tps"), kinds=TRAIN, priority=4),
     Metric("predicted_tps", "predicted", "tokens/s",
            "roofline: 1 / (time to stream the bytes + per layer + per user ...), per user; `rigbench predict` shows its terms",
            None, of_row=lambda row: _predicted(row, "user_tps"), kinds=TOKENS, priority=9),
@@ -226,10 +291,10 @@ METRICS = (
            None, of_row=lambda row: row.published.user_tps if row.published else None, kinds=TOKENS, priority=None),
     Metric("measured_over_predicted", "measured/predicted", "ratio", "user_tps / predicted_tps",
            None, of_row=_over_predicted, kinds=TOKENS, priority=None),
-    Metric("mbu", "MBU", "ratio", "bytes that a decode step must read x steps per second (user_tps) / read bandwidth",
-           None, of_row=_mbu, kinds=TOKENS, priority=3),
+    Metric("mbu", "MBU", "ratio", "bytes that a step must read x steps per second (of a decode step: user_tps) / read bandwidth",
+           None, of_row=_mbu, priority=3),
     Metric("mfu", "MFU", "ratio", "operations of a step x steps per second / arithmetic rate",
-           None, of_row=_mfu, kinds=TOKENS, priority=None),
+           None, of_row=_mfu, priority=9),
     Metric("prefill_ceiling_tps", "prefill ceiling", "tokens/s",
            "the slower of arithmetic rate / (2 x active weights) and read bandwidth x prompt tokens / bytes of the weights",
            None, of_row=_prefill_ceiling, kinds=TOKENS, priority=None),
@@ -239,6 +304,10 @@ METRICS = (
     Metric("prefill_mbu", "prefill MBU", "ratio", "bytes of the weights x prefill_tps / prompt tokens / read bandwidth",
            None, of_row=lambda row: _prefill_part(row, "prefill_bytes_per_token", "bandwidth_bytes_per_s"),
            kinds=TOKENS, priority=None),
+    Metric("loss_first", "first loss", "nats", "median over the requests of the loss of the first step",
+           None, lambda one: _loss(one, 0), kinds=TRAIN, priority=10),
+    Metric("loss_last", "last loss", "nats", "median over the requests of the loss of the last step, on the same batch",
+           None, lambda one: _loss(one, -1), kinds=TRAIN, priority=10),
 )
 # fmt: on
 
@@ -272,6 +341,11 @@ def compared() -> tuple[str, ...]:
     return tuple(each.name for each in registry() if each.name in comparable() and each.compared)
 
 
+def headlines(kind: str) -> list[Metric]:
+    """The metrics that tell most of a workload of this kind."""
+    return [each for each in registry() if each.of(kind) and each.priority in (0, 1, 2)]
+
+
 def case_values(one: Repetition, metrics: Sequence[Metric] = METRICS) -> tuple[dict[str, float], dict[str, str]]:
     """(the numbers of one repetition by metric, the reasons of those that are unknown)."""
     kind = one.result.case.workload.kind
@@ -280,8 +354,9 @@ def case_values(one: Repetition, metrics: Sequence[Metric] = METRICS) -> tuple[d
     for each in metrics:
         if each.of_case is None:
             continue
-        fits = not each.kinds or kind in each.kinds
-        value = each.of_case(one) if fits else Unknown(f"not of a workload of kind {kind}")
+        if not each.of(kind):
+            continue
+        value = each.of_case(one)
         if isinstance(value, Unknown):
             reasons[each.name] = value.reason
         elif value is not None:

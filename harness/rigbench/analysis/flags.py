@@ -66,7 +66,9 @@ def request_flags(repetition: Repetition) -> tuple[Flag, ...]:
     return tuple(Flag(name, evidence) for name, find in finders for evidence in find(repetition))
 
 
-def row_flags(user_tps: Sequence[float], ceiling_tps: float | None, rate: str = "user_tps") -> tuple[Flag, ...]:
+def row_flags(
+    user_tps: Sequence[float], ceiling_tps: float | None, rate: str = "user_tps", unit: str = "tokens/s"
+) -> tuple[Flag, ...]:
     """The flags of a row: of one user's `rate` in each repetition, beside the ceiling of the machine."""
     flags = []
     variation, middle = stats.variation(user_tps), stats.median(user_tps)
@@ -74,7 +76,7 @@ def row_flags(user_tps: Sequence[float], ceiling_tps: float | None, rate: str = 
         flags.append(Flag("noisy", f"{len(user_tps)} repetitions vary by {variation:.1%}"))
     if middle is not None and ceiling_tps is not None and middle > ceiling_tps * (1 + ROUNDING):
         evidence = (
-            f"{middle:.4g} tokens/s ({rate}) are more than the {ceiling_tps:.4g} that bandwidth and arithmetic allow: the count of "
+            f"{middle:.4g} {unit} ({rate}) are more than the {ceiling_tps:.4g} that bandwidth and arithmetic allow: the count of "
             "bytes or operations or a measured rate is wrong, or the weights stay in the processor's cache"
         )
         flags.append(Flag("above_ceiling", evidence))
@@ -179,6 +181,8 @@ def _quota(readings: Sequence[Series], measured: Range, cores: int) -> Iterator[
 
 def _short_window(repetition: Repetition) -> Iterator[str]:
     rate = output_rate(repetition)
+    if repetition.result.case.workload.kind not in ("text", "tokens"):
+        return  # there is no rate of all users: an image and a training are alone on the machine
     if (
         repetition.result.requests
         and isinstance(rate, Unknown)
@@ -188,7 +192,7 @@ def _short_window(repetition: Repetition) -> Iterator[str]:
 
 
 def _variable_length(repetition: Repetition) -> Iterator[str]:
-    each, units_expected = repetition.requests, repetition.result.case.workload.output_tokens
+    each, units_expected = repetition.requests, repetition.result.case.workload.units
     known = [record.units_reason is None or record.reported_units is not None for record in repetition.result.requests]
     other = sum(known and request.output_tokens != units_expected for request, known in zip(each, known, strict=True))
     if other:

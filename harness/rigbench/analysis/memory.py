@@ -55,7 +55,8 @@ def memory_of(
             options.append(Memory(device + (resident or 0), "device memory and resident memory"))
         elif device:
             options.append(Memory(device, "device memory"))
-        options.append(Memory(sum(part or 0 for part in parts), "the engine's own account"))
+        peak = (account.device_peak_bytes if account else None) or 0
+        options.append(Memory(max(peak, sum(part or 0 for part in parts)), "the engine's own account"))
         left = min(
             (value for each in result.readings if each.name == base.MEMORY_AVAILABLE.name for _, value in points(each)),
             default=None,

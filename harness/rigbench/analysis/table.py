@@ -15,11 +15,11 @@ import math
 import statistics
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from rigbench.analysis import energy, flags, requests, stats
-from rigbench.analysis.definitions import METRICS, Metric, RowInput, case_values, registry
+from rigbench.analysis.definitions import CEILINGS, METRICS, Metric, RowInput, case_values, metric, registry
 from rigbench.analysis.requests import Repetition, Unknown
 from rigbench.analysis.windows import points
 from rigbench.records import CaseResult, Machine, Prediction, RunDocument, Series
@@ -32,7 +32,7 @@ DETAIL = ("values", "phase_joules", "percentiles", "reasons")
 """Fields that are not columns of a table of many documents (`values` are, one by one)."""
 Samples = dict[str, tuple[float, ...]]
 """Numbers by metric, one for each repetition that knows it."""
-IDENTITY = ("group", "backend", "model", "workload", "prompt_tokens", "output_tokens", "concurrency", "repetitions")
+IDENTITY = ("group", "backend", "model", "workload", "concurrency", "repetitions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ class Row:
 
     `row["user_tps"]` is the number of that metric (None where it is unknown, with the reason in `reasons`), `samples[name]` has
     one number per repetition that knows it (a metric that none knows is not there), `interval(name)` says how sure the number is.
-    `options` and `load` are canonical JSON: the engine's options, and how it was loaded (requests per user, duration, warm-up,
-    seed). `prompts_sha256` is of the first repetition's prompts, None where their order is not given by the load alone.
+    `work`, `options` and `load` are canonical JSON: what a request is (but for its name and kind), the engine's options, and how it
+    was loaded (requests per user, duration, warm-up, seed). `prompts_sha256` is of the first repetition's prompts, None where their
+    order is not given by the load alone.
     `level` is how far the document holds (documents/validate; None: nobody looked), `measurement` the hash of all its raw times,
     the same for every copy of one run (None for the simulator, whose runs are all alike).
     `imported` names the tool whose figures these are, None for what rigbench measured itself. `evidence` has the sentence of each
@@ -73,8 +74,8 @@ class Row:
     group: str
     workload: str
     workload_kind: str
-    prompt_tokens: int
-    output_tokens: int
+    prompt_tokens: int | None
+    output_tokens: int | None
     concurrency: int
     options: str
     load: str
@@ -93,6 +94,8 @@ class Row:
     predictor: str | None = None
     power_scope: str | None = None
     memory_method: str | None = None
+    memory_phase: str | None = None
+    work: str = ""
     samples: Samples = field(default_factory=dict)
     values: dict[str, float | None] = field(default_factory=dict)
     phase_joules: dict[str, float | None] = field(default_factory=dict)
@@ -172,13 +175,16 @@ def content(row: Row, metrics: Sequence[Metric] | None = None) -> dict[str, Any]
                 "method": interval.method,
                 "n": interval.n,
             }
-    numbers = {each.name: row[each.name] for each in metrics}
+    numbers = {each.name: row[each.name] for each in metrics if each.of(row.workload_kind)}
     rest = {
         name: getattr(row, name)
         for name in ("power_scope", "memory_method", "phase_joules", "predictor", "flags", "error")
     }
+    if row.memory_phase:
+        rest["memory_phase"] = row.memory_phase
     why = {"percentiles": row.percentiles, "evidence": row.evidence, "reasons": row.reasons}
-    return {name: getattr(row, name) for name in IDENTITY} | numbers | rest | {"intervals": intervals} | why
+    identity: dict[str, Any] = {name: getattr(row, name) for name in IDENTITY} | json.loads(row.work)
+    return identity | numbers | rest | {"intervals": intervals} | why
 
 
 def record(row: Row) -> dict[str, Any]:
@@ -213,6 +219,7 @@ def _row(
     metrics: Sequence[Metric],
 ) -> Row:
     case, machine = results[0].case, document.machine
+    metrics = [each for each in metrics if each.of(case.workload.kind)]
     measured = []
     for result in results:
         place = result.engine
@@ -228,11 +235,12 @@ def _row(
         samples = imported_figures(imported, case.group)
     published = predictions.get(PUBLISHED)
     prediction = next((each for name, each in predictions.items() if name != PUBLISHED), published)
-    values = _values(samples, RowInput({}, prediction, published), metrics, reasons)
+    others: dict[str, float | None] = dict.fromkeys((each.name for each in registry()), None)
+    values = others | _values(samples, RowInput({}, prediction, published), metrics, reasons)
     own = [(*one.result.flags, *flags.request_flags(one)) for one in measured]
     evidence = {flag.name: flag.evidence for each in reversed(own) for flag in each}
-    for rate, ceiling in (("prefill_tps", "prefill_ceiling_tps"), ("user_tps", "ceiling_tps")):
-        of_row = flags.row_flags(samples.get(rate, ()), values[ceiling], rate)
+    for rate, ceiling in {"prefill_tps": "prefill_ceiling_tps", **CEILINGS}.items():
+        of_row = flags.row_flags(samples.get(rate, ()), values.get(ceiling), rate, metric(rate).unit)
         evidence |= {flag.name: flag.evidence for flag in of_row}
     model = next((facts for facts in document.models if facts.name == case.model), None)
     ran_on = [document.engines[result.engine] for result in results if result.engine is not None]
@@ -241,11 +249,11 @@ def _row(
     powers = [one.power for one in measured]
     memories = [one.memory for one in measured if one.memory is not None]
     load = {name: getattr(case, name) for name in ("requests_per_user", "duration_s", "seed")}
+    work = {name: value for name, value in asdict(case.workload).items() if name not in ("name", "kind")}
     same_name = (
         (document, ("created_utc", "rigbench_version", "complete")),
         (machine, ("os", "kernel", "drivers", "cpu", "memory_bytes")),
         (case, ("backend", "model", "group", "concurrency")),
-        (case.workload, ("prompt_tokens", "output_tokens")),
         (engine, ("engine", "device", "device_names")),
     )
     return Row(
@@ -264,6 +272,9 @@ def _row(
         suite_sha256=document.suite.sha256,
         workload=case.workload.name,
         workload_kind=case.workload.kind,
+        work=_canonical(work),
+        prompt_tokens=work.get("prompt_tokens"),
+        output_tokens=work.get("output_tokens"),
         options=_canonical(case.options),
         load=_canonical(load | {"warmup": document.suite.content.get("warmup")}),
         prompts_sha256=_prompts(measured),
@@ -275,6 +286,7 @@ def _row(
         predictor=prediction.predictor if prediction else None,
         power_scope=next((power.scope for power in reversed(powers) if power.scope), None),
         memory_method=max(memories, key=lambda each: each.size).method if memories else None,
+        memory_phase=_memory_phase(measured),
         samples=samples,
         values=values,
         phase_joules=energy.phase_joules(powers),
@@ -305,6 +317,13 @@ def _available(result: CaseResult, until_us: int) -> list[float]:
     return [value for each in series for at, value in points(each) if at <= until_us]
 
 
+def _memory_phase(measured: Sequence[Repetition]) -> str | None:
+    """In which part of its work the engine had its peak of device memory, in the repetition of the highest."""
+    accounts = [one.result.engine_memory for one in measured if one.result.engine_memory]
+    highest = max(accounts, key=lambda each: each.device_peak_bytes or 0, default=None)
+    return highest.device_peak_phase if highest else None
+
+
 def _samples(measured: Sequence[Repetition], metrics: Sequence[Metric]) -> tuple[Samples, dict[str, str]]:
     """(numbers of each metric, one per repetition that knows it, reasons of the others)."""
     samples: dict[str, list[float]] = {}
@@ -324,11 +343,12 @@ def _values(
     samples: Samples, row: RowInput, metrics: Sequence[Metric], reasons: dict[str, str]
 ) -> dict[str, float | None]:
     """The row's number of each metric; a reason is added for each that is unknown."""
-    values: dict[str, float | None] = {}
+    values: dict[str, float | None] = {
+        each.name: each.join(samples[each.name]) if each.name in samples else None for each in metrics
+    }
     row = replace(row, values=values)
     for each in metrics:
-        joined = each.join(samples[each.name]) if each.name in samples else None
-        value = joined if each.of_row is None else each.of_row(row)
+        value = values[each.name] if each.of_row is None else each.of_row(row)
         values[each.name] = None if isinstance(value, Unknown) else value
         if isinstance(value, Unknown):
             reasons[each.name] = value.reason

@@ -74,7 +74,7 @@ class Reporter:
         return f", about {units.seconds_text(max(1.0, seconds))} left"
 
     def _outcome(self, result: Any) -> str:
-        from rigbench.analysis.definitions import case_values
+        from rigbench.analysis.definitions import TOKENS, case_values, headlines
         from rigbench.analysis.requests import Repetition
 
         case = result.case
@@ -82,6 +82,9 @@ class Reporter:
         if result.error is not None:
             return f"{name}: {result.error}"
         values, _ = case_values(Repetition(result))
+        if case.workload.kind not in TOKENS:
+            numbers = (f"{each.text(values.get(each.name))} {each.label}" for each in headlines(case.workload.kind))
+            return f"{name}: {', '.join(numbers)}"
         return (
             f"{name}: {units.rate_text(values.get('user_tps'))} t/s per user, {units.rate_text(values.get('output_tps'))} in all, "
             f"TTFT {units.seconds_text(values.get('ttft_s'))}"

@@ -44,8 +44,9 @@ MEANING = {
     "case_group": "backend/model/workload/users: what the repetitions have in common",
     "workload": "name of the workload",
     "workload_kind": "its kind: text, tokens, image, train",
-    "prompt_tokens": "tokens of each prompt",
-    "output_tokens": "tokens asked for in each answer",
+    "work": "what a request is, as canonical JSON",
+    "prompt_tokens": "tokens of each prompt; null where no text is generated",
+    "output_tokens": "tokens asked for in each answer; null where no text is generated",
     "concurrency": "users at once",
     "options": "the engine's options as canonical JSON",
     "load": "requests per user, duration, warm-up and seed as canonical JSON",
@@ -65,6 +66,7 @@ MEANING = {
     "predictor": "what made predicted_tps",
     "power_scope": "what the power is of: board, package, soc, host, wall",
     "memory_method": "how memory_peak_bytes was read",
+    "memory_phase": "the part of the work in which the engine's device memory had its peak",
     "metrics": "each metric's numbers, one for each repetition",
 }
 """Of the columns that are no metric."""

@@ -34,6 +34,9 @@ def fits(hint: Any) -> Test:
         return lambda value: True
     scalars = plain(kinds)
     tests: dict[type, Test] = {}
+    if len(variants := _variants(kinds)) > 1:
+        each_fits = {word: _object_fits(kind) for word, kind in variants.items()}
+        return lambda value: type(value) is dict and (test := each_fits.get(_word(value))) is not None and test(value)
     for kind in reversed(kinds):
         origin = get_origin(kind) or kind
         if origin is Literal:
@@ -51,6 +54,18 @@ def fits(hint: Any) -> Test:
         return type(value) in scalars or (deeper is not None and deeper(value))
 
     return test
+
+
+def _variants(kinds: tuple[Any, ...]) -> dict[str, type]:
+    """Of several dataclasses each word of `kind` with the one that has it: what else an object holds follows from that word."""
+    classes = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
+    if len(classes) < 2:
+        return {}
+    return {word: each for each in classes for word in get_args(field_types(each)["kind"][0])}
+
+
+def _word(value: dict[str, Any]) -> str:
+    return str(value.get("kind"))
 
 
 def _object_fits(kind: type) -> Test:
@@ -77,6 +92,14 @@ def schema_faults(path: str, value: Any, hint: Any) -> Iterator[Fault]:
         return
     if value is None:
         yield Fault(path, f"is null; {_kinds_text(kinds)} belongs here")
+        return
+    if len(variants := _variants(kinds)) > 1 and isinstance(value, dict):
+        if (variant := variants.get(_word(value))) is None:
+            missing = "kind" not in value
+            what = "is missing" if missing else f"is {value['kind']!r:.40}; one of {', '.join(variants)} belongs here"
+            yield Fault(f"{path}.kind", what)
+        else:
+            yield from _object_faults(path, value, variant)
         return
     for kind in kinds:
         origin = get_origin(kind) or kind

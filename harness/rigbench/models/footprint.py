@@ -34,6 +34,7 @@ from rigbench.models.shapes import Shape
 from rigbench.models.shapes import shape as catalogued
 from rigbench.models.tensors import is_looked_up, is_routed, tensors
 from rigbench.records import ModelFacts
+from rigbench.workloads import Training
 
 Parts = Iterable[tuple[str, int, int]]
 """Of each tensor: what reads it (`routed`: experts, `dense`: every step, `rest`: not a plain decode step), elements, bytes."""
@@ -149,6 +150,26 @@ def prompt_flops(facts: ModelFacts) -> float:
     matrix."""
     outside = 2 * (facts.vocab_size or 0) * (facts.embedding_length or 0)
     return 2 * max(facts.active_parameters - outside, facts.active_parameters / 5)
+
+
+def passes(work: Training) -> int:
+    """How often a trained token goes through the weights: forwards, back to the inputs, and of a full training to the weights."""
+    return 3 if work.method == "full" else 2
+
+
+def training_flops(facts: ModelFacts, work: Training) -> float:
+    """The least operations of one optimizer step: 4 for each active weight and trained token with adapters, 6 where all weights are
+    trained (the attention and the adapters themselves are left out)."""
+    return passes(work) * decode_flops(facts) * work.step_units
+
+
+def training_bytes(facts: ModelFacts, work: Training) -> float:
+    """What a training keeps beside the weights, about: the activations of a batch (34 bytes for each token, layer and width, after
+    Korthikanti et al. 2022, arXiv:2205.05198), its logits and their gradient in 32 bits, of a full training gradients and two
+    moments."""
+    tokens, width = work.step_units, facts.embedding_length or 0
+    activations = 34 * tokens * facts.layers * width + 8 * tokens * (facts.vocab_size or 0)
+    return activations + (3 * facts.file_bytes if work.method == "full" else 0)
 
 
 def decode_bytes(facts: ModelFacts, users: int, context_tokens: float, kv_bits: float = 16) -> float:

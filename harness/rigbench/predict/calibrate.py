@@ -75,7 +75,7 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
     for row in table(document):
         info, user_tps = engine_of.get(row.group), row["user_tps"]
         bandwidth = bandwidths.get(info.device) if info else None
-        if info is None or row.model not in facts or not user_tps or row.flags:
+        if info is None or row.model not in facts or not user_tps or row.flags or row.prompt_tokens is None:
             continue
         if bandwidth is None or bandwidth.read_bytes_per_s is None or info.device_share < 1:
             continue
@@ -87,7 +87,7 @@ def measured_rows(document: RunDocument) -> list[MeasuredRow]:
             users=row.concurrency,
             devices=max(1, len(info.device_names)) if info.device not in ("cpu", "sim") else 1,
             tensor_parallel=info.parallel_devices > 1,
-            context_tokens=row.prompt_tokens + row.output_tokens / 2,
+            context_tokens=row.prompt_tokens + (row.output_tokens or 0) / 2,
             kv_bits=info.kv_bits,
             measured=bandwidth.method == "measured",
             cpu_cores=document.machine.physical_cores,

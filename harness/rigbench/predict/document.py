@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from rigbench.errors import InputError
 from rigbench.models.footprint import decode_flops, prompt_flops, weight_bytes
-from rigbench.predict import hardware, predictors
+from rigbench.predict import hardware, predictors, steps
 from rigbench.predict.fit import offloaded
 from rigbench.predict.roofline import engine_platform
 from rigbench.records import Bandwidth, Case, ModelFacts, Prediction, RunDocument
+from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
 
@@ -21,6 +22,7 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
     facts = {model.name: model for model in document.models}
     bandwidths = {bandwidth.device: bandwidth for bandwidth in document.bandwidth}
     rates = {arithmetic.device: arithmetic for arithmetic in document.arithmetic}
+    counted = {result.case.group: result.step_work for result in document.cases if result.step_work}
     by_case: dict[str, tuple[Prediction, ...]] = {}
     for result in document.cases:
         case = result.case
@@ -29,7 +31,15 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
         info = document.engines[result.engine]
         figure = bandwidths.get(info.device)
         bandwidth = info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
-        users, context = case.concurrency, case.workload.mean_context_tokens
+        devices = 1 if info.device == "cpu" else max(1, len(info.device_names))
+        rate = rates[info.device].rate(info.compute_type) if info.device in rates and info.device_share == 1 else None
+        rate = rate and rate * devices
+        if not isinstance(work := case.workload, Generation):
+            rate = info.simulated_flops_per_s or rate
+            step = steps.prediction(facts[case.model], case, work, counted.get(case.group), info, bandwidth, rate)
+            by_case[case.group] = (step,)
+            continue
+        users, context = case.concurrency, work.mean_context_tokens
         request = predictors.Request(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
         published = predictors.published(facts[case.model], bandwidth, **request)
         try:
@@ -37,19 +47,20 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
             without = predictors.ceiling(facts[case.model], bandwidth, **request)
             roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
-        if info.device in rates and info.device_share == 1 and (rate := rates[info.device].rate(info.compute_type)):
-            devices = 1 if info.device == "cpu" else max(1, len(info.device_names))
-            roofline = with_arithmetic(roofline, facts[case.model], case, rate * devices)
+        if rate:
+            roofline = with_arithmetic(roofline, facts[case.model], case.concurrency, work.prompt_tokens, rate)
         by_case[case.group] = (roofline, published)
-    return tuple(prediction for pair in by_case.values() for prediction in pair)
+    return tuple(prediction for several in by_case.values() for prediction in several)
 
 
-def with_arithmetic(prediction: Prediction, facts: ModelFacts, case: Case, flops_per_s: float) -> Prediction:
+def with_arithmetic(
+    prediction: Prediction, facts: ModelFacts, users: int, prompt_tokens: int, flops_per_s: float
+) -> Prediction:
     """The prediction with the second ceiling: a step of N users has N tokens' operations, and a prompt its own beside its bytes."""
-    flops = case.concurrency * decode_flops(facts)
+    flops = users * decode_flops(facts)
     prefill = {
         "prefill_flops_per_token": prompt_flops(facts),
-        "prefill_bytes_per_token": weight_bytes(facts, 1) / case.workload.prompt_tokens,
+        "prefill_bytes_per_token": weight_bytes(facts, 1) / prompt_tokens,
     }
     return replace(
         prediction,

@@ -18,6 +18,7 @@ from rigbench import units
 from rigbench.analysis.definitions import registry
 from rigbench.analysis.table import Row
 from rigbench.suites.plan import heading
+from rigbench.workloads import KINDS
 from rigbench_backends.base import EngineInfo
 
 PIPED_WIDTH = 1000
@@ -33,7 +34,7 @@ FOOTNOTES = {
     "all t/s": "tokens in the steady window (all users decoding) / its length",
     "TTFT": "first token - submitted; its p95 from 40 requests on",
     "gap p50": "time between two tokens of one request",
-    "ceiling": "memory bandwidth / bytes, or arithmetic rate / operations of a decode step, the less of both",
+    "ceiling": "memory bandwidth / bytes, or arithmetic rate / operations of a step, the less of both",
     "MBU": "bytes x steps per second / bandwidth",
     "predicted": "the roofline's answer for this machine and model (rigbench predict shows its terms)",
 }
@@ -167,12 +168,13 @@ def print_notes(console: Console, notes: Sequence[str], style: str = "dim") -> N
 
 
 def print_rows(console: Console, rows: Sequence[Row]) -> None:
-    """One table per engine and model, under it its flags and errors in words; at the end the formulas."""
-    tables: dict[str, list[Row]] = {}
+    """One table per engine, model and sort of work, under it its flags and errors in words; at the end the formulas."""
+    tables: dict[tuple[str, type], list[Row]] = {}
     for row in rows:
-        tables.setdefault(heading(row.group, row.backend, row.model), []).append(row)
+        title = heading(row.group, row.backend, row.model)
+        tables.setdefault((title, KINDS[row.workload_kind]), []).append(row)
     titles: dict[str, None] = {}
-    for title, here in tables.items():
+    for (title, _), here in tables.items():
         console.print(Text(title, style="bold"))
         columns = columns_of(here)
         titles |= dict.fromkeys(columns)

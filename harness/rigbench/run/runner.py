@@ -243,9 +243,9 @@ class _JobRun:
     def _measure(self, worker: WorkerProcess, case: Case) -> CaseResult:
         run = self._run
         text = None
-        if case.workload.kind == "text":
-            workload = next(part for part in run.prepared.suite.workload if part.name == case.workload.name)
-            text = prompt_text(prompt_name(case.workload.prompt_tokens, workload.prompt))
+        part = next(part for part in run.prepared.suite.workload if part.name == case.workload.name)
+        if part.kind == "text":
+            text = prompt_text(prompt_name(part.prompt_tokens, part.prompt))
         settle_start = now_ns()
         settle_flags = self._meters.before_case(worker.pid)
         settled = now_ns()
@@ -262,7 +262,7 @@ class _JobRun:
             (start_ns, end_ns), self._load_ns = self._load_ns, None
             phases.insert(0, PhaseMark("load", (start_ns - t0_ns) // 1000, (end_ns - t0_ns) // 1000))
         metered, marks = self._meters.after_case(worker.pid, t0_ns, phases)
-        reply_fields = ("prompts_sha256", "warmup", "warmup_rounds", "warmup_steady", "requests", "flags")
+        reply_fields = ("prompts_sha256", "warmup", "warmup_rounds", "warmup_steady", "requests", "flags", "step_work")
         content = {name: answer[name] for name in reply_fields} | {"engine_memory": answer["memory"]}
         place = {"case": case, "order": len(run.done), "started_s": run.seconds_at(t0_ns), "phases": marks}
         result = TypeAdapter(CaseResult).validate_python(content | place)

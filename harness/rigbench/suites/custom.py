@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from rigbench.errors import InputError
 from rigbench.suites.prompts import prompt_lengths
-from rigbench.suites.suite import LoadPart, Suite, WarmupPart, WorkloadPart
+from rigbench.suites.suite import LoadPart, Suite, TextPart, WarmupPart, WorkloadPart
 from rigbench.units import seconds_text
 
 NAME = "custom"
@@ -28,13 +29,13 @@ def default_suite() -> Suite:
     return Suite(name=NAME, version="1", load=load, warmup=warmup, workload=[workload(512, 128)])
 
 
-def workload(prompt_tokens: int, output_tokens: int) -> WorkloadPart:
+def workload(prompt_tokens: int, output_tokens: int) -> TextPart:
     """One kind of request under the name that says its lengths: p512-n128. A standardized prompt as far as there is one so long.
 
     0 prompt tokens are the one that a generation begins with; 0 output tokens the two without which nothing is timed.
     """
     text = prompt_tokens <= max(prompt_lengths().values())
-    return WorkloadPart(
+    return TextPart(
         name=f"p{prompt_tokens}-n{output_tokens}",
         kind="text" if text else "tokens",
         prompt_tokens=max(1, prompt_tokens),
@@ -52,11 +53,13 @@ def changed(
     """The suite with what the flags say in place of its own; with none of them, the suite as it is."""
     if prompts is None and outputs is None and users is None and repetitions is None:
         return suite
-    workloads = list(suite.workload)
+    workloads: list[WorkloadPart] = list(suite.workload)
     if prompts is not None or outputs is not None:
+        if len(texts(suite)) < len(suite.workload):
+            raise InputError(f"-p and -n are of text: suite {suite.name!r} has other workloads")
         lengths = [
             (prompt, output)
-            for part in workloads
+            for part in texts(suite)
             for prompt in (prompts if prompts is not None else [part.prompt_tokens])
             for output in (outputs if outputs is not None else [part.output_tokens])
         ]
@@ -79,11 +82,18 @@ def renamed(suite: Suite) -> Suite:
 
 def flags_of(suite: Suite) -> str:
     """The flags that say what a suite measures: `-p 512 -n 128 -u 1,2,4,8 -r 3`."""
-    prompts = dict.fromkeys(part.prompt_tokens for part in suite.workload)
-    outputs = dict.fromkeys(part.output_tokens for part in suite.workload)
-    users = dict.fromkeys(level for part in suite.workload for level in part.concurrency or suite.load.concurrency)
-    lists = (",".join(map(str, each)) for each in (prompts, outputs, users))
-    return "-p {} -n {} -u {} -r {}".format(*lists, suite.load.repetitions)
+    values = {
+        "-p": dict.fromkeys(part.prompt_tokens for part in texts(suite)),
+        "-n": dict.fromkeys(part.output_tokens for part in texts(suite)),
+        "-u": dict.fromkeys(level for part in suite.workload for level in part.concurrency or suite.load.concurrency),
+        "-r": [suite.load.repetitions],
+    }
+    return " ".join(f"{flag} {','.join(map(str, each))}" for flag, each in values.items() if each)
+
+
+def texts(suite: Suite) -> list[TextPart]:
+    """The workloads of the suite that generate text."""
+    return [part for part in suite.workload if isinstance(part, TextPart)]
 
 
 class Shortened(NamedTuple):
@@ -132,29 +142,29 @@ def _smaller(suite: Suite, fixed: Sequence[str]) -> Iterator[Suite]:
     if "repetitions" not in fixed and suite.load.repetitions > 3:
         suite = with_load(repetitions=3)
         yield suite
-    while "outputs" not in fixed and max(part.output_tokens for part in suite.workload) > SHORTEST_OUTPUT:
+    if len(texts(suite)) < len(suite.workload):
+        fixed = (*fixed, "outputs", "prompts")
+    while "outputs" not in fixed and max(part.output_tokens for part in texts(suite)) > SHORTEST_OUTPUT:
         parts = [
             workload(part.prompt_tokens, max(SHORTEST_OUTPUT, part.output_tokens // 2))
             if part.output_tokens > SHORTEST_OUTPUT
             else part
-            for part in suite.workload
+            for part in texts(suite)
         ]
         suite = suite.model_copy(update={"workload": parts})
         yield suite
     while True:
         levels = max((part.concurrency or suite.load.concurrency for part in suite.workload), key=len)
-        longest = max(suite.workload, key=lambda part: part.prompt_tokens)
-        if "prompts" not in fixed and len({part.prompt_tokens for part in suite.workload}) > 1:
-            left = [part for part in suite.workload if part.prompt_tokens < longest.prompt_tokens]
+        longest = max((part.prompt_tokens for part in texts(suite)), default=0)
+        if "prompts" not in fixed and len({part.prompt_tokens for part in texts(suite)}) > 1:
+            left = [part for part in texts(suite) if part.prompt_tokens < longest]
             suite = suite.model_copy(update={"workload": left})
-        elif "prompts" not in fixed and longest.prompt_tokens > SHORT_PROMPT:
-            parts = [
-                workload(max(SHORT_PROMPT, longest.prompt_tokens // 2), part.output_tokens) for part in suite.workload
-            ]
+        elif "prompts" not in fixed and longest > SHORT_PROMPT:
+            parts = [workload(max(SHORT_PROMPT, longest // 2), part.output_tokens) for part in texts(suite)]
             suite = suite.model_copy(update={"workload": parts})
         elif "users" not in fixed and len(levels) > 1:
-            parts = [part.model_copy(update={"concurrency": None}) for part in suite.workload]
-            suite = with_load(concurrency=sorted(levels)[:-1]).model_copy(update={"workload": parts})
+            alike = [part.model_copy(update={"concurrency": None}) for part in suite.workload]
+            suite = with_load(concurrency=sorted(levels)[:-1]).model_copy(update={"workload": alike})
         elif "repetitions" not in fixed and suite.load.repetitions > 1:
             suite = with_load(repetitions=suite.load.repetitions - 1)
         else:

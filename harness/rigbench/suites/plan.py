@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import rigbench_backends
 from rigbench.errors import InputError
-from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.models.footprint import kv_bytes, passes, training_bytes, weight_bytes
 from rigbench.models.resolve import ResolvedModel
 from rigbench.records import Case, ModelFacts
 from rigbench.suites.prompts import prompt_name
 from rigbench.suites.suite import Suite, WorkloadPart
-from rigbench.workloads import Generation
+from rigbench.workloads import Generation, Image, Training
 
 ASSUMED_EFFICIENCY = 0.6
 ASSUMED_PREFILL_GAIN = {"cpu": 6.0}
@@ -170,7 +171,7 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
         group=group,
         backend=engine.backend,
         model=engine.model.name,
-        workload=Generation(workload.name, workload.kind, workload.prompt_tokens, workload.output_tokens),
+        workload=workload.work(),
         concurrency=users,
         requests_per_user=suite.load.requests_per_user,
         repetition=repetition,
@@ -183,6 +184,8 @@ def _case(suite: Suite, engine: Engine, label: str, workload: WorkloadPart, user
 def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | None:
     if engine.unusable is not None:
         return engine.unusable
+    if case.workload.kind not in (able := rigbench_backends.load(engine.backend).workloads):
+        return f"{engine.backend} runs workloads of kind {' and '.join(able)}, not {case.workload.kind}"
     facts = engine.model.facts
     context = case.workload.context_tokens
     if facts is not None and facts.context_limit and context > facts.context_limit:
@@ -194,9 +197,11 @@ def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | No
 
 
 def memory_bytes(facts: ModelFacts, case: Case) -> float:
-    """Bytes that a case needs, about: the weights, the cache of all users, and buffers."""
-    context = case.workload.context_tokens
-    return facts.file_bytes + case.concurrency * kv_bytes(facts, context) + ASSUMED_COMPUTE_BYTES
+    """Bytes that a case needs, about: the weights, the cache of all users or what a training keeps, and buffers."""
+    work = case.workload
+    if isinstance(work, Training):
+        return facts.file_bytes + training_bytes(facts, work) + ASSUMED_COMPUTE_BYTES
+    return facts.file_bytes + case.concurrency * kv_bytes(facts, work.context_tokens) + ASSUMED_COMPUTE_BYTES
 
 
 def _seconds(suite: Suite, engine: Engine, case: Case) -> float | None:
@@ -204,7 +209,8 @@ def _seconds(suite: Suite, engine: Engine, case: Case) -> float | None:
     if engine.device == "sim":
         return 0.05
     facts, users = engine.model.facts, case.concurrency
-    if engine.bandwidth_bytes_per_s is None or facts is None:
+    work = case.workload
+    if engine.bandwidth_bytes_per_s is None or facts is None or isinstance(work, Image):
         return None
     rate = engine.bandwidth_bytes_per_s * ASSUMED_EFFICIENCY
     alone = weight_bytes(facts, 1) / rate
@@ -216,10 +222,14 @@ def _seconds(suite: Suite, engine: Engine, case: Case) -> float | None:
         return users * prompt_tokens / prefill_tps + output_tokens * max(step, users / prefill_tps)
 
     warm = suite.warmup
-    rounds = min(4, warm.max_rounds)
-    warmup = rounds * one_round(
-        min(case.workload.prompt_tokens, warm.prompt_tokens), min(case.workload.output_tokens, warm.output_tokens)
-    )
+    short = work.shortened(warm.prompt_tokens, warm.output_tokens)
+
+    def seconds(work: Generation | Training) -> float:
+        if isinstance(work, Training):  # its forward and backward pass are so many of a prompt's
+            return users * work.units * passes(work) / prefill_tps
+        return one_round(work.prompt_tokens, work.output_tokens)
+
+    warmup = min(4, warm.max_rounds) * seconds(short)
     if case.duration_s is not None:
         return warmup + case.duration_s
-    return warmup + case.requests_per_user * one_round(case.workload.prompt_tokens, case.workload.output_tokens)
+    return warmup + case.requests_per_user * seconds(work)

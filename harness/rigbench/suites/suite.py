@@ -16,7 +16,7 @@ settle_s = 0                     # longest wait before a case for a hot machine 
 max_rounds = 5
 tolerance = 0.03
 prompt_tokens = 512              # at most; shorter workloads warm up with their own length
-output_tokens = 16
+output_tokens = 16               # units at most: also denoising or optimizer steps (2 or more of them make a rate)
 
 [[workload]]
 name = "chat"                    # letters, digits, dots, dashes
@@ -25,6 +25,24 @@ prompt_tokens = 512
 output_tokens = 128
 concurrency = [1, 2]             # optional: this workload's own levels
 prompt = "medium-512"            # optional, kind text: which file of configs/prompts/ (default: shortest that fits)
+
+[[workload]]
+name = "1024px"
+kind = "image"                   # a batch of images from one text; the unit is a denoising step
+width = 1024
+height = 1024
+steps = 30
+batch = 1                        # images at once
+guidance = 5.0                   # classifier-free guidance; 0: none
+
+[[workload]]
+name = "lora-512"
+kind = "train"                   # optimizer steps on one seeded batch; the unit is a trained token
+sequence_tokens = 512
+batch = 4
+steps = 10
+method = "lora"                  # lora | qlora (weights in 4 bits) | full
+rank = 8
 
 [[engine]]                       # none at all: the default of rigbench, llama_cpp on a synthetic model
 backend = "llama_cpp"
@@ -38,6 +56,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +66,7 @@ from rigbench.errors import InputError
 from rigbench.paths import configs_dir
 from rigbench.records import SuiteRecord
 from rigbench.text import nearest
+from rigbench.workloads import KINDS, Workload
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Users = Annotated[int, Field(ge=1, le=1024)]
@@ -61,6 +81,9 @@ def _each_once(levels: list[int]) -> list[int]:
 
 Levels = Annotated[list[Users], Field(min_length=1, max_length=32), AfterValidator(_each_once)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Pixels = Annotated[int, Field(ge=64, le=8192, multiple_of=8)]
+Steps = Annotated[int, Field(ge=2, le=10_000)]
+Batch = Annotated[int, Field(ge=1, le=1024)]
 
 
 class _Part(BaseModel):
@@ -88,15 +111,56 @@ class WarmupPart(_Part):
     output_tokens: Tokens = 16
 
 
-class WorkloadPart(_Part):
-    """`[[workload]]`: one kind of request."""
-
+class _WorkloadBase(_Part):
     name: Name
+    concurrency: Levels | None = None
+
+    def work(self) -> Workload:
+        """What a request of it is."""
+        content = self.model_dump()
+        kind = KINDS[content["kind"]]
+        return kind(**{each.name: content[each.name] for each in fields(kind)})
+
+
+class TextPart(_WorkloadBase):
+    """`[[workload]]` of kind `text` or `tokens`: text generation."""
+
     kind: Literal["text", "tokens"]
     prompt_tokens: Tokens
     output_tokens: Annotated[int, Field(ge=2, le=1_000_000)]
-    concurrency: Levels | None = None
     prompt: Name | None = None
+
+
+class ImagePart(_WorkloadBase):
+    """`[[workload]]` of kind `image`."""
+
+    kind: Literal["image"]
+    width: Pixels
+    height: Pixels
+    steps: Steps
+    batch: Batch = 1
+    guidance: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+
+class TrainingPart(_WorkloadBase):
+    """`[[workload]]` of kind `train`."""
+
+    kind: Literal["train"]
+    sequence_tokens: Tokens
+    batch: Batch = 1
+    steps: Steps
+    method: Literal["lora", "qlora", "full"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+
+
+PARTS: dict[str, type[TextPart | ImagePart | TrainingPart]] = {
+    "text": TextPart,
+    "tokens": TextPart,
+    "image": ImagePart,
+    "train": TrainingPart,
+}
+WorkloadPart = Annotated[TextPart | ImagePart | TrainingPart, Field(discriminator="kind")]
+"""`[[workload]]`: one kind of request."""
 
 
 class EnginePart(_Part):
@@ -162,8 +226,17 @@ def parse_suite(content: dict[str, Any], where: str) -> Suite:
     try:
         return Suite.model_validate(content)
     except ValidationError as error:
-        faults = [f"{_key_path(fault['loc'])}: {_plain(fault)}" for fault in error.errors()]
+        faults = [f"{_key_path(_place(fault))}: {_plain(fault)}" for fault in error.errors()]
         raise InputError("\n".join(f"{where}: {fault}" for fault in faults)) from error
+
+
+def _place(fault: Any) -> tuple[int | str, ...]:
+    """Where a fault is: pydantic puts the kind of a workload behind its place in the list."""
+    first, *rest = fault["loc"] or ("",)
+    if first != "workload" or len(rest) < 2:
+        kind_itself = fault["type"].startswith("union_tag")
+        return (*fault["loc"], "kind") if kind_itself else tuple(fault["loc"])
+    return (first, rest[0], *rest[2:]) if rest[1] in PARTS else (first, *rest)
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:
@@ -176,19 +249,16 @@ def _key_path(location: tuple[int | str, ...]) -> str:
 def _plain(fault: Any) -> str:
     """pydantic's message, with what was given and, for an unknown key, the nearest known one."""
     if fault["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {
-            "load": LoadPart,
-            "warmup": WarmupPart,
-            "workload": WorkloadPart,
-            "engine": EnginePart,
-        }
+        parts: dict[str, type[BaseModel]] = {"load": LoadPart, "warmup": WarmupPart, "engine": EnginePart, **PARTS}
         owner: type[BaseModel] = Suite
         for part in fault["loc"][:-1]:
             owner = parts.get(part, owner) if isinstance(part, str) else owner
         near = nearest(str(fault["loc"][-1]), owner.model_fields)
         return "unknown key" + (f"; did you mean `{near}`?" if near else f"; known are {', '.join(owner.model_fields)}")
-    if fault["type"] == "missing":
+    if fault["type"] in ("missing", "union_tag_not_found"):
         return "is missing"
+    if fault["type"] == "union_tag_invalid":
+        return f"is {json.dumps(fault['ctx']['tag'])}; one of {', '.join(PARTS)} belongs here"
     message = fault["msg"].removeprefix("Value error, ")
     text = json.dumps(fault["input"], default=str) if not isinstance(fault["input"], dict) else ""
     return f"{message[0].lower()}{message[1:]}" + (f" (given: {text[:60]})" if text else "")

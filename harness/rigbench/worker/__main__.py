@@ -53,7 +53,7 @@ _adopt(_beside if _beside.is_dir() else PACKAGE.parent.parent / "backends" / "ri
 import rigbench_backends  # noqa: E402  only importable from here on
 from rigbench import __version__  # noqa: E402
 from rigbench.clock import now_ns  # noqa: E402
-from rigbench.records import Case, RequestRecord  # noqa: E402
+from rigbench.records import Case, PhaseMark, RequestRecord  # noqa: E402
 from rigbench.worker import drive  # noqa: E402
 from rigbench.workloads import workload  # noqa: E402
 from rigbench_backends.base import CONTRACT_VERSION, EngineError, ModelFile, Session, StepBytes  # noqa: E402
@@ -102,18 +102,17 @@ class Worker:
         if limit and work.context_tokens > limit:
             too_long = f"{work.context_tokens} tokens of context are more than the model's {limit}"
             raise EngineError("context", f"{too_long} in {session.info.engine}")
-        session.prepare(case.concurrency, work.context_tokens)
+        session.prepare_work(work, case.concurrency)
 
         clock_shift = now_ns() - session.clock()  # 0 but for the simulator, whose clock is virtual
         phases = []
         rounds = []
         tpots: list[float] = []
         warmup_start = session.clock()
-        output_tokens = min(work.output_tokens, warmup["output_tokens"])
-        prompt_tokens = min(work.prompt_tokens, warmup["prompt_tokens"])
+        short = work.shortened(warmup["prompt_tokens"], warmup["output_tokens"])
         for index in range(warmup["max_rounds"]):
             self._phase("warmup" if self._has_stepped else "first_step", index)
-            load = drive.Load(case.concurrency, 1, output_tokens, make(f"warmup{index}", prompt_tokens))
+            load = drive.Load(case.concurrency, 1, short.units, make(f"warmup{index}", short.prompt_length))
             start, records, _ = drive.drive(session, load, self._stepped)
             drive.assert_some_sound(records)
             rounds.append((start, records))
@@ -130,8 +129,8 @@ class Worker:
         load = drive.Load(
             users=case.concurrency,
             requests_per_user=case.requests_per_user,
-            output_tokens=work.output_tokens,
-            prompt=make("measure", work.prompt_tokens),
+            units=work.units,
+            prompt=make("measure", work.prompt_length),
             duration_ns=None if case.duration_s is None else round(case.duration_s * 1e9),
         )
         session.flags()  # those of the warm-up
@@ -149,6 +148,7 @@ class Worker:
             warmup_steady=drive.is_steady(tpots, warmup["tolerance"]) if tpots else None,
             phases=[(name, (a - t0) // 1000, (b - t0) // 1000) for name, a, b in phases],
             memory=asdict(session.memory()),
+            step_work=None if (counted := session.work()) is None else asdict(counted),
             flags=[{"name": name, "evidence": evidence} for name, evidence in flags],
         )
 
@@ -171,6 +171,8 @@ def make_prompts(session: Session, case: Case, text: str | None, purpose: str, l
     """A case's prompts of `length` tokens, another set for each `purpose`."""
     info, kind = session.info, case.workload.kind
     seed = f"{case.seed}/{case.workload.name}/{case.repetition}/{purpose}"
+    if kind == "image":
+        return drive.word_prompts(seed)
     if kind == "text" and not info.accepts_token_ids:
         return drive.cut_prompts(session.cut, text or "", length, seed)
     if kind == "text":
@@ -184,7 +186,9 @@ def _shifted(record: RequestRecord, shift_us: int) -> Message:
     """The record with its times counted from an instant that is `shift_us` earlier."""
     end_us = None if record.end_us is None else record.end_us + shift_us
     unit_us = tuple(stamp + shift_us for stamp in record.unit_us)
-    return asdict(replace(record, submit_us=record.submit_us + shift_us, unit_us=unit_us, end_us=end_us))
+    marks = tuple(PhaseMark(mark.name, mark.start_us + shift_us, mark.end_us + shift_us) for mark in record.marks)
+    submit_us = record.submit_us + shift_us
+    return asdict(replace(record, submit_us=submit_us, unit_us=unit_us, end_us=end_us, marks=marks))
 
 
 def make_options(kind: type, values: Message) -> Any:

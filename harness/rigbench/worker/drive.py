@@ -9,14 +9,15 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import math
 import random
 import statistics
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rigbench.records import RequestRecord
+from rigbench.records import PhaseMark, RequestRecord
 from rigbench_backends.base import EngineError, Event, Request, Session, Step
 
 PREFIX_TOKENS = 16
@@ -45,11 +46,11 @@ Prompts = Callable[[int, int], Prompt]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the users do. `duration_ns` (if set) replaces `requests_per_user`."""
+    """What the users do, with requests of so many `units`. `duration_ns` (if set) replaces `requests_per_user`."""
 
     users: int
     requests_per_user: int
-    output_tokens: int
+    units: int
     prompt: Prompts
     duration_ns: int | None = None
 
@@ -105,6 +106,15 @@ def cut_prompts(cut: Callable[[str, int], str], text: str, length: int, seed: st
     return prompt
 
 
+def word_prompts(seed: str) -> Prompts:
+    """A few seeded words per request: what an image is to show. They are no tokens of any engine, so their length is 0."""
+
+    def prompt(user: int, index: int) -> TextPrompt:
+        return TextPrompt(_prefix(seed, user, index).strip("[]\n"), 0)
+
+    return prompt
+
+
 def _prefix(seed: str, user: int, index: int) -> str:
     """A few seeded words that begin one request's prompt and no other's."""
     words = random.Random(f"{seed}/prefix/{user}/{index}").choices(PREFIX_WORDS, k=6)
@@ -133,7 +143,7 @@ def drive(
         prompt = ready.pop((user, index), None) or load.prompt(user, index)
         ids, text = ((), prompt.text) if isinstance(prompt, TextPrompt) else (prompt, None)
         flights.append(_Flight(user, index, prompt, clock()))
-        session.submit(Request(len(flights) - 1, ids, load.output_tokens, text))
+        session.submit(Request(len(flights) - 1, ids, load.units, text))
 
     def goes_on(turn: int) -> bool:
         return turn < load.requests_per_user if load.duration_ns is None else clock() - start < load.duration_ns
@@ -204,15 +214,32 @@ def _records(flights: list[_Flight], log: list[Step]) -> list[RequestRecord]:
             error=end.error,
             reported_units=end.reported_units,
             units_reason=end.units_reason,
+            marks=tuple(PhaseMark(name, (a - start) // 1000, (b - start) // 1000) for name, a, b in end.marks),
+            loss=end.loss,
         )
         records.append(record)
     return records
 
 
 def assert_some_sound(records: list[RequestRecord]) -> None:
-    """EngineError("decode") if no request came to its end: there is nothing to measure."""
+    """EngineError("decode") if no request came to its end, or if a training trains nothing: there is nothing to measure."""
     if records and all(record.error is not None for record in records):
         raise EngineError("decode", f"all {len(records)} requests failed: {records[0].error}")
+    for record in records:
+        if (fault := loss_fault(record.loss)) is not None:
+            raise EngineError("decode", fault)
+
+
+def loss_fault(loss: Sequence[float] | None) -> str | None:
+    """Why these losses of the steps on one batch are not those of a training; None where they may be."""
+    if loss is None:
+        return None
+    wild = next((step for step, value in enumerate(loss, 1) if not math.isfinite(value)), None)
+    if wild is not None:
+        return f"the loss of step {wild} is {loss[wild - 1]}: nothing is trained"
+    if len(loss) > 1 and len(set(loss)) == 1:
+        return f"the loss stayed {loss[0]:.6g} for {len(loss)} steps on one batch: nothing is trained"
+    return None
 
 
 def round_tpot_us(records: list[RequestRecord]) -> float | None:

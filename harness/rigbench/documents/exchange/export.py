@@ -101,6 +101,9 @@ def llama_bench(documents: Sequence[RunDocument]) -> tuple[list[dict[str, Any]],
                 continue
             if not prefill and not decode:
                 left.append(f"{row.group}: {row.error or 'no figures'}")
+            if row.prompt_tokens is None or row.output_tokens is None:
+                left.append(f"{row.group}: llama-bench has no case of kind {row.workload_kind}")
+                continue
             options = json.loads(row.options)
             settings = _settings(document, row, options)
             depth = options.get("n_depth", 0) if row.imported else None

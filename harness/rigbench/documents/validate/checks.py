@@ -31,6 +31,7 @@ from rigbench.suites.plan import memory_bytes
 from rigbench.suites.suite import Suite
 from rigbench.telemetry.machine import machine_id
 from rigbench.worker import drive
+from rigbench.workloads import Generation, Training
 
 SLACK_S = 1.0
 """Between a case's last token and the run's own end, stamps go through two processes."""
@@ -248,15 +249,14 @@ def _count_faults(result: CaseResult, path: str, document: RunDocument) -> Itera
         here = f"{path}.requests[{number}]"
         if engine is None or record.error is not None:
             continue
-        if engine.fixed_length and tokens != case.workload.output_tokens:
+        work = case.workload
+        if engine.fixed_length and tokens != work.units:
             yield Fault(
-                f"{here}.unit_us",
-                f"{tokens} tokens; {case.workload.output_tokens} are asked for, and this engine keeps lengths",
+                f"{here}.unit_us", f"{tokens} {work.unit}s; {work.units} are asked for, and this engine keeps lengths"
             )
-        if engine.accepts_token_ids and record.prompt_tokens != case.workload.prompt_tokens:
-            yield Fault(
-                f"{here}.prompt_tokens", f"is {record.prompt_tokens}; the case sends {case.workload.prompt_tokens}"
-            )
+        if engine.accepts_token_ids and record.prompt_tokens != work.prompt_length:
+            yield Fault(f"{here}.prompt_tokens", f"is {record.prompt_tokens}; the case sends {work.prompt_length}")
+        yield from _step_faults(record, case, here)
     if engine is None:
         yield Fault(f"{path}.engine", "requests were measured, but by no engine")
     if sorted(by_user) != list(range(case.concurrency)):
@@ -273,6 +273,26 @@ def _count_faults(result: CaseResult, path: str, document: RunDocument) -> Itera
                 yield Fault(
                     f"{path}.requests", f"user {user} sent request {after.index} before the end of the one before it"
                 )
+
+
+def _step_faults(record: RequestRecord, case: Case, here: str) -> Iterator[Fault]:
+    """Of a workload in steps: a time for each, a loss for each that is one of a training, and parts that lie inside the request."""
+    work = case.workload
+    if isinstance(work, Generation):
+        return
+    if (record.chunk_units or (1,)) != (work.step_units,) * (len(record.unit_us) if record.chunk_units else 1):
+        yield Fault(f"{here}.chunk_units", f"a step of this case has {work.step_units} {work.unit}s")
+    if isinstance(work, Training) and (record.loss is None or len(record.loss) != len(record.unit_us)):
+        yield Fault(f"{here}.loss", "has not one loss for each step")
+    elif (why := drive.loss_fault(record.loss)) is not None:
+        yield Fault(f"{here}.loss", why)
+    inside = [
+        record.submit_us,
+        *(at for mark in record.marks for at in (mark.start_us, mark.end_us)),
+        _end_us(record) + 1,
+    ]
+    if record.marks and record.unit_us and inside != sorted(inside):
+        yield Fault(f"{here}.marks", "do not follow one another inside the request")
 
 
 def plan_faults(document: RunDocument, suite: Suite) -> Iterator[Fault]:
@@ -408,14 +428,14 @@ def prompt_faults(document: RunDocument) -> Iterator[Fault]:
         label = case.group.removesuffix(f"/{case.workload.name}/c{case.concurrency}")
         if prompts.setdefault((label, str(result.prompts_sha256)), place) != place:
             yield Fault(path, f"is also the one of $.cases[{prompts[label, str(result.prompts_sha256)]}]")
-        if case.workload.kind != "tokens" or not engine.vocab_size or not engine.accepts_token_ids:
+        if case.workload.kind not in ("tokens", "train") or not engine.vocab_size or not engine.accepts_token_ids:
             continue
-        tokens += len(result.requests) * case.workload.prompt_tokens
+        tokens += len(result.requests) * case.workload.prompt_length
         if tokens > MOST_PROMPT_TOKENS:
             return
         seed = f"{case.seed}/{case.workload.name}/{case.repetition}/measure"
         order = tuple((record.user, record.index) for record in result.requests)
-        if _token_prompts_sha256(engine.vocab_size, case.workload.prompt_tokens, seed, order) != result.prompts_sha256:
+        if _token_prompts_sha256(engine.vocab_size, case.workload.prompt_length, seed, order) != result.prompts_sha256:
             yield Fault(path, "is not that of the prompts that this seed gives")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 from rigbench.analysis.requests import Repetition
@@ -25,7 +25,9 @@ from rigbench.models.shapes import Shape, find_shape, shapes
 from rigbench.models.synthetic.gguf import facts_from_shape
 from rigbench.predict import hardware
 from rigbench.predict.hardware import Hardware
+from rigbench.predict.steps import step_work
 from rigbench.records import CaseResult, ModelFacts, RequestRecord, RunDocument
+from rigbench.workloads import Generation, Image, Training
 from rigbench_backends.base import EngineInfo
 
 OVER_DATASHEET = 1.15
@@ -56,6 +58,8 @@ RUN_TOKENS = 8
 GPU_VENDORS = ("nvidia", "amd", "intel", "apple")
 VENDORS = {"cuda": ("nvidia",), "metal": ("apple",), "rocm": ("amd",), "vulkan": GPU_VENDORS, "gpu": GPU_VENDORS}
 NAMED_TOLERANCE = 0.15
+IMAGE_FORMAT = "diffusers"
+"""Of models that make images: they have no cache of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,11 @@ def physics_faults(document: RunDocument) -> Iterator[Fault]:
             why = f"of {result.case.model[:80]!r} nothing is known, so no bound can be derived"
             yield Fault("$.models", why, below="physical")
         elif on is not None and engine.device != "sim":
-            yield from _case_faults(result, engine, model, on, f"$.cases[{place}]")
+            path, work = f"$.cases[{place}]", result.case.workload
+            if isinstance(work, Generation):
+                yield from _case_faults(result, work, engine, model, on, path)
+            else:
+                yield from _step_faults(result, work, model, on, path)
 
 
 def streamed(engine: EngineInfo) -> bool:
@@ -215,7 +223,7 @@ def _bandwidth_faults(document: RunDocument) -> Iterator[Fault]:
         simulated = engine.simulated_bandwidth_bytes_per_s
         if engine.device in ("cpu", "cuda", "metal") and engine.device not in devices and not streamed(engine):
             yield Fault("$.bandwidth", f"has no entry for {engine.device}, which engine {place} ran on")
-        if (simulated is not None) != (engine.device == "sim"):
+        if (simulated is not None) != (engine.device == "sim") or (engine.simulated_flops_per_s and not simulated):
             yield Fault(f"$.engines[{place}].device", "a simulated bandwidth belongs to the simulator, and to it alone")
 
 
@@ -291,7 +299,7 @@ def _fact_faults(model: ModelFacts, path: str) -> Iterator[Fault]:
         yield Fault(f"{path}.experts_used", f"{model.experts_used} of {model.experts} is impossible")
     elif model.active_parameters > model.parameters:
         yield Fault(f"{path}.active_parameters", "are more than all")
-    elif not model.kv_bytes_per_token and not model.kv_window_bytes_per_token:
+    elif not model.kv_bytes_per_token and not model.kv_window_bytes_per_token and model.format != IMAGE_FORMAT:
         yield Fault(f"{path}.kv_bytes_per_token", "no model remembers nothing")
     elif model.dense_bytes + model.expert_bytes > model.file_bytes:
         yield Fault(f"{path}.dense_bytes", f"a step reads more than the file holds ({model.file_bytes} bytes)")
@@ -375,14 +383,40 @@ def _same_model(model: ModelFacts, engine: EngineInfo, path: str) -> Iterator[Fa
         yield Fault(f"{path}.file_bytes", f"are {model.file_bytes}; the engine loaded {engine.weights_bytes} bytes")
 
 
-def _case_faults(result: CaseResult, engine: EngineInfo, model: ModelFacts, on: Device, path: str) -> Iterator[Fault]:
+def _step_faults(
+    result: CaseResult, work: Image | Training, model: ModelFacts, on: Device, path: str
+) -> Iterator[Fault]:
+    """Steps of images and trainings against the arithmetic and the bytes of each."""
+    step = step_work(model, work, result.step_work)
+    if step is None or step.flops <= 0:
+        yield Fault(
+            f"{path}.step_work", "is missing: what a step does is not known, so nothing bounds it", below="physical"
+        )
+        return
+    bytes_s = max((step.bytes - on.cache_bytes) / on.read_bytes_per_s, step.bytes / on.cache_bytes_per_s)
+    least_s = max(step.flops / on.operations_per_s, bytes_s)
+    for number, record in enumerate(result.requests):
+        if not record.unit_us:
+            continue
+        steps, took_s = len(record.unit_us), (record.unit_us[-1] - record.submit_us) * 1e-6
+        fastest = _fastest(replace(record, chunk_units=None)) or (steps, took_s)
+        for count, seconds in ((steps, took_s), fastest):
+            if count * least_s > seconds * OVER_CEILING:
+                why = (
+                    f"{count} steps in {seconds:.3g} s; their arithmetic and their weights take {count * least_s:.3g} s"
+                )
+                yield Fault(f"{path}.requests[{number}].unit_us", why)
+                break
+
+
+def _case_faults(
+    result: CaseResult, work: Generation, engine: EngineInfo, model: ModelFacts, on: Device, path: str
+) -> Iterator[Fault]:
     """A case against the shortest step, the arithmetic of its tokens, and what all users can have together."""
     case, records = result.case, result.requests
     weights = weight_bytes(model, 1)
     weights_s = max((weights - on.cache_bytes) / on.read_bytes_per_s, weights / on.cache_bytes_per_s)
-    context_s = kv_bytes(model, case.workload.prompt_tokens, engine.kv_bits) / max(
-        on.read_bytes_per_s, on.cache_bytes_per_s
-    )
+    context_s = kv_bytes(model, work.prompt_tokens, engine.kv_bits) / max(on.read_bytes_per_s, on.cache_bytes_per_s)
     step_s = weights_s + context_s
     limit = f"{on.read_bytes_per_s / 1e9:.1f} GB/s allow {1 / step_s:.4g} tokens/s of this model"
     fp4 = OVER_FP16_FP4 / OVER_FP16 if engine.device != "cpu" and "FP4" in model.quantization.upper() else 1.0

@@ -15,11 +15,14 @@ import rigbench_backends
 from rigbench.documents.bounds import Fault
 from rigbench.records import Case, CaseResult, ModelFacts, RequestRecord, RunDocument
 from rigbench.worker.drive import Load, drive
+from rigbench.workloads import Workload
 from rigbench_backends.base import EngineError, EngineInfo, ModelFile, StepBytes
 
 MOST_TOKENS = 300_000
 """More of them are not simulated again: a document may hold millions."""
 NAME = "sim"
+LoadKey = tuple[int, int, Workload, float | None]
+"""Users, requests of each, what a request is, seconds."""
 CACHED_RUNS = 32
 """Simulations kept. One holds at most MOST_TOKENS stamps."""
 
@@ -59,31 +62,23 @@ def _again(result: CaseResult, engine: EngineInfo, model: ModelFacts | None, pat
             return
 
 
-def _load(case: Case) -> tuple[int, int, int, int, int, float | None]:
-    work = case.workload
-    return (
-        case.concurrency,
-        case.requests_per_user,
-        work.prompt_tokens,
-        work.output_tokens,
-        work.context_tokens,
-        case.duration_s,
-    )
+def _load(case: Case) -> LoadKey:
+    return case.concurrency, case.requests_per_user, case.workload, case.duration_s
 
 
 @lru_cache(CACHED_RUNS)
 def _simulation(
-    options: str, model: str, facts: StepBytes | None, load: tuple[int, int, int, int, int, float | None]
+    options: str, model: str, facts: StepBytes | None, load: LoadKey
 ) -> tuple[float | None, tuple[RequestRecord, ...]]:
     """(the bandwidth that the simulator of these options has, its records under this load)."""
-    users, requests, prompt_tokens, output_tokens, context_tokens, duration_s = load
+    users, requests, work, duration_s = load
     backend = rigbench_backends.load(NAME)
     known = {field.name for field in fields(backend.Options)}
     values = backend.Options(**{name: value for name, value in json.loads(options).items() if name in known})
     session = backend.open(ModelFile(model, None, "shape", facts), replace(values, fault=None, pace="virtual"))
-    session.prepare(users, context_tokens)
-    prompt, duration_ns = (0,) * prompt_tokens, None if duration_s is None else round(duration_s * 1e9)
-    _, records, _ = drive(session, Load(users, requests, output_tokens, lambda *_: prompt, duration_ns))
+    session.prepare_work(work, users)
+    prompt, duration_ns = (0,) * work.prompt_length, None if duration_s is None else round(duration_s * 1e9)
+    _, records, _ = drive(session, Load(users, requests, work.units, lambda *_: prompt, duration_ns))
     return session.info.simulated_bandwidth_bytes_per_s, tuple(records)
 
 
@@ -93,6 +88,7 @@ def _same(stated: RequestRecord, right: RequestRecord) -> bool:
     return (
         (stated.user, stated.index, stated.chunk_units, stated.prompt_tokens, len(stated.unit_us))
         == (right.user, right.index, right.chunk_units, right.prompt_tokens, len(right.unit_us))
+        and stated.loss == right.loss
         and stated.error is None
         and all(abs(one - other) <= 1 for one, other in times)
     )
