@@ -183,3 +183,10 @@ def test_the_stated_size_is_the_file_and_experts_keep_their_type() -> None:
 def test_what_is_neither_known_nor_stated_is_an_error(name, quant, size, parameters) -> None:
     with pytest.raises(InputError):
         named_facts(name, quant, parameters=parameters, size_bytes=size)
+
+
+def test_an_answer_lies_inside_its_interval_and_none_has_none() -> None:
+    good = answer()
+    low, middle, high = (float(good[name]) for name in ("pred_low", "pred_tokens_per_s", "pred_high"))
+    assert low < middle < high and high / middle == pytest.approx(middle / low, rel=0.01)
+    assert answer(quant="", model_size_gib="")["pred_low"] == ""

@@ -163,3 +163,10 @@ def test_prices_of_another_currency_are_the_same_numbers(run: Callable[..., str]
 def test_bad_input_is_one_sentence(run: Callable[..., str], words: list[str], says: str) -> None:
     error = run(*words, expect=2)
     assert says in error and error.count("\n") == 1
+
+
+def test_a_plan_says_what_is_expected_of_each_case(run: Callable[..., str]) -> None:
+    words = ("plan", "-m", "synthetic:tiny:Q4_0", "-p", "64", "-n", "32", "-u", "1,4", "--json")
+    plan = json.loads(run(*words))
+    assert [each["inputs"]["users"] for each in plan["predictions"]] == [1, 4]
+    assert all(each["inputs"]["prompt_tokens"] == 64 and each["user_tps"] > 0 for each in plan["predictions"])

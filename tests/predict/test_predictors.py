@@ -116,7 +116,18 @@ def test_an_answer_has_its_interval_and_a_prompt_speed() -> None:
     prediction = roofline(catalogued_facts("llama-3.1-8b", "Q4_K_M"), device.bandwidth_bytes_per_s, device=device)
     low, high = prediction.inputs["user_tps_80_percent"]
     assert prediction.user_tps is not None and low < prediction.user_tps < high < 1.5 * prediction.user_tps
-    assert 5_000 < prediction.inputs["prefill_512_tps"] < 20_000
+    inputs = prediction.inputs
+    assert inputs["prompt_tokens"] == 512 and 5_000 < inputs["prefill_tps"] < 20_000
+    low, high = inputs["prefill_tps_80_percent"]
+    assert low < inputs["prefill_tps"] < high
+
+
+def test_the_first_token_comes_after_all_prompts_and_a_step() -> None:
+    device, facts = find("m2-max-38"), catalogued_facts("llama-3.1-8b", "Q4_K_M")
+    for users in (1, 4):
+        answer = roofline(facts, device.bandwidth_bytes_per_s, device=device, users=users, prompt_tokens=2000)
+        expected = users * 2000 / answer.inputs["prefill_tps"] + 1 / (answer.user_tps or 0)
+        assert answer.inputs["ttft_s"] == pytest.approx(expected, rel=0.01)
 
 
 def test_tensor_parallel_adds_bandwidth_and_layer_split_costs_a_little() -> None:

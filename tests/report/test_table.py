@@ -123,3 +123,10 @@ def test_twins_have_tables_of_their_own_with_what_tells_them_apart() -> None:
 def test_square_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     output_console().print("pip install 'mlx[cpu]'")
     assert capsys.readouterr().out == "pip install 'mlx[cpu]'\n"
+
+
+def test_a_prediction_has_its_interval_beside_it() -> None:
+    spans = {"predicted_low_tps": 40.0, "predicted_high_tps": 50.2, "predicted_ttft_s": 1.5}
+    columns = columns_of([row(spans), row()])
+    assert columns["predicted"] == ("44.8 (40 to 50.2)", "44.8")
+    assert columns["predicted TTFT"] == ("1.5 s", "-")

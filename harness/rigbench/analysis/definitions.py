@@ -78,6 +78,14 @@ class Metric:
     join: Callable[[Sequence[float]], float] = statistics.median
     priority: int | None = 11
     compared: bool = True
+    span: tuple[str, str] | None = None
+    """The metrics between which it lies in 80 % of cases, shown beside it."""
+
+    def cell(self, number: Callable[[str], float | None]) -> str:
+        """How it prints in a row of these numbers: with its span where that is known."""
+        text = self.text(number(self.name))
+        low, high = (number(name) for name in self.span or ("", ""))
+        return text if low is None or high is None else f"{text} ({self.text(low)} to {self.text(high)})"
 
     def of(self, kind: str) -> bool:
         """Whether a workload of this kind has it."""
@@ -157,6 +165,16 @@ def _predicted(row: RowInput, name: str) -> float | Unknown:
         return Unknown("no prediction was made")
     value: float | None = getattr(row.prediction, name)
     return Unknown(row.prediction.reason or "unknown") if value is None else value
+
+
+def _predicted_input(row: RowInput, name: str, place: int | None = None) -> float | Unknown:
+    """A figure that stands in the prediction's inputs; of a pair the one at `place`."""
+    value = row.prediction.inputs.get(name) if row.prediction else None
+    if value is None:
+        return Unknown(
+            (row.prediction and row.prediction.reason) or "not predicted: no measurement of its kind is known"
+        )
+    return float(value if place is None else value[place])
 
 
 def _mbu(row: RowInput) -> float | Unknown | None:
@@ -286,7 +304,19 @@ METRICS = (
            None, of_row=lambda row: _predicted(row, "ceiling_user_tps"), kinds=TRAIN, priority=4),
     Metric("predicted_tps", "predicted", "tokens/s",
            "roofline: 1 / (time to stream the bytes + per layer + per user ...), per user; `rigbench predict` shows its terms",
-           None, of_row=lambda row: _predicted(row, "user_tps"), kinds=TOKENS, priority=9),
+           None, of_row=lambda row: _predicted(row, "user_tps"), kinds=TOKENS, priority=9,
+           span=("predicted_low_tps", "predicted_high_tps")),
+    Metric("predicted_low_tps", "predicted, low", "tokens/s",
+           "predicted_tps / the factor that held 80 % of measurements on chips left out of the fit, of its kind and platform",
+           None, of_row=lambda row: _predicted_input(row, "user_tps_80_percent", 0), kinds=TOKENS, priority=None),
+    Metric("predicted_high_tps", "predicted, high", "tokens/s", "predicted_tps x the same factor",
+           None, of_row=lambda row: _predicted_input(row, "user_tps_80_percent", 1), kinds=TOKENS, priority=None),
+    Metric("predicted_ttft_s", "predicted TTFT", "s",
+           "users x prompt tokens / predicted_prefill_tps + one step: all users' prompts come at once",
+           None, of_row=lambda row: _predicted_input(row, "ttft_s"), kinds=TOKENS, priority=10),
+    Metric("predicted_prefill_tps", "predicted prefill", "tokens/s",
+           "roofline of one prompt: operations / (arithmetic rate x efficiency) + reading the weights + layers",
+           None, of_row=lambda row: _predicted_input(row, "prefill_tps"), kinds=TOKENS, priority=None),
     Metric("published_tps", "published", "tokens/s", "published rule: bandwidth / file size x 0.65, for one user",
            None, of_row=lambda row: row.published.user_tps if row.published else None, kinds=TOKENS, priority=None),
     Metric("measured_over_predicted", "measured/predicted", "ratio", "user_tps / predicted_tps",

@@ -53,6 +53,7 @@ def command(
 def _print(advices: Sequence[Advice], others: int, as_json: bool) -> None:
     """Machines, best first, each with what decides it."""
     from rigbench.predict.advise import memory_text
+    from rigbench.report.prediction import span_text
     from rigbench.report.table import output_console, print_notes, print_table
 
     if as_json:
@@ -64,6 +65,7 @@ def _print(advices: Sequence[Advice], others: int, as_json: bool) -> None:
             one.hardware.id,
             memory_text(one.hardware),
             units.rate_text(one.user_tps),
+            span_text(one.slowest.prediction),
             units.rate_text(one.output_tps),
             units.MISSING if one.hardware.power_w is None else f"{one.hardware.power_w:g}",
             one.bound,
@@ -71,7 +73,7 @@ def _print(advices: Sequence[Advice], others: int, as_json: bool) -> None:
         )
         for one in advices
     ]
-    print_table(console, ("hardware", "memory", "user t/s", "all t/s", "W", "bound", "why"), rows)
+    print_table(console, ("hardware", "memory", "user t/s", "80 % of cases", "all t/s", "W", "bound", "why"), rows)
     notes = ["user t/s and all t/s are those of the slowest model, by the roofline"]
     if others:
         notes.append(f"{others} other machines do not hold the models")

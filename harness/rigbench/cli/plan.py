@@ -13,6 +13,9 @@ def command(ask: Ask, flags: EngineFlags, as_json: bool = JSON) -> None:
     """Show what a run would do, how long it takes, and what it needs."""
     prepared = ask.prepare(flags, fetch=False)
     plan = prepared.plan
+    from rigbench.report.plan import predictions, print_plan
+
+    expected = predictions(plan, prepared.machine, prepared.bandwidths)
     if as_json:
         say_json(
             {
@@ -21,12 +24,12 @@ def command(ask: Ask, flags: EngineFlags, as_json: bool = JSON) -> None:
                 "unused_gpus": sorted({job.engine.unused_gpu for job in plan.jobs if job.engine.unused_gpu}),
                 "skipped": [{"case": asdict(skip.case), "reason": skip.reason} for skip in plan.skipped],
                 "downloads": downloads(prepared.parts),
+                "predictions": list(expected.values()),
                 "seconds": plan.seconds,
                 "memory_bytes": plan.memory_bytes,
             }
         )
         return
-    from rigbench.report.plan import print_plan
     from rigbench.report.table import output_console
 
-    print_plan(output_console(), plan)
+    print_plan(output_console(), plan, expected=expected)

@@ -108,6 +108,7 @@ def command(
                         "model": facts.name,
                         "fit": fit.answer,
                         "user_tps": answers.user_tps,
+                        "user_tps_80_percent": answers.inputs.get("user_tps_80_percent"),
                         "output_tps": answers.output_tps,
                     }
                     for device, row in rows

@@ -46,6 +46,11 @@ class Advice:
     sentence: str
     options: tuple[Option, ...]
 
+    @property
+    def slowest(self) -> Option:
+        """The model that decides `user_tps`."""
+        return min(self.options, key=lambda option: option.prediction.user_tps or 0)
+
 
 def advise(
     models: Sequence[ModelFacts],

@@ -1,8 +1,9 @@
 """Many predictions at once: a CSV of cases in, the same CSV with predictions out.
 
-The columns are those of configs/reference/measured_train.csv. Each row comes back whole with `pred_tokens_per_s`, `predictor`
-and `reason`; a row that cannot be predicted stays, blank, with the reason. A chip that the catalogue does not know is predicted
-from its bandwidth column and its backend.
+The columns are those of configs/reference/measured_train.csv. Each row comes back whole with `pred_tokens_per_s`,
+`pred_low` and `pred_high` (in 80 % of cases a measurement lies between them), `predictor` and `reason`; a row that cannot be
+predicted stays, blank, with the reason. A chip that the catalogue does not know is predicted from its bandwidth column and its
+backend.
 
     rigbench predict --cases configs/reference/measured_train.csv -o predicted.csv
 """
@@ -24,12 +25,12 @@ from rigbench.models.names import quantisation
 from rigbench.models.shapes import find_shape, relative, sizes_of
 from rigbench.predict.fit import cached_users
 from rigbench.predict.hardware import GIB, Hardware, hardware, match, normalize
-from rigbench.predict.roofline import Constants, Setup, constants, platform_of, step_seconds
+from rigbench.predict.roofline import Constants, Setup, constants, interval, platform_of, step_seconds
 from rigbench.records import ModelFacts
 
 NEEDED = ("hardware", "backend", "model", "quant", "tokens_per_s_kind")
 TARGETS = {"decode per-user": "user", "aggregate": "output", "prefill": "prefill"}
-ADDED = ("pred_tokens_per_s", "predictor", "reason")
+ADDED = ("pred_tokens_per_s", "pred_low", "pred_high", "predictor", "reason")
 MORE = "\0"
 """Where a row keeps fields beyond the last column: a name that no column has."""
 _UNSTATED = ("", "nan", "none", "null", "not stated", "unstated", "-")
@@ -96,9 +97,11 @@ def _added(row: Mapping[str, str], known: Constants) -> dict[str, str]:
         setup = settled(case, known)
         step_s = step_seconds(case.facts, setup, known)["step"]
     except InputError as error:
-        return {"pred_tokens_per_s": "", "predictor": "", "reason": str(error)}
+        return dict.fromkeys(ADDED, "") | {"reason": str(error)}
     rate = (setup.users if case.target == "output" else 1) / step_s
-    return {"pred_tokens_per_s": f"{rate:.4g}", "predictor": "roofline", "reason": "; ".join(case.notes)}
+    factor = interval(setup, known)
+    low, high = ("", "") if factor is None else (f"{rate / factor:.4g}", f"{rate * factor:.4g}")
+    return dict(zip(ADDED, (f"{rate:.4g}", low, high, "roofline", "; ".join(case.notes)), strict=True))
 
 
 def settled(case: CaseRow, known: Constants) -> Setup:

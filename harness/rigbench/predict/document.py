@@ -5,6 +5,7 @@ For each group the roofline and the published rule, at the mean context of its d
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rigbench.errors import InputError
@@ -12,7 +13,7 @@ from rigbench.models.footprint import decode_flops, prompt_flops, weight_bytes
 from rigbench.predict import hardware, predictors, steps
 from rigbench.predict.fit import offloaded
 from rigbench.predict.roofline import engine_platform
-from rigbench.records import Bandwidth, Case, ModelFacts, Prediction, RunDocument
+from rigbench.records import Bandwidth, Case, Machine, ModelFacts, Prediction, RunDocument
 from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
 
@@ -39,11 +40,10 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
             step = steps.prediction(facts[case.model], case, work, counted.get(case.group), info, bandwidth, rate)
             by_case[case.group] = (step,)
             continue
-        users, context = case.concurrency, work.mean_context_tokens
-        request = predictors.Request(users=users, context_tokens=context, kv_bits=info.kv_bits, group=case.group)
+        request = _request(case, work, info.kv_bits)
         published = predictors.published(facts[case.model], bandwidth, **request)
         try:
-            roofline = _roofline(document, facts[case.model], bandwidth, figure, case, info, request)
+            roofline = _roofline(document.machine, bandwidths, facts[case.model], case, info, request)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
             without = predictors.ceiling(facts[case.model], bandwidth, **request)
             roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
@@ -71,17 +71,49 @@ def with_arithmetic(
     )
 
 
-def _roofline(
-    document: RunDocument,
+def planned(
+    case: Case,
     facts: ModelFacts,
-    bandwidth: float | None,
-    figure: Bandwidth | None,
+    machine: Machine,
+    bandwidths: Mapping[str, Bandwidth],
+    device: str,
+    device_names: Sequence[str],
+) -> Prediction | None:
+    """The roofline of a case that has not run, as far as the plan knows its engine; None for what makes no text, and where the
+    device is of no known kind."""
+    if not isinstance(work := case.workload, Generation):
+        return None
+    threads = case.options.get("threads") if device == "cpu" else None
+    cores = threads if isinstance(threads, int) and threads > 0 else machine.physical_cores
+    info = EngineInfo(case.backend, "", device, tuple(device_names), threads=cores)
+    try:
+        return _roofline(machine, bandwidths, facts, case, info, _request(case, work, info.kv_bits))
+    except InputError:
+        return None
+
+
+def _request(case: Case, work: Generation, kv_bits: float) -> predictors.Request:
+    return predictors.Request(
+        users=case.concurrency,
+        context_tokens=work.mean_context_tokens,
+        kv_bits=kv_bits,
+        group=case.group,
+        prompt_tokens=work.prompt_tokens,
+    )
+
+
+def _roofline(
+    machine: Machine,
+    bandwidths: Mapping[str, Bandwidth],
+    facts: ModelFacts,
     case: Case,
     info: EngineInfo,
     request: predictors.Request,
 ) -> Prediction:
+    figure = bandwidths.get(info.device)
+    bandwidth = info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
     names = info.device_names if info.device != "cpu" else ()
-    device = hardware.match_first(names, document.machine.gpus)
+    device = hardware.match_first(names, machine.gpus)
     prediction = predictors.roofline(
         facts,
         bandwidth,
@@ -97,5 +129,5 @@ def _roofline(
     )
     if info.device in ("cpu", "sim") or info.device_share == 1:
         return prediction
-    host = next((each.read_bytes_per_s for each in document.bandwidth if each.device == "cpu"), None)
-    return offloaded(prediction, info.device_share, host)
+    host = bandwidths.get("cpu")
+    return offloaded(prediction, info.device_share, host.read_bytes_per_s if host else None)

@@ -20,7 +20,7 @@ from rigbench.paths import configs_dir
 from rigbench.predict.hardware import GIB, Hardware
 from rigbench.records import ModelFacts, Prediction
 
-MADE_WITHOUT_OFFLOAD = ("user_tps_80_percent", "prefill_512_tps")
+MADE_WITHOUT_OFFLOAD = ("user_tps_80_percent", "prompt_tokens", "prefill_tps", "prefill_tps_80_percent", "ttft_s")
 """What a prediction says of a model that is whole on its device."""
 
 
@@ -122,11 +122,10 @@ def with_fit(prediction: Prediction, answer: Fit, host_bandwidth_bytes_per_s: fl
         return replace(prediction, inputs=inputs)
     if answer.answer == "does not fit":
         reason = f"does not fit: {answer.reason}"
+        inputs = {name: value for name, value in inputs.items() if name not in MADE_WITHOUT_OFFLOAD}
         return replace(prediction, user_tps=None, output_tps=None, inputs=inputs, reason=reason)
     if answer.answer != "offload" or prediction.user_tps is None or prediction.output_tps is None:
         return replace(prediction, inputs=inputs)
-    for name in MADE_WITHOUT_OFFLOAD:
-        inputs.pop(name, None)
     prediction_with_fit = offloaded(
         replace(prediction, inputs=inputs), answer.share_on_device, host_bandwidth_bytes_per_s
     )
@@ -141,13 +140,14 @@ def offloaded(prediction: Prediction, share: float, host_bandwidth_bytes_per_s: 
     ceiling, alone = prediction.ceiling_user_tps, prediction.user_tps
     step_s = None if alone is None else share / alone + read_s + rule["link_ms"] * 1e-3
     users = prediction.output_tps / alone if alone and prediction.output_tps else None
+    whole = {name: value for name, value in prediction.inputs.items() if name not in MADE_WITHOUT_OFFLOAD}
     return replace(
         prediction,
         user_tps=None if step_s is None else 1 / step_s,
         output_tps=None if step_s is None or users is None else users / step_s,
         ceiling_user_tps=1 / (share / ceiling + read_s) if ceiling else None,
         formula=f"{prediction.formula}; with offload t = share x t + (1 - share) x bytes / host bandwidth + link",
-        inputs={**prediction.inputs, "share_on_device": share, "host_bandwidth_bytes_per_s": bandwidth},
+        inputs={**whole, "share_on_device": share, "host_bandwidth_bytes_per_s": bandwidth},
     )
 
 

@@ -16,7 +16,7 @@ import math
 import tomllib
 from dataclasses import replace
 from functools import cache
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from rigbench.errors import InputError
 from rigbench.models.footprint import decode_bytes, weight_bytes
@@ -32,7 +32,7 @@ ROOFLINE_FORMULA = (
 )
 NO_BANDWIDTH = "the memory bandwidth of this device is not known: name it with --hardware or run `rigbench bandwidth`"
 PROMPT_TOKENS = 512
-"""The prompt whose prefill speed stands beside each answer."""
+"""The prompt whose prefill speed stands beside an answer where no other is asked for."""
 GPU_ENGINES = ("mlx", "vllm")
 
 
@@ -68,12 +68,14 @@ def step_bytes(facts: ModelFacts, users: int = 1, context_tokens: float = 0, kv_
 
 
 class Request(TypedDict, total=False):
-    """For what a prediction is: users at once, their mean context, bits a cached value, and the group of cases that it is for."""
+    """For what a prediction is: users at once, their mean context, bits a cached value, the group of cases that it is for, and the
+    prompt of each user, whose prefill and time to the first token stand beside the answer."""
 
     users: int
     context_tokens: float
     kv_bits: float
     group: str
+    prompt_tokens: int
 
 
 def ceiling(facts: ModelFacts, bandwidth_bytes_per_s: float | None, **request: Unpack[Request]) -> Prediction:
@@ -218,13 +220,33 @@ def roofline(
         "devices": devices,
         "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
     }
-    prompt = replace(setup, users=1, context_tokens=0, prompt_tokens=PROMPT_TOKENS)
-    inputs[f"prefill_{PROMPT_TOKENS}_tps"] = float(f"{1 / step_seconds(facts, prompt, known)['step']:.3g}")
     share = running / users / step_s
     if (factor := interval(setup, known)) is not None:
-        inputs["user_tps_80_percent"] = [float(f"{tps:.3g}") for tps in (share / factor, share * factor)]
+        inputs["user_tps_80_percent"] = _around(share, factor)
+    inputs |= _prompt(facts, replace(setup, users=1, context_tokens=0), known, request, running, step_s)
     if known.get("calibrated.rows"):
         inputs["calibrated_with_rows"] = round(known["calibrated.rows"])
     if running < users:
         inputs["users_running"] = running
     return replace(prediction, user_tps=share, output_tps=running / step_s, inputs=inputs)
+
+
+def _prompt(
+    facts: ModelFacts, setup: Setup, known: Constants, request: Request, users: float, step_s: float
+) -> dict[str, Any]:
+    """Prefill speed of one user's prompt, and the time to the first token where all users' prompts come at once."""
+    tokens = request.get("prompt_tokens") or PROMPT_TOKENS
+    prompt = replace(setup, prompt_tokens=tokens)
+    token_s = step_seconds(facts, prompt, known)["step"]
+    inputs: dict[str, Any] = {
+        "prompt_tokens": tokens,
+        "prefill_tps": float(f"{1 / token_s:.3g}"),
+        "ttft_s": float(f"{users * tokens * token_s + step_s:.3g}"),
+    }
+    if (factor := interval(prompt, known)) is not None:
+        inputs["prefill_tps_80_percent"] = _around(1 / token_s, factor)
+    return inputs
+
+
+def _around(tps: float, factor: float) -> list[float]:
+    return [float(f"{bound:.3g}") for bound in (tps / factor, tps * factor)]

@@ -41,12 +41,13 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A measured value, with what was predicted and the ceiling where they are known."""
+    """A measured value, with what was predicted, the ceiling, and the span of 80 % of cases where they are known."""
 
     label: str
     value: float
     predicted: float | None = None
     ceiling: float | None = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +91,25 @@ class Scale:
 
 
 def bars(title: str, entries: Sequence[Bar], text: Text, unit: str) -> Markup:
-    """A bar for each value from 0, a diamond where it was predicted, a line at its ceiling."""
+    """A bar for each value from 0, a diamond where it was predicted with a line over its span, a line at its ceiling."""
     drawn = entries[:MAX_BARS]
-    most = max(max(each.value, each.predicted or 0, each.ceiling or 0) for each in drawn)
+    most = max(max(each.value, each.predicted or 0, each.ceiling or 0, *(each.span or ())) for each in drawn)
     x, height = Scale(0, most * 1.02, LEFT, WIDTH - RIGHT), len(drawn) * 2 * ROW * 0.85 + BOTTOM
     parts, words = [_grid_x(x, text, height, unit)], []
     for place, each in enumerate(drawn):
         y = place * ROW * 1.7 + 15
         facts = [f"{text(each.value)} measured"]
-        facts += [f"{text(each.predicted)} predicted"] if each.predicted is not None else []
+        if each.predicted is not None:
+            span = f" ({text(each.span[0])} to {text(each.span[1])})" if each.span else ""
+            facts.append(f"{text(each.predicted)} predicted{span}")
         facts += [f"ceiling {text(each.ceiling)}"] if each.ceiling is not None else []
         words.append(f"{each.label}: {', '.join(facts)} {unit}")
         parts.append(_text(LEFT, y, f"{_short(each.label)}: {', '.join(facts)}"))
         parts.append(f'<rect class="s0" x="{LEFT}" y="{y + 6:.1f}" width="{x(each.value) - LEFT:.1f}" height="16"/>')
         if each.predicted is not None:
             at = x(each.predicted)
+            if each.span:
+                parts.append(_line(x(each.span[0]), y + 14, x(each.span[1]), y + 14, "mark"))
             parts.append(f'<path class="mark" d="M{at:.1f} {y + 5:.1f}l7 9l-7 9l-7 -9z"/>')
         if each.ceiling is not None:
             parts.append(_line(x(each.ceiling), y + 2, x(each.ceiling), y + 26, "limit"))

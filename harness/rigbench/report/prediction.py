@@ -41,14 +41,18 @@ def print_prediction(
     )
     fits = f"{fitting.answer}: {fitting.reason}" if fitting else "not known"
     speed = f"{units.rate_text(answer.user_tps)} t/s for a user, {units.rate_text(answer.output_tps)} t/s in all"
-    if span := answer.inputs.get("user_tps_80_percent"):
-        speed += f" ({units.rate_text(span[0])} to {units.rate_text(span[1])} for a user in 80 % of cases)"
+    if "user_tps_80_percent" in answer.inputs:
+        speed += f" ({span_text(answer)} for a user in 80 % of cases)"
     if answer.user_tps is None:
         speed = f"{units.MISSING} ({answer.reason})"
     ceiling = (
         f"{units.rate_text(answer.ceiling_user_tps)} t/s for a user: {units.bytes_text(answer.bytes_per_step)} a step"
     )
-    prompt = f"{units.rate_text(answer.inputs.get('prefill_512_tps'))} t/s of a prompt of 512 tokens"
+    prompt = units.MISSING
+    if tokens := answer.inputs.get("prompt_tokens"):
+        rate, span = answer.inputs["prefill_tps"], span_text(answer, "prefill_tps")
+        prompt = f"{units.rate_text(rate)} t/s of a prompt of {tokens} tokens ({span} in 80 % of cases), "
+        prompt += f"first token after {units.seconds_text(answer.inputs['ttft_s'])}"
     pairs = [("model", model), ("memory", fits), ("predicted", speed), ("prefill", prompt), ("ceiling", ceiling)]
     print_pairs(console, pairs)
     if answer.reason and answer.user_tps is not None:
@@ -66,6 +70,12 @@ def print_prediction(
     print_table(console, ("simpler rules", "user t/s", "all t/s", "formula"), rows)
     inputs = ", ".join(f"{name} {_text(value)}" for name, value in answer.inputs.items() if value is not None)
     print_notes(console, [f"predicted: {answer.formula}", f"from {inputs}"])
+
+
+def span_text(prediction: Prediction, name: str = "user_tps") -> str:
+    """`44.2 to 57.7`: where that speed lies in 80 % of cases; '-' where nothing of the kind was measured."""
+    span = prediction.inputs.get(f"{name}_80_percent")
+    return f"{units.rate_text(span[0])} to {units.rate_text(span[1])}" if span else units.MISSING
 
 
 def _text(value: Any) -> str:
@@ -128,11 +138,15 @@ def print_grid(
     ]
     machines = [device.id for device, _ in rows]
     if len(models) == 1:
-        print_table(console, ("hardware", models[0].name), list(zip(machines, (row[0] for row in cells), strict=True)))
+        spans = [span_text(row[0][1]) for _, row in rows]
+        lines = list(zip(machines, (row[0] for row in cells), spans, strict=True))
+        print_table(console, ("hardware", models[0].name, "80 % of cases"), lines)
     else:
         names = [facts.name for facts in models]
         print_table(console, ("model", *machines), list(zip(names, *cells, strict=True)))
-    print_notes(console, ["- does not fit      ! fits tightly      * layers in the host's memory"])
+    print_notes(
+        console, ["- does not fit      ! fits tightly      * layers in the host's memory      intervals: --json"]
+    )
 
 
 def published_cells() -> list[tuple[published.Cell, float | None, float | None]]:

@@ -105,7 +105,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
 def _with_interval(metric: definitions.Metric) -> Callable[[Row], str]:
     def text(row: Row) -> str:
         interval = row.interval(metric.name)
-        value = metric.text(row[metric.name])
+        value = metric.cell(row.__getitem__)
         if interval is None or interval.n < 2 or interval.low is None or interval.high is None:
             return value
         return f"{value} ({metric.text(interval.low)} to {metric.text(interval.high)})"
@@ -133,10 +133,17 @@ def _speeds(rows: Sequence[Row]) -> Iterator[Markup]:
                 value,
                 row["predicted_tps"] if name == "user_tps" else None,
                 row["ceiling_tps"] if name == "user_tps" else None,
+                (low, high)
+                if name == "user_tps" and (low := row["predicted_low_tps"]) and (high := row["predicted_high_tps"])
+                else None,
             )
             for row, value in entries
         ]
-        legend = " (bar), predicted (diamond) and the ceiling (line)" if any(bar.predicted for bar in bars) else ""
+        legend = (
+            " (bar), predicted (diamond, 80 % of cases within its line) and the ceiling (line)"
+            if any(bar.predicted for bar in bars)
+            else ""
+        )
         yield charts.bars(f"{metric.label}: measured{legend}", bars, metric.text, metric.unit)
 
 

@@ -36,7 +36,8 @@ FOOTNOTES = {
     "gap p50": "time between two tokens of one request",
     "ceiling": "memory bandwidth / bytes, or arithmetic rate / operations of a step, the less of both",
     "MBU": "bytes x steps per second / bandwidth",
-    "predicted": "the roofline's answer for this machine and model (rigbench predict shows its terms)",
+    "predicted": "the roofline's answer for this machine and model (rigbench predict shows its terms); 80 % lie in the brackets",
+    "predicted TTFT": "users x prompt tokens / predicted prefill + one step",
 }
 
 
@@ -198,7 +199,7 @@ def columns_of(rows: Sequence[Row]) -> dict[str, tuple[str, ...]]:
         if metric.priority is None or (metric.kinds and kinds.isdisjoint(metric.kinds)):
             continue
         if metric.priority < OPTIONAL or any(row[metric.name] is not None for row in rows):
-            columns[metric.label] = tuple(metric.text(row[metric.name]) for row in rows)
+            columns[metric.label] = tuple(metric.cell(row.__getitem__) for row in rows)
         if metric.name == "ttft_s":
             columns |= _percentile_columns(rows)
     flags = tuple(", ".join(row.flags) or ("failed" if row.error else "") for row in rows)
