@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def command(
     """Show the site of all results on this machine alone, anew when they change, and the run that is going on."""
     from rigbench.report import serve
 
+    if hasattr(os, "nice"):
+        os.nice(10)  # whatever is measured meanwhile goes first
     with (
         tempfile.TemporaryDirectory(prefix="rigbench-site-") as out,
         serve.open_server(folder, Path(out), port) as server,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import threading
 import time
@@ -233,8 +232,6 @@ class Server(ThreadingHTTPServer):
 
 def open_server(folder: Path, out: Path, port: int) -> Server:
     """Make the site in `out` and the server of it; port 0 is any that is free. UnavailableError if the port is taken."""
-    if hasattr(os, "nice"):
-        os.nice(10)
     state = State(folder, out)
     state.look()
     try:
