@@ -177,7 +177,7 @@ def must_end_well(words: list[str]) -> None:
         assert answer.strip() or message.strip(), words
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines())
 def test_it_ends_in_an_answer_or_a_sentence(words: list[str]) -> None:
     must_end_well(words)

@@ -48,6 +48,7 @@ def test_every_command_is_in_the_table() -> None:
     assert set(TABLE) == {*map(name_of, COMMANDS), "models"}
 
 
+@pytest.mark.slow
 def test_each_json_has_the_keys_of_the_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_a_failing_case_is_a_row_and_the_run_goes_on(
 
 
 @linux
+@pytest.mark.slow
 def test_kill_9_of_the_worker_costs_its_case_alone(suite: Callable[..., Path], tmp_path: Path) -> None:
     run = start(suite(REAL_TIME, output_tokens="300", repetitions="1", concurrency="[1, 2, 3]"), cwd=tmp_path)
     journal_with(1, tmp_path)
@@ -181,6 +182,7 @@ def test_kill_9_of_the_worker_costs_its_case_alone(suite: Callable[..., Path], t
 
 
 @linux
+@pytest.mark.slow
 def test_kill_9_of_the_parent_loses_no_finished_case_and_leaves_no_worker(
     suite: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -209,7 +211,7 @@ def test_kill_9_of_the_parent_loses_no_finished_case_and_leaves_no_worker(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_saves_what_there_is_and_says_how_to_go_on(
     how: signal.Signals, suite: Callable[..., Path], tmp_path: Path
 ) -> None:

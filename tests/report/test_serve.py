@@ -57,6 +57,7 @@ def test_clients_that_hang_do_not_stop_others(server: serve.Server) -> None:
         each.close()
 
 
+@pytest.mark.slow
 def test_clients_that_send_a_byte_now_and_then_lock_nobody_out(server: serve.Server) -> None:
     slow = []
     for _ in range(serve.CONNECTIONS + 4):

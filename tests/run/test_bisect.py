@@ -143,6 +143,7 @@ def wheel(folder: Path, version: str, needs: str = "") -> None:
             wheel.writestr(name, text)
 
 
+@pytest.mark.slow
 def test_pip_lists_installs_and_fails_for_real(
     links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: Callable[[], int]
 ) -> None:

@@ -195,6 +195,7 @@ def test_the_line_that_tells_most_is_taken(lines: list[str], cause: str | None, 
     assert answer.fix is None if fix is None else fix in str(answer.fix)
 
 
+@pytest.mark.slow
 def test_a_crash_of_one_test_is_one_failed_test(tmp_path: Path) -> None:
     """Engines run in a process beside pytest's own, so that what they do to it ends one test alone."""
     (tmp_path / "test_two.py").write_text(

@@ -45,6 +45,7 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "j.journal"]  # the reserve is gone
 
 
+@pytest.mark.slow
 def test_cut_at_every_byte_loses_the_torn_case_alone(tmp_path: Path) -> None:
     whole = written(tmp_path / "j.journal").read_bytes()
     header_end = whole.index(b"\n") + 1
