@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import rigbench_backends
 from fake_cuda import FakeCuda
 from plugin_folder import plugin_folder
-import rigbench_backends
 from rigbench.ceilings import cuda
 from rigbench.cli.main import app
 from rigbench.documents import store
