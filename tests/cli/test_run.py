@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from command_line import Answer, rigbench
+
 SUITE = """
 name = "t"
 version = "1"
@@ -35,14 +37,6 @@ model = "synthetic:llama-160m:Q4_0"
 REAL_TIME = 'options = { pace = "real", bandwidth_gb_per_s = 20 }\n'
 
 
-def rigbench(*words: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rigbench.cli.main", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == expect, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 @pytest.fixture
 def suite(tmp_path: Path) -> Callable[..., Path]:
     def write(extra: str = "", **changes: str) -> Path:
@@ -56,7 +50,7 @@ def suite(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def result_of(done: subprocess.CompletedProcess[str], cwd: Path) -> dict[str, Any]:
+def result_of(done: Answer, cwd: Path) -> dict[str, Any]:
     last = done.stdout.rstrip().splitlines()[-1]
     assert last.startswith("result: ")
     return json.loads((cwd / last.removeprefix("result: ")).read_text())
@@ -176,7 +170,7 @@ def test_kill_9_of_the_worker_costs_its_case_alone(suite: Callable[..., Path], t
     os.kill(victim[0], signal.SIGKILL)
     out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
-    document = result_of(subprocess.CompletedProcess([], 0, out), tmp_path)
+    document = result_of(Answer(out, err), tmp_path)
     errors = [case["error"]["kind"] if case["error"] else None for case in document["cases"]]
     assert sorted(errors, key=str) == [None, None, "killed"] or errors == [None, None, None]
 
@@ -221,7 +215,7 @@ def test_ctrl_c_saves_what_there_is_and_says_how_to_go_on(
     out, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert "Traceback" not in err
-    document = result_of(subprocess.CompletedProcess([], 0, out), tmp_path)
+    document = result_of(Answer(out, err), tmp_path)
     assert document["complete"] is False
     assert 1 <= len(document["cases"]) < 6
     assert f"--resume {journal.relative_to(tmp_path)}" in err

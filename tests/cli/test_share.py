@@ -6,30 +6,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import rigbench_backends
+from command_line import rigbench
+
 DOCUMENTS = Path(__file__).parent.parent / "documents"
 V1 = DOCUMENTS / "v1.json"
-
-
-def rigbench(*words: str | Path, cwd: Path, expect: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rigbench.cli.main", *map(str, words)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **more},
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture
@@ -133,7 +119,7 @@ from rigbench_backends.base import Probe
 class Options:
     pass
 
-class Backend:
+class Backend(sim.SimBackend):
     name = "rigbenchfake"
     Options = Options
     model_formats = ("shape",)
@@ -166,7 +152,7 @@ def wheel(folder: Path, version: str, speed: int, needs: str = "") -> None:
 
 
 @pytest.mark.slow
-def test_bisect_finds_the_slower_version_through_pip(tmp_path: Path) -> None:
+def test_bisect_finds_the_slower_version_through_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A third party's engine in five versions, its backend registered by entry point; pip installs them, the suite runs in each."""
     links, plugin = tmp_path / "links", tmp_path / "plugin"
     links.mkdir()
@@ -179,6 +165,9 @@ def test_bisect_finds_the_slower_version_through_pip(tmp_path: Path) -> None:
     (plugin / "fake-1.dist-info" / "entry_points.txt").write_text(entry)
     (plugin / "fake_backend.py").write_text(BACKEND)
     paths = os.pathsep.join(filter(None, [str(plugin), os.environ.get("PYTHONPATH")]))
+    monkeypatch.syspath_prepend(plugin)
+    known = rigbench_backends.BUILT_IN | {"rigbenchfake": "fake_backend:BACKEND"}
+    monkeypatch.setattr(rigbench_backends, "registry", lambda: known)  # this process may have read the real one before
     surroundings = {"RIGBENCH_CACHE": str(tmp_path / "cache"), "PYTHONPATH": paths}
     words = ["bisect", "--suite", "smoke", "--good", "rigbenchfake==1.8", "--bad", "rigbenchfake==2.0", "--runs", "2"]
     words += ["--backend", "rigbenchfake", "--model", "synthetic:llama-160m:Q4_0", "--json"]

@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from command_line import rigbench
 from rigbench.documents import store
 
 V1 = Path(__file__).parents[1] / "documents" / "v1.json"
@@ -32,14 +31,6 @@ output_tokens = 40
 backend = "sim"
 model = "synthetic:llama-160m:Q4_0"
 """
-
-
-def rigbench(*words: str | Path, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rigbench.cli.main", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == expect, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

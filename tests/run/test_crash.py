@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from command_line import rigbench
 from rigbench_backends.llama_cpp.trouble import NO_AMX, REBUILD, diagnose
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="crashes by POSIX signals")
@@ -95,11 +96,8 @@ def test_a_crash_says_what_the_worker_was_doing(
         '[warmup]\nmax_rounds = 3\noutput_tokens = 64\n[[workload]]\nname = "w"\nkind = "tokens"\nprompt_tokens = 8\n'
         "output_tokens = 64\n"
     )
-    command = [sys.executable, "-m", "rigbench.cli.main", "run", str(suite), "--no-telemetry", "-b", "sim", *words]
-    done = subprocess.run(
-        [*command, "-m", "synthetic:llama-160m:Q4_0"], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 3, done.stderr
+    model = ("-m", "synthetic:llama-160m:Q4_0")
+    done = rigbench("run", suite, "--no-telemetry", "-b", "sim", *words, *model, cwd=tmp_path, expect=3)
     document = json.loads(next(tmp_path.glob("results/*/*.json")).read_text())
     error = document["cases"][0]["error"]
     assert (error["phase"], error["message"]) == (phase, message)
