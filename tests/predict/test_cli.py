@@ -164,10 +164,9 @@ def test_bad_input_is_one_sentence(run: Callable[..., str], words: list[str], sa
     error = run(*words, expect=2)
     assert says in error and error.count("\n") == 1
 
-    pytest.importorskip("llama_cpp")
-
 
 def test_a_plan_says_what_is_expected_of_each_case(run: Callable[..., str]) -> None:
+    pytest.importorskip("llama_cpp")
     words = ("plan", "-m", "synthetic:tiny:Q4_0", "-p", "64", "-n", "32", "-u", "1,4", "--json")
     plan = json.loads(run(*words))
     assert [each["inputs"]["users"] for each in plan["predictions"]] == [1, 4]
