@@ -89,11 +89,11 @@ MUST = {"watch": ["--seconds", "0.01"]}
 
 
 def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    inner = getattr(command, "commands", {})
-    if not inner:
+    if not hasattr(command, "list_commands"):
         yield path, command
-    for name, each in inner.items():
-        yield from _commands(each, (*path, name))
+        return
+    for name in command.list_commands(None):
+        yield from _commands(command.get_command(None, name), (*path, name))
 
 
 COMMANDS = {path: command for path, command in _commands(get_command(app)) if path != ("serve",)}  # it goes on for ever

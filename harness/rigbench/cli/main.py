@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from keyword import iskeyword
+from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from rigbench import __version__
-from rigbench.cli.models import group as models
 from rigbench.cli.options import INTERRUPTED, say
 from rigbench.errors import InputError, RigbenchError, UnavailableError
 
@@ -47,13 +49,55 @@ NAMES = (
         "import",
         "submit",
         "bisect",
+        "models",
     ),
 )
 """In the order in which `--help` lists them; each is the file of its name, `import` that of import_.py."""
-COMMANDS = [import_module(f"rigbench.cli.{name}{'_' * iskeyword(name)}") for name in NAMES]
 HELP = {"help_option_names": ["-h", "--help"]}
 WIDEST_HELP = 120
+SENTENCE = re.compile(
+    r'^(?:def command\(.*?^    """|group = typer\.Typer\(\s*help=")(.+?)["\n]', re.DOTALL | re.MULTILINE
+)
+"""The first line of what a command's file says that it does."""
+
+
+class Commands(TyperGroup):
+    """Imports a command when it is typed. For the list of all it reads their first lines: to import them takes longer."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands.update(dict.fromkeys(NAMES))  # type: ignore[arg-type]  # not imported yet
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, None where there is none."""
+        if cmd_name in NAMES and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _imported(cmd_name)
+            _legible(self.commands[cmd_name], self.context_class)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of all, in help."""
+        folder = Path(__file__).parent
+        sources = {name: (folder / f"{_file(name)}.py").read_text(encoding="utf-8") for name in NAMES}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, *SENTENCE.findall(source)) for name, source in sources.items()])
+
+
+def _file(name: str) -> str:
+    return name + "_" * iskeyword(name)
+
+
+def _imported(name: str) -> Any:
+    module = import_module(f"rigbench.cli.{_file(name)}")
+    if hasattr(module, "group"):
+        return get_command(module.group)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name, context_settings=HELP)(module.command)
+    return get_command(alone)
+
+
 app = typer.Typer(
+    cls=Commands,
     name="rigbench",
     help="Measure live LLM inference on this machine, and see how far it is from what the memory bandwidth allows.",
     epilog="First: `rigbench doctor`, then `rigbench run my-model.gguf`. Completion: `rigbench --install-completion`.",
@@ -71,12 +115,6 @@ def _options(
     if version:
         typer.echo(f"rigbench {__version__}")
         raise typer.Exit
-
-
-for name, module in zip(NAMES, COMMANDS, strict=True):
-    first = (module.command.__doc__ or "").split("\n")[0]
-    app.command(name, short_help=first, context_settings=HELP)(module.command)
-app.add_typer(models, name="models", context_settings=HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +177,7 @@ def _legible(command: Any, context_class: type[Any] | None = None) -> None:
     for parameter in command.params:
         if parameter.metavar is None and not getattr(parameter, "is_flag", False):
             parameter.metavar = str(parameter.name).upper()
-    for inner in getattr(command, "commands", {}).values():
+    for inner in filter(None, getattr(command, "commands", {}).values()):
         _legible(inner, context_class)
 
 

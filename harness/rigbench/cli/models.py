@@ -6,7 +6,9 @@ import typer
 
 from rigbench.cli.options import JSON, one_of, say, say_json
 
-group = typer.Typer(help="List, make and fetch models.", no_args_is_help=True, rich_markup_mode=None)
+group = typer.Typer(
+    help="List, make and fetch models.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
 FORMAT = typer.Option("", "--format", help="gguf, mlx or safetensors: for engines that open these.")
 
 
