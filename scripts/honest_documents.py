@@ -4,7 +4,9 @@
 Three kinds: whole runs of the simulator through the product's own worker, journal and store, under drawn suites and options;
 documents of a catalogued device (tests/device_documents.py); and, with --real, runs of llama.cpp on this machine.
 
-.venv/bin/python scripts/honest_documents.py 1000 1 [--real 20]
+Most of the time is the waiting of runs for a machine at rest, so several parts of the documents may be made at once.
+
+.venv/bin/python scripts/honest_documents.py 1000 1 [--real 20] [--part 1/4]
 """
 
 import argparse
@@ -113,11 +115,13 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("seed", type=int)
     parser.add_argument("--real", type=int, default=0, help="so many of them by llama.cpp on this machine")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="every Nth of them, from the Kth on")
     options = parser.parse_args()
-    luck = random.Random(options.seed)
+    first, step = map(int, options.part.split("/"))
     tally: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(options.count):
+        for number in range(first - 1, options.count, step):
+            luck = random.Random(f"{options.seed}/{number}")
             kind = real if number < options.real else (simulated, of_device)[number % 2]
             what, deserved, path = kind(luck, Path(scratch))
             report = validate(path)

@@ -15,12 +15,9 @@ def command(
 ) -> None:
     """Show a result: a row per case, computed from the raw records."""
     from rigbench.analysis.table import content
-    from rigbench.analysis.table import table as rows_of
-    from rigbench.documents import store
-    from rigbench.documents.validate import level_sentence, validate
+    from rigbench.documents.validate import examined, level_sentence
 
-    document = store.read(result)
-    rows = rows_of(document)
+    report, document, rows = examined(result)
     if as_json:
         say_json([content(row) for row in rows])
         return
@@ -34,7 +31,6 @@ def command(
             f"{table.engine_text(engine)} on {engine.device}"
             + (f", {engine.threads} threads" if engine.threads else "")
         )
-    report = validate(result)
     table.print_notes(console, lines, "")
     table.print_notes(console, [level_sentence(report)], "" if report.valid else "red")
     if (source := rows[0].imported if rows else None) is not None:

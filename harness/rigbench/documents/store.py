@@ -26,6 +26,7 @@ from rigbench.documents import bounds
 from rigbench.documents.schema import schema_faults
 from rigbench.errors import InputError, UnavailableError, ValidationFailed
 from rigbench.paths import file_stem
+from rigbench.predict.document import predictions
 from rigbench.records import SCHEMA_VERSION, RunDocument
 
 
@@ -95,14 +96,19 @@ def dumps(content: dict[str, Any]) -> str:
 
 
 def read(path: Path) -> RunDocument:
-    """A document of any version. InputError if there is no readable file, ValidationFailed (with the JSON path) if it is wrong."""
+    """A document of any version, with the predictions that its facts give today: those that it states may be of other constants.
+    InputError if there is no readable file, ValidationFailed (with the JSON path) if it is wrong."""
     try:
         content, faults = bounds.load(path, texts=False)
     except OSError as error:
         raise InputError(f"no result at {path}: {error.strerror}") from error
     if faults:
         raise ValidationFailed(f"{path}: {faults[0]}")
-    return parse(content, str(path))
+    document = parse(content, str(path))
+    try:
+        return replace(document, predictions=predictions(document))
+    except (InputError, ArithmeticError, LookupError, TypeError, ValueError):  # what does not hold is read all the same
+        return document
 
 
 def parse(content: Any, where: str) -> RunDocument:

@@ -8,7 +8,8 @@ records    checks.py: the plan, times, counts, the loop, the warm-up, prompts, d
 readings   readings.py: there, at the sensors' rhythm, possible for the machine, flagged
 copies     copies.py: no measurement twice
 physics    physics.py: devices, models, steps, arithmetic; simulated.py: the simulator again
-derived    predictions, ceilings and summary again, from the raw records and the catalogue
+derived    predictions, ceilings and summary again, from the raw records and the catalogue. Nobody reads those of the document: of
+           another state of the program they may lack figures or hold others, and other predictions; no other measured number
 
 A document without faults has a level, worked out and never read from it: what cannot be checked is named and keeps it lower.
 
@@ -26,13 +27,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import rigbench_backends
-from rigbench import __version__
 from rigbench.analysis.table import Row, contents, table
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
@@ -63,6 +62,12 @@ REFUSED = "refused"
 DAY_S = 86_400.0
 """How far another machine's clock may be ahead."""
 BOUND_FIELDS = ("group", "predictor", "ceiling_user_tps", "bytes_per_step", "bandwidth_bytes_per_s")
+"""Of a prediction: what the model's facts and the bandwidth give, whatever the predictor's constants."""
+OF_CONSTANTS = ("predict", "publish", "measured_over_predicted")
+"""How figures of the summary begin that follow from the predictor's constants."""
+WORDING = ("reasons", "evidence")
+"""Of the summary: sentences, which each state of the program may word in its own way."""
+OTHER_CONSTANTS = "its predictions are of another state of rigbench: they are worked out again"
 NUMBER_TOLERANCE = 1e-6
 BOOTSTRAP_TOLERANCE = 0.02
 """Another version of numpy may draw other resamples."""
@@ -100,13 +105,20 @@ def validate(path: Path) -> Report:
 
 
 def read_rows(path: Path) -> tuple[RunDocument, list[Row]]:
-    """A document and its rows with their level, read once; of one that does not hold, what can be read of it.
-    Raises as store.read."""
+    """As `examined`, without what was found."""
+    _, document, rows = examined(path)
+    return document, rows
+
+
+def examined(path: Path) -> tuple[Report, RunDocument, list[Row]]:
+    """What was found in a file, its document, and its rows with their level, read once; of one that does not hold, what can be
+    read of it. Raises as store.read."""
     data, fault = bounds.read_bytes(path) if path.is_file() else (b"", Fault("$", "is not there"))
     report, document, rows = (Report(str(path), (fault,)), None, []) if fault else _examined(data, str(path))
-    if document is None:
+    if document is None or not rows:
         document = store.read(path)
-    return document, [replace(row, level=report.level) for row in rows or table(document)]
+        rows = table(document)
+    return report, document, [replace(row, level=report.level) for row in rows]
 
 
 def level_sentence(report: Report) -> str:
@@ -174,42 +186,40 @@ def _content_faults(
     yield from engine_faults(document)
     yield from outcome_faults(document)
     yield from prompt_faults(document)
+    predicted: tuple[Prediction, ...] = ()
     try:
         yield from physics_faults(document)
         yield from reading_faults(document)
-        yield from _prediction_faults(document)
+        predicted = predictions(document)
+        yield from _prediction_faults(document, predicted, notes)
     except (InputError, ArithmeticError, TypeError) as error:
         yield Fault("$.models", f"cannot be computed with: {error}")
     yield from simulated_faults(document)
     yield from copy_faults(document)
     try:
-        rows += table(document)
+        rows += table(replace(document, predictions=predicted))
         again = json.loads(json.dumps(contents(rows), allow_nan=False))
     except (ArithmeticError, ValueError, LookupError, InputError) as error:
         yield Fault("$.summary", f"cannot be computed from these records: {error}")
         return
-    older = document.rigbench_version != __version__ or content["schema_version"] != SCHEMA_VERSION
-    stated = content.get("summary", [])
-    if json.dumps(stated, sort_keys=True) != json.dumps(again, sort_keys=True):
-        yield from differing("$.summary", stated, again, may_lack=older)
+    stated = [
+        {name: value for name, value in row.items() if name not in WORDING and not name.startswith(OF_CONSTANTS)}
+        for row in content.get("summary", [])
+    ]
+    yield from differing("$.summary", stated, again, same_keys=False)
 
 
-def _prediction_faults(document: RunDocument) -> Iterator[Fault]:
-    """What the predictors say, against what the document says that they say. Another release's constants may differ, and so may the
-    platform of a backend that is not here; the bytes, the bandwidth and the ceiling never do."""
-    again = predictions(document)
-    if len(again) != len(document.predictions):
-        yield Fault("$.predictions", f"{len(document.predictions)} of the {len(again)} that these cases have")
+def _prediction_faults(document: RunDocument, predicted: Sequence[Prediction], notes: list[str]) -> Iterator[Fault]:
+    """The bytes, the bandwidth and the ceiling that the document's predictions state, against those that it gives."""
+    if len(predicted) != len(document.predictions):
+        yield Fault("$.predictions", f"{len(document.predictions)} of the {len(predicted)} that these cases have")
         return
-    same_release = document.rigbench_version == __version__
-    for place, (stated, right) in enumerate(zip(document.predictions, again, strict=True)):
-        path = f"$.predictions[{place}]"
-        names: Sequence[str] = BOUND_FIELDS
-        backend = right.group.partition("/")[0]
-        if same_release and backend in rigbench_backends.BUILT_IN:
-            names = [field.name for field in fields(Prediction)]
-        trees = [json.loads(json.dumps({name: getattr(one, name) for name in names})) for one in (stated, right)]
-        yield from differing(path, *trees, among="the model's facts and the catalogue")
+    for place, pair in enumerate(zip(document.predictions, predicted, strict=True)):
+        trees = [json.loads(json.dumps({name: getattr(one, name) for name in BOUND_FIELDS})) for one in pair]
+        yield from differing(f"$.predictions[{place}]", *trees, among="the model's facts and the catalogue")
+        stated, right = (one.user_tps for one in pair)
+        if stated != right and not _close(stated, right, NUMBER_TOLERANCE) and OTHER_CONSTANTS not in notes:
+            notes.append(OTHER_CONSTANTS)
 
 
 def _schema_faults(content: Any) -> Iterator[Fault]:
@@ -259,28 +269,26 @@ def _suite(document: RunDocument, notes: list[str]) -> tuple[Suite | None, list[
 
 
 def differing(
-    path: str, stated: Any, right: Any, *, among: str = "the records", may_lack: bool = False
+    path: str, stated: Any, right: Any, *, among: str = "the records", same_keys: bool = True
 ) -> Iterator[Fault]:
-    """Where two trees of JSON differ: numbers by more than rounding, all else at all. `may_lack`: another release's tree may
-    not know every key of ours."""
+    """Where two trees of JSON differ: numbers by more than rounding, all else at all. Without `same_keys` only what both have is
+    compared: another state of the program knows more figures or fewer."""
     if isinstance(stated, dict) and isinstance(right, dict):
         resampled = right.get("method") == "bootstrap"
         for name in {**right, **stated}:
             here = f"{path}.{name}"
-            if name not in right:
-                yield Fault(here, f"does not follow from {among}")
-            elif name not in stated:
-                if not may_lack:
-                    yield Fault(here, "is missing")
+            if name not in right or name not in stated:
+                if same_keys:
+                    yield Fault(here, "is missing" if name in right else f"does not follow from {among}")
             elif resampled and name in ("low", "high") and _close(stated[name], right[name], BOOTSTRAP_TOLERANCE):
                 continue
             else:
-                yield from differing(here, stated[name], right[name], among=among, may_lack=may_lack)
+                yield from differing(here, stated[name], right[name], among=among, same_keys=same_keys)
     elif isinstance(stated, list) and isinstance(right, list):
         if len(stated) != len(right):
             yield Fault(path, f"has {len(stated)} entries, not {len(right)} by {among}")
         for place, (left, other) in enumerate(zip(stated, right, strict=False)):
-            yield from differing(f"{path}[{place}]", left, other, among=among, may_lack=may_lack)
+            yield from differing(f"{path}[{place}]", left, other, among=among, same_keys=same_keys)
     elif not _close(stated, right, NUMBER_TOLERANCE) and (type(stated), stated) != (type(right), right):
         yield Fault(path, f"is {_short(stated)}, not {_short(right)} by {among}")
 

@@ -39,8 +39,12 @@ AFTER_LAST_S, SORTING_S = 0.1, 20e-6
 """Between a case's last token and the mark of its end only the tokens are sorted, each in so long."""
 FIRST_GAP, LEAST_TOKENS = 4, 8
 """A first token that was put before its time leaves a gap of so many usual ones, where there are enough to tell."""
+HOLE_US = 2000
+"""A shorter gap may be the first decoding of a small model, which makes its buffers anew."""
 LEAST_WAIT = 0.6
 """Of a usual gap: what the first token waits for at least."""
+LEAST_PECULIAR = 3
+"""So many first tokens of a row, over all its repetitions: one or two may have met another program."""
 MOST_PAUSE_S = 0.3
 MOST_MEANWHILE = 3
 """Tokens of one other request that are stamped before a user has sent the next one: they may have come in one bunch."""
@@ -130,8 +134,9 @@ def record_faults(document: RunDocument) -> Iterator[Fault]:
             yield Fault(f"{path}.requests", f"the last token came at {end_s:.3f} s of a run of {document.duration_s} s")
         yield from _time_faults(result, path)
         yield from _count_faults(result, path, document)
-        yield from _loop_faults(result, virtual, path)
+        yield from _loop_faults(result, path)
         yield from _warmup_faults(result, document, path)
+    yield from _first_token_faults(document)
 
 
 def _time_faults(result: CaseResult, path: str) -> Iterator[Fault]:
@@ -170,7 +175,7 @@ def _end_us(record: RequestRecord) -> int:
     return record.end_us if record.end_us is not None else record.unit_us[-1]
 
 
-def _loop_faults(result: CaseResult, virtual: bool, path: str) -> Iterator[Fault]:
+def _loop_faults(result: CaseResult, path: str) -> Iterator[Fault]:
     """The closed loop: all users send before the first token, and each its next request as the one before it ends."""
     first = min((record.unit_us[0] for record in result.requests if record.unit_us), default=0)
     by_user: dict[int, list[RequestRecord]] = {}
@@ -192,24 +197,31 @@ def _loop_faults(result: CaseResult, virtual: bool, path: str) -> Iterator[Fault
                 why = f"user {user} paused for {waited_us * 1e-6:.2f} s: nobody does in this load"
                 went_on = max(meanwhile, default=0) >= MOST_MEANWHILE
                 yield Fault(f"{path}.requests", why, below=None if went_on else "physical")
-    if result.case.concurrency == 1 and not virtual:
-        yield from _first_token_faults(result.requests, path)
 
 
-def _first_token_faults(requests: Sequence[RequestRecord], path: str) -> Iterator[Fault]:
-    """The first token of one user alone against the others: put before its time, it leaves a hole, or comes sooner than a step."""
-    alone = [record for record in requests if len(record.unit_us) > LEAST_TOKENS and not record.cached_tokens]
-    holes = quick = 0
-    for record in alone:
-        first, *rest = (later - earlier for earlier, later in pairwise(record.unit_us))
-        holes += first > FIRST_GAP * statistics.median(rest)
-        quick += record.unit_us[0] - record.submit_us < LEAST_WAIT * statistics.median(rest)
-    if holes and holes == len(alone):
-        why = "between the first token and the second there was always far more time than between others"
-        yield Fault(f"{path}.requests", why, below="physical")
-    if quick and 2 * quick >= len(alone):
-        why = "the first token came sooner than any other: a prompt takes a whole step at least"
-        yield Fault(f"{path}.requests", why, below="physical")
+def _first_token_faults(document: RunDocument) -> Iterator[Fault]:
+    """The first tokens of one user alone against the others, over all repetitions of a row: put before their time, they leave a
+    hole, or come sooner than a step."""
+    rows: dict[str, tuple[int, list[RequestRecord]]] = {}
+    for place, result in enumerate(document.cases):
+        virtual = result.engine is not None and document.engines[result.engine].device == "sim"
+        if result.case.concurrency == 1 and not virtual:
+            alone = [one for one in result.requests if len(one.unit_us) > LEAST_TOKENS and not one.cached_tokens]
+            rows.setdefault(result.case.group, (place, []))[1].extend(alone)
+    for place, records in rows.values():
+        holes = quick = 0
+        for record in records:
+            first, *rest = (later - earlier for earlier, later in pairwise(record.unit_us))
+            usual = statistics.median(rest)
+            holes += first > FIRST_GAP * usual and first >= HOLE_US
+            quick += record.unit_us[0] - record.submit_us < LEAST_WAIT * usual
+        path = f"$.cases[{place}].requests"
+        if holes >= LEAST_PECULIAR and holes == len(records):
+            why = "between the first token and the second there was always far more time than between others"
+            yield Fault(path, why, below="physical")
+        if quick >= LEAST_PECULIAR and 2 * quick >= len(records):
+            why = "the first token came sooner than any other: a prompt takes a whole step at least"
+            yield Fault(path, why, below="physical")
 
 
 def _warmup_faults(result: CaseResult, document: RunDocument, path: str) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ remains of each gap after its neighbours is its own; a copy keeps that however i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
@@ -16,8 +17,11 @@ from rigbench.records import CaseResult, RunDocument
 LEAST_GAPS = 16
 """Fewer may be alike by chance."""
 LEAST_DISTINCT = 6
-MOST_ALIKE = 0.8
-"""Rank correlation of the gaps of two repetitions."""
+MOST_ALIKE, SIGMAS = 0.8, 5.5
+"""Rank correlation of the gaps of two repetitions; where they are few, so many standard errors (Fisher's): chance gives more than
+0.8 to one of thousands of pairs of 16 gaps."""
+LEAST_SPREAD_US = 2.0
+"""Gaps that vary by less are the clock's own grid, which two measurements share."""
 MOST_COMPARED = 12
 """Repetitions of a group that are compared with each other, and requests of each."""
 
@@ -63,10 +67,12 @@ def _alike(groups: dict[tuple[str, int, int], list[tuple[str, list[int]]]]) -> I
         lines = np.asarray([gaps[:length] for _, gaps in pairs], dtype=float)
         padded = np.concatenate([lines[:, :1], lines[:, :1], lines, lines[:, -1:], lines[:, -1:]], axis=1)
         middle = np.mean([padded[:, place : place + length] for place in range(5)], axis=0)
-        ranks = np.argsort(np.argsort(lines - middle, axis=1, kind="stable"), axis=1, kind="stable")
-        table = np.asarray(np.corrcoef(ranks))
+        remains = lines - middle
+        ranks = np.argsort(np.argsort(remains, axis=1, kind="stable"), axis=1, kind="stable")
+        table, varies = np.asarray(np.corrcoef(ranks)), remains.std(axis=1) >= LEAST_SPREAD_US
+        by_chance = max(MOST_ALIKE, math.tanh(SIGMAS / math.sqrt(length - 3)))
         for one, other in combinations(range(len(pairs)), 2):
-            if table[one, other] > MOST_ALIKE:
+            if table[one, other] > by_chance and varies[one] and varies[other]:
                 here, there = pairs[other][0], pairs[one][0]
                 if pairs[one][1] != pairs[other][1]:
                     why = f"rises and falls as {there} does (rank correlation {table[one, other]:.2f}): two measurements would not"
