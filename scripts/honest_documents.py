@@ -133,6 +133,8 @@ def main() -> None:
                 else f"{report.level}, not {deserved}"
             )
             tally[kind.__name__, state] += 1
+            if tally.total() % 50 == 0:
+                print(f"{tally.total()} documents", file=sys.stderr, flush=True)
             if state != "as it deserves":
                 print(number, what, state, *map(str, (report.faults or report.doubts)[:2]), sep="\n   ", flush=True)
             path.unlink()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -119,6 +120,46 @@ def compare(
         _remarks(base, new, verdicts_by_cell),
         verdicts_by_cell,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """How much `runs` runs of one thing differ in a metric: their geometric mean, the standard deviation of their logarithms, and
+    how many `more` it takes until the mean is known within +-3 %."""
+
+    group: str
+    metric: str
+    value: float
+    runs: int
+    sd: float
+    more: int
+
+
+def spreads(rows: Sequence[Row], metrics: Sequence[str] | None = None) -> list[Scatter]:
+    """Of each case and metric that at least two of the runs have."""
+    rows = distinct(rows)
+    scatters = []
+    for group in dict.fromkeys(row.group for row in rows):
+        for name in compared() if metrics is None else metrics:
+            numbers = [metric(name).join(run) for run in _numbers(_of(rows, group), name)]
+            if len(numbers) > 1:
+                sd = statistics.stdev(map(math.log, numbers))
+                needed = stats.runs_needed(sd, SAME, 1)
+                middle = math.exp(math.fsum(map(math.log, numbers)) / len(numbers))
+                scatters.append(Scatter(group, name, middle, len(numbers), sd, max(0, needed - len(numbers))))
+    return scatters
+
+
+def more_runs(cells: Sequence[Cell]) -> tuple[int, Cell] | None:
+    """(how many more runs a side it takes until each change is known within +-3 %, the cell that takes most); None where no
+    more are needed, or nothing tells how much runs differ."""
+    needs = []
+    for cell in cells:
+        if cell.spread is not None and cell.spread_source != "prior":
+            runs = min(cell.n_base, cell.n_new) if cell.unit == "document" else 1
+            needs.append((stats.runs_needed(cell.spread, SAME, 2) - runs, cell))
+    most = max(needs, key=lambda each: each[0], default=None)
+    return most if most is not None and most[0] > 0 else None
 
 
 def _run(row: Row) -> tuple[object, ...]:
@@ -371,6 +412,12 @@ def _remarks(base: Sequence[Row], new: Sequence[Row], cells: Sequence[Cell]) -> 
         remarks.append(
             f"too few runs to tell how much they differ: {stats.PRIOR.sd * 100:g} % (sd) is taken; give three runs a side, or "
             "`--history results` to read it from this machine's earlier runs"
+        )
+    if (needed := more_runs(cells)) is not None:
+        more, cell = needed
+        remarks.append(
+            f"{more}{' or more' if more > 900 else ''} more runs a side until every change is known within +-{SAME * 100:g} %: "
+            f"{metric(cell.metric).label} of {cell.group} differs by {(cell.spread or 0) * 100:.1f} % (sd) from run to run"
         )
     if {row.document_id for row in base} & {row.document_id for row in new}:
         remarks.append("the same document is on both sides")

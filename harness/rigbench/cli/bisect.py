@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +83,7 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
     """The rows of `runs` documents in `folder`, together; the suite runs for those that are not there yet."""
     from rigbench.analysis.table import table
     from rigbench.documents import store
+    from rigbench.run import processes
     from rigbench.run.bisect import CannotMeasure
 
     for _ in range(runs):
@@ -94,12 +93,11 @@ def _measured(folder: Path, words: Sequence[str], runs: int, version: str) -> li
         say(f"{version}: run {len(done) + 1} of {runs}")
         begun = next(iter(sorted(folder.glob("*/*.journal"))), None)
         what = ["--resume", str(begun)] if begun else [*words, "--out", str(folder)]
-        command = [sys.executable, "-m", "rigbench.cli.main", "run", *what, "--trust-suite"]
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False)
-        if ended.returncode == INTERRUPTED:
+        ended = processes.rigbench(["run", *what, "--trust-suite"])
+        if ended.code == INTERRUPTED:
             raise KeyboardInterrupt
-        if ended.returncode:
-            raise CannotMeasure(f"the suite did not run (exit code {ended.returncode}); what it said stands above")
+        if ended.code:
+            raise CannotMeasure(f"the suite did not run (exit code {ended.code}); what it said stands above")
     rows = [row for path in _finished(folder)[:runs] for row in table(store.read(path))]
     if not any(row.samples for row in rows):
         raise CannotMeasure(next((row.error for row in rows if row.error), "nothing was measured"))

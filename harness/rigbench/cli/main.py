@@ -159,7 +159,7 @@ def _invoke(words: list[str]) -> None:
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     width = min(WIDEST_HELP, shutil.get_terminal_size().columns) - 2
-    with command.make_context("rigbench", words, terminal_width=width) as context:
+    with command.make_context("rigbench", words, obj=tuple(words), terminal_width=width) as context:
         command.invoke(context)
 
 

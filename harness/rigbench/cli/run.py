@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from rigbench.cli.measure import Ask, EngineFlags, must_be_trusted, settings
-from rigbench.cli.options import INTERRUPTED, Wall, grouped, must_answer, say
+from rigbench.cli.options import INTERRUPTED, Wall, grouped, must_answer, number, say
 from rigbench.cli.progress import Progress, Reporter
 from rigbench.errors import InputError, UnavailableError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 @grouped
 def command(
+    context: typer.Context,
     ask: Ask,
     flags: EngineFlags,
     wall: Wall,
@@ -27,6 +28,13 @@ def command(
     replay: str | None = typer.Option(None, "--replay", help="Take recorded readings from this file (for tests)."),
     report: bool = typer.Option(
         False, "--report", help="Make a page of the result beside it, as `rigbench report` does."
+    ),
+    runs: int = number(1, "--runs", "So many runs, a fresh worker each.", 1, 100, whole=True),
+    against: str | None = typer.Option(
+        None,
+        "--against",
+        help='Other options, as one text ("-fa on"): run in turns with these, and compared with them.',
+        metavar="OPTIONS",
     ),
     strict: bool = typer.Option(False, "--strict", help="End with exit code 3 if any case failed."),
 ) -> None:
@@ -40,6 +48,8 @@ def command(
     from rigbench.run import journal, processes, runner, start
 
     processes.interrupt_on_terminate()
+    if runs > 1 or against is not None:
+        _series(context, ask, resume, runs, against, strict=strict)
     if resume is not None:
         if options := [*ask.options_given, *settings(flags)]:
             raise InputError(f"a resumed run keeps its suite and its engines: leave {options[0]} out")
@@ -88,6 +98,23 @@ def command(
         exit_code = exit_code or UnavailableError.exit_code
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _series(
+    context: typer.Context, ask: Ask, resume: Path | None, runs: int, against: str | None, *, strict: bool
+) -> NoReturn:
+    """Several runs in place of this one."""
+    from rigbench.cli import series
+
+    if resume is not None:
+        raise InputError("--resume takes up one run: leave --runs and --against out")
+    suite, _ = ask.suite()
+    if not ask.trust_suite and ask.what is not None:
+        must_be_trusted(ask.what, suite.engine)
+    called: tuple[str, ...] = context.find_root().obj
+    raise typer.Exit(
+        series.measured(series.sides_of(called[1:], against, series.names_of(context)), runs, strict=strict)
+    )
 
 
 def _reads(path: Path, *, telemetry: bool) -> bool:

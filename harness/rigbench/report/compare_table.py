@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rigbench import units
-from rigbench.analysis.compare import BAD, Cell, Comparison
+from rigbench.analysis.compare import BAD, Cell, Comparison, Scatter
 from rigbench.analysis.definitions import metric
 from rigbench.analysis.regress import ENOUGH, History
 from rigbench.report.table import print_table
@@ -31,6 +31,7 @@ FOOTNOTES = (
 LEFT = ("case", "metric", "verdict", "differs", "at", "until")
 LONG = 40
 """Longer values are shown by what differs in them."""
+SPREAD_HEADINGS = ("case", "metric", "mean", "runs differ by", "runs", "more until +-3 %")
 SHIFT_HEADINGS = ("case", "metric", "at", "until", "before", "after", "change", "to best", "verdict")
 SHIFT_NOTES = (
     "at: the first value of the new level, or the range in which it begins      until: the first value after it",
@@ -112,6 +113,21 @@ def print_texts(console: Console, headings: Sequence[str], rows: Sequence[Sequen
     """A table of texts, in the colours of its verdicts."""
     keys = 2 if headings[0] == "case" else 1
     print_table(console, headings, rows, keys=keys, left=LEFT, styles=[STYLES.get(row[-1], "") for row in rows])
+
+
+def spread_texts(scatters: Sequence[Scatter]) -> list[tuple[str, ...]]:
+    """As in SPREAD_HEADINGS."""
+    return [
+        (
+            short_case(each.group),
+            metric(each.metric).label,
+            metric(each.metric).text(each.value),
+            f"{each.sd * 100:.1f} % (sd)",
+            str(each.runs),
+            str(each.more) if each.more < 900 else "many",
+        )
+        for each in scatters
+    ]
 
 
 def print_histories(console: Console, histories: Sequence[History], *, every: bool) -> None:

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -161,15 +163,55 @@ class WorkerProcess:
                 self._process.stdin.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command of rigbench ended: its exit code, and the result that its last line names."""
+
+    code: int
+    result: Path | None
+
+
+def rigbench(words: Sequence[str]) -> Ended:
+    """Run a command of rigbench in a process of its own, which says on our stderr what it says. Where we are told to end, it is
+    told so too and saves what it has; then KeyboardInterrupt is raised."""
+    command = [sys.executable, "-m", "rigbench.cli.main", *words]
+    signals: list[int] = []
+    process: subprocess.Popen[str] | None = None
+
+    def end(number: int, _: object) -> None:
+        signals.append(number)
+        if process is not None and not WINDOWS:  # there a console tells all its processes
+            process.send_signal(signal.SIGINT)
+
+    before = {each: signal.signal(each, end) for each in ENDINGS}
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+        )
+        if signals:
+            end(signals[0], None)
+        out, _ = process.communicate()
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    if signals:
+        raise KeyboardInterrupt
+    last = next(reversed(out.splitlines()), "")
+    name = last.removeprefix("result: ")
+    return Ended(process.returncode, Path(name) if name != last else None)
+
+
+ENDINGS = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
+
+
 def interrupt_on_terminate() -> None:
     """SIGTERM, and SIGHUP of a terminal that is closed, end a run as Ctrl-C does: cleanly, with what was measured saved. What
     comes after the first is ignored: saving takes seconds."""
-    endings = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
 
     def interrupt(*_: object) -> None:
-        for each in endings:
+        for each in ENDINGS:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for each in endings:
+    for each in ENDINGS:
         signal.signal(each, interrupt)

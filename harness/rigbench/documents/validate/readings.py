@@ -43,6 +43,9 @@ UNITS_ABOVE_0 = ("W", "J", "B", "s", "Hz")
 RESIDENT = 0.3
 """Share of the weights that is in memory at least while a processor reads all of them in every step."""
 
+IDLE_CORES = 0.5
+"""So many cores had nothing to do: an engine that computes would have had them."""
+
 
 def reading_faults(document: RunDocument) -> Iterator[Fault]:
     """Each measured case of an engine on this machine."""
@@ -205,7 +208,8 @@ def _core_faults(document: RunDocument, result: CaseResult, path: str) -> Iterat
     inside = [(at, value) for at, value in points(ours) if measured[0] <= at <= measured[1]]
     if len(inside) >= 5:
         rate = (inside[-1][1] - inside[0][1]) / ((inside[-1][0] - inside[0][0]) * 1e-6)
-        if rate < 0.1:
+        idle = (logical or 1) - rates.get("cpu_busy", 0.0)
+        if rate < 0.1 and idle > IDLE_CORES:  # else other programs may have held them
             yield Fault(
                 f"{path}.readings", f"the engine computed on {rate:.2f} cores, it says with {engine.threads} threads"
             )
