@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from backends.paced_server import paced_server
+from command_line import rigbench
 from device_documents import device_document, rederived
 from rigbench import units
 from rigbench.cli.main import app, main
@@ -176,6 +178,85 @@ def test_a_result_of_failures_alone_says_so_and_has_no_empty_chart(make: Callabl
     text = make(saved(tmp_path / "failed.json", rederived(content)))
     page = Page(text)
     assert page.figures == [] and "Nothing was measured." in text and "it does not load" in text
+
+
+WORKS = """
+name = "works"
+version = "1"
+[load]
+concurrency = [1]
+repetitions = 1
+requests_per_user = 2
+[warmup]
+output_tokens = 2
+[[workload]]
+name = "picture"
+kind = "image"
+width = 512
+height = 256
+steps = 5
+[[workload]]
+name = "adapters"
+kind = "train"
+sequence_tokens = 32
+batch = 4
+steps = 6
+"""
+LLAMA_BENCH = Path(__file__).parents[1] / "documents" / "llama_bench.json"
+
+
+def _ran(folder: Path, *words: str) -> Path:
+    done = rigbench("run", *words, "-o", folder / "results", cwd=folder)
+    return folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+
+
+def _works(folder: Path) -> Path:
+    (folder / "works.toml").write_text(WORKS)
+    return _ran(folder, "./works.toml", "-b", "sim", "-m", "synthetic:tiny:F16", "-O", "tflops=0.001")
+
+
+def _server(folder: Path) -> Path:
+    with paced_server(200) as address:
+        return _ran(folder, "-s", address, "-m", "remote:any", "-p", "7", "-n", "24", "-u", "2", "-r", "1")
+
+
+def _imported(folder: Path) -> Path:
+    done = rigbench("import", LLAMA_BENCH, "-o", folder / "results", cwd=folder)
+    return folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+
+
+def _gpu(folder: Path) -> Path:
+    return saved(folder / "gpu.json", device_document("m4-max-40", "qwen3-30b-a3b", "Q4_K_M"))
+
+
+def _one_repetition(folder: Path) -> Path:
+    return saved(folder / "one.json", device_document("rtx-4090", "llama-3.1-8b", "Q4_K_M", repetitions=1))
+
+
+@pytest.mark.parametrize(
+    ("document", "headline"),
+    [
+        (_works, "it/s (picture x1), "),
+        (_server, "tokens/s for each user (p7-n24 x2)"),
+        (_imported, "tokens/s for each user"),
+        (_gpu, "tokens/s in all"),
+        (_one_repetition, "of what was predicted"),
+    ],
+)
+def test_each_kind_of_document_reads_right(
+    document: Callable[[Path], Path], headline: str, make: Callable[..., str], tmp_path: Path
+) -> None:
+    text = make(document(tmp_path))
+    page = Page(text)
+    assert headline in text
+    assert not re.search(r"undefined|None|nan\b|NaN", re.sub(r"<(pre|style).*?</\1>", "", text, flags=re.DOTALL))
+    assert page.figures
+    for figure in page.figures:
+        drawn = [attrs for tag, attrs in figure["tags"] if tag in ("rect", "polyline", "path")]
+        assert any(attrs.get("width") != "0.0" for attrs in drawn) and figure["desc"], figure["figcaption"]
+    if document is _works:
+        assert "picture x1: 0.393 measured, ceiling 0.393 steps/s" in page.figure("it/s")["desc"]
+        assert "adapters x1" in page.figure("trained t/s")["desc"] and text.count("<caption>Each case") == 2
 
 
 def test_the_picture_has_the_size_that_links_show(tmp_path: Path) -> None:

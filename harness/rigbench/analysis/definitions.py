@@ -250,7 +250,7 @@ METRICS = (
     Metric("it_per_s", "it/s", "steps/s",
            "median over the requests of (steps - 1) / (last step - first step); a step is of the whole batch, with guidance too",
            "higher", user_rate, kinds=IMAGE, priority=0),
-    Metric("seconds_per_image", "s/image", "s",
+    Metric("seconds_per_image", "per image", "s",
            "median over the requests of (pixels - request submitted) / images of the batch: text encoder, all steps, decoding",
            "lower", images.seconds_per_image, kinds=IMAGE, priority=1),
     Metric("images_per_s", "images/s", "images/s", "images of all requests / (last pixels - first request submitted)",

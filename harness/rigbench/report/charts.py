@@ -17,7 +17,7 @@ from rigbench.text import printable
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 520, 66, 12, 14, 40
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 520, 66, 26, 14, 40
 STYLES = 6
 """Classes of curves in style.css."""
 MAX_POINTS = 300

@@ -55,12 +55,16 @@ def _bars(pen: ImageDraw, rows: list[Any]) -> None:
     if not entries:
         _write(pen, MARGIN, 280, "Nothing was measured.", 36, INK)
         return
-    most = max(max(value, row["predicted_tps"] or 0, row["ceiling_tps"] or 0) for row, _, value in entries)
+    most: dict[str, float] = {}  # of each kind of work: its rates have a scale of their own
+    for row, metric, value in entries:
+        ends = (most.get(metric.name, 0), value, row["predicted_tps"] or 0, result_view.ceiling(row) or 0)
+        most[metric.name] = max(ends)
     top, step = 160, min(110, (HEIGHT - 240) / len(entries))
     for place, (row, metric, value) in enumerate(entries):
         y, width = top + place * step, WIDTH - 2 * MARGIN
-        scale = width / most
-        text = f"{result_view.label_of(row, rows)}: {metric.text(value)} {metric.unit}"
+        scale = width / most[metric.name]
+        unit = metric.unit if metric.name == "user_tps" else metric.label
+        text = f"{result_view.label_of(row, rows)}: {metric.text(value)} {unit}"
         if (ratio := row["measured_over_predicted"]) is not None:
             text += f", {ratio:.0%} of the prediction"
         _write(pen, MARGIN, y, text, 24, INK)
@@ -69,7 +73,7 @@ def _bars(pen: ImageDraw, rows: list[Any]) -> None:
         if (predicted := row["predicted_tps"]) is not None and metric.name == "user_tps":
             x = MARGIN + predicted * scale
             pen.polygon([(x, y + 30), (x + 9, y + 43), (x, y + 56), (x - 9, y + 43)], fill=PAPER, outline=INK, width=2)
-        if (ceiling := row["ceiling_tps"]) is not None and metric.name == "user_tps":
+        if (ceiling := result_view.ceiling(row)) is not None:
             x = MARGIN + ceiling * scale
             pen.rectangle((x - 2, y + 28, x + 1, y + 58), fill=LIMIT)
 

@@ -20,6 +20,7 @@ from rigbench.records import CaseResult, Prediction, RunDocument, Series
 from rigbench.report import charts
 from rigbench.report.live import value_text
 from rigbench.report.table import remarks
+from rigbench.workloads import KINDS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -42,7 +43,7 @@ class Price:
 
 def view(rows: Sequence[Row], price: Price) -> dict[str, Any]:
     """By the names that `result_body.html` uses; from the rows of one result (one at least) alone, as an index has them."""
-    columns = _columns(rows)
+    kinds = dict.fromkeys(KINDS[row.workload_kind] for row in rows)
     return {
         "result": rows[0],
         "hardware": hardware_name(rows[0]),
@@ -50,9 +51,8 @@ def view(rows: Sequence[Row], price: Price) -> dict[str, Any]:
             dict.fromkeys((row.engine_version, row.device) for row in rows if row.engine_version or row.device)
         ),
         "models": list(dict.fromkeys(row.model for row in rows)),
-        "headings": [label for label, _ in columns],
         "words": WORDS,
-        "lines": [[text(row) for _, text in columns] for row in rows],
+        "tables": [_table([row for row in rows if KINDS[row.workload_kind] == kind]) for kind in kinds],
         "remarks": [each.removeprefix("! ") for each in remarks(rows)],
         "flags": _flags(rows),
         "charts": [*_speeds(rows), *_over_users(rows)],
@@ -80,11 +80,23 @@ def speed(row: Row) -> tuple[definitions.Metric, float] | None:
     return None
 
 
+def ceiling(row: Row) -> float | None:
+    """The bound of that number; None where it is not known."""
+    one = speed(row)
+    return row[definitions.CEILINGS[one[0].name]] if one and one[0].name in definitions.CEILINGS else None
+
+
 def label_of(row: Row, rows: Sequence[Row]) -> str:
     """A case among those rows: what all have alike is left out."""
     parts = [row.backend] if len({each.backend for each in rows}) > 1 else []
     parts += [row.model] if len({each.model for each in rows}) > 1 else []
     return " ".join([*parts, row.workload, f"x{row.concurrency}"])
+
+
+def _table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """(headings, lines) of rows that have the same metrics."""
+    columns = _columns(rows)
+    return [label for label, _ in columns], [[text(row) for _, text in columns] for row in rows]
 
 
 def _columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[Row], str]]]:
@@ -132,7 +144,7 @@ def _speeds(rows: Sequence[Row]) -> Iterator[Markup]:
                 label_of(row, rows),
                 value,
                 row["predicted_tps"] if name == "user_tps" else None,
-                row["ceiling_tps"] if name == "user_tps" else None,
+                ceiling(row),
                 (low, high)
                 if name == "user_tps" and (low := row["predicted_low_tps"]) and (high := row["predicted_high_tps"])
                 else None,
@@ -142,6 +154,8 @@ def _speeds(rows: Sequence[Row]) -> Iterator[Markup]:
         legend = (
             " (bar), predicted (diamond, 80 % of cases within its line) and the ceiling (line)"
             if any(bar.predicted for bar in bars)
+            else " (bar) and the ceiling (line)"
+            if any(bar.ceiling for bar in bars)
             else ""
         )
         yield charts.bars(f"{metric.label}: measured{legend}", bars, metric.text, metric.unit)
@@ -212,7 +226,7 @@ def _over_time(cases: Sequence[CaseResult]) -> Iterator[Markup]:
                     label = " ".join(filter(None, (series.source, series.device, series.name)))
                     moments = [(case.started_s + at / 1e6, value) for at, value in read]
                     curves.setdefault(label, []).extend(moments)
-        used = [_read_curve(label, sorted(own)) for label, own in curves.items() if len(own) > 1 and _moves(own)]
+        used = [_read_curve(label, sorted(own)) for label, own in curves.items() if _moves(own)]
         if used:
             unit = names[0]
             yield charts.curves(
@@ -241,7 +255,9 @@ def _read(series: Series) -> list[tuple[float, float]]:
 
 
 def _moves(read: Sequence[tuple[float, float]]) -> bool:
-    return any(value for _, value in read)
+    """Whether there is a curve to draw: more than zeros, over more than a moment (a simulated run leaves its sensors behind)."""
+    times = [at for at, _ in read]
+    return any(value for _, value in read) and max(times) - min(times) > 0.01 * max(times)
 
 
 def _seconds(case: CaseResult, start_us: float, end_us: float) -> tuple[float, float]:
@@ -287,12 +303,17 @@ def _costs(rows: Sequence[Row], price: Price) -> list[tuple[str, ...]]:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """The page in one sentence: the fastest case of one user, and the most that the machine delivers."""
-    best = max((row for row in rows if row["user_tps"] is not None), key=lambda row: row["user_tps"] or 0, default=None)
-    if best is None:
-        first = next((one for row in rows if (one := speed(row)) is not None), None)
-        return f"{first[0].text(first[1])} {first[0].unit}" if first else "Nothing was measured."
-    text = f"{units.rate_text(best['user_tps'])} tokens/s for each user ({label_of(best, rows)})"
+    """The page in one sentence: the fastest case of each kind of work, and the most that the machine delivers."""
+    best: dict[str, tuple[float, str]] = {}
+    for row in rows:
+        if (one := speed(row)) is not None:
+            metric, rate = one
+            unit = "tokens/s for each user" if metric.name == "user_tps" else metric.label
+            this = (rate, f"{metric.text(rate)} {unit} ({label_of(row, rows)})")
+            best[metric.name] = max(best.get(metric.name, this), this)
+    if not best:
+        return "Nothing was measured."
+    text = ", ".join(text for _, text in best.values())
     most = max(
         (row for row in rows if row["output_tps"] is not None), key=lambda row: row["output_tps"] or 0, default=None
     )
