@@ -20,6 +20,10 @@ class Card:
     uuid: bytes = b"u" * 16
     memory: int = 24 * GIB
 
+    def named(self) -> str:
+        """As CUDA_VISIBLE_DEVICES has it."""
+        return f"GPU-{self.uuid.hex()}"
+
 
 class FakeCuda:
     """libcuda as CUDA_DEVICE_ORDER and CUDA_VISIBLE_DEVICES let a program see these cards, which are in the order of the bus."""
@@ -55,7 +59,14 @@ class FakeCuda:
         by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
         cards = list(self.cards) if by_bus else sorted(self.cards, key=lambda card: -card.rate)
         setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return cards if setting is None else [cards[int(index)] for index in setting.split(",")]
+        if setting is None:
+            return cards
+        # a slice is named by its own UUID, or by its card's and two numbers; its address is its card's
+        words = [word.removeprefix("MIG-").partition("/")[0] for word in setting.split(",")]
+        return [
+            cards[int(word)] if word.isdigit() else next(each for each in cards if word.startswith(each.named()))
+            for word in words
+        ]
 
     def do_cuDeviceGetCount(self, count: Any) -> None:
         count._obj.value = len(self.visible())

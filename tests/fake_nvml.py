@@ -27,6 +27,7 @@ class FakeGpu:
     unsupported: set[str] = field(default_factory=set)
     lost: bool = False
     processes: list[tuple[int, int | None]] = field(default_factory=list)
+    drawing: list[tuple[int, int | None]] = field(default_factory=list)
 
 
 def fake_module(gpus: list[FakeGpu], init_error: int | None = None, driver: str = "580.126.09") -> Any:
@@ -107,6 +108,9 @@ def fake_module(gpus: list[FakeGpu], init_error: int | None = None, driver: str 
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda gpu: gpu.reasons,
         "nvmlDeviceGetComputeRunningProcesses_v3": lambda gpu: [
             types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in gpu.processes
+        ],
+        "nvmlDeviceGetGraphicsRunningProcesses_v3": lambda gpu: [
+            types.SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in gpu.drawing
         ],
         "nvmlDeviceGetEnforcedPowerLimit": lambda gpu: 575_000,
         "nvmlDeviceGetPowerManagementDefaultLimit": lambda gpu: 600_000,

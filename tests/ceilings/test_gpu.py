@@ -34,6 +34,20 @@ def test_cuda_takes_the_best_launch_and_frees_everything() -> None:
     assert library.calls[-2:] == ["cuMemFree_v2", "cuDevicePrimaryCtxRelease_v2"]
 
 
+def test_cuda_without_room_is_no_figure_but_its_cache_s() -> None:
+    """Beside a model that fills the card, 25 MB would be read from cache."""
+    bandwidth = cuda.measure(0, Driver(FakeCuda(free=100_000_000)))
+    assert bandwidth.read_bytes_per_s is None
+    assert bandwidth.reason == "only 100 MB of its memory are free, too little to tell it from its cache"
+
+
+def test_cuda_works_for_a_second_before_it_is_measured() -> None:
+    library = FakeCuda(Card(rate=3.35e12))
+    cuda.measure(0, Driver(library))
+    copied_s = library.calls[: library.calls.index("cuLaunchKernel")].count("cuMemcpyDtoDAsync_v2") * 4 * GIB / 2.5e12
+    assert copied_s >= 1.0
+
+
 def test_cuda_with_little_memory_says_so() -> None:
     bandwidth = cuda.measure(0, Driver(FakeCuda(free=GIB)))
     assert bandwidth.read_bytes_per_s is not None
@@ -91,6 +105,11 @@ THREE_AND_FIVE = (
         (None, "0", ("0000:02:00.0",), 1790e9),
         ("PCI_BUS_ID", "1", ("0000:02:00.0",), 1790e9),
         (None, "1", ("0000:01:00.0",), 360e9),
+        ("FASTEST_FIRST", "0", ("0000:02:00.0",), 1790e9),
+        ("FASTEST_FIRST", "1,0", ("0000:01:00.0", "0000:02:00.0"), 360e9),
+        (None, f"GPU-{(b'5' * 16).hex()}", ("0000:02:00.0",), 1790e9),
+        ("PCI_BUS_ID", f"GPU-{(b'5' * 16).hex()}", ("0000:02:00.0",), 1790e9),
+        (None, f"MIG-GPU-{(b'5' * 16).hex()}/1/0", ("0000:02:00.0",), 1790e9),
     ],
 )
 def test_cards_are_known_by_their_place_on_the_bus_not_by_a_number(

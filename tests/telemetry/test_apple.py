@@ -152,9 +152,9 @@ def test_gains_add_up_to_a_counter() -> None:
 
 
 def test_batched_publication_is_right_over_ten_seconds_and_null_below() -> None:
-    # Read every 2 s: 20 W of CPU published every second reading only (nothing, then 80 J); 30 W of GPU fresh each time.
+    # Read every 2.3 s: 20 W of CPU published every second reading only (nothing, then 92 J); 30 W of GPU fresh each time.
     time = Time()
-    batches = [m3_max(80_000 if k % 2 else 0, 60_000_000_000) for k in range(40)]
+    batches = [m3_max(92_000 if k % 2 else 0, 69_000_000_000) for k in range(40)]
     source = source_of(FakeMac([[], m3_max(0, 0), *batches]), time)
 
     def wait(seconds: float) -> bool:
@@ -269,6 +269,46 @@ def test_footprint_needs_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mac.calls == 2  # each process once
     source.begin_case()
     assert mac.reset == [100, 101]
+
+
+def test_a_process_that_ends_takes_no_footprint_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = FakeMac([[], m3_max(1, 1)])
+    source = source_of(mac)
+    monkeypatch.setattr(host.Tree, "processes", lambda tree: [SimpleNamespace(pid=100), SimpleNamespace(pid=101)])
+    source.watch(100)
+    answer = mac.footprint
+
+    def footprint(pid: int) -> Footprint:
+        if pid == 101:
+            raise OSError("the process is gone, or another user's")
+        return answer(pid)
+
+    monkeypatch.setattr(mac, "footprint", footprint)
+    assert read(source)["footprint"] == 2e9
+    monkeypatch.setattr(host.Tree, "processes", lambda tree: [SimpleNamespace(pid=101)])
+    assert read(source)["footprint"] == Missing("the process is gone, or another user's")
+
+
+def test_a_peak_that_does_not_begin_anew_is_no_peak_of_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = FakeMac([[], m3_max(1, 1)])
+    source = source_of(mac)
+    monkeypatch.setattr(host.Tree, "processes", lambda tree: [SimpleNamespace(pid=100)])
+    source.watch(100)
+
+    def reset(pid: int) -> None:
+        raise OSError("macOS does not begin a new peak for this process")
+
+    monkeypatch.setattr(mac, "reset_footprint", reset)
+    source.begin_case()
+    values = read(source)
+    assert values["footprint"] == 2e9
+    assert values["footprint_max"] == Missing("macOS does not begin a new peak for this process")
+
+
+def test_a_mac_without_channels_can_be_asked_for_all_that_it_has_not() -> None:
+    """As a virtual one: `doctor --report` asks for every metric."""
+    source = source_of(FakeMac([[]]))
+    assert Missing("IOReport has no such channel") in source.read(source.metrics)
 
 
 def test_a_mac_that_reads_files_does_not_swap() -> None:

@@ -62,8 +62,28 @@ def test_an_arc_b580_under_xe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (device / "tile0/gt0/freq0/throttle/reason_thermal").write_text("1\n")
     (device / "tile0/gt0/freq0/throttle/reason_pl1").write_text("1\n")
     assert values()["clocks_event_reasons"] == 0x24
+    (counter,) = [metric for metric in source.metrics if metric.name == "energy"]
+    assert (counter.status, counter.reason) == ("low_confidence", "of the chip alone, without the card's memory")
     (gpu,) = IntelSource.gpus(tmp_path / "drm")
     assert (gpu["bus_id"], gpu["integrated"], gpu["power_limit_w"]) == ("0000:03:00.0", False, 190.0)
+
+
+@pytest.mark.parametrize(
+    ("reason", "bits"),
+    [
+        ("soc_thermal", 0x20),
+        ("vr_thermalert", 0x20),
+        ("psys_pl1", 0x04),
+        ("icc_max", 0x04),
+        ("status", 0),
+        ("burst", 0),
+    ],
+)
+def test_reasons_of_newer_kernels(tmp_path: Path, reason: str, bits: int) -> None:
+    card(tmp_path, 0, "0000:03:00.0", B580 | {f"tile0/gt0/freq0/throttle/reason_{reason}": "1"})
+    source = IntelSource.open(SourceOptions(), tmp_path / "drm")
+    (metric,) = [each for each in source.metrics if each.name == "clocks_event_reasons"]
+    assert source.read([metric]) == [bits]
 
 
 def test_joules_of_a_card_that_works(tmp_path: Path) -> None:
@@ -81,6 +101,7 @@ def test_joules_of_a_card_that_works(tmp_path: Path) -> None:
     readings = sampler.window(0, 0, 5 * 10**9)
     whole = headline(case_energies(readings, 0, 5_000_000), Place("sycl", frozenset({"intel0"})))
     assert whole is not None and whole.watts_mean == pytest.approx(150, rel=0.02) and whole.scope == "board"
+    assert (whole.status, whole.reason) == ("low_confidence", "of the chip alone, without the card's memory")
     assert flags.reading_flags(readings, [PhaseMark("measure", 0, 5_000_000)], 8) == ()
 
 
@@ -109,5 +130,12 @@ def test_memory_of_a_process_counts_each_client_once(tmp_path: Path) -> None:
     fd(11, 4, "drm-pdev:\t0000:10:00.0\ndrm-client-id:\t9\ndrm-memory-vram:\t100 KiB\ndrm-memory-gtt:\t60 MiB\n")
     assert drm.process_memory([10, 11], "0000:03:00.0", False, tmp_path) == 9 * 2**20
     assert drm.process_memory([10, 11], "0000:10:00.0", True, tmp_path) == 60 * 2**20 + 100 * 2**10
-    assert drm.process_memory([12], "0000:03:00.0", False, tmp_path) == 0.0
+    assert isinstance(drm.process_memory([12], "0000:03:00.0", False, tmp_path), Missing)
+    # a kernel that numbers no clients: two processes with the same file
+    for pid in (13, 14):
+        fd(pid, 5, "drm-pdev:\t0000:04:00.0\ndrm-resident-vram0:\t100 KiB\n")
+    assert drm.process_memory([13, 14], "0000:04:00.0", False, tmp_path) == 200 * 2**10
+    # ROCm's memory, which older kernels do not show here
+    fd(15, 5, "drm-pdev:\t0000:04:00.0\ndrm-client-id:\t3\ndrm-memory-vram:\t0 KiB\n")
+    assert isinstance(drm.process_memory([15], "0000:04:00.0", False, tmp_path), Missing)
     assert Path("/proc") == host.PROC

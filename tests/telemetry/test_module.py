@@ -49,6 +49,13 @@ def test_a_battery_tells_the_machine_s_power_only_while_it_is_drained(tmp_path: 
     source = BatterySource.open(SourceOptions(), tmp_path)
     assert source is not None and source.read(source.metrics) == [37.0]
     assert BatterySource.modes(tmp_path) == {"power_source": "battery"}
+    (first / "power_now").write_text("-31000000\n")  # as some drivers count what leaves it
+    assert source.read(source.metrics) == [37.0]
+    (tmp_path / "AC/online").write_text("1\n")  # a supply that is too weak: the battery adds the rest alone
+    (reading,) = source.read(source.metrics)
+    assert isinstance(reading, Missing) and reading.reason.startswith("on mains")
+    assert BatterySource.modes(tmp_path) == {"power_source": "mains"}
+    (tmp_path / "AC/online").write_text("0\n")
     (first / "status").write_text("Charging\n")
     (tmp_path / "BAT1/status").write_text("Full\n")
     (reading,) = source.read(source.metrics)

@@ -196,6 +196,30 @@ def test_memory_of_our_tree_and_of_others(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(used, Missing) and "Windows" in used.reason
 
 
+def test_an_engine_under_vulkan_holds_memory_and_a_desktop_is_nobody_s_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(processes=[(300, 400_000_000)], drawing=[(100, 18_000_000_000), (50, 900_000_000)])
+    source = NvmlSource.open(SourceOptions(), fake_module([gpu]))
+    monkeypatch.setattr(psutil, "pid_exists", lambda pid: True)
+    monkeypatch.setattr(host, "tree_pids", lambda pid: (100, 101))
+    source.watch(100)
+    assert [read(source)[name] for name in ("memory_used_process", "memory_used_foreign")] == [18e9, 4e8]
+    gpu.processes.append((100, 18_000_000_000))  # it is in both lists
+    assert read(source)["memory_used_process"] == 18e9
+    gpu.processes, gpu.drawing = [], []
+    assert read(source)["memory_used_process"] == Missing(
+        "the driver lists none of the engine's processes on this card"
+    )
+    gpu.unsupported.add("nvmlDeviceGetGraphicsRunningProcesses_v3")
+    gpu.processes = [(101, 5)]
+    assert read(source)["memory_used_process"] == 5.0
+
+
+def test_a_library_that_was_opened_for_nothing_is_closed() -> None:
+    module = fake_module([FakeGpu(lost=True)])
+    NvmlSource.open(SourceOptions(), module)
+    assert module.shut == 1
+
+
 def test_process_ids_of_another_namespace_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     source = NvmlSource.open(SourceOptions(), fake_module([FakeGpu(processes=[(100, 5)])]))
     monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rigbench.analysis.energy import Place, case_energies, headline
 from rigbench.telemetry.base import Missing, Source, SourceOptions
 from rigbench.telemetry.rapl import RaplSource
+from rigbench.telemetry.sampler import Sampler
 
 
 def zone(root: Path, name: str, domain: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -91,6 +93,22 @@ def test_a_zone_that_vanishes_is_missing(tmp_path: Path) -> None:
     source = RaplSource.open(SourceOptions(), tmp_path)
     counter.unlink()
     assert read(source) == [Missing("energy_uj of package-0 cannot be read (FileNotFoundError)")]
+
+
+def test_a_socket_that_cannot_be_read_leaves_no_sum(tmp_path: Path) -> None:
+    """Of two, of which one answers: its joules alone would be half of the machine's."""
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    zone(tmp_path, "intel-rapl:1", "package-1", 0).write_text("n/a\n")
+    sampler = Sampler([RaplSource.open(SourceOptions(), tmp_path)])
+    (lane,) = sampler.lanes
+    for at_s in range(0, 6):
+        counter.write_text(f"{at_s * 80_000}\n")
+        lane.clock = lambda at_s=at_s: at_s * 10**9
+        lane.read(lane.groups[0.1])
+    readings = sampler.window(0, 0, 5 * 10**9)
+    whole = headline(case_energies(readings, 0, 5_000_000), Place("cpu"))
+    assert whole is not None and whole.joules is None
+    assert whole.reason == "package-1: energy_uj of package-1 cannot be read (ValueError)"
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,18 @@ def test_zero_watts_are_no_reading() -> None:
     assert series.reason == "test reads 0 W, which no running machine draws"
 
 
+@pytest.mark.parametrize(
+    ("name", "unit", "missing"), [("clock", "Hz", True), ("temperature", "degC", True), ("swap_used", "B", False)]
+)
+def test_0_is_no_clock_or_temperature_but_may_be_swap(name: str, unit: str, missing: bool) -> None:
+    time = Time(1.0)
+    metric = Metric(name, unit, "test", "board", "sampled", 0.1)
+    sampler, _ = run(Fake(time, [metric], value=lambda t: 0.0), time)
+    (series,) = sampler.window(0, 0, S)
+    reason = f"test reads 0 {unit}: it does not know, or this part rests"
+    assert (series.status, series.reason) == (("unavailable", reason) if missing else ("ok", None))
+
+
 def test_a_gap_of_more_than_five_periods_is_degraded() -> None:
     time = Time(4.0)
     sampler, _ = run(Fake(time, takes_s=lambda t: 0.75 if 1.95 < t < 2.05 else 0.0), time)

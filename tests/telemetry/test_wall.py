@@ -277,7 +277,7 @@ def test_home_assistant(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
         meter.answer = HOME_ASSISTANT | {"state": state, "attributes": {"unit_of_measurement": unit}}
         assert source.read(source.metrics) == [Missing(reason)]
     (metric,) = source.metrics
-    assert metric.period_s == 10 and source.limits(metric.device).min_s == 120  # it polls the meter, and not often
+    assert metric.period_s == 30 and source.limits(metric.device).min_s == 180  # it polls the meter, and not often
 
 
 def test_a_redirect_does_not_take_the_key_along(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:

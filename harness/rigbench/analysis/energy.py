@@ -120,6 +120,8 @@ def _status(series: Series, needs: Limits, start_us: float, end_us: float) -> tu
     short = f"window of {seconds:.1f} s; {series.source} is good from {needs.good_s:g} s on"
     if series.method == "counter":
         status, reason = _counter_status(windows.points(series), start_us, end_us)
+        if status == "ok" and series.status == "low_confidence":
+            return series.status, series.reason
         return ("low_confidence", short) if status == "ok" and seconds < needs.good_s else (status, reason)
     gap_s, share = windows.gap_share(series, start_us, end_us)
     readings = sum(start_us <= at <= end_us for at, _ in windows.points(series))

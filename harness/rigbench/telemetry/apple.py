@@ -34,11 +34,12 @@ PARTS = {
     "dram": re.compile(r"()DRAM\d*(_\d+)?"),
 }
 """Names match whole: `GPU SRAM Energy` or `PCPU0 Energy` are parts of these, not more of them."""
-BATCH_S = 2.0
+BATCH_S = 2.3
 """Newer macOS publishes CPU, DRAM and ANE every 2.0 to 2.3 s."""
-ENERGY = Metric(*base.ENERGY, "IOReport Energy Model", "soc", "counter", BATCH_S)
+ENERGY = Metric(*base.ENERGY, "IOReport Energy Model", "soc", "counter", BATCH_S, published_s=BATCH_S)
 HOST_METRICS = (
-    Metric(*base.POWER, "SMC PSTR", "host", "sampled", base.SLOW_PERIOD_S),
+    # how often the SMC has a new one is not documented
+    Metric(*base.POWER, "SMC PSTR", "host", "sampled", base.SLOW_PERIOD_S, published_s=base.SLOW_PERIOD_S),
     Metric(*base.THERMAL_PRESSURE, "com.apple.system.thermalpressurelevel", "host", "sampled", base.STATE_PERIOD_S),
 )
 FOOTPRINTS = (
@@ -115,6 +116,8 @@ class AppleSource(Source):
         self._native, self._clock, self._busy_s = native, clock, busy_s
         self._frequencies_hz = gpu_frequencies_hz(registry)
         self._tree = host.Tree(None)
+        self._peak_reason: Missing | None = None
+        """Why the largest footprint is not that of this case alone, if so."""
         self._total_j: dict[str, float] = {}
         self._moved: dict[str, tuple[int, float]] = {}
         energy, memory = ENERGY.of_reading(self._count_energy()), self._memory()
@@ -225,7 +228,7 @@ class AppleSource(Source):
         footprints = self._footprints() if names & {metric.name for metric in FOOTPRINTS} else {}
         known = {**footprints, **(self._memory() if names & {metric.name for metric in MEMORY} else {})}
         return [
-            energy[str(m.device)]
+            energy.get(str(m.device), Missing("IOReport has no such channel"))
             if m.name == base.ENERGY.name
             else known[m.name]
             if m.name in known
@@ -237,9 +240,15 @@ class AppleSource(Source):
         self._tree = host.Tree(pid)
 
     def begin_case(self) -> None:
+        self._peak_reason = None
         for process in self._tree.processes():
-            with contextlib.suppress(OSError):
+            try:
                 self._native.reset_footprint(process.pid)
+            except OSError as error:
+                # a process that has ended has no footprint either
+                with contextlib.suppress(OSError):
+                    self._native.footprint(process.pid)
+                    self._peak_reason = refusal(error)
 
     def close(self) -> None:
         self._native.close()
@@ -257,13 +266,16 @@ class AppleSource(Source):
     def _footprints(self) -> dict[str, Reading]:
         """The tree's, by name of the metric: each process is asked once."""
         names = [metric.name for metric in FOOTPRINTS]
-        try:
-            tree = [self._native.footprint(process.pid) for process in self._tree.processes()]
-        except OSError as error:
-            return dict.fromkeys(names, refusal(error))
+        tree, reason = [], host.NO_WORKER
+        for process in self._tree.processes():
+            try:
+                tree.append(self._native.footprint(process.pid))
+            except OSError as error:  # one may end between the listing and now
+                reason = refusal(error)
         if not tree:
-            return dict.fromkeys(names, host.NO_WORKER)
-        return dict(zip(names, (float(sum(column)) for column in zip(*tree, strict=True)), strict=True))
+            return dict.fromkeys(names, reason)
+        now, most = (float(sum(column)) for column in zip(*tree, strict=True))
+        return {base.FOOTPRINT.name: now, base.FOOTPRINT_MAX.name: self._peak_reason or most}
 
     def _memory(self) -> dict[str, Reading]:
         names = [metric.name for metric in MEMORY]

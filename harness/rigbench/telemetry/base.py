@@ -82,6 +82,16 @@ THERMAL_PRESSURE = Quantity("thermal_pressure", "level")
 """macOS': 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping."""
 
 
+NEVER_0 = frozenset(
+    each.name
+    for each in (
+        *(TEMPERATURE, MEMORY_TEMPERATURE, CLOCK, MEMORY_CLOCK, CPU_FREQUENCY),
+        *(RSS, FOOTPRINT, FOOTPRINT_MAX, WIRED, MEMORY_AVAILABLE),
+    )
+)
+"""What is 0 of nothing that works: drivers answer it where they do not know, or of a part that is switched off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """A reading that could not be had, and why. `status`: unavailable or denied."""
@@ -110,6 +120,8 @@ class Metric:
     device: str | None = None
     status: str = "ok"
     reason: str | None = None
+    published_s: float = 0.0
+    """How often the source has a new value, at most: reading it sooner would repeat the old one. 0 where it is as of the asking."""
 
     @property
     def readable(self) -> bool:
@@ -160,9 +172,9 @@ class Source:
 
     name: ClassVar[str]
     scope: ClassVar[str] = "board"
+    """Of its power: board, soc, package, host, wall."""
     wider_scopes: ClassVar[tuple[str, ...]] = ()
     """Those of other readings of power that it has beside."""
-    """Of its power: board, soc, package, host, wall."""
     platforms: ClassVar[tuple[str, ...]] = ("linux", "darwin", "win32")
     """Values of sys.platform on which it is looked for."""
     idle_s: ClassVar[float] = 10.5

@@ -1,7 +1,7 @@
 """What a laptop on its battery draws, as the battery tells: the whole machine, with its screen (Linux).
 
-Plugged in, a battery tells what charges it, which is not what the machine draws: there is no reading then. Gauges average over
-seconds, so short windows have no energy.
+Plugged in, a battery tells what charges it, or what it adds to a weak supply, not what the machine draws: there is no reading
+then. Gauges average over seconds, so short windows have no energy.
 
     cat /sys/class/power_supply/BAT0/power_now
 """
@@ -28,7 +28,9 @@ class BatterySource(Source):
     def __init__(self, batteries: Sequence[Path]) -> None:
         self._batteries = batteries
         self.devices = tuple(path.name for path in batteries)
-        self.metrics = (Metric(*base.POWER, "power_supply power_now", "host", "sampled", PERIOD_S),)
+        self.metrics = (
+            Metric(*base.POWER, "power_supply power_now", "host", "sampled", PERIOD_S, published_s=PERIOD_S),
+        )
 
     @classmethod
     def open(cls, options: SourceOptions, root: Path = SUPPLIES) -> Source | None:
@@ -43,14 +45,14 @@ class BatterySource(Source):
     @classmethod
     def modes(cls, root: Path = SUPPLIES) -> dict[str, str]:
         """On mains or on the battery: many laptops are slower on the latter. Nothing where there is no battery."""
-        states = [read_text(path / "status") for path in sorted(root.glob("*")) if _is_machine_s(path)]
-        return {"power_source": "battery" if "Discharging" in states else "mains"} if states else {}
+        batteries = [path for path in sorted(root.glob("*")) if _is_machine_s(path)]
+        return {"power_source": "battery" if _draining(batteries) else "mains"} if batteries else {}
 
     def read(self, metrics: Sequence[Metric]) -> Sequence[Reading]:
         return [self._watts()] * len(metrics)
 
     def _watts(self) -> Reading:
-        draining = [path for path in self._batteries if read_text(path / "status") == "Discharging"]
+        draining = _draining(self._batteries)
         if not draining:
             return Missing("on mains: a battery that is not discharging says nothing of what the machine draws")
         parts = [_battery_w(path) for path in draining]
@@ -58,12 +60,23 @@ class BatterySource(Source):
 
 
 def _battery_w(path: Path) -> Reading:
-    if (path / "power_now").exists():
-        return file_reading((1e-6, [path / "power_now"]))
+    watts = file_reading((1e-6, [path / "power_now"]))
+    if not isinstance(watts, Missing) and watts:
+        return abs(watts)  # some drivers count what leaves the battery as negative
     amperes, volts = (file_reading((1e-6, [path / name])) for name in ("current_now", "voltage_now"))
     if isinstance(amperes, Missing) or isinstance(volts, Missing):
+        if isinstance(watts, Missing) and watts.status == "denied":
+            return watts
         return Missing("the battery tells neither power nor current and voltage")
     return abs(amperes) * volts
+
+
+def _draining(batteries: Sequence[Path]) -> list[Path]:
+    """Those that alone feed the machine: none while a supply is plugged in."""
+    supplies = batteries[0].parent.glob("*/online") if batteries else ()
+    if any(read_text(path) == "1" and read_text(path.with_name("scope")) != "Device" for path in supplies):
+        return []
+    return [path for path in batteries if read_text(path / "status") == "Discharging"]
 
 
 def _is_machine_s(path: Path) -> bool:

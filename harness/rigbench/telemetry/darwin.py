@@ -135,6 +135,8 @@ class Darwin:
         self._smc = c_uint32(0)
         self._smc_sizes: dict[str, int] = {}
         self._thermal: c_int | None = None
+        self._host: int = self._system.mach_host_self()
+        """Asked for once: each answer is one more right to a port, which nobody would give back."""
 
     def _prototypes(self) -> tuple[tuple[Any, Any, list[Any]], ...]:
         cf, report, io, system = self._cf, self._report, self._io, self._system
@@ -301,8 +303,7 @@ class Darwin:
     def memory(self) -> HostMemory:
         """Wired and compressed bytes, and those read from and written to swap: psutil's own count pages of files as well."""
         statistics, count = (c_uint32 * VM_INFO64_WORDS)(), c_uint32(VM_INFO64_WORDS)
-        host = self._system.mach_host_self()
-        if self._system.host_statistics64(host, HOST_VM_INFO64, byref(statistics), byref(count)):
+        if self._system.host_statistics64(self._host, HOST_VM_INFO64, byref(statistics), byref(count)):
             raise OSError("macOS does not tell its memory statistics")
         page = self._system.getpagesize()
         fields = VmStatistics64.from_buffer(statistics)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rigbench.telemetry import base
-from rigbench.telemetry.base import Metric, Reading, read_text
+from rigbench.telemetry.base import Metric, Missing, Reading, read_text
 
 UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20}
 LINE = re.compile(r"^drm-([\w-]+):\s*(\S+)(?: (\w+))?$", re.MULTILINE)
@@ -25,14 +25,15 @@ def process_metric(device: str) -> Metric:
 
 
 def process_memory(pids: Iterable[int], bus_id: str, shared: bool, proc: Path = Path("/proc")) -> Reading:
-    """Bytes that these processes hold on the card at `bus_id`. `shared`: it uses the host's memory, too."""
+    """Bytes that these processes hold on the card at `bus_id`; Missing where none is known to hold any, as under ROCm, whose memory
+    older kernels do not show here. `shared`: it uses the host's memory, too."""
     clients: dict[str, float] = {}
     for pid in pids:
         for path in (proc / str(pid) / "fdinfo").glob("*"):
             lines = {name: (value, unit) for name, value, unit in LINE.findall(read_text(path))}
             if lines.get("pdev", ("",))[0] == bus_id:
-                clients[lines.get("client-id", (path.name,))[0]] = _resident(lines, shared)
-    return float(sum(clients.values()))
+                clients[lines.get("client-id", (f"{pid}/{path.name}",))[0]] = _resident(lines, shared)
+    return float(sum(clients.values())) or Missing("no file of these processes tells of memory on this card")
 
 
 def _resident(lines: dict[str, tuple[str, str]], shared: bool) -> float:

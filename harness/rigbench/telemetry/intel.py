@@ -8,7 +8,9 @@ count nothing of their own: their energy is in RAPL's package. Clocks are in meg
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ from rigbench_backends.base import bus_id
 
 DRM = Path("/sys/class/drm")
 VENDOR = "0x8086"
-HEAT, LIMITS = ("thermal", "prochot", "ratl", "vr_thermalert"), ("pl1", "pl2", "pl4", "vr_tdc")
-"""What the files of reasons end with: temperatures; limits of power and current."""
+HEAT, LIMITS = r"therm|prochot|ratl", r"pl\d|tdc|icc_?max"
+"""In the names of the reasons' files: temperatures; limits of power and current. Newer kernels tell of each which one."""
 
 
 class IntelSource(FileSource):
@@ -89,8 +91,8 @@ class IntelSource(FileSource):
             return host.NO_WORKER if self.pid is None else drm.process_memory(host.tree_pids(self.pid), where, shared)
         if metric.name != base.CLOCKS_EVENT_REASONS.name:
             return file_reading(self._files[metric])
-        reasons = {path.name.rpartition("reason_")[2] for path in self._files[metric][1] if read_text(path) == "1"}
-        power, heat = bool(reasons.intersection(LIMITS)), bool(reasons.intersection(HEAT))
+        reasons = [path.name.rpartition("reason_")[2] for path in self._files[metric][1] if read_text(path) == "1"]
+        power, heat = (any(re.search(words, reason) for reason in reasons) for words in (LIMITS, HEAT))
         return float(base.POWER_CAP_REASON * power | base.HEAT_REASON * heat)
 
 
@@ -105,6 +107,8 @@ def _files(card: Path, device: str) -> Iterator[tuple[Metric, File]]:
     hottest = degrees.get("pkg") or hwmon(card, "temp2_input") or hwmon(card, "temp1_input")
     if counted is not None:
         counter = Metric(*base.ENERGY, f"hwmon {counted.name}", "board", "counter", base.POWER_PERIOD_S, device)
+        if counted == energies.get("pkg"):
+            counter = replace(counter, status="low_confidence", reason="of the chip alone, without the card's memory")
         yield counter, (1e-6, [counted])
     if clock:
         yield Metric(*base.CLOCK, clock[0].name, "board", "sampled", state, device), (1e6, clock[:1])

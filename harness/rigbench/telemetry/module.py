@@ -40,6 +40,11 @@ class ModuleSource(FileSource):
         files: dict[Metric, File] = {}
         for socket, (_, path, label_text) in meters.items():
             averaged_ms = whole(read_text(path.with_name("power1_average_interval")))
-            period_s = max(base.POWER_PERIOD_S, AVERAGED_S if averaged_ms is None else averaged_ms * 1e-3)
-            files[Metric(*base.POWER, f"ACPI {label_text}", "package", "sampled", period_s, socket)] = (1e-6, [path])
+            averaged_s = AVERAGED_S if averaged_ms is None else averaged_ms * 1e-3
+            period_s = max(base.POWER_PERIOD_S, averaged_s)
+            files[
+                Metric(
+                    *base.POWER, f"ACPI {label_text}", "package", "sampled", period_s, socket, published_s=averaged_s
+                )
+            ] = (1e-6, [path])
         return cls(files, tuple(meters)) if files else None

@@ -27,7 +27,7 @@ from rigbench_backends.base import bus_id
 
 STATE_S = base.STATE_PERIOD_S
 FIELDS = "nvmlDeviceGetFieldValues"
-INSTANT = Metric(*base.POWER, f"{FIELDS} POWER_INSTANT", "board", "sampled", base.POWER_PERIOD_S)
+INSTANT = Metric(*base.POWER, f"{FIELDS} POWER_INSTANT", "board", "sampled", base.POWER_PERIOD_S, published_s=0.1)
 POWER = (
     INSTANT,
     replace(INSTANT, api=f"{FIELDS} POWER_INSTANT MODULE", scope="package"),
@@ -36,7 +36,8 @@ POWER = (
     ),
 )
 """The first that tells. Of Grace Hopper only the module's power may be known, which holds the processor as well."""
-PROCESSES = "nvmlDeviceGetComputeRunningProcesses_v3"
+PROCESSES, DRAWING = "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"
+"""The second has those that use Vulkan, and a desktop's. One that does both is in both, with all that it holds."""
 MEMORY = (
     Metric(*base.MEMORY_USED, "nvmlDeviceGetMemoryInfo v2", "board", "sampled", STATE_S),
     Metric(
@@ -109,6 +110,7 @@ class NvmlSource(Source):
                 return cls(nvml, handles)
         except nvml.NVMLError as error:
             lost = reason_of(error)
+        ask(nvml, "nvmlShutdown")
         return cls.absent(lost.reason, status=lost.status) if lost else cls.absent("no NVIDIA GPU")
 
     @classmethod
@@ -197,16 +199,21 @@ class NvmlSource(Source):
             return float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
 
     def _process_memory(self, handle: Any, ours: bool) -> Reading:
-        """Memory that the worker's process tree, or everyone else, holds on the GPU."""
-        running = self._nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle)
-        if any(process.usedGpuMemory is None for process in running):
+        """Memory that the worker's process tree, or everyone else, holds on the GPU. Others that draw (a desktop) are passed
+        over: every workstation has some."""
+        running = {process.pid: process.usedGpuMemory for process in getattr(self._nvml, PROCESSES)(handle)}
+        drawing = ask(self._nvml, DRAWING, handle) or ()
+        tree = () if self.pid is None else host.tree_pids(self.pid)
+        running |= {process.pid: process.usedGpuMemory for process in drawing if process.pid in tree}
+        if None in running.values():
             return Missing("the driver does not tell memory by process (Windows' display driver model)")
-        if running and not any(psutil.pid_exists(process.pid) for process in running):
+        if running and not any(map(psutil.pid_exists, running)):
             return Missing("the driver tells the process ids of the host, and this is a container")
         if ours and self.pid is None:
             return host.NO_WORKER
-        tree = () if self.pid is None else host.tree_pids(self.pid)
-        return float(sum(process.usedGpuMemory for process in running if (process.pid in tree) == ours))
+        if ours and not any(pid in tree for pid in running):
+            return Missing("the driver lists none of the engine's processes on this card")
+        return float(sum(used for pid, used in running.items() if (pid in tree) == ours))
 
 
 def reason_of(error: BaseException) -> Missing:

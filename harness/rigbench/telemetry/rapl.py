@@ -10,9 +10,10 @@ limit (TDP) is never given for a measurement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from rigbench.telemetry.base import (
     ENERGY,
@@ -64,11 +65,14 @@ class RaplSource(Source):
     scope = "package"
     platforms = ("linux",)
 
-    def __init__(self, domains: Sequence[Domain]) -> None:
+    def __init__(self, domains: Sequence[Domain], broken: Mapping[str, str] = MappingProxyType({})) -> None:
         self._domains = {domain.name: domain for domain in domains}
         self.devices = tuple(self._domains)
         counter = Metric(*ENERGY, "powercap energy_uj", "package", "counter", POWER_PERIOD_S)
-        self.metrics = tuple(replace(counter, device=name) for name in self.devices)
+        self.metrics = (
+            *(replace(counter, device=name) for name in self.devices),
+            *(replace(counter, device=name, status="unavailable", reason=reason) for name, reason in broken.items()),
+        )
 
     @classmethod
     def open(cls, options: SourceOptions, root: Path = POWERCAP, proc: Path = Path("/proc")) -> Source:
@@ -76,21 +80,22 @@ class RaplSource(Source):
         if not zones:
             virtual = "hypervisor" in read_text(proc / "cpuinfo")
             return cls.absent("no powercap; virtual machine") if virtual else cls.absent("no powercap", LOAD)
-        domains = []
+        domains, broken = [], {}
         for zone in zones:
             name = read_text(zone / "name")
             package = zone.name.removeprefix("intel-rapl:").partition(":")[0]
             if not name.startswith(("package", "dram")):
                 continue
+            name = name if "-" in name else f"{name}-{package}"
             try:
                 range_uj, now_uj = (int((zone / file).read_text()) for file in ("max_energy_range_uj", "energy_uj"))
             except PermissionError:
                 return cls.absent("energy_uj may be read by root only", GRANT, "denied")
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:  # kept by name: the sum of two sockets is not that of one
+                broken[name] = f"energy_uj of {name} cannot be read ({type(error).__name__})"
                 continue
-            name = name if "-" in name else f"{name}-{package}"
             domains.append(Domain(name, zone / "energy_uj", range_uj + 1, now_uj))
-        return cls(domains) if domains else cls.absent("powercap has no readable package counter")
+        return cls(domains, broken) if domains else cls.absent("powercap has no readable package counter")
 
     @classmethod
     def limits(cls, device: str | None) -> Limits:

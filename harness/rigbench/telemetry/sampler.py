@@ -20,7 +20,7 @@ from typing import Any
 
 from rigbench.clock import Clock, now_ns
 from rigbench.records import Series
-from rigbench.telemetry.base import POWER, Metric, Missing, Reading, Source
+from rigbench.telemetry.base import NEVER_0, POWER, Metric, Missing, Reading, Source
 
 MAX_GAP_PERIODS = 5
 MIN_VALID = 0.9
@@ -195,7 +195,9 @@ LEAST_W = 0.5
 
 
 def _plausible(metric: Metric, value: Reading) -> Reading:
-    """A power that nothing which runs can have says that the sensor does not know."""
+    """A power, clock or temperature that nothing which runs can have says that the sensor does not know."""
+    if metric.name in NEVER_0 and value == 0:
+        return Missing(f"{metric.api} reads 0 {metric.unit}: it does not know, or this part rests")
     if metric.unit == POWER.unit and not isinstance(value, Missing) and value < LEAST_W:
         unit = ": its unit may be wrong" if value > 0 else ""
         return Missing(f"{metric.api} reads {value:g} W, which no running machine draws{unit}")

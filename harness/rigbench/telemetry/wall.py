@@ -34,8 +34,9 @@ from rigbench_backends.base import Probe
 TIMEOUT_S = 0.9
 MAX_ANSWER_BYTES = 64 * 1024
 WATTS = {"W": 1.0, "mW": 1e-3, "kW": 1e3}
-POLLED, POLLED_S = "polled", 10.0
-"""The device of what is itself polled by something that polls slowly (NUT every 2 to 30 s, Home Assistant's integrations alike)."""
+POLLED, POLLED_S = "polled", 30.0
+"""The device of what is itself polled by something that polls slowly (the watts behind NUT every 30 s, Home Assistant's
+integrations alike)."""
 HOW = "name one with --wall-url ADDRESS --wall-meter NAME; its login in RIGBENCH_WALL_LOGIN or RIGBENCH_WALL_HEADER"
 
 
@@ -143,14 +144,14 @@ class WallSource(Source):
     def __init__(self, ask: Callable[[], object], meter: Meter, api: str) -> None:
         self._ask, self._meter = ask, meter
         period_s, device = (POLLED_S, POLLED) if meter.polled else (base.SLOW_PERIOD_S, None)
-        power = Metric(*base.POWER, api, "wall", "sampled", period_s, device)
+        power = Metric(*base.POWER, api, "wall", "sampled", period_s, device, published_s=period_s)
         self._places = {power: (meter.power, meter.power_scale)}
         if meter.energy is not None:
             energy = Metric(*base.ENERGY, api, "wall", "counter", period_s, device)
             self._places[energy] = (meter.energy, meter.energy_scale)
         self.metrics = tuple(self._places)
         if meter.polled:
-            self.idle_s = 122.0  # type: ignore[misc]  # of this meter
+            self.idle_s = 182.0  # type: ignore[misc]  # of this meter
 
     @classmethod
     def open(cls, options: SourceOptions) -> Source | None:
@@ -191,7 +192,7 @@ class WallSource(Source):
     @classmethod
     def limits(cls, device: str | None) -> Limits:
         """A plug reads once a second and smooths."""
-        return Limits(120.0, 300.0, 0.05) if device == POLLED else Limits(60.0, 60.0, 0.05)
+        return Limits(180.0, 600.0, 0.05) if device == POLLED else Limits(60.0, 60.0, 0.05)
 
     def probe(self) -> Probe:
         power = self.read(self.metrics[:1])[0]
