@@ -33,6 +33,9 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 MEASURED = (CONFIGS / "reference" / "measured_train.csv", CONFIGS / "reference" / "measured_fresh.csv")
 PREDICTORS = CONFIGS / "predictors"
 Array = np.ndarray
+LEVELS = (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+ENOUGH, FEW = 20, 3
+"""Rows from which on a group's residuals are its own, and from which on they say anything."""
 
 
 @dataclass(frozen=True)
@@ -179,27 +182,57 @@ def selections(data: Data) -> dict[str, Array]:
     return masks | alike
 
 
-def interval_factors(data: Data, ratio: Array, rows: Array) -> dict[str, float]:
-    """The factor that holds 80 % of these rows' left-out ratios, by kind of question and, from 20 rows on, by platform."""
+def interval_factors(data: Data, ratio: Array, rows: Array, levels: dict[str, float]) -> dict[str, float]:
+    """The factor that holds the kind's level of these rows' left-out ratios, by kind of question, then by platform and kind of
+    model where there are 20 rows. A platform with fewer has the larger of its own and its kind's."""
     kind = np.array([kind_of(case.setup) for case in data.cases])
     platform = np.array([case.setup.platform for case in data.cases])
+    model = np.array(["experts" if case.facts.experts else "dense" for case in data.cases])
+
+    def width(members: Array) -> float:
+        return float(np.exp(np.quantile(np.abs(np.log(ratio[members])), levels[name])))
+
     widths = {}
     for name in dict.fromkeys(kind[rows]):
         members = rows & (kind == name) & ~data.unfit
-        widths[f"interval.{name}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[members])), 0.8)))
+        widths[f"interval.{name}"] = width(members)
+        for each in dict.fromkeys(model[members]):
+            if (own := members & (model == each)).sum() >= ENOUGH:
+                widths[f"interval.{name}_{each}"] = width(own)
         for one in dict.fromkeys(platform[members]):
-            if (own := members & (platform == one)).sum() >= 20:
-                widths[f"interval.{name}_{one}"] = float(np.exp(np.quantile(np.abs(np.log(ratio[own])), 0.8)))
+            here = members & (platform == one)
+            if here.sum() < ENOUGH:
+                few = width(here) if here.sum() >= FEW else 0.0
+                widths[f"interval.{name}_{one}"] = max(few, widths[f"interval.{name}"])
+                continue
+            widths[f"interval.{name}_{one}"] = width(here)
+            for each in dict.fromkeys(model[here]):
+                if (own := here & (model == each)).sum() >= ENOUGH:
+                    widths[f"interval.{name}_{one}_{each}"] = width(own)
     return widths
 
 
-def covered(data: Data, ratio: Array, chips: Array) -> Array:
+def levels_by_kind(data: Data, ratio: Array, chips: Array) -> dict[str, float]:
+    """For each kind the quantile of the other chips' residuals within which 80 % of a chip's rows lie. Rows of one chip miss alike,
+    so that with few chips it is not 0.8."""
+    kind = np.array([kind_of(case.setup) for case in data.cases])
+    kinds = list(dict.fromkeys(map(str, kind)))
+    best: dict[str, tuple[float, float]] = {}
+    for level in LEVELS:
+        inside = covered(data, ratio, chips, dict.fromkeys(kinds, level))
+        for name in kinds:
+            off = abs(inside[(kind == name) & ~data.unfit].mean() - 0.8)
+            best[name] = min(best.get(name, (1.0, 0.0)), (off, level))
+    return {name: level for name, (_, level) in best.items()}
+
+
+def covered(data: Data, ratio: Array, chips: Array, levels: dict[str, float]) -> Array:
     """Whether each row lies within the interval that the other chips' rows give."""
     inside = np.zeros(len(ratio), dtype=bool)
     for chip in dict.fromkeys(chips):
-        factors = interval_factors(data, ratio, chips != chip)
+        factors = interval_factors(data, ratio, chips != chip, levels)
         for i in np.flatnonzero(chips == chip):
-            factor = interval(data.cases[i].setup, factors)
+            factor = interval(data.cases[i].facts, data.cases[i].setup, factors)
             inside[i] = factor is not None and abs(np.log(ratio[i])) <= np.log(factor)
     return inside
 
@@ -293,7 +326,8 @@ def main() -> None:
     chips = data.column("hardware")
     family = np.array([f"{c.setup.hardware.family if c.setup.hardware else ''} {c.setup.platform}" for c in data.cases])
     ratio = leave_out(model, data, chips, x, nested(model, data, chips) if args.nested else None)
-    inside = covered(data, ratio, chips)
+    levels = levels_by_kind(data, ratio, chips)
+    inside = covered(data, ratio, chips, levels)
     errors_by = {
         "chip left out": np.abs(ratio - 1),
         "family left out": np.abs(leave_out(model, data, family, x) - 1),
@@ -304,7 +338,7 @@ def main() -> None:
     }
     summaries = {name: summary(errors_by["chip left out"], mask) for name, mask in selections(data).items()}
     report = report_text(data, errors_by, inside)
-    fixed |= interval_factors(data, ratio, every >= 0)
+    fixed |= interval_factors(data, ratio, every >= 0, levels)
     print(report)
     if not args.dry_run:
         (PREDICTORS / "roofline.toml").write_text(

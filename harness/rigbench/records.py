@@ -160,6 +160,7 @@ class ModelFacts:
     only where it doubles as the output matrix). `expert_bytes`: all routed experts of all layers together, of which a token
     reads `experts_used` of `experts`. KV figures are for a 16-bit cache, per token of context and sequence, all layers:
     `kv_bytes_per_token` in full layers, `kv_window_bytes_per_token` in layers that look back `kv_window_tokens` at most.
+    `attention_length`: query heads x their size, which look back at each token of context.
     `sha256_of`: `file`, or `edges` (first and last 8 MiB and the tensor table) for files too large to read for it.
     """
 
@@ -181,6 +182,7 @@ class ModelFacts:
     context_limit: int | None = None
     vocab_size: int | None = None
     embedding_length: int | None = None
+    attention_length: int | None = None
     synthetic: bool = False
     sha256: str | None = None
     sha256_of: str | None = None

@@ -71,7 +71,7 @@ def test_roofline_by_hand() -> None:
     """Every term of one MoE step, worked out on paper with round constants."""
     chip = replace(find("m2-max-38"), gpu_cores=40, clock_hz=1e9, family="paper")
     setup = Setup(400e9, "metal", chip, users=3, context_tokens=1000, devices=2)
-    share = 1 - (1 - 8 / 128) ** 3
+    share = 3 * 8 / 128  # each user has its experts read for it alone
     read = 2e9 + 16e9 * share
     stream = read / (400e9 * 0.8)
     once = 3e9 * (18 / 18.5) / (40e9 * 100)  # weights a token touches / lane cycles per second
@@ -83,7 +83,7 @@ def test_roofline_by_hand() -> None:
         "layers": 32 * 2.0 * 0.1e-3 * 1.5 / 1.25,  # 1 GHz takes twice what 2 GHz takes; a year past the middle
         "cache": 3 * 131_072_000 / (400e9 * 0.5),
         "heads": 3 * 4 * 32 * 4096 * 1000 / (400e9 * 2),
-        "users": 2 * once * 4,
+        "users": 2 * once * (2 / 3) * 4,  # of the dense weights: arithmetic of experts hides behind their bytes
         "hops": 0.3e-3,
     }
     parts = step_seconds(MOE, setup, KNOWN)
@@ -274,3 +274,18 @@ def test_vllm_lets_users_wait_where_its_cache_is_full_and_moves_no_layers() -> N
     assert many.output_tps == pytest.approx(few.output_tps)
     answer = with_fit(many, fit(facts, device, users=64, context_tokens=16_384))
     assert answer.user_tps == many.user_tps
+
+
+def test_metal_reads_an_expert_again_for_each_user_below_32() -> None:
+    """llama.cpp's mul_mv_id takes a token's experts for it alone: 8 users read 8 users' experts, whatever they share."""
+    facts, chip = catalogued_facts("qwen3-30b-a3b", "Q4_K_M"), find("m3-ultra-80")
+    bandwidth = chip.bandwidth_bytes_per_s
+
+    def read(users: int, platform: str) -> float:
+        term = terms(facts, Setup(bandwidth, platform, chip, users=users), constants())["stream"]
+        return term.base * bandwidth
+
+    one = facts.expert_bytes * facts.experts_used / facts.experts
+    assert read(8, "metal") == pytest.approx(facts.dense_bytes + 8 * one)
+    assert read(8, "mlx") == pytest.approx(weight_bytes(facts, 8))
+    assert read(32, "metal") == pytest.approx(weight_bytes(facts, 32))

@@ -15,7 +15,7 @@ def command(ask: Ask, flags: EngineFlags, as_json: bool = JSON) -> None:
     plan = prepared.plan
     from rigbench.report.plan import predictions, print_plan
 
-    expected = predictions(plan, prepared.machine, prepared.bandwidths)
+    expected = predictions(plan, prepared.machine, prepared.bandwidths, prepared.probes)
     if as_json:
         say_json(
             {

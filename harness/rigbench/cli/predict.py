@@ -26,6 +26,7 @@ from rigbench.errors import InputError
 from rigbench.text import hint
 
 if TYPE_CHECKING:
+    from rigbench.predict.calibrate import Probe
     from rigbench.predict.fit import Fit
     from rigbench.predict.hardware import Hardware
     from rigbench.records import ModelFacts, Prediction
@@ -40,6 +41,7 @@ MODES = {
     "--published": {"published", "as_json"},
     "--list-hardware": {"list_hardware", "as_json"},
     "--table": TABLE,
+    "--probe": {"probe", "backend", "python", "out", "as_json"},
 }
 """What each way of asking uses; whatever else is given has no effect, and is refused."""
 
@@ -69,6 +71,10 @@ def command(
     table: bool = typer.Option(False, "--table", help="The grid of all models over all hardware."),
     published: bool = typer.Option(False, "--published", help="Both published tables beside what their rule gives."),
     list_hardware: bool = typer.Option(False, "--list-hardware", help="The hardware catalogue."),
+    probe: bool = typer.Option(
+        False, "--probe", help="Measure three synthetic models here, for about a minute; kept, and used from then on."
+    ),
+    python: str | None = typer.Option(None, "--python", help="With --probe: the interpreter that has the engine."),
     as_json: bool = JSON,
 ) -> None:
     """Predict tokens per second, whether it fits, and from what."""
@@ -77,16 +83,20 @@ def command(
     from rigbench.report.table import output_console
 
     flags = {"--cases": cases, "--published": published, "--list-hardware": list_hardware, "--table": table}
+    flags["--probe"] = probe
     modes = [name for name, on in flags.items() if on]
     if len(modes) > 1:
         raise InputError(f"{' and '.join(modes)} contradict each other: ask for one")
     if modes:
         without_effect(context, modes[0], MODES[modes[0]])
-    elif out is not None:
-        raise InputError("--out has no effect without --cases: leave it out")
+    elif out is not None or python is not None:
+        name, other = ("--out", "--cases") if out is not None else ("--python", "--probe")
+        raise InputError(f"{name} has no effect without {other}: leave it out")
     console = output_console()
     if cases is not None:
         _cases(cases, out)
+    elif probe:
+        _probe(backend, python, out, as_json)
     elif published:
         cells = prediction.published_cells()
         if as_json:
@@ -170,7 +180,7 @@ def predictions(
     """(facts, device, fit or None where the memory is not known, predictions: roofline first)."""
     from rigbench.predict import predictors
     from rigbench.predict.fit import fit, with_fit
-    from rigbench.predict.roofline import is_engine
+    from rigbench.predict.roofline import constants, is_engine
 
     facts, stood_in = facts_named(model, quant)
     if facts.context_limit and context > facts.context_limit:
@@ -188,6 +198,8 @@ def predictions(
     rate = device.bandwidth_bytes_per_s or None if bandwidth is None else bandwidth * 1e9
     whole = rate if rate is None or not tensor_parallel else rate * devices
     mean = context / 2
+    ours = _own_probe(device, backend, of=hardware) if calibrate is None else None
+    known = _calibrated(calibrate) if calibrate is not None else None if ours is None else ours.constants(constants())
     roofline = predictors.roofline(
         facts,
         rate,
@@ -201,8 +213,10 @@ def predictions(
         tensor_parallel=tensor_parallel,
         measured=measured,
         cpu_cores=cores,
-        known=None if calibrate is None else _calibrated(calibrate),
+        known=known,
     )
+    if ours is not None:
+        roofline = replace(roofline, inputs={**roofline.inputs, "calibrated_by": ours.sentence})
     rules = [
         rule(facts, whole, users=users, context_tokens=mean, kv_bits=kv_bits)
         for rule in (predictors.active_bytes, predictors.published, predictors.ceiling)
@@ -242,6 +256,37 @@ def _this_machine(*, measure: bool) -> tuple[Hardware, int | None]:
     nothing = (None,) * 6
     here = Hardware("here", machine.cpu, "cpu", "cpu", memory, (memory,), rate, *nothing, HERE, "measured", (), ())
     return here, machine.physical_cores
+
+
+def _own_probe(device: Hardware, backend: str, of: str | None) -> Probe | None:
+    """This machine's probe by that engine, where this machine is meant."""
+    from rigbench.predict.probes import load
+    from rigbench.predict.roofline import platform_of
+
+    if of is not None:
+        return None
+    platform = "cpu" if device.status == HERE else platform_of(backend, device)
+    engine = {"mlx": "mlx_lm", "vllm": "vllm"}.get(platform_of(backend or "llama.cpp", device), "llama_cpp")
+    kind = {"mlx": "metal", "vllm": "cuda"}.get(platform, platform)
+    return load(kind, engine)
+
+
+def _probe(backend: str, python: str | None, out: Path | None, as_json: bool) -> None:
+    from tempfile import TemporaryDirectory
+
+    from rigbench.cli.progress import Reporter
+    from rigbench.run import probe
+
+    with TemporaryDirectory() as folder:
+        place = Path(folder) if out is None else out
+        ours = probe.run([backend] if backend else [], python, place, say, Reporter)
+    if as_json:
+        say_json(ours)
+        return
+    factors = ", ".join(f"{name} x{factor:.2f}" for name, factor in ours.factors.items() if abs(factor - 1) > 0.005)
+    typer.echo(f"{ours.sentence}: {ours.rows} figures, which it leaves {ours.spread:.0%} off (standard deviation)")
+    typer.echo(f"against published measurements: {factors or 'nothing differs'}")
+    typer.echo("predict, plan and run use it on this machine for 90 days, and say so")
 
 
 def _reserved(device: Hardware) -> int | None:

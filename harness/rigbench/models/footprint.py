@@ -73,6 +73,7 @@ def model_facts(parts: Parts, cache: Cache, experts: int, experts_used: int, **o
 
 def shape_facts(shape: Shape, rows: Iterable[tuple[str, int, int]], **others: Any) -> ModelFacts:
     """Facts of a catalogued shape whose tensors are these rows of `gguf_parts`."""
+    query_dim = shape.kv_lora_rank + shape.rope_dim if shape.kv_lora_rank else shape.full_head_dim or shape.head_dim
     return model_facts(
         gguf_parts(rows, shape.layers),
         cache_from_shape(shape),
@@ -83,6 +84,7 @@ def shape_facts(shape: Shape, rows: Iterable[tuple[str, int, int]], **others: An
         context_limit=shape.context,
         vocab_size=shape.vocab,
         embedding_length=shape.hidden,
+        attention_length=shape.heads * query_dim,
         **others,
     )
 

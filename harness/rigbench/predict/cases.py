@@ -99,7 +99,7 @@ def _added(row: Mapping[str, str], known: Constants) -> dict[str, str]:
     except InputError as error:
         return dict.fromkeys(ADDED, "") | {"reason": str(error)}
     rate = (setup.users if case.target == "output" else 1) / step_s
-    factor = interval(setup, known)
+    factor = interval(case.facts, setup, known)
     low, high = ("", "") if factor is None else (f"{rate / factor:.4g}", f"{rate * factor:.4g}")
     return dict(zip(ADDED, (f"{rate:.4g}", low, high, "roofline", "; ".join(case.notes)), strict=True))
 
@@ -230,6 +230,7 @@ def _resized(facts: ModelFacts, total: float, active: float) -> ModelFacts:
         experts_used=max(1, round(facts.experts * share)) if expert else facts.experts_used,
         layers=max(1, round(facts.layers * side)),
         embedding_length=facts.embedding_length and round(facts.embedding_length * side),
+        attention_length=facts.attention_length and round(facts.attention_length * side),
         kv_bytes_per_token=round(facts.kv_bytes_per_token * side),
         kv_window_bytes_per_token=round(facts.kv_window_bytes_per_token * side),
     )

@@ -11,8 +11,9 @@ from dataclasses import replace
 from rigbench.errors import InputError
 from rigbench.models.footprint import decode_flops, prompt_flops, weight_bytes
 from rigbench.predict import hardware, predictors, steps
+from rigbench.predict.calibrate import Probe, probe_of
 from rigbench.predict.fit import offloaded
-from rigbench.predict.roofline import engine_platform
+from rigbench.predict.roofline import constants, engine_platform
 from rigbench.records import Bandwidth, Case, Machine, ModelFacts, Prediction, RunDocument
 from rigbench.workloads import Generation
 from rigbench_backends.base import EngineInfo
@@ -43,7 +44,8 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
         request = _request(case, work, info.kv_bits)
         published = predictors.published(facts[case.model], bandwidth, **request)
         try:
-            roofline = _roofline(document.machine, bandwidths, facts[case.model], case, info, request)
+            probe = _probe(document, case.backend, info.device)
+            roofline = _roofline(document.machine, bandwidths, facts[case.model], case, info, request, probe)
         except InputError as error:  # a device of no known kind: the measurement stands without a prediction
             without = predictors.ceiling(facts[case.model], bandwidth, **request)
             roofline = replace(without, predictor="roofline", user_tps=None, output_tps=None, reason=str(error))
@@ -78,6 +80,7 @@ def planned(
     bandwidths: Mapping[str, Bandwidth],
     device: str,
     device_names: Sequence[str],
+    probe: Probe | None = None,
 ) -> Prediction | None:
     """The roofline of a case that has not run, as far as the plan knows its engine; None for what makes no text, and where the
     device is of no known kind."""
@@ -87,9 +90,16 @@ def planned(
     cores = threads if isinstance(threads, int) and threads > 0 else machine.physical_cores
     info = EngineInfo(case.backend, "", device, tuple(device_names), threads=cores)
     try:
-        return _roofline(machine, bandwidths, facts, case, info, _request(case, work, info.kv_bits))
+        return _roofline(machine, bandwidths, facts, case, info, _request(case, work, info.kv_bits), probe)
     except InputError:
         return None
+
+
+def _probe(document: RunDocument, backend: str, device: str) -> Probe | None:
+    """The probe that the machine had when the document was made."""
+    listed = document.annotations.get("probes")
+    probes = [probe_of(each) for each in listed] if isinstance(listed, list | tuple) else []
+    return next((one for one in probes if one and (one.backend, one.device) == (backend, device)), None)
 
 
 def _request(case: Case, work: Generation, kv_bits: float) -> predictors.Request:
@@ -109,6 +119,7 @@ def _roofline(
     case: Case,
     info: EngineInfo,
     request: predictors.Request,
+    probe: Probe | None,
 ) -> Prediction:
     figure = bandwidths.get(info.device)
     bandwidth = info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
@@ -125,8 +136,11 @@ def _roofline(
         cpu_cores=info.threads,
         devices=max(1, len(info.device_names)) if info.device not in ("cpu", "sim") else 1,
         tensor_parallel=info.parallel_devices > 1,
+        known=None if probe is None else probe.constants(constants()),
         **request,
     )
+    if probe is not None:
+        prediction = replace(prediction, inputs={**prediction.inputs, "calibrated_by": probe.sentence})
     if info.device in ("cpu", "sim") or info.device_share == 1:
         return prediction
     host = bandwidths.get("cpu")

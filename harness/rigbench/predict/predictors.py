@@ -221,7 +221,7 @@ def roofline(
         "milliseconds": {name: round(part * 1e3, 4) for name, part in parts.items()},
     }
     share = running / users / step_s
-    if (factor := interval(setup, known)) is not None:
+    if (factor := interval(facts, setup, known)) is not None:
         inputs["user_tps_80_percent"] = _around(share, factor)
     inputs |= _prompt(facts, replace(setup, users=1, context_tokens=0), known, request, running, step_s)
     if known.get("calibrated.rows"):
@@ -243,7 +243,7 @@ def _prompt(
         "prefill_tps": float(f"{1 / token_s:.3g}"),
         "ttft_s": float(f"{users * tokens * token_s + step_s:.3g}"),
     }
-    if (factor := interval(prompt, known)) is not None:
+    if (factor := interval(facts, prompt, known)) is not None:
         inputs["prefill_tps_80_percent"] = _around(1 / token_s, factor)
     return inputs
 

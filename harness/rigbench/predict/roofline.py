@@ -20,7 +20,7 @@ Prefill is the same sum for one token of a prompt, which the engine reads in bat
     stream     the batch's bytes of weights (nearly every expert is touched) / batch
     compute    2 flops for each weight that the token uses / (2 x cores x lanes x clock), by platform, quantisation and family of
                chip: the datasheets' peaks of GeForce and professional cards differ where their kernels do not
-    attention  4 flops for each element of the width and token looked back at, in the mean of the prompt / peak
+    attention  4 flops for each element of the queries' width and token looked back at, in the mean of the prompt / peak
     layers     the layers' time / batch
 
 and the time to the first token is prompt_tokens x that, plus a step.
@@ -52,8 +52,14 @@ from rigbench.predict.hardware import Hardware, hardware
 from rigbench.records import ModelFacts
 from rigbench_backends.base import EngineInfo
 
+METAL_GROUPS = 32
+"""Below so many users llama.cpp's Metal kernels read a token's experts for it alone (mul_mv_id; `ne21_mm_id_min`), whoever else has
+chosen them."""
 KERNEL_SWITCH = 8
 """llama.cpp's kernels of one product a user (mul_mv_ext, MMVQ) end at this many; beyond, matrices are tiled (mul_mm, MMQ)."""
+BORROWED = 1.5
+NORMAL_80 = 1.28
+"""80 % of normal residuals lie within so many standard deviations."""
 PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
 Constants = Mapping[str, float]
 
@@ -209,7 +215,7 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
         f"layer.experts_{platform}": experts,
         "layer.bf16_experts_on_vulkan": experts and platform == "vulkan" and unpacking(facts.quantization) == "f16",
         "layer.recurrent": facts.kv_window_tokens == 1,
-        "layer.latent": facts.architecture.startswith("deepseek2"),
+        "layer.latent": is_latent(facts),
         "layer.gemma": facts.architecture.startswith("gemma"),
         "layer.ds4": setup.engine.startswith("ds4"),
     }
@@ -228,12 +234,13 @@ def _users_terms(facts: ModelFacts, setup: Setup, cycles_per_s: float) -> dict[s
         users = Term(more * 2 * once * cycles_per_s / peak, ("users.vllm",))
         return {"users": users, "host": Term(more * 1e-6, ("host.vllm",))}
     each = ("users.base", f"users.{platform}")
+    metal, dense = platform == "metal", facts.dense_bytes * s_per_byte
+    alone = metal and setup.users < METAL_GROUPS  # its experts' arithmetic hides behind their bytes
     if platform == "mlx" or setup.users <= KERNEL_SWITCH:
-        return {"users": Term(more * once, each)}
-    tiled = facts.dense_bytes if platform == "metal" else weight_bytes(facts, setup.users)
-    alone = once - facts.dense_bytes * s_per_byte if platform == "metal" else 0.0
+        return {"users": Term(more * (dense if alone else once), each)}
+    tiled = facts.dense_bytes if metal else weight_bytes(facts, setup.users)
     return {
-        "users": Term(more * alone, each),
+        "users": Term(more * (once - dense if metal and not alone else 0.0), each),
         "matmul": Term(math.ceil(setup.users / 32) * tiled * s_per_byte, ("matmul.base", f"matmul.{platform}")),
     }
 
@@ -261,19 +268,24 @@ def _prefill_terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[st
     batch = min(setup.prompt_tokens, known["prefill.batch"])
     once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
     back = looking_back(facts, setup.context_tokens + setup.prompt_tokens / 2, known)
+    latent = ("attention.latent",) if is_latent(facts) else ()
+    tensor_cores = platform == "vulkan" and device is not None and device.vendor == "nvidia"
     applying = {
         "prefill.base": True,
-        f"prefill.{platform}": True,
+        f"prefill.{platform}{'_nvidia' if tensor_cores else ''}": True,
         f"prefill.{unpacking(facts.quantization)}": True,
         f"prefill.{family}": True,
         "prefill.experts": facts.experts > 0,
+        "prefill.plain_experts": facts.experts > 0 and unpacking(facts.quantization) == "f16",
         f"prefill.experts_{platform}": facts.experts > 0,
         "prefill.recurrent": facts.kv_window_tokens == 1,
         "prefill.old": setup.year is not None and setup.year < known["years.flash_attention"],
         "prefill.ds4": setup.engine.startswith("ds4"),
     }
-    latent = ("attention.latent",) if facts.architecture.startswith("deepseek2") else ()
-    looked_at = facts.layers * (facts.embedding_length or 0) * back
+    width = (
+        facts.embedding_length or 0 if is_latent(facts) else _heads_width(facts)
+    )  # latents are unfolded for a prompt
+    looked_at = facts.layers * width * back
     return {
         "stream": Term(
             weight_bytes(facts, batch) / (setup.bandwidth_bytes_per_s * share) / batch,
@@ -297,7 +309,12 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     device = _computes(setup)
     family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
-    read = weight_bytes(facts, users)
+    alone = platform == "metal" and facts.experts > 0 and users < METAL_GROUPS
+    read = (
+        facts.dense_bytes + users * (weight_bytes(facts, 1) - facts.dense_bytes)
+        if alone
+        else weight_bytes(facts, users)
+    )
     cycles = cycles_per_s(setup) * share * lanes
     once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes / cycles
     year = setup.year if setup.year is not None else known["years.today"]
@@ -305,7 +322,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     llama_cpp = platform not in ("mlx", "vllm")
     old = "old_" if llama_cpp and year < known["years.flash_attention"] else ""
     kind = old + ("apple" if platform in ("metal", "mlx") else "vllm" if platform == "vllm" else "gpu")
-    looked_at = users * facts.layers * (facts.embedding_length or 0) * looking_back(facts, context, known)
+    looked_at = users * facts.layers * _heads_width(facts) * looking_back(facts, context, known)
     cached = users * kv_bytes(facts, context, setup.kv_bits)
     if facts.kv_window_tokens == 1:
         cached += users * facts.kv_window_bytes_per_token  # a state is written as well
@@ -322,9 +339,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
         **_users_terms(facts, setup, cycles),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
     }
-    if facts.architecture.startswith(
-        "deepseek2"
-    ):  # every head looks at the whole latent: little to read, much to compute
+    if is_latent(facts):  # every head looks at the whole latent: little to read, much to compute
         by_name["heads"] = Term(looked_at / cycles, ("latent.heads",))
     return by_name
 
@@ -349,11 +364,17 @@ def step_seconds(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str,
     return part
 
 
-def interval(setup: Setup, known: Constants) -> float | None:
+def interval(facts: ModelFacts, setup: Setup, known: Constants) -> float | None:
     """By what factor a measurement may be off this prediction in 80 % of cases, from the left-out chips' residuals of its kind of
-    question on its platform; None where nothing of the kind was measured."""
-    kind = kind_of(setup)
-    return known.get(f"interval.{kind}_{setup.platform}", known.get(f"interval.{kind}"))
+    question, for its platform and kind of model where there are enough; None where nothing of the kind was measured. Constants of
+    this machine have what they left of its own rows; a platform without any row has BORROWED times the logarithm."""
+    if (own := known.get("calibrated.spread")) is not None:
+        return math.exp(NORMAL_80 * own)
+    kind, platform = kind_of(setup), setup.platform
+    model = "experts" if facts.experts else "dense"
+    general = known.get(f"interval.{kind}_{model}", known.get(f"interval.{kind}"))
+    here = known.get(f"interval.{kind}_{platform}_{model}", known.get(f"interval.{kind}_{platform}"))
+    return here or (general and math.pow(general, BORROWED))
 
 
 def kind_of(setup: Setup) -> str:
@@ -361,6 +382,16 @@ def kind_of(setup: Setup) -> str:
     if setup.prompt_tokens:
         return "prefill"
     return "users" if setup.users > 1 else "depth" if setup.context_tokens > 2600 else "one"
+
+
+def is_latent(facts: ModelFacts) -> bool:
+    """Whether its attention is multi-head latent."""
+    return facts.architecture.startswith("deepseek2")
+
+
+def _heads_width(facts: ModelFacts) -> int:
+    """Elements of all query heads of a layer; documents of before have the hidden width alone."""
+    return facts.attention_length or facts.embedding_length or 0
 
 
 def looking_back(facts: ModelFacts, context_tokens: float, known: Constants) -> float:

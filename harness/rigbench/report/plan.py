@@ -9,14 +9,18 @@ from rich.text import Text
 
 from rigbench import units
 from rigbench.predict import document
+from rigbench.predict.calibrate import Probe
 from rigbench.records import Bandwidth, Case, Machine, Prediction
 from rigbench.report.prediction import span_text
 from rigbench.report.table import print_notes, print_table
 from rigbench.suites.plan import Plan
 
 
-def predictions(planned: Plan, machine: Machine, bandwidths: Mapping[str, Bandwidth]) -> dict[str, Prediction]:
-    """What the roofline expects of each group of cases whose model and device are known."""
+def predictions(
+    planned: Plan, machine: Machine, bandwidths: Mapping[str, Bandwidth], probes: Sequence[Probe] = ()
+) -> dict[str, Prediction]:
+    """What the roofline expects of each group of cases whose model and device are known, by `probes` where there are any."""
+    of = {(probe.backend, probe.device): probe for probe in probes}
     expected: dict[str, Prediction] = {}
     for job in planned.jobs:
         engine, facts = job.engine, job.engine.model.facts
@@ -24,7 +28,9 @@ def predictions(planned: Plan, machine: Machine, bandwidths: Mapping[str, Bandwi
             if facts is None or case.group in expected or engine.device == "sim":
                 continue
             names = tuple(engine.used_gpus.values())
-            if (answer := document.planned(case, facts, machine, bandwidths, engine.device, names)) is not None:
+            probe = of.get((engine.backend, engine.device))
+            answer = document.planned(case, facts, machine, bandwidths, engine.device, names, probe)
+            if answer is not None:
                 expected[case.group] = answer
     return expected
 
@@ -45,7 +51,10 @@ def print_plan(
             headings = columns if any(group in expected for group in groups) else columns[:4]
             print_table(console, headings, [row[: len(headings)] for row in rows])
     if expected and not brief:
-        print_notes(console, ["user t/s and TTFT: predicted by the roofline"])
+        sources = dict.fromkeys(
+            each.inputs.get("calibrated_by", "by published measurements") for each in expected.values()
+        )
+        print_notes(console, [f"user t/s and TTFT: predicted by the roofline, {'; '.join(sources)}"])
     unused = dict.fromkeys(job.engine.unused_gpu for job in planned.jobs if job.engine.unused_gpu)
     print_notes(console, [f"! {sentence}" for sentence in unused], "yellow")
     print_notes(console, [f"skipped: {skip.case.group}: {skip.reason}" for skip in planned.skipped], "yellow")

@@ -55,6 +55,8 @@ def print_prediction(
         prompt += f"first token after {units.seconds_text(answer.inputs['ttft_s'])}"
     pairs = [("model", model), ("memory", fits), ("predicted", speed), ("prefill", prompt), ("ceiling", ceiling)]
     print_pairs(console, pairs)
+    if sentence := answer.inputs.get("calibrated_by"):
+        console.print(Text(f"! {sentence}: rigbench predict --probe measures it again", style="yellow"))
     if answer.reason and answer.user_tps is not None:
         console.print(Text(f"! {answer.reason}", style="yellow"))
     console.print()

@@ -17,6 +17,7 @@ import rigbench_backends
 from rigbench import __version__
 from rigbench.clock import now_ns
 from rigbench.documents.validate.checks import SAME_ENGINE
+from rigbench.predict.calibrate import Probe
 from rigbench.records import Arithmetic, Bandwidth, Case, CaseResult, Failure, Flag, Machine, PhaseMark, RequestRecord
 from rigbench.run.journal import Finished, Header, Journal
 from rigbench.run.meters import Meters, as_seen_from
@@ -60,6 +61,8 @@ class Prepared:
     machine: Machine
     bandwidths: dict[str, Bandwidth]
     rates: dict[str, Arithmetic] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()
+    """Those that this machine has of the plan's devices and backends."""
 
     @property
     def models(self) -> dict[str, str | None]:

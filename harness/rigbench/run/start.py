@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rigbench import __version__, telemetry
@@ -14,6 +14,7 @@ from rigbench.documents import store
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import file_stem
 from rigbench.predict.document import predictions
+from rigbench.predict.probes import load as load_probe
 from rigbench.records import SCHEMA_VERSION, Machine, ModelFacts, RunDocument
 from rigbench.run import engines, journal
 from rigbench.run.runner import Prepared, Run
@@ -23,6 +24,7 @@ from rigbench.telemetry.machine import fingerprint
 from rigbench_backends.base import EngineInfo
 
 Say = Callable[[str], None]
+UNPROBED = ("sim", *engines.NOT_MEASURABLE)
 Progress = Callable[[str, int, int], None]
 """Called with what is made or fetched, the bytes so far and the bytes in all."""
 
@@ -47,7 +49,9 @@ def prepare(
     machine = fingerprint(*facts, {bus: name for engine in ready for bus, name in engine.used_gpus.items()})
     if within is not None:
         suite = within(suite, ready)
-    return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths, rates)
+    of = dict.fromkeys((engine.device, engine.backend, engine.python) for engine in ready if engine.unusable is None)
+    ours = tuple(probe for each in of if each[0] not in UNPROBED and (probe := load_probe(*each)) is not None)
+    return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths, rates, ours)
 
 
 def begin(prepared: Prepared, folder: Path, *, telemetry: bool = True) -> Run:
@@ -150,6 +154,7 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         cases=tuple(sorted(cases, key=lambda case: case.order)),
         complete=complete,
         telemetry=run.telemetry,
+        annotations={"probes": [asdict(probe) for probe in run.prepared.probes]} if run.prepared.probes else {},
     )
     record = replace(record, predictions=predictions(record))
     return replace(record, summary=summary(record))

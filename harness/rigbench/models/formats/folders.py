@@ -83,6 +83,8 @@ def facts_from_rows(
                 part = "routed" if _ROUTED.search(row.name) else "rest" if looked_up else "dense"
             yield part, _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes
 
+    heads, latent = text.number("num_attention_heads", 1), text.number("kv_lora_rank", 0)
+    head_dim = text.number("global_head_dim", text.number("head_dim", text.number("hidden_size") // max(1, heads)))
     used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts"
     return model_facts(
         parts(),
@@ -97,6 +99,7 @@ def facts_from_rows(
         context_limit=text.number("max_position_embeddings", 0) or None,
         vocab_size=text.number("vocab_size", 0) or None,
         embedding_length=text.number("hidden_size"),
+        attention_length=heads * (latent + text.number("qk_rope_head_dim", 0) if latent else head_dim),
         synthetic=config.get("rigbench_synthetic") is True,
     )
 

@@ -212,6 +212,7 @@ def facts_from_gguf(path: str | Path) -> ModelFacts:
     if not rows:
         raise InputError(f"{first.path.name} holds no tensors; it is a vocabulary, not a model.")
     layers = meta.layers("block_count")
+    heads = max(meta.per_layer("attention.head_count", layers))
     bytes_of: Counter[str] = Counter()
     for row in rows:
         bytes_of[row.kind] += row.size_bytes
@@ -230,6 +231,7 @@ def facts_from_gguf(path: str | Path) -> ModelFacts:
         context_limit=meta.number("context_length", 0) or None,
         vocab_size=first.lengths.get("tokenizer.ggml.tokens") or meta.number("vocab_size", 0) or None,
         embedding_length=meta.number("embedding_length"),
+        attention_length=heads * meta.number("attention.key_length", meta.number("embedding_length") // max(1, heads)),
         synthetic=meta.values.get("rigbench.synthetic") is True,
     )
 
