@@ -10,11 +10,13 @@ rigbench advise --model llama-3.3-70b --model qwen3-30b-a3b --users 4 --memory 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from rigbench import units
 from rigbench.errors import InputError
+from rigbench.predict.cost import Cost, cost
 from rigbench.predict.fit import Fit, fit, with_fit
 from rigbench.predict.hardware import GIB, Hardware, hardware
 from rigbench.predict.predictors import roofline
@@ -23,6 +25,35 @@ from rigbench.records import ModelFacts, Prediction
 
 SHARED_TOO_MUCH = 0.5
 """Less than this of a single user's speed left to each makes a machine concurrency-bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """What the buyer says of money, in one currency: prices by the hardware's id, what a kWh costs, hours of use a day, what an API
+    costs a month for the same work, and over how many years the price is spread."""
+
+    prices: Mapping[str, float] = field(default_factory=dict)
+    most: float | None = None
+    price_per_kwh: float = 0.0
+    hours_per_day: float = 8.0
+    api_per_month: float | None = None
+    years: float = 3.0
+
+    def of(self, device: Hardware, output_tps: float | None) -> Cost | None:
+        """What a machine at this speed costs; None where its watts are not known or it does not do the work. No idle power: that of
+        the rest of a computer is not catalogued."""
+        if device.power_w is None or not output_tps:
+            return None
+        return cost(
+            active_w=device.power_w,
+            idle_w=0.0,
+            hours_per_day=self.hours_per_day,
+            price_per_kwh=self.price_per_kwh,
+            tokens_per_s=output_tps,
+            hardware_price=self.prices.get(device.id),
+            years_of_use=self.years,
+            api_per_month=self.api_per_month,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +76,9 @@ class Advice:
     output_tps: float | None
     sentence: str
     options: tuple[Option, ...]
+    cost: Cost | None = None
+    change: str = ""
+    """What would change the answer."""
 
     @property
     def slowest(self) -> Option:
@@ -63,9 +97,15 @@ def advise(
     offload: bool = False,
     machines: Sequence[Hardware] | None = None,
     known: Constants | None = None,
+    most_watts: float | None = None,
+    whole: bool = False,
+    owned: str | None = None,
+    money: Money | None = None,
 ) -> list[Advice]:
     """Machines that can be bought, best first: those that hold every model, by the speed of the slowest; then the rest.
-    `most_memory_bytes` is the budget of memory; `offload` counts what would run partly from the host's memory as held.
+    `most_memory_bytes` is the budget of memory; `offload` counts what would run partly from the host's memory as held; `whole`
+    leaves out what fits tightly. `most_watts` bounds the device's power; with `money.most` only machines whose price is given and
+    within it count; `owned` is compared too, at no price.
     Raises InputError where no model is named or no machine is within the budget."""
     if not models:
         raise InputError("name at least one model: rigbench advise --model qwen3-30b-a3b")
@@ -78,13 +118,44 @@ def advise(
     for device in hardware() if machines is None else machines:
         of_vendor = device.vendor != "cpu" and vendor in (None, device.vendor)
         sizes = [size for size in device.memory_options_bytes if most_memory_bytes is None or size <= most_memory_bytes]
-        if device.status == "shipping" and of_vendor and sizes:
-            advices.append(_advice(device, sizes, options, users, offload))
+        cool = most_watts is None or (device.power_w is not None and device.power_w <= most_watts)
+        if device.id != owned and not (
+            device.status == "shipping" and of_vendor and cool and _affordable(device, money)
+        ):
+            continue
+        if sizes:
+            advice = _advice(device, sizes, options, users, offload)
+            if whole and any(option.fit.answer != "fits" for option in advice.options):
+                advice = replace(advice, user_tps=None, output_tps=None)
+            advices.append(_with_money(advice, money, owned, users))
     if not advices:
         raise InputError("no machine of the catalogue is within this budget; raise --memory, or leave out --vendor")
     if least_user_tps is not None:
         advices = [one for one in advices if one.user_tps is not None and one.user_tps >= least_user_tps]
     return sorted(advices, key=lambda one: (one.user_tps is None, -(one.user_tps or 0), one.hardware.power_w or 1e9))
+
+
+def _affordable(device: Hardware, money: Money | None) -> bool:
+    return money is None or money.most is None or money.prices.get(device.id, math.inf) <= money.most
+
+
+def _with_money(advice: Advice, money: Money | None, owned: str | None, users: int) -> Advice:
+    """With its cost, and what would change the answer: the memory that is left, or what bounds its speed."""
+    device, slowest = advice.hardware, advice.slowest
+    left = slowest.fit.usable_bytes - slowest.fit.needed_bytes
+    if advice.user_tps is None:
+        change = (
+            f"{units.bytes_text(max(0, -left))} more memory, or a smaller quantisation" if left < 0 else "less context"
+        )
+    else:
+        each = slowest.fit.kv_bytes / users
+        more = int(left // each) if each else 0
+        what = {"speed-bound": "more bandwidth", "overhead-bound": "fewer layers or newer software"}.get(advice.bound)
+        change = f"{more} more users of that context would still fit; faster: {what or 'fewer users'}"
+    if device.id == owned:
+        free = replace(money or Money(), prices={owned: 0.0})
+        return replace(advice, cost=free.of(device, advice.output_tps), change=change)
+    return replace(advice, cost=money.of(device, advice.output_tps) if money else None, change=change)
 
 
 def _advice(

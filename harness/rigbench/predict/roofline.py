@@ -309,12 +309,12 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     device = _computes(setup)
     family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
-    alone = platform == "metal" and facts.experts > 0 and users < METAL_GROUPS
-    read = (
-        facts.dense_bytes + users * (weight_bytes(facts, 1) - facts.dense_bytes)
-        if alone
-        else weight_bytes(facts, users)
-    )
+    read = weight_bytes(facts, users)
+    if (
+        platform == "metal" and facts.experts
+    ):  # each user's for it alone; what is read again and again comes from a cache
+        each = weight_bytes(facts, 1) - facts.dense_bytes
+        read = facts.dense_bytes + min(users * each, facts.expert_bytes)
     cycles = cycles_per_s(setup) * share * lanes
     once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes / cycles
     year = setup.year if setup.year is not None else known["years.today"]
