@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +98,35 @@ def test_a_device_is_predicted_in_the_page(
     page.fill("[name=model]", "llama-3.1-8b")
     (line,) = page.locator("#predictions tbody tr").all_inner_texts()
     assert "llama-3.1-8b" in line and "undefined" not in line and "NaN" not in line
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of `rigbench serve`, a process of its own, in the folder of the test."""
+    (tmp_path / "results").mkdir()
+    command = [sys.executable, "-m", "rigbench", "serve", "results", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield re.findall(r"http://[^/]+", server.stdout.readline())[0]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 130
+
+
+def test_the_live_page_follows_a_run(served: str, tmp_path: Path, open_page: Callable[..., Any]) -> None:
+    """Cases appear while the run goes on; then it says that none does."""
+    page = open_page(f"{served}/live.html")
+    idle = page.get_by_text("No run is going on.")
+    idle.wait_for(timeout=60_000)
+    words = ["-b", "sim", "-O", "pace=real", "-O", "bandwidth_gb_per_s=20", "-m", "synthetic:llama-160m:Q4_0"]
+    size = ["-p", "16", "-n", "300", "-u", "1,2,3", "-r", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "rigbench", "run", *words, *size], cwd=tmp_path, stderr=subprocess.DEVNULL
+    ) as run:
+        page.wait_for_selector("#cases tbody tr", timeout=120_000)
+        assert run.poll() is None, "it was shown after the run only"
+        assert re.fullmatch(r"Suite custom on .+: [1-5] of 6 cases are done\.", page.inner_text("#status"))
+        cells = page.locator("#cases tbody tr").first.locator("td").all_inner_texts()
+        assert "p16-n300" in cells[0] and all(float(text) > 0 for text in cells[2:4]), cells
+        page.screenshot(path=tmp_path / "live.png")
+        assert run.wait() == 0
+    idle.wait_for(timeout=60_000)
