@@ -30,6 +30,8 @@ MAX_DEPTH = 24
 MAX_CONTAINERS = 200_000
 MAX_STRINGS = 1_000_000
 MAX_VALUES = 1_500_000
+MOST_NUMBERS = 1_000_000
+"""Of times and readings in a document that rigbench writes: within MAX_VALUES, and as text within MAX_BYTES."""
 MAX_TEXT = 16_384
 MAX_KEY = 256
 MAX_INT = 2**63 - 1

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rigbench import __version__, telemetry
 from rigbench.analysis.table import summary
 from rigbench.clock import now_ns, utc_now
-from rigbench.documents import store
+from rigbench.documents import bounds, store
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import file_stem
 from rigbench.predict.document import predictions
@@ -25,6 +26,8 @@ from rigbench_backends.base import EngineInfo
 
 Say = Callable[[str], None]
 UNPROBED = ("sim", *engines.NOT_MEASURABLE)
+LEAST_READINGS = 20
+"""Shorter series are not thinned out."""
 Progress = Callable[[str, int, int], None]
 """Called with what is made or fetched, the bytes so far and the bytes in all."""
 
@@ -49,9 +52,17 @@ def prepare(
     machine = fingerprint(*facts, {bus: name for engine in ready for bus, name in engine.used_gpus.items()})
     if within is not None:
         suite = within(suite, ready)
+    plan = make_plan(suite, ready)
+    cases = (case for job in plan.jobs for case in job.cases)
+    times = sum(case.concurrency * case.requests_per_user * case.workload.units for case in cases)
+    if times > bounds.MOST_NUMBERS:
+        raise InputError(
+            f"{times:,} tokens or steps would be timed, and a result holds {bounds.MOST_NUMBERS:,}: give fewer users, requests "
+            "or repetitions, or a shorter output"
+        )
     of = dict.fromkeys((engine.device, engine.backend, engine.python) for engine in ready if engine.unusable is None)
     ours = tuple(probe for each in of if each[0] not in UNPROBED and (probe := load_probe(*each)) is not None)
-    return Prepared(suite, parts, make_plan(suite, ready), machine, bandwidths, rates, ours)
+    return Prepared(suite, parts, plan, machine, bandwidths, rates, ours)
 
 
 def begin(prepared: Prepared, folder: Path, *, telemetry: bool = True) -> Run:
@@ -111,6 +122,10 @@ def finish(run: Run, folder: Path, *, complete: bool) -> tuple[RunDocument, Path
         run.journal.path.unlink(missing_ok=True)
         return None
     record = store.with_id(document(run, complete=complete))
+    if numbers_of(record) > bounds.MOST_NUMBERS:  # a load that lasts a time, not a number of requests
+        raise UnavailableError(
+            f"this run has more times than a result may hold ({bounds.MOST_NUMBERS:,}); its cases stay in {run.journal.path}"
+        )
     try:
         written = store.write(record, folder)
     except UnavailableError as error:
@@ -156,5 +171,38 @@ def document(run: Run, *, complete: bool) -> RunDocument:
         telemetry=run.telemetry,
         annotations={"probes": [asdict(probe) for probe in run.prepared.probes]} if run.prepared.probes else {},
     )
+    record = thinned(record)
     record = replace(record, predictions=predictions(record))
     return replace(record, summary=summary(record))
+
+
+def numbers_of(record: RunDocument) -> int:
+    """How many times and readings a document holds."""
+    return sum(
+        sum(len(each.unit_us) for each in (*result.requests, *result.warmup))
+        + sum(2 * len(series.values) for series in result.readings)
+        for result in record.cases
+    )
+
+
+def thinned(record: RunDocument) -> RunDocument:
+    """The document with every second reading, and every second of those, until it is one that can be read again: eight GPUs that
+    are read for hours give more than it may hold. Of each series the last stays, which a counter needs."""
+
+    def half(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return values[(len(values) - 1) % 2 :: 2]
+
+    while numbers_of(record) > bounds.MOST_NUMBERS and any(
+        len(series.values) > LEAST_READINGS for result in record.cases for series in result.readings
+    ):
+        cases = []
+        for result in record.cases:
+            readings = tuple(
+                replace(series, time_us=half(series.time_us), values=half(series.values))
+                if len(series.values) > LEAST_READINGS
+                else series
+                for series in result.readings
+            )
+            cases.append(replace(result, readings=readings))
+        record = replace(record, cases=tuple(cases))
+    return record
