@@ -291,3 +291,10 @@ def test_no_source_is_null_with_reason() -> None:
     assert (total.joules, total.watts_mean, total.reason) == (None, None, "no powercap; virtual machine")
     assert energy.headline([total], energy.Place("cpu")) == total
     assert energy.headline([], energy.Place("cpu")) is None
+
+
+def test_two_meters_that_disagree_are_told_and_not_believed() -> None:
+    """A card whose counter gains 37 J a second while its power says 65 W: both are read without a fault."""
+    total = energy.window_energy(power(lambda t: 65.0), counter([(0, 0.0), (30, 37.0 * 30)]), 1 * S, 29 * S)
+    assert (total.status, total.method) == ("low_confidence", "integrated")
+    assert total.reason == "the counter says 0.57 of the energy that the power adds up to"

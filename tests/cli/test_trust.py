@@ -230,3 +230,25 @@ def test_a_suite_from_another_folder_starts_nothing_unasked(tmp_path: Path) -> N
     assert not struck.exists()
     rigbench("plan", "../strange.toml", "--trust-suite", cwd=here, expect=3)
     assert struck.exists()
+
+
+def test_every_view_says_the_level(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "v1.json").write_bytes(V1.read_bytes())
+
+    def answer(*words: str | Path) -> str:
+        return rigbench(*words, cwd=tmp_path).stdout
+
+    assert "complete: nobody else's machine has confirmed it yet" in answer("show", V1).replace("\n", " ")
+    assert "base: complete; new: complete" in answer("compare", V1, V1)
+    assert ", complete" in answer("compare", "--table", V1).splitlines()[-2]
+    assert ",complete," in answer("export", V1)
+    assert ", complete" in answer("export", V1, "--format", "markdown").splitlines()[0]
+    assert "valid, complete" in answer("validate", V1)
+    answer("report", V1, "-o", "page.html")
+    assert "complete: nobody else" in (tmp_path / "page.html").read_text()
+    answer("index", results)
+    assert json.loads(answer("query", "SELECT DISTINCT level FROM cases", "--json")) == [{"level": "complete"}]
+    answer("site", results, "-o", "site")
+    assert "complete" in (tmp_path / "site" / "index.html").read_text()

@@ -722,3 +722,20 @@ def test_a_repetition_that_met_another_program_at_its_second_token_keeps_its_lev
 
     assert checked(held_up(1)).level == "complete"
     assert "between the first token and the second" in str(checked(held_up(10)).doubts[0])
+
+
+def test_a_card_whose_counter_disagrees_with_its_power_is_honest() -> None:
+    """Consumer cards are reported to lose energy in their counter: that is told of the energy, and no fault of the document."""
+    content = copy.deepcopy(base("gpu"))
+    for result in cases(content):
+        power = next(series for series in result["readings"] if series["name"] == "power")
+        joules = [
+            37 / 65 * watts * (later - earlier) * 1e-6
+            for watts, (earlier, later) in zip(power["values"], itertools.pairwise(power["time_us"]), strict=False)
+        ]
+        counter = {"name": "energy", "unit": "J", "method": "counter", "values": [0.0, *itertools.accumulate(joules)]}
+        result["readings"].append(power | counter)
+    for source in content["telemetry"]["sources"]:
+        source["metrics"] += source["name"] == power["source"]
+    report = checked(content)
+    assert (report.faults, report.level) == ((), "complete")

@@ -63,6 +63,6 @@ def test_a_run_whose_result_nobody_could_read_is_refused_before_it_begins(
     words = ["-b", "sim", "-m", "synthetic:llama-160m:Q4_0", "-p", "16", "-n", "4096", "-u", "64", "-r", "5"]
     for command in ("plan", "run"):
         assert main([command, *words]) == 2
-        said = capsys.readouterr().err
-        assert "and a result holds 1,000,000" in said
+        text = capsys.readouterr().err
+        assert "and a result holds 1,000,000" in text
     assert not list(tmp_path.glob("results/*/*"))

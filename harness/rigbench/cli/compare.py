@@ -14,6 +14,8 @@ from rigbench.cli.options import (
     MARKDOWN,
     METRIC,
     bad_sentence,
+    levels_of,
+    levels_text,
     metrics_of,
     rows_of,
     say_json,
@@ -56,7 +58,7 @@ def command(
 
     metrics, verdicts = metrics_of(metric), verdicts_of(fail_on)
     base_rows, new_rows = (rows_of(result_files(side)) for side in sides)
-    levels = {side: sorted({str(row.level) for row in rows}) for side, rows in (("base", base_rows), ("new", new_rows))}
+    levels = levels_of(base_rows, new_rows)
     earlier = rows_of(result_files(history)) if history else []
     comparison = comparing.compare(base_rows, new_rows, metrics, earlier)
     if as_json:
@@ -68,7 +70,7 @@ def command(
             typer.echo(compare_table.markdown(comparison), nl=False)
         else:
             compare_table.print_comparison(table.output_console(), comparison)
-        typer.echo("; ".join(f"{side}: {', '.join(names)}" for side, names in levels.items()))
+        typer.echo(levels_text(levels))
     if bad := comparison.bad(verdicts):
         raise RegressionFound(bad_sentence([f"{cell.group} {cell.metric} {cell.verdict}" for cell in bad]))
 

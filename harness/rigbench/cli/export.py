@@ -20,13 +20,16 @@ def command(
     from rigbench.documents import store
     from rigbench.documents.exchange import export as forms
     from rigbench.documents.find import result_files
+    from rigbench.documents.validate import validate
 
     form = one_of("--format", form, forms.FORMATS)
-    documents = [store.read(path) for path in result_files(results)]
+    files = result_files(results)
+    documents = [store.read(path) for path in files]
+    levels = {document.id: validate(path).level for document, path in zip(documents, files, strict=True)}
     if form == "csv":
-        text = forms.csv_text(documents)
+        text = forms.csv_text(documents, levels)
     elif form == "markdown":
-        text = forms.markdown(documents)
+        text = forms.markdown(documents, levels)
     else:
         entries, left = forms.llama_bench(documents)
         for line in left:

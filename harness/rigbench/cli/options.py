@@ -201,6 +201,16 @@ def rows_of(files: Sequence[Path]) -> list[Row]:
     return rows
 
 
+def levels_of(base: Sequence[Row], new: Sequence[Row]) -> dict[str, list[str]]:
+    """How far the results of either side hold."""
+    return {side: sorted({str(row.level) for row in rows}) for side, rows in (("base", base), ("new", new))}
+
+
+def levels_text(levels: dict[str, list[str]]) -> str:
+    """The same as a line."""
+    return "; ".join(f"{side}: {', '.join(names)}" for side, names in levels.items())
+
+
 def facts_named(model: str, quant: str | None) -> tuple[ModelFacts, str]:
     """The facts of a catalogued model, of one that people name otherwise ('qwen3:30b'), or of a file; and which shape stands in
     for a model that the catalogue has not. InputError where the name and --quant contradict, or --quant has no effect."""

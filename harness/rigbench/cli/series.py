@@ -120,12 +120,13 @@ def measured(sides: Sequence[Sequence[str]], runs: int, *, strict: bool) -> int:
 
 def _say_what_they_tell(results: Sequence[Sequence[Path]]) -> None:
     from rigbench.analysis import compare
-    from rigbench.cli.options import rows_of
+    from rigbench.cli.options import levels_of, levels_text, rows_of
     from rigbench.report import compare_table, table
 
     rows = [rows_of(side) for side in results]
     if len(rows) > 1:
         compare_table.print_comparison(table.output_console(), compare.compare(rows[0], rows[1]))
+        typer.echo(levels_text(levels_of(*rows)))
     elif len(results[0]) > 1:
         compare_table.print_texts(
             table.output_console(), compare_table.SPREAD_HEADINGS, compare_table.spread_texts(compare.spreads(rows[0]))

@@ -16,6 +16,8 @@ from rigbench.report.table import print_notes, print_table
 from rigbench.suites.plan import heading
 
 METRICS = ("user_tps", "output_tps", "ttft_s")
+COLUMN = ("machine", "setting", "engine_version", "created_utc", "level")
+"""What a column is of."""
 
 
 def side_by_side(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, Any]:
@@ -23,15 +25,12 @@ def side_by_side(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, Any]:
     columns: dict[tuple[str, ...], dict[tuple[str, int], Row]] = {}
     for row in rows:
         setting = heading(row.group, row.backend, row.model)
-        of = (row.machine_id, setting, row.engine_version, row.created_utc)
+        of = (row.machine_id, setting, row.engine_version, row.created_utc, str(row.level))
         columns.setdefault(of, {})[row.workload, row.concurrency] = row
     letters = dict(zip(_letters(len(columns)), columns.items(), strict=True))
     cases = dict.fromkeys(case for cells in columns.values() for case in cells)
     return {
-        "columns": {
-            letter: dict(zip(("machine", "setting", "engine_version", "created_utc"), of, strict=True))
-            for letter, (of, _) in letters.items()
-        },
+        "columns": {letter: dict(zip(COLUMN, of, strict=True)) for letter, (of, _) in letters.items()},
         "rows": [
             {
                 "workload": workload,

@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from rigbench.analysis.definitions import registry
@@ -24,6 +26,7 @@ from rigbench.text import inert, markdown_table, printable
 from rigbench_backends.base import EngineInfo
 
 FORMATS = ("csv", "markdown", "llama-bench-json", "llama-bench-sql")
+NO_LEVELS: Mapping[str, str] = MappingProxyType({})
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so is a formula to a spreadsheet."""
 
@@ -46,11 +49,14 @@ FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 DEVICES = {"cpu": "CPU", "cuda": "CUDA", "metal": "MTL", "rocm": "ROCm", "vulkan": "Vulkan"}
 
 
-def csv_text(documents: Sequence[RunDocument]) -> str:
-    """A line per case group: the columns of the index, SI units, lists and maps as JSON; empty where there is no figure."""
+def csv_text(documents: Sequence[RunDocument], levels: Mapping[str, str] = NO_LEVELS) -> str:
+    """A line per case group: the columns of the index, SI units, lists and maps as JSON; empty where there is no figure.
+    `levels` by the documents' ids."""
     import pandas as pd
 
-    lines = [record(row) for document in documents for row in table(document)]
+    lines = [
+        record(replace(row, level=levels.get(row.document_id))) for document in documents for row in table(document)
+    ]
     return pd.DataFrame(lines, dtype=object).map(csv_cell).to_csv(index=False, lineterminator="\n")
 
 
@@ -66,13 +72,15 @@ def csv_cell(value: Any) -> str:
     return f"'{text}" if value.startswith(FORMULA) else text
 
 
-def markdown(documents: Sequence[RunDocument]) -> str:
-    """A table per document: one line per case group, medians over the repetitions and their number."""
+def markdown(documents: Sequence[RunDocument], levels: Mapping[str, str] = NO_LEVELS) -> str:
+    """A table per document: one line per case group, medians over the repetitions and their number. `levels` as in csv_text."""
     metrics = [metric for metric in registry() if metric.priority is not None]
     numbers = ("users", "runs", *(metric.label for metric in metrics))
     lines = []
     for document in documents:
         title = f"{document.machine.id}, {document.suite.name} {document.suite.version}, {document.created_utc}"
+        if document.id in levels:
+            title += f", {levels[document.id]}"
         rows = []
         for row in table(document):
             what = (

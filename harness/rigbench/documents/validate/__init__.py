@@ -111,8 +111,8 @@ def read_rows(path: Path) -> tuple[RunDocument, list[Row]]:
 
 
 def examined(path: Path) -> tuple[Report, RunDocument, list[Row]]:
-    """What was found in a file, its document, and its rows with their level, read once; of one that does not hold, what can be
-    read of it. Raises as store.read."""
+    """What was found in a file, its document as it stands there, and its rows with their level, read once; of one that does not
+    hold, what can be read of it. Raises as store.read."""
     data, fault = bounds.read_bytes(path) if path.is_file() else (b"", Fault("$", "is not there"))
     report, document, rows = (Report(str(path), (fault,)), None, []) if fault else _examined(data, str(path))
     if document is None or not rows:
