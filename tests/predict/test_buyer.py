@@ -1,4 +1,4 @@
-"""Fifteen questions of buyers. What can be worked out on paper is: bytes against memory, watts against tokens, price against savings."""
+"""Fifteen questions of buyers, answered on paper where that goes: bytes against memory, watts a token, price against savings."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_12_what_one_has_is_compared_though_no_budget_covers_it() -> None:
 
 
 def test_13_what_must_fit_leaves_out_what_is_tight() -> None:
-    """A 32B at Q4 is about 20 GB; with 4,096 tokens of cache and buffers 24 GB are used to more than nine tenths at some context."""
+    """A 32B at Q4 is about 20 GB: with cache and buffers, at some context more than nine tenths of 24 GB are used."""
     machine = [find("rtx-4090")]
     contexts = range(4096, 40960, 2048)
     tight = [

@@ -83,7 +83,7 @@ def test_roofline_by_hand() -> None:
         "layers": 32 * 2.0 * 0.1e-3 * 1.5 / 1.25,  # 1 GHz takes twice what 2 GHz takes; a year past the middle
         "cache": 3 * 131_072_000 / (400e9 * 0.5),
         "heads": 3 * 4 * 32 * 4096 * 1000 / (400e9 * 2),
-        "users": 2 * once * (2 / 3) * 4,  # of the dense weights: arithmetic of experts hides behind their bytes
+        "users": 2 * once * 4,
         "hops": 0.3e-3,
     }
     parts = step_seconds(MOE, setup, KNOWN)
@@ -289,3 +289,13 @@ def test_metal_reads_an_expert_again_for_each_user_below_32() -> None:
     assert read(8, "metal") == pytest.approx(facts.dense_bytes + 8 * one)
     assert read(8, "mlx") == pytest.approx(weight_bytes(facts, 8))
     assert read(32, "metal") == pytest.approx(facts.dense_bytes + facts.expert_bytes)
+
+
+@pytest.mark.parametrize(
+    ("backend", "chip", "word"),
+    [("mlx", "rtx-4090", "MLX on CUDA"), ("llama.cpp-sycl", "arc-b580", "SYCL"), ("mlx", "m2-max-38", None)],
+)
+def test_constants_of_another_platform_are_said_to_be_borrowed(backend: str, chip: str, word: str | None) -> None:
+    device = find(chip)
+    answer = roofline(DENSE, device.bandwidth_bytes_per_s, backend=backend, device=device)
+    assert answer.user_tps is not None and (word in (answer.reason or "") if word else answer.reason is None)

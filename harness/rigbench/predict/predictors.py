@@ -211,6 +211,8 @@ def roofline(
                 prediction,
                 reason=f"the cache holds {running} of {users} users at once: the others wait in vLLM's queue",
             )
+    if (sentence := borrowed(setup)) is not None and prediction.reason is None:
+        prediction = replace(prediction, reason=sentence)
     parts = step_seconds(facts, setup, known)
     step_s = parts.pop("step")
     inputs = {
@@ -229,6 +231,15 @@ def roofline(
     if running < users:
         inputs["users_running"] = running
     return replace(prediction, user_tps=share, output_tps=running / step_s, inputs=inputs)
+
+
+def borrowed(setup: Setup) -> str | None:
+    """Whose constants stand in where an engine's own platform was never measured; None where it was."""
+    if setup.platform == "mlx" and setup.hardware is not None and setup.hardware.vendor != "apple":
+        return "no measurement of MLX on CUDA is known: the constants of MLX on Apple's chips are borrowed"
+    if "sycl" in setup.engine:
+        return "no measurement of SYCL is known: Vulkan's constants are borrowed"
+    return None
 
 
 def _prompt(

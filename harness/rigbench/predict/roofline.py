@@ -52,9 +52,6 @@ from rigbench.predict.hardware import Hardware, hardware
 from rigbench.records import ModelFacts
 from rigbench_backends.base import EngineInfo
 
-METAL_GROUPS = 32
-"""Below so many users llama.cpp's Metal kernels read a token's experts for it alone (mul_mv_id; `ne21_mm_id_min`), whoever else has
-chosen them."""
 KERNEL_SWITCH = 8
 """llama.cpp's kernels of one product a user (mul_mv_ext, MMVQ) end at this many; beyond, matrices are tiled (mul_mm, MMQ)."""
 BORROWED = 1.5
@@ -235,12 +232,11 @@ def _users_terms(facts: ModelFacts, setup: Setup, cycles_per_s: float) -> dict[s
         return {"users": users, "host": Term(more * 1e-6, ("host.vllm",))}
     each = ("users.base", f"users.{platform}")
     metal, dense = platform == "metal", facts.dense_bytes * s_per_byte
-    alone = metal and setup.users < METAL_GROUPS  # its experts' arithmetic hides behind their bytes
     if platform == "mlx" or setup.users <= KERNEL_SWITCH:
-        return {"users": Term(more * (dense if alone else once), each)}
+        return {"users": Term(more * once, each)}
     tiled = facts.dense_bytes if metal else weight_bytes(facts, setup.users)
     return {
-        "users": Term(more * (once - dense if metal and not alone else 0.0), each),
+        "users": Term(more * (once - dense if metal else 0.0), each),
         "matmul": Term(math.ceil(setup.users / 32) * tiled * s_per_byte, ("matmul.base", f"matmul.{platform}")),
     }
 
@@ -310,9 +306,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
     family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
     read = weight_bytes(facts, users)
-    if (
-        platform == "metal" and facts.experts
-    ):  # each user's for it alone; what is read again and again comes from a cache
+    if platform == "metal" and facts.experts:  # mul_mv_id reads each user's for it alone below 32 (ne21_mm_id_min)
         each = weight_bytes(facts, 1) - facts.dense_bytes
         read = facts.dense_bytes + min(users * each, facts.expert_bytes)
     cycles = cycles_per_s(setup) * share * lanes
