@@ -42,6 +42,7 @@ ENGINES = {
     "mlx_lm": {"mlx", "mlx_lm", "numpy"},
     "vllm": {"vllm", "torch"},
     "openai": {"httptools"},
+    "peft_lora": {"torch", "transformers", "peft"},
 }
 STANDARD = sys.stdlib_module_names
 # A name says what a thing is (`document`, `rows`), not what happened to it; a text uses the usual word.

@@ -20,6 +20,7 @@ BUILT_IN = {
     "mlx_lm": "rigbench_backends.mlx_lm:BACKEND",
     "vllm": "rigbench_backends.vllm:BACKEND",
     "openai_http": "rigbench_backends.openai:BACKEND",
+    "peft_lora": "rigbench_backends.peft_lora:BACKEND",
 }
 
 
@@ -37,6 +38,7 @@ ALIASES = {
     "mlx": "mlx_lm",
     "mlx-lm": "mlx_lm",
     "openai": "openai_http",
+    "peft": "peft_lora",
     "server": "openai_http",
     "simulator": "sim",
 }
