@@ -441,3 +441,14 @@ def test_a_document_of_another_state_of_the_program_holds_but_not_with_other_mea
     assert OTHER_CONSTANTS in report.notes
     edit_summary(content)
     assert paths(check(content)) == ["$.summary[1].user_tps"]
+
+
+@pytest.mark.parametrize(
+    ("key", "many", "path"),
+    [("device_names", 65, "$.engines[0].device_names"), ("bandwidth", 17, "$.bandwidth")],
+)
+def test_what_would_be_compared_with_everything_is_bounded(key: str, many: int, path: str, content: Content) -> None:
+    """Device names times bandwidths, predictions times bandwidths: a small document could keep a reader busy for hours."""
+    place = content if key == "bandwidth" else content["engines"][0]
+    place[key] = (place[key] or ["x"]) * many
+    assert path in paths(check(content))

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -374,6 +375,18 @@ def test_strange_surroundings(strange: str, box: Box) -> None:
     box.rigbench("run", box.suite(), before=before)
     assert box.measured() == CASES
     box.rigbench("validate", next(box.path.glob("results/*/*.json")))
+
+
+def test_the_port_is_taken(box: Box) -> None:
+    """By somebody who listens and never answers: the server that a suite would start is not started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = json.dumps([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)])
+        suite = box.suite("openai_http", f'base_url = "http://127.0.0.1:{port}/v1", start = {command}')
+        text = (box.path / suite).read_text().replace("synthetic:llama-160m:Q4_0", "remote:some")
+        (box.path / suite).write_text(text)
+        begun = box.rigbench("run", suite, "--no-telemetry", "--trust-suite", expect=3)
+        assert "already; stop it, or leave out `start`" in begun and str(port) in begun
 
 
 def test_the_system_ends_the_worker_for_its_memory(box: Box) -> None:
