@@ -620,3 +620,27 @@ def test_names_and_addresses_tell_nobody_whose_machine_it_is() -> None:
     assert there.place == "https://<remote>:8443"
     assert (there.base_url, there.root) == ("https://gpu7.example.org:8443/api/v1", "https://gpu7.example.org:8443/api")
     assert address("localhost:8080").base_url == "http://localhost:8080/v1"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 1.5},
+        {"prompt_tokens": "40"},
+        {"completion_tokens": -4},
+        {"completion_tokens": 10**20},
+        {"prompt_tokens_details": {"cached_tokens": "zz"}},
+        {"total_tokens": True},
+    ],
+)
+def test_a_count_that_cannot_be_one_fails_its_request_alone(usage: dict[str, Any]) -> None:
+    counts = {"prompt_tokens": 40, "completion_tokens": 4, **usage}
+    last = b"data: " + json.dumps({"model": "m", "choices": [], "usage": counts}).encode() + b"\n\n"
+    record = one_record(part(HEAD, *[framed(token())] * 4, framed(last), framed(LAST), b"0\r\n\r\n"))
+    assert record.error is not None and "streamed what OpenAI's would not" in record.error
+
+
+def test_a_total_far_beyond_the_chunks_gives_no_rate() -> None:
+    last = LAST.replace(b'"completion_tokens": 4', b'"completion_tokens": 1000000000')
+    record = one_record(part(HEAD, *[framed(token())] * 4, framed(last), b"0\r\n\r\n"))
+    assert record.units_reason is not None and "1000000000 tokens" in record.units_reason

@@ -20,6 +20,8 @@ LONGEST_EVENT_BYTES = 16 * 2**20
 DONE = b"[DONE]"
 TOLERANCE = 0.02
 """How far chunks and tokens may differ in number before the rate of one says nothing of the other."""
+MOST = 2**31
+"""Tokens that a server may tell of one answer."""
 MOST_NAMES = 4
 _raw_decode = json.JSONDecoder().raw_decode
 BROKEN_OFF = ("abort", "error", "cancelled", "content_filter")
@@ -159,21 +161,21 @@ class Reply:
         """Output tokens so far, where the chunk tells them; prompt and cached tokens are kept."""
         total = None
         if usage:
-            total = usage.get("completion_tokens")
-            self.prompt_tokens = usage.get("prompt_tokens") or self.prompt_tokens
-            if self.prompt_tokens and usage.get("total_tokens"):
-                self.whole_tokens = usage["total_tokens"] - self.prompt_tokens
+            total = _count(usage.get("completion_tokens"))
+            self.prompt_tokens = _count(usage.get("prompt_tokens")) or self.prompt_tokens
+            if self.prompt_tokens and (whole := _count(usage.get("total_tokens"))):
+                self.whole_tokens = whole - self.prompt_tokens
             details = usage.get("prompt_tokens_details")
             if details and details.get("cached_tokens") is not None:
-                self.cached_tokens = details["cached_tokens"]
+                self.cached_tokens = _count(details["cached_tokens"])
             details = usage.get("completion_tokens_details")
             if details and details.get("reasoning_tokens"):
-                self.reasoning_tokens = int(details["reasoning_tokens"])
+                self.reasoning_tokens = _count(details["reasoning_tokens"]) or 0
         if timings and "predicted_n" in timings:
-            total = timings["predicted_n"]
-            self.cached_tokens = timings.get("cache_n", self.cached_tokens)
+            total = _count(timings["predicted_n"])
+            self.cached_tokens = _count(timings.get("cache_n", self.cached_tokens))
         if total is not None:
-            self.total_tokens = total = int(total)
+            self.total_tokens = total
         return total
 
     def finish(self) -> None:
@@ -230,6 +232,15 @@ class Account(NamedTuple):
     counts: tuple[int, ...] | None
     reported: int | None
     unknown: str | None = None
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens as a server tells it; None where it tells none. ValueError for what cannot be one."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 <= value < MOST:
+        raise ValueError("no number of tokens")
+    return int(value)
 
 
 def _agree(chunks: int, tokens: int) -> bool:
