@@ -379,8 +379,8 @@ def test_strange_surroundings(strange: str, box: Box) -> None:
 
 def test_the_port_is_taken(box: Box) -> None:
     """By somebody who listens and never answers: the server that a suite would start is not started."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
         command = json.dumps([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)])
         suite = box.suite("openai_http", f'base_url = "http://127.0.0.1:{port}/v1", start = {command}')
         text = (box.path / suite).read_text().replace("synthetic:llama-160m:Q4_0", "remote:some")
