@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 import rigbench_backends
+from rigbench import ceilings
+from rigbench.ceilings import engine
 from rigbench.errors import InputError
+from rigbench.records import Bandwidth
 from rigbench.run import engines
 from rigbench.suites.plan import make_plan
 from rigbench.suites.suite import EnginePart, Suite, TextPart
+from rigbench_backends import cuda
 from rigbench_backends.base import Probe
 
 SIM = EnginePart(backend="sim", model="synthetic:llama-160m:Q4_0")
@@ -42,6 +46,35 @@ def test_addresses_and_paths_among_the_options_are_not_told() -> None:
         rigbench_backends.load("openai_http"), {"server": "vllm", "base_url": "http://10.1.2.3/v1"}
     )
     assert public == {"server": "vllm", "base_url": "<private>"}
+
+
+@pytest.mark.parametrize(
+    ("device", "used", "measured"),
+    [
+        ("cuda", {"0000:02:00.0": "RTX 5090"}, ["cuda:1"]),  # of two whose order is the bus's, -sm none -mg 1
+        ("cuda", {"0000:01:00.0": "RTX 3060", "0000:02:00.0": "RTX 5090"}, ["cuda", "cuda:1"]),
+        ("cuda", {"0000:09:00.0": "RTX 5090"}, ["cuda"]),
+        ("vulkan", {"0000:02:00.0": "RTX 5090"}, ["vulkan:1"]),  # beside graphics that stand before it
+        ("vulkan", {}, ["vulkan"]),
+        ("metal", {"0000:02:00.0": "RTX 5090"}, ["metal"]),
+    ],
+)
+def test_the_ceiling_is_that_of_the_card_that_is_used(
+    device: str, used: dict[str, str], measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def cached(name: str, python: str, say: object) -> Bandwidth:
+        calls.append(name)
+        return Bandwidth(name, 1790e9 if name.endswith(":1") else 360e9)
+
+    monkeypatch.setattr(ceilings, "cached", cached)
+    monkeypatch.setattr(cuda, "bus_ids", lambda: ("0000:01:00.0", "0000:02:00.0"))
+    known = [{"kind": "vulkan", "description": name} for name in ("Intel UHD", "RTX 5090")]
+    monkeypatch.setattr(engine, "ggml_devices", lambda python: known)
+    figure = engines.device_bandwidth(device, list(used.values()), (), used=used)
+    assert calls == measured and figure is not None and figure.device == device
+    assert figure.read_bytes_per_s == (1790e9 if measured[-1].endswith(":1") else 360e9)
 
 
 def test_a_card_that_is_not_catalogued_does_not_get_the_bandwidth_of_the_processor_beside_it(

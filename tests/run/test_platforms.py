@@ -23,7 +23,8 @@ from rigbench.analysis.table import Row, table
 from rigbench.ceilings import cuda, engine
 from rigbench.cli.main import app
 from rigbench.documents import store
-from rigbench.predict.calibrate import device_of, measured_rows
+from rigbench.predict.calibrate import calibrated, device_of, measured_rows
+from rigbench.predict.roofline import constants
 from rigbench.records import Arithmetic, RunDocument
 from rigbench.telemetry import host
 from rigbench.telemetry.amd import AmdSource
@@ -127,6 +128,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tupl
         telemetry.limits.cache_clear()
         driver = libcuda.Driver(FakeCuda(*box.cards))
         monkeypatch.setattr(cuda, "Driver", lambda: driver)
+        monkeypatch.setattr(libcuda, "Driver", lambda: driver)
         device = {"kind": box.info["device"], "description": box.info["device_names"][0], "memory_bytes": GIB}
         rates = {"devices": [device], "device": device["description"], "bytes": GIB, "reasons": []}
         rates |= {"rates": {"F16": [box.rate]}, "metal": True, "read": [box.rate], "copy": [box.rate]}
@@ -146,10 +148,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tupl
         document = store.read(path)
         (row,) = table(document)
         assert row["measured_over_predicted"] is not None and row["mbu"] is not None
+        assert row["joules_per_token"] is not None and row["memory_peak_bytes"] is not None
+        assert document.bandwidth[0].device == box.info["device"] and document.bandwidth[0].method == "measured"
+        fastest = max((card.rate for card in box.cards if card.bus in box.info["bus_ids"]), default=box.rate)
+        assert document.bandwidth[0].read_bytes_per_s == pytest.approx(fastest, rel=1e-3)
         print(row.reasons.get("watts_mean"), flags(row), row.evidence)
         if not row.flags:
             whole = document.engines[0].device_share == 1  # the fit takes no rows of which a part ran elsewhere
-            assert len(measured_rows(document)) == int(whole)
+            rows = measured_rows(document)
+            assert len(rows) == int(whole)
+            if rows:
+                assert calibrated(constants(), rows)["calibrated.rows"] == 1.0
         return document, row
 
     return measure
@@ -213,7 +222,7 @@ BY_BUS = {
 }
 
 
-@pytest.mark.parametrize(("order", "visible"), [(None, None), (None, "0"), ("PCI_BUS_ID", "1")])
+@pytest.mark.parametrize(("order", "visible"), [(None, None), (None, "0"), ("PCI_BUS_ID", "1"), ("PCI_BUS_ID", None)])
 def test_a_5090_beside_a_3060_in_a_ryzen(
     order: str | None, visible: str | None, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
