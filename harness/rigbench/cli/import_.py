@@ -12,7 +12,9 @@ from rigbench.text import printable
 
 
 def command(
-    file: Path = typer.Argument(help="What `llama-bench -o json` or `vllm bench serve --save-result` wrote."),
+    file: Path = typer.Argument(
+        help="What llama-bench (any form), llama-batched-bench, `vllm bench serve` or SGLang wrote."
+    ),
     machine: str | None = typer.Option(None, "--machine", help="The machine's name, where the file does not tell."),
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the documents."),
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from rigbench.cli.options import JSON, one_of, say, say_json
+from rigbench.errors import InputError
 
 group = typer.Typer(
     help="List, make and fetch models.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -47,12 +48,19 @@ def list_models(
 
 @group.command("make")
 def make(
-    shape: str = typer.Argument(help="A catalogued shape (rigbench models list --shapes)."),
-    quant: str = typer.Argument("Q4_K_M", help="F16, Q8_0, Q4_0, Q4_K_M ...; for MLX BF16, F16, 4bit or 8bit."),
+    shape: str = typer.Argument(
+        help="A catalogued shape (rigbench models list --shapes), or as `run -m` has it: synthetic:SHAPE:QUANT."
+    ),
+    quant: str = typer.Argument(
+        "", help="Q4_K_M where none is said; F16, Q8_0, Q4_0, Q4_K_M ...; for MLX BF16, F16, 4bit or 8bit."
+    ),
     format: str = FORMAT,
 ) -> None:
     """Make a synthetic model: random weights of a real shape. It runs at the real one's speed and says nothing sensible."""
-    _resolve(f"synthetic:{shape}:{quant}", format)
+    name, _, own = shape.removeprefix("synthetic:").partition(":")
+    if own and quant:
+        raise InputError(f"{shape} has a quantisation already; leave out {quant}")
+    _resolve(f"synthetic:{name}:{own or quant or 'Q4_K_M'}", format)
 
 
 @group.command("fetch")

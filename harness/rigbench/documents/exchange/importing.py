@@ -1,13 +1,16 @@
-"""Figures of other tools as result documents that can be compared and no more: `llama-bench -o json|jsonl`, and what
-`vllm bench serve --save-result` writes.
+"""Figures of other tools as result documents that can be compared and no more.
 
 There are no raw records behind them, so such a document holds its figures in `annotations.imported` (`from`, `metrics` by
 case group, one number per repetition), its cases have no requests, and `validate`, `compare` and `show` say `imported`.
 
-    llama-bench        pp -> prefill_tps, tg -> user_tps and output_tps (one user: the same); a number per repetition
-    vllm bench serve   tpot_s, ttft_s, latency_s: its medians over the requests; user_tps = 1 / tpot_s
-                       output_tps: all tokens / whole duration, ramp-up and tail included (ours: steady window only)
+    llama-bench          JSON, JSONL, CSV, SQL, Markdown: pp -> prefill_tps, tg -> user_tps and output_tps (one user: the same)
+    llama-batched-bench  JSONL: user_tps = tg / t_tg, output_tps = speed_tg, prefill_tps = speed_pp of one user alone
+    vllm bench serve     tpot_s, ttft_s, latency_s: its medians over the requests; user_tps = 1 / tpot_s
+                         output_tps: all tokens / whole duration, ramp-up and tail included (ours: steady window only)
+    SGLang bench_serving the same fields
 
+What differs in any setting is another case, which the group's name tells as a suite does (`MODEL+n_gpu_layers=99`);
+another machine, build, version, device or day is another document.
 Names in it are kept as names: a path is cut down to its last part, for it is nobody's business.
 
     rigbench import runs.json && rigbench compare before.json after.json
@@ -27,6 +30,7 @@ from typing import Any
 from rigbench import __version__
 from rigbench.clock import utc_now
 from rigbench.documents import bounds, store
+from rigbench.documents.exchange import forms
 from rigbench.documents.exchange.export import DEVICES
 from rigbench.documents.exchange.export import LLAMA_BENCH as LLAMA_BENCH_FIELDS
 from rigbench.errors import InputError
@@ -39,10 +43,13 @@ from rigbench_backends.base import EngineInfo
 TEXT_LETTERS = 200
 LARGEST = 1e24
 UNKNOWN = "unknown"
-LLAMA_BENCH, VLLM = "llama-bench", "vllm bench serve"
+LLAMA_BENCH, BATCHED, VLLM, SGLANG = "llama-bench", "llama-batched-bench", "vllm bench serve", "sglang bench_serving"
+KNOWN = (
+    "llama-bench (json, jsonl, csv, sql, md), llama-batched-bench (jsonl), vllm bench serve and SGLang's bench_serving"
+)
 _FIELDS = list(LLAMA_BENCH_FIELDS)
 SETTINGS = (*_FIELDS[_FIELDS.index("n_batch") : _FIELDS.index("n_prompt")], "n_depth", "use_mmap")
-"""Of a llama-bench entry: what goes into the case's options, so that two runs that differ in it are seen to."""
+"""Of an entry of llama-bench: what goes into the case's options, so that two runs that differ in it are seen to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,28 @@ class Imported:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One figure of the file: what ran, with which settings, and its metrics."""
+
+    backend: str
+    model: str
+    workload: Generation
+    users: int
+    requests: int
+    options: dict[str, Any]
+    engine: EngineInfo
+    metrics: dict[str, list[float]]
+    seconds: float
+    distinction: dict[str, Any] = field(default_factory=dict)
+    """Beside the options: what makes it another case."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that makes it another case, but for what the workload's name tells."""
+        return {name: value for name, value in (self.options | self.distinction).items() if name != "n_depth"}
+
+
 @dataclass(slots=True)
 class _Figures:
     """What becomes one document."""
@@ -61,20 +90,7 @@ class _Figures:
     machine: Machine
     created_utc: str
     note: str | None = None
-    duration_s: float = 0.0
-    engines: list[EngineInfo] = field(default_factory=list)
-    cases: dict[str, CaseResult] = field(default_factory=dict)
-    metrics: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-
-    def add(self, case: Case, engine: EngineInfo, metrics: dict[str, list[float]]) -> None:
-        """One more test; one of the same group is another repetition of it."""
-        if engine not in self.engines:
-            self.engines.append(engine)
-        result = CaseResult(case, len(self.cases), self.duration_s, engine=self.engines.index(engine))
-        self.cases.setdefault(case.group, result)
-        figures = self.metrics.setdefault(case.group, {})
-        for name, values in metrics.items():
-            figures.setdefault(name, []).extend(values)
+    tests: list[_Test] = field(default_factory=list)
 
 
 def read(path: Path, machine: str | None = None) -> Imported:
@@ -85,26 +101,54 @@ def read(path: Path, machine: str | None = None) -> Imported:
         raise InputError(f"no file to import at {path}: {error.strerror}") from error
     if fault is not None:
         raise InputError(f"{path}: {fault.message}")
-    entries = _entries(data, path)
-    if not entries:
-        raise InputError(f"{path} holds no results")
-    documents: dict[str, _Figures] = {}
+    try:
+        entries, cut = forms.entries(data.decode("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no text; known are {KNOWN}") from error
+    documents: dict[tuple[str, ...], _Figures] = {}
     left: list[str] = []
-    for number, entry in enumerate(entries):
+    for number, content in enumerate(entries):
         where = f"{path}: [{number}]"
-        if isinstance(entry, dict) and {"model_filename", "n_prompt", "n_gen", "avg_ts"} <= entry.keys():
-            reason = _llama_bench(_Entry(entry, where), documents, machine)
-        elif isinstance(entry, dict) and {"model_id", "output_throughput", "completed"} <= entry.keys():
-            reason = _vllm(_Entry(entry, where), documents, machine)
+        keys = content.keys() if isinstance(content, dict) else set()
+        if {"model_filename", "n_prompt", "n_gen", "avg_ts"} <= keys:
+            reason = _llama_bench(_Entry(content, where), documents, machine)
+        elif {"is_pp_shared", "pp", "tg", "pl", "t_tg", "speed_tg"} <= keys:
+            reason = _batched(_Entry(content, where), documents, machine)
+        elif {"output_throughput", "completed"} <= keys and {"model_id", "random_input_len", "dataset_name"} & keys:
+            reason = _serving(_Entry(content, where), documents, machine)
+        elif {"avg_latency", "latencies"} <= keys:
+            reason = "of vllm bench latency, which writes neither the model nor the lengths"
+        elif {"tokens_per_second", "total_num_tokens"} <= keys:
+            reason = "of vllm bench throughput, whose one rate is of prompts and answers together"
         else:
-            raise InputError(f"{where} is neither of llama-bench (-o json) nor of vllm bench serve (--save-result)")
+            raise InputError(f"{where} is of no tool that is known: {KNOWN}")
         if reason:
             left.append(f"[{number}]: {reason}")
+    if not entries:
+        raise InputError(f"{path} holds no results in a form that is known: {KNOWN}")
+    if cut:
+        left.append(f"what comes after {len(entries)} whole entries: it is cut off or damaged")
+    differing = _differing([test for one in documents.values() for test in one.tests])
     digest = hashlib.sha256(data).hexdigest()
-    return Imported(tuple(_document(one, digest) for one in documents.values() if one.cases), tuple(left))
+    return Imported(tuple(_document(one, differing, digest) for one in documents.values()), tuple(left))
 
 
-def _llama_bench(entry: _Entry, documents: dict[str, _Figures], machine: str | None) -> str | None:
+def _differing(tests: Sequence[_Test]) -> dict[tuple[str, str], list[str]]:
+    """Of each (backend, model): the settings in which the file's tests differ."""
+    twins: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for test in tests:
+        twins.setdefault((test.backend, test.model), []).append(test.settings)
+    return {
+        pair: [
+            name
+            for name in dict.fromkeys(name for each in settings for name in each)
+            if len({json.dumps(each.get(name)) for each in settings}) > 1
+        ]
+        for pair, settings in twins.items()
+    }
+
+
+def _llama_bench(entry: _Entry, documents: dict[tuple[str, ...], _Figures], machine: str | None) -> str | None:
     prompt, generated, depth = entry.count("n_prompt"), entry.count("n_gen"), entry.count("n_depth")
     if bool(prompt) == bool(generated):
         return "prompt and generation in one figure tell neither rate" if prompt else "no tokens"
@@ -114,12 +158,10 @@ def _llama_bench(entry: _Entry, documents: dict[str, _Figures], machine: str | N
         return "no figures"
     cpu, gpu = entry.text("cpu_info"), entry.text("gpu_info")
     place = machine or gpu or cpu or UNKNOWN
-    if place not in documents:
-        documents[place] = _Figures(LLAMA_BENCH, _machine(place, cpu, gpu), _utc(entry.text("test_time"))[0])
-    figures = documents[place]
-    figures.duration_s += (entry.number("avg_ns") or 0) / 1e9 * len(rates)
     names = {title: device for device, title in DEVICES.items()} | {"Metal": "metal"}
     devices = [names[word] for word in re.findall(r"\w+", entry.text("backends")) if word in names]
+    # before 2024 it wrote a switch for each backend
+    devices = devices or [device for device in DEVICES if entry.content.get(device) is True]
     build = f"b{entry.count('build_number')}" if entry.count("build_number") else ""
     commit = entry.text("build_commit")
     engine = EngineInfo(
@@ -132,38 +174,82 @@ def _llama_bench(entry: _Entry, documents: dict[str, _Figures], machine: str | N
         threads=entry.count("n_threads") or None,
         detail={"model_type": entry.text("model_type")},
     )
-    model = re.sub(r"\.gguf$", "", last_part(entry.text("model_filename")), flags=re.IGNORECASE) or UNKNOWN
+    model = (
+        re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", last_part(entry.text("model_filename")), flags=re.IGNORECASE)
+        or UNKNOWN
+    )
     name = (f"pp{prompt}" if prompt else f"tg{generated}") + (f"-d{depth}" if depth else "")
     workload = Generation(name, "tokens", prompt or depth, generated)
-    case = _case("llama_cpp", model, workload, 1, 1, entry.settings(SETTINGS))
-    figures.add(case, engine, {"prefill_tps": rates} if prompt else {"user_tps": rates, "output_tps": rates})
+    metrics = {"prefill_tps": rates} if prompt else {"user_tps": rates, "output_tps": rates}
+    seconds = (entry.number("avg_ns") or 0) / 1e9 * len(rates)
+    size = {"model_size": entry.count("model_size")} if entry.count("model_size") else {}
+    created = _utc(entry.text("test_time"))[0]
+    key = (place, engine.version, engine.device, created[:10])
+    figures = documents.setdefault(key, _Figures(LLAMA_BENCH, _machine(place, cpu, gpu), created))
+    options = entry.settings(SETTINGS)
+    figures.tests.append(_Test("llama_cpp", model, workload, 1, 1, options, engine, metrics, seconds, size))
     return None
 
 
-def _vllm(entry: _Entry, documents: dict[str, _Figures], machine: str | None) -> str | None:
+def _batched(entry: _Entry, documents: dict[tuple[str, ...], _Figures], machine: str | None) -> str | None:
+    prompt, generated, users = entry.count("pp"), entry.count("tg"), entry.count("pl")
+    seconds, rate = entry.number("t_tg") or 0, entry.number("speed_tg") or 0
+    if not (users and generated and seconds > 0 and rate > 0):
+        return "no figures of a generation"
+    metrics = {"user_tps": [generated / seconds], "output_tps": [rate]}
+    prefill = entry.number("speed_pp") or 0
+    if users == 1 and prompt and prefill > 0:
+        metrics["prefill_tps"] = [prefill]
+    place = machine or UNKNOWN
+    threads = entry.count("n_threads") or None
+    names = ("n_kv_max", "n_batch", "n_ubatch", "flash_attn", "is_pp_shared", "n_gpu_layers", "n_threads")
+    options = entry.settings((*names, "n_threads_batch"))
+    note = "the file tells neither model nor build nor date"
+    figures = documents.setdefault((place,), _Figures(BATCHED, _machine(place, "", ""), utc_now(), note))
+    workload = Generation(f"pp{prompt}-tg{generated}", "tokens", prompt, generated)
+    engine = EngineInfo("llama.cpp", "", UNKNOWN, threads=threads)
+    total = entry.number("t") or seconds
+    figures.tests.append(_Test("llama_cpp", UNKNOWN, workload, users, users, options, engine, metrics, total))
+    return None
+
+
+_RESULT = re.compile(
+    r"(mean|median|std|p\d+|max)_|(duration|completed|failed|errors|concurrency|accept_length|rtfx|goodput)\b|.*(throughput|_goodput)$"
+    r"|total_|(date|version|label|tag|model_id|request_rate|server_info)$|max_(output_tokens_per_s|concurrent_requests)$"
+)
+"""Keys of a serving benchmark that are results or names; the others are settings, `--metadata` of its user too."""
+
+
+def _serving(entry: _Entry, documents: dict[tuple[str, ...], _Figures], machine: str | None) -> str | None:
+    """vLLM's `bench serve`, and SGLang's bench_serving, which descends from it and names no model."""
     completed = entry.count("completed")
     if not completed:
         return "no request was completed"
+    vllm = "model_id" in entry.content
     place = machine or UNKNOWN
-    created, zoneless = _utc(entry.text("date"))
-    note = "its date is the local time of the machine that ran it" if zoneless else None
-    figures = documents.setdefault(place, _Figures(VLLM, _machine(place, "", ""), created, note))
-    figures.duration_s += entry.number("duration") or 0
-    rate = None if entry.content.get("request_rate") == "inf" else entry.number("request_rate")
+    stated = entry.content.get("request_rate")
+    rate = None if stated in ("inf", "trace", float("inf")) else entry.number("request_rate")
     names = ("max_concurrency", "max_concurrent_requests", "num_prompts")
     users = next((count for count in map(entry.count, names) if count), completed)
     prompt, output = (round(entry.count(f"total_{kind}_tokens") / completed) for kind in ("input", "output"))
-    options = entry.settings(("backend", "endpoint_type", "burstiness", "num_prompts"))
+    keys = [key for key in entry.content if key == "max_concurrency" or not _RESULT.match(key)]
+    options = {
+        name: last_part(value) if isinstance(value, str) else value
+        for name, value in entry.settings([key[:TEXT_LETTERS] for key in keys if key != "max_concurrency"]).items()
+    }
     if rate is not None:
         options["request_rate"] = rate
     name = f"serve-{prompt}-{output}" + (f"-{rate:g}-per-s" if rate is not None else "")
-    model, workload = last_part(entry.text("model_id")) or UNKNOWN, Generation(name, "tokens", prompt, output)
-    case = _case("vllm", model, workload, users, completed, options)
+    workload = Generation(name, "tokens", prompt, output)
     metrics = {}
-    for name, source in (("ttft_s", "median_ttft_ms"), ("tpot_s", "median_tpot_ms"), ("latency_s", "median_e2el_ms")):
-        value = entry.number(source)
-        if value and value > 0:
-            metrics[name] = [value / 1e3]
+    for metric, sources in (
+        ("ttft_s", ("median_ttft_ms",)),
+        ("tpot_s", ("median_tpot_ms",)),
+        ("latency_s", ("median_e2el_ms", "median_e2e_latency_ms")),
+    ):
+        value = next((value for value in map(entry.number, sources) if value), 0)
+        if value > 0:
+            metrics[metric] = [value / 1e3]
     if "tpot_s" in metrics:
         metrics["user_tps"] = [1 / metrics["tpot_s"][0]]
     throughput = entry.number("output_throughput")
@@ -171,23 +257,35 @@ def _vllm(entry: _Entry, documents: dict[str, _Figures], machine: str | None) ->
         metrics["output_tps"] = [throughput]
     if not metrics:
         return "no figures"
-    figures.add(case, EngineInfo("vllm", entry.text("version"), UNKNOWN), metrics)
+    created, zoneless = _utc(entry.text("date"))
+    note = "its date is the local time of the machine that ran it" if zoneless else None
+    version = entry.text("version")
+    tool = VLLM if vllm else SGLANG
+    key = (tool, place, version, created[:10])
+    figures = documents.setdefault(key, _Figures(tool, _machine(place, "", ""), created, note))
+    model = last_part(entry.text("model_id")) or UNKNOWN
+    engine = EngineInfo("vllm" if vllm else str(options.get("backend", "sglang")), version, UNKNOWN)
+    backend = "vllm" if vllm else "openai_http"
+    seconds = entry.number("duration") or 0
+    figures.tests.append(_Test(backend, model, workload, users, completed, options, engine, metrics, seconds))
     return None
 
 
-def _case(backend: str, model: str, workload: Generation, users: int, requests: int, options: dict[str, Any]) -> Case:
-    group = f"{backend}/{model}/{workload.name}/c{users}"
+def _case(test: _Test, differing: Sequence[str]) -> Case:
+    settings = test.settings
+    label = "".join(f"+{name}={json.dumps(settings[name])}" for name in differing if name in settings)
+    group = f"{test.backend}/{test.model}{label.replace('/', '_')}/{test.workload.name}/c{test.users}"
     return Case(
         id=f"{group}/r0",
         group=group,
-        backend=backend,
-        model=model,
-        workload=workload,
-        concurrency=users,
-        requests_per_user=max(1, requests // users),
+        backend=test.backend,
+        model=test.model,
+        workload=test.workload,
+        concurrency=test.users,
+        requests_per_user=max(1, test.requests // test.users),
         repetition=0,
         seed=0,
-        options=options,
+        options=test.options,
     )
 
 
@@ -202,12 +300,26 @@ def _machine(name: str, cpu: str, gpu: str) -> Machine:
     )
 
 
-def _document(figures: _Figures, source_sha256: str) -> RunDocument:
-    workloads = sorted({result.case.workload.name for result in figures.cases.values()})
+def _document(figures: _Figures, differing: dict[tuple[str, str], list[str]], source_sha256: str) -> RunDocument:
+    engines: list[EngineInfo] = []
+    cases: dict[str, CaseResult] = {}
+    metrics: dict[str, dict[str, list[float]]] = {}
+    started_s = 0.0
+    for test in figures.tests:
+        if test.engine not in engines:
+            engines.append(test.engine)
+        case = _case(test, differing[test.backend, test.model])
+        cases.setdefault(case.group, CaseResult(case, len(cases), started_s, engine=engines.index(test.engine)))
+        # the same test again is another repetition
+        values_by_name = metrics.setdefault(case.group, {})
+        for name, values in test.metrics.items():
+            values_by_name.setdefault(name, []).extend(values)
+        started_s += test.seconds
+    workloads = sorted({result.case.workload.name for result in cases.values()})
     content = {"imported_from": figures.tool, "workloads": workloads}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    imported: dict[str, Any] = {"from": figures.tool, "source_sha256": source_sha256, "metrics": figures.metrics}
-    if figures.tool == VLLM:
+    imported: dict[str, Any] = {"from": figures.tool, "source_sha256": source_sha256, "metrics": metrics}
+    if figures.tool in (VLLM, SGLANG):
         imported["definitions"] = {"output_tps": "all output tokens / whole duration, ramp-up and tail included"}
     if figures.note:
         imported["note"] = figures.note
@@ -217,13 +329,13 @@ def _document(figures: _Figures, source_sha256: str) -> RunDocument:
             id="",
             rigbench_version=__version__,
             created_utc=figures.created_utc,
-            duration_s=figures.duration_s,
+            duration_s=started_s,
             suite=SuiteRecord(slug(figures.tool), "imported", hashlib.sha256(canonical.encode()).hexdigest(), content),
             machine=figures.machine,
-            engines=tuple(figures.engines),
+            engines=tuple(engines),
             models=(),
             bandwidth=(),
-            cases=tuple(figures.cases.values()),
+            cases=tuple(cases.values()),
             annotations={"imported": imported},
         )
     )
@@ -237,19 +349,6 @@ def _utc(text: str) -> tuple[str, bool]:
         except ValueError:
             continue
     return utc_now(), False
-
-
-def _entries(data: bytes, path: Path) -> list[Any]:
-    """A JSON list, one object, or one object per line."""
-    try:
-        text = data.decode("utf-8")
-        try:
-            content = json.loads(text)
-        except ValueError:
-            content = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {str(error)[:200]}") from error
-    return content if isinstance(content, list) else [content]
 
 
 class _Entry:
