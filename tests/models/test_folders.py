@@ -207,3 +207,82 @@ def test_damaged_weights_never_give_anything_but_facts_or_an_input_error(
         facts_from_safetensors(path)
     except InputError as error:
         assert "\n" not in str(error)
+
+
+def test_only_the_files_of_the_index_count_and_each_must_be_there(tmp_path: Path) -> None:
+    embedding, head = {"model.embed_tokens.weight": ("BF16", (100, 64))}, {"lm_head.weight": ("BF16", (100, 64))}
+    path = folder(tmp_path / "parts", embedding)
+    (path / "model.safetensors").rename(path / "model-00001-of-00002.safetensors")
+    second = weights(path / "model-00002-of-00002.safetensors", head)
+    weights(path / "consolidated.safetensors", {"output.weight": ("BF16", (100, 64))})
+    assert facts_from_safetensors(path).dense_bytes == 2 * 100 * 64  # without an index, too
+    names = {"model.embed_tokens.weight": "model-00001-of-00002.safetensors", "lm_head.weight": second.name}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    facts = facts_from_safetensors(path)
+    assert (facts.dense_bytes, facts.parameters) == (2 * 100 * 64, 2 * 100 * 64)
+    second.unlink()
+    with pytest.raises(InputError, match="lacks 1 of 2 files of weights, the first model-00002-of-00002"):
+        facts_from_safetensors(path)
+    (path / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    with pytest.raises(InputError, match="is damaged; download it again"):
+        facts_from_safetensors(path)
+
+
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 32, "mamba_d_conv": 4, "mamba_n_groups": 1}
+MAMBA_STATE = 4 * (8 * 16 * 32 + 3 * (8 * 16 + 2 * 32))
+"""Bytes: a matrix of 128 x 32, and three looks back of 128 + 2 x 32 channels."""
+PER_LAYER = 2 * 2 * 2 * 16
+"""Bytes a token: keys and values of two heads of 16 numbers, two bytes each."""
+
+
+@pytest.mark.parametrize(
+    ("config", "per_token", "state"),
+    [
+        ({"layer_types": ["mamba", "attention"], **MAMBA}, PER_LAYER, MAMBA_STATE),
+        ({"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}, PER_LAYER, 4 * 2 * 64),
+        (
+            {
+                "num_hidden_layers": 4,
+                "hybrid_override_pattern": "M-*E",
+                **{"mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 32, "conv_kernel": 4, "n_groups": 1},
+            },
+            PER_LAYER,
+            MAMBA_STATE,
+        ),
+        ({"layer_types": ["of_tomorrow", "attention"]}, 2 * PER_LAYER, 0),  # its tensors have keys: it is attention
+    ],
+)
+def test_a_hybrid_keeps_what_each_layer_keeps(
+    config: dict[str, Any], per_token: int, state: int, tmp_path: Path
+) -> None:
+    path = folder(tmp_path / "hybrid", {"model.layers.0.self_attn.k_proj.weight": ("BF16", (32, 64))}, **config)
+    facts = facts_from_safetensors(path)
+    assert (facts.kv_bytes_per_token, facts.kv_window_bytes_per_token) == (per_token, state)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"layer_types": ["attention", "of_tomorrow"]}, "layers of type 'of_tomorrow' are not known"),
+        ({"hybrid_override_pattern": "M?"}, "layers of kind '\\?' in hybrid_override_pattern are not known"),
+        ({"layer_types": ["mamba", "attention"]}, "the size of the state of its Mamba layers is not known"),
+    ],
+)
+def test_a_layer_that_is_not_known_is_named(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = folder(tmp_path / "new", {"model.embed_tokens.weight": ("BF16", (100, 64))}, **config)
+    with pytest.raises(InputError, match=message):
+        facts_from_safetensors(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "config"),
+    [
+        ("mlp.experts.0.up_proj", {"moe_num_experts": 8, "moe_k": 2}),
+        ("block_sparse_moe.input_linear", {"num_local_experts": 8, "num_experts_per_tok": 2}),
+    ],
+)
+def test_experts_under_other_names(tensor: str, config: dict[str, Any], tmp_path: Path) -> None:
+    path = folder(tmp_path / "moe", {f"model.layers.0.{tensor}.weight": ("BF16", (8, 32, 64))}, **config)
+    facts = facts_from_safetensors(path)
+    assert (facts.expert_bytes, facts.dense_bytes) == (2 * 8 * 32 * 64, 0)
+    assert (facts.experts, facts.experts_used) == (8, 2)

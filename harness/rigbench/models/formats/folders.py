@@ -28,12 +28,26 @@ _BITS = {
     **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16},
     **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4},
 }
-_ROUTED = re.compile(r"\.(?:experts|switch_mlp)\.")
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|tok_embeddings|wte|word_embeddings|embed_tokens_per_layer)\.")
+_ROUTED = re.compile(r"\.(?:experts|switch_mlp)\.|\.block_sparse_moe\.(?:input|output)_linear\.")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|tok_embeddings|wte|word_embeddings|embed_tokens_per_layer)\.|^backbone\.embeddings\."
+)
 _OUTPUT = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.|^output\.")
 _UNREAD = re.compile(
     r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|audio_model|multi_modal_projector|embed_vision|embed_audio|mtp)\."
 )
+_ATTENTION = re.compile(r"\.(?:k_proj|qkv_proj|kv_proj|kv_a_proj_with_mqa|query_key_value|wk|c_attn)\.")
+_KINDS = {
+    **dict.fromkeys(("full_attention", "attention", "global_attention", "hybrid"), "full"),
+    **dict.fromkeys(("sliding_attention", "local_attention", "sliding_window"), "window"),
+    **dict.fromkeys(("linear_attention", "gated_delta_net"), "state"),
+    **dict.fromkeys(("mamba", "mamba2"), "mamba"),
+    "conv": "conv",
+}
+"""`layer_types` -> what of it is kept for each user."""
+_LETTERS = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
+"""Of `hybrid_override_pattern`, a layer each: Mamba-2, attention, feed-forward, experts."""
+INDEX = "model.safetensors.index.json"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 _SCALES = re.compile(
     r"(?:\.(?:scales|biases|qzeros|g_idx)|_scale|_scales|_scale_inv|\.input_scale|\.weight_zero_point)$"
@@ -53,9 +67,7 @@ def facts_from_safetensors(folder: str | Path) -> ModelFacts:
     """Facts of a model's folder. Raises InputError in one sentence: no config, no weights, cut off, damaged."""
     folder = Path(folder)
     config = _read_config(folder)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
+    files = _weight_files(folder)
     tables = [_read_table(file) for file in files]
     rows = [row for more, _ in tables for row in more]
     made_for_mlx = any(source == "mlx" for _, source in tables)
@@ -85,11 +97,15 @@ def facts_from_rows(
 
     heads, latent = text.number("num_attention_heads", 1), text.number("kv_lora_rank", 0)
     head_dim = text.number("global_head_dim", text.number("head_dim", text.number("hidden_size") // max(1, heads)))
-    used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts"
+    used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts moe_k"
     return model_facts(
         parts(),
-        _cache(text, layers),
-        *text.experts("num_local_experts num_experts n_routed_experts", used, layers),
+        _cache(
+            text,
+            layers,
+            {int(layer[1]) for row in rows if _ATTENTION.search(row.name) and (layer := _LAYER.search(row.name))},
+        ),
+        *text.experts("num_local_experts num_experts n_routed_experts moe_num_experts", used, layers),
         name=folder.resolve().name,
         format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
         architecture=str(config.get("model_type") or text.get("model_type") or "unknown"),
@@ -120,6 +136,29 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config.get("text_config", config), dict):
         raise InputError(f"{folder.name}/config.json is damaged: text_config is no table.")
     return config
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights: all that the index names, and no others: several publishers put the same weights beside them
+    once more, as consolidated*.safetensors. Raises InputError where one is missing."""
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            names = sorted({Path(name).name for name in json.loads(index.read_bytes())["weight_map"].values()})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise InputError(f"{folder.name}/{INDEX} is damaged; download it again.") from None
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise InputError(
+                f"{folder.name} lacks {len(missing)} of {len(names)} files of weights, the first {missing[0]}: "
+                "the download is not complete."
+            )
+        if names:
+            return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder} holds no *.safetensors files; it is not a whole model.")
+    return [file for file in files if not file.name.startswith("consolidated")] or files
 
 
 def header_length(file: Path) -> int:
@@ -191,14 +230,14 @@ def _parameters(row: Row, bits: int) -> int:
     return row.elements * 2 if row.name.endswith("_blocks") and row.kind == "U8" else row.elements
 
 
-def _cache(text: Settings, layers: int) -> Cache:
+def _cache(text: Settings, layers: int, with_attention: set[int]) -> Cache:
     heads = text.number("num_attention_heads")
     kv_heads = text.number("num_key_value_heads", heads)
     head_dim = text.number("head_dim", text.number("hidden_size") // max(1, heads))
     latent = text.number("kv_lora_rank", 0)
     values = full_values = latent + text.number("qk_rope_head_dim", 0) if latent else 2 * kv_heads * head_dim
     window = 0 if text.get("use_sliding_window") is False else text.number("sliding_window", 0)
-    kinds = _layer_kinds(text, layers, window)
+    kinds = _layer_kinds(text, layers, window, with_attention)
     if "window" in kinds and not latent:
         full_heads = text.number("num_global_key_value_heads", kv_heads)
         full_values = 2 * full_heads * text.number("global_head_dim", head_dim)
@@ -209,15 +248,33 @@ def _cache(text: Settings, layers: int) -> Cache:
         key_dim,
         text.number("linear_conv_kernel_dim", 4),
     )
-    each = {"full": full_values, "window": values, "state": state}
-    return total_cache(((kind, each[kind]) for kind in kinds), window)
+    inner = text.number("mamba_n_heads mamba_num_heads", 0) * text.number("mamba_d_head mamba_head_dim", 0)
+    size = text.number("mamba_d_state ssm_state_size", 0)
+    mamba = state_values(
+        text.number("mamba_n_groups n_groups", 1) * size, inner, size, text.number("mamba_d_conv conv_kernel", 4)
+    )
+    if "mamba" in kinds and not inner * size:
+        text.fail("the size of the state of its Mamba layers is not known.")
+    conv = max(0, text.number("conv_L_cache", 3) - 1) * text.number("hidden_size")
+    each = {"full": full_values, "window": values, "state": state, "mamba": mamba, "conv": conv, "none": 0}
+    fixed = {"mamba": "state", "conv": "state"}
+    return total_cache(((fixed.get(kind, kind), each[kind]) for kind in kinds), window)
 
 
-def _layer_kinds(text: Settings, layers: int, window: int) -> list[str]:
-    named = text.get("layer_types")
+def _layer_kinds(text: Settings, layers: int, window: int, with_attention: set[int]) -> list[str]:
+    pattern, named = text.get("hybrid_override_pattern"), text.get("layer_types")
+    if isinstance(pattern, str) and len(pattern) >= layers:
+        unknown = next((letter for letter in pattern[:layers] if letter not in _LETTERS), None)
+        if unknown is not None:
+            text.fail(f"layers of kind {unknown!r} in hybrid_override_pattern are not known.")
+        return [_LETTERS[letter] for letter in pattern[:layers]]
     if isinstance(named, list) and len(named) >= layers:
-        kinds = {"sliding_attention": "window", "linear_attention": "state"}
-        return [kinds.get(str(kind), "full") for kind in named[:layers]]
+        kinds = []
+        for layer, name in enumerate(map(str, named[:layers])):
+            if name not in _KINDS and layer not in with_attention:
+                text.fail(f"layers of type {name[:40]!r} are not known, so what they keep for each user is not either.")
+            kinds.append(_KINDS.get(name, "full"))
+        return kinds
     interval = text.get("full_attention_interval")
     if isinstance(interval, int) and interval:
         return ["full" if layer % interval == interval - 1 else "state" for layer in range(layers)]
