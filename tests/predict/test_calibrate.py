@@ -100,6 +100,7 @@ def test_a_probe_is_read_back_and_what_is_none_is_not() -> None:
         {**content, "factors": {"users": 1e9}},
         {**content, "factors": {"users": "many"}},
         {**content, "spread": float("nan")},
+        {**content, "spread": 0.7},
         {**content, "utc": "yesterday"},
     ):
         assert probe_of(broken) is None

@@ -29,6 +29,8 @@ LEAST_SPREAD = 0.06
 KEPT_FOR = timedelta(days=90)
 LARGEST = 20.0
 """A factor beyond this, or below its inverse, is no machine's: such a probe is not used."""
+MOST_SPREAD = 0.5
+"""What fits so badly says nothing."""
 
 
 class Factor(NamedTuple):
@@ -90,7 +92,11 @@ def probe_of(content: Any) -> Probe | None:
         datetime.fromisoformat(texts["utc"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not all(1 / LARGEST <= factor <= LARGEST for factor in factors.values()) or not 0 < spread < 1 or rows < 1:
+    if (
+        not all(1 / LARGEST <= factor <= LARGEST for factor in factors.values())
+        or not 0 < spread < MOST_SPREAD
+        or rows < 1
+    ):
         return None
     return Probe(rows=rows, spread=spread, factors=factors, **texts)
 

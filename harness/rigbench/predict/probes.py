@@ -36,7 +36,14 @@ def fit(document: RunDocument) -> Probe:
     engine = info.version if info.version[:1].isalpha() else f"{info.engine} {info.version}"
     factors = {name: round(math.exp(log), 4) for name, log in logs.items()}
     utc, backend = document.created_utc, case.case.backend
-    return Probe(utc, backend, info.device, engine, rows, round(spread, 4), factors)
+    probe = Probe(utc, backend, info.device, engine, rows, round(spread, 4), factors)
+    if probe_of(asdict(probe)) is None:
+        name = max(factors, key=lambda each: abs(math.log(factors[each])))
+        raise UnavailableError(
+            f"what the probe found is of no machine ({name} x{factors[name]:.3g}, {spread:.0%} left over): "
+            "end other programs and probe again"
+        )
+    return probe
 
 
 def save(probe: Probe, python: str = sys.executable) -> None:
