@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rigbench.errors import UnavailableError
 from rigbench.report import serve, site
 
 
@@ -36,6 +37,12 @@ def status(server: serve.Server, path: str = "/index.html", **headers: str) -> i
 def test_only_loopback_is_bound_and_a_page_is_served(server: serve.Server) -> None:
     assert server.server_address[0] == "127.0.0.1"
     assert status(server) == 200
+
+
+def test_an_occupied_port_is_said_before_the_site_is_made(server: serve.Server, tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match=f"cannot serve on port {server.server_port}: Address already in use"):
+        serve.open_server(tmp_path / "results", tmp_path / "other", server.server_port)
+    assert not (tmp_path / "other").exists()
 
 
 def test_another_host_or_origin_is_refused(server: serve.Server) -> None:

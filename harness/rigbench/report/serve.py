@@ -233,8 +233,13 @@ class Server(ThreadingHTTPServer):
 def open_server(folder: Path, out: Path, port: int) -> Server:
     """Make the site in `out` and the server of it; port 0 is any that is free. UnavailableError if the port is taken."""
     state = State(folder, out)
-    state.look()
     try:
-        return Server(port, state)
+        server = Server(port, state)  # before the site is made, which may take a minute
     except OSError as error:
         raise UnavailableError(f"cannot serve on port {port}: {error.strerror}; choose another with --port") from error
+    try:
+        state.look()
+    except BaseException:
+        server.server_close()
+        raise
+    return server
