@@ -71,7 +71,7 @@ def test_export_and_import(results: Path) -> None:
     assert rigbench("export", good, cwd=results).stdout.startswith("document_id,")
     assert "choose one of csv" in rigbench("export", good, "--format", "xml", cwd=results, expect=2).stderr
     assert "cannot write" in rigbench("export", good, "-o", "no/such/folder", cwd=results, expect=3).stderr
-    assert "is neither" in rigbench("import", good, cwd=results, expect=2).stderr
+    assert "is of no tool" in rigbench("import", good, cwd=results, expect=2).stderr
 
 
 def test_submit_shows_all_and_sends_once(results: Path) -> None:
