@@ -21,6 +21,13 @@ class Answer(NamedTuple):
     stdout: str
     stderr: str
 
+    @property
+    def result(self) -> str:
+        """The path in its last line, `result: PATH`."""
+        last = self.stdout.rstrip().splitlines()[-1]
+        assert last.startswith("result: "), self.stdout
+        return last.removeprefix("result: ")
+
 
 def rigbench(*words: str | Path, cwd: Path, expect: int = 0, **environment: str) -> Answer:
     """Run it in the folder `cwd`; it has to end with the exit code `expect`, in sentences."""

@@ -14,46 +14,21 @@ from typing import Any
 import pytest
 
 from command_line import Answer, rigbench
-
-SUITE = """
-name = "t"
-version = "1"
-[load]
-concurrency = [1, 2]
-repetitions = 2
-requests_per_user = 1
-case_time_limit_s = 60
-[warmup]
-max_rounds = 1
-[[workload]]
-name = "w"
-kind = "tokens"
-prompt_tokens = 50
-output_tokens = 40
-[[engine]]
-backend = "sim"
-model = "synthetic:llama-160m:Q4_0"
-"""
-REAL_TIME = 'options = { pace = "real", bandwidth_gb_per_s = 20 }\n'
+from simulated import REAL_TIME, suite_text
 
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Callable[..., Path]:
     def write(extra: str = "", **changes: str) -> Path:
-        text = SUITE
-        for old, new in changes.items():
-            text = re.sub(rf"(?m)^{old} = .*$", f"{old} = {new}", text)
         path = tmp_path / "t.toml"
-        path.write_text(text + extra)
+        path.write_text(suite_text(extra, **changes))
         return path
 
     return write
 
 
 def result_of(done: Answer, cwd: Path) -> dict[str, Any]:
-    last = done.stdout.rstrip().splitlines()[-1]
-    assert last.startswith("result: ")
-    return json.loads((cwd / last.removeprefix("result: ")).read_text())
+    return json.loads((cwd / done.result).read_text())
 
 
 def start(*words: str | Path, cwd: Path) -> subprocess.Popen[str]:
@@ -90,7 +65,7 @@ def test_a_run_leaves_a_document_that_shows_its_rows(suite: Callable[..., Path],
         ["c2", "r1"],
     ]
     assert document["complete"] is True
-    path = done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    path = done.result
     rows = json.loads(rigbench("show", path, "--json", cwd=tmp_path).stdout)
     assert [row["concurrency"] for row in rows] == [1, 2]
     expected = {
@@ -115,7 +90,7 @@ def test_a_run_leaves_a_document_that_shows_its_rows(suite: Callable[..., Path],
 
 
 def test_show_recomputes_and_never_reads_the_summary(suite: Callable[..., Path], tmp_path: Path) -> None:
-    path = tmp_path / rigbench("run", suite(), cwd=tmp_path).stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    path = tmp_path / rigbench("run", suite(), cwd=tmp_path).result
     document = json.loads(path.read_text())
     before = rigbench("show", path, "--json", cwd=tmp_path).stdout
     assert document["summary"] == json.loads(before)
@@ -220,9 +195,7 @@ def test_ctrl_c_saves_what_there_is_and_says_how_to_go_on(
     assert 1 <= len(document["cases"]) < 6
     assert f"--resume {journal.relative_to(tmp_path)}" in err
     if how == signal.SIGINT:  # the whole document takes the place of the partial one
-        whole = (
-            rigbench("run", "--resume", journal, cwd=tmp_path).stdout.rstrip().splitlines()[-1].removeprefix("result: ")
-        )
+        whole = rigbench("run", "--resume", journal, cwd=tmp_path).result
         assert [path.name for path in tmp_path.glob("results/*/*.json")] == [Path(whole).name]
 
 
@@ -308,7 +281,7 @@ def test_no_private_word_is_in_a_document(suite: Callable[..., Path], tmp_path: 
 
     fault = 'options = { fault = "decode", fault_users = 2 }\n'
     done = rigbench("run", suite(fault), cwd=tmp_path)
-    path = tmp_path / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    path = tmp_path / done.result
     text = path.read_text()
     for word in {socket.gethostname(), str(Path.home()), str(tmp_path), sys.executable, getpass.getuser()} - {
         "root",

@@ -13,26 +13,8 @@ from rigbench.cli import series
 from rigbench.errors import InputError
 from rigbench.run import processes
 from rigbench.run.processes import Ended
+from simulated import REAL_TIME, suite_text
 
-SUITE = """
-name = "t"
-version = "1"
-[load]
-concurrency = [1, 2]
-repetitions = 2
-requests_per_user = 1
-[warmup]
-max_rounds = 1
-[[workload]]
-name = "w"
-kind = "tokens"
-prompt_tokens = 50
-output_tokens = 40
-[[engine]]
-backend = "sim"
-model = "synthetic:llama-160m:Q4_0"
-"""
-REAL_TIME = 'options = { pace = "real", bandwidth_gb_per_s = 20 }\n'
 NAMES = {
     "--model": series.Parameter("model", True),
     "-m": series.Parameter("model", True),
@@ -50,7 +32,7 @@ NAMES = {
 def suite(tmp_path: Path) -> Callable[..., Path]:
     def write(extra: str = "") -> Path:
         path = tmp_path / "t.toml"
-        path.write_text(SUITE + extra)
+        path.write_text(suite_text(extra))
         return path
 
     return write

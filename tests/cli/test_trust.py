@@ -11,26 +11,10 @@ import pytest
 
 from command_line import rigbench
 from rigbench.documents import store
+from simulated import suite_text
 
 V1 = Path(__file__).parents[1] / "documents" / "v1.json"
-SUITE = """
-name = "t"
-version = "1"
-[load]
-concurrency = [1, 2]
-repetitions = 3
-requests_per_user = 1
-[warmup]
-max_rounds = 1
-[[workload]]
-name = "w"
-kind = "tokens"
-prompt_tokens = 50
-output_tokens = 40
-[[engine]]
-backend = "sim"
-model = "synthetic:llama-160m:Q4_0"
-"""
+SUITE = suite_text(repetitions="3")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, speed in (("first", 50), ("again", 50), ("half", 25)):
         words = ("run", "t.toml", "-o", name, "--no-telemetry", "-O", f"bandwidth_gb_per_s={speed}")
         done = rigbench(*words, cwd=folder)
-        answers[name] = folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+        answers[name] = folder / done.result
     return answers
 
 
@@ -259,5 +243,5 @@ def test_shipped_suites_on_the_simulator_hold(suite: str, tmp_path: Path) -> Non
     """Its time is virtual: a case may end long after the run did."""
     words = ("-b", "sim", "-m", "synthetic:llama-160m:Q4_0", "--no-telemetry")
     done = rigbench("run", suite, *words, cwd=tmp_path)
-    path = done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    path = done.result
     assert ": valid, " in rigbench("validate", path, cwd=tmp_path).stdout

@@ -207,7 +207,7 @@ LLAMA_BENCH = Path(__file__).parents[1] / "documents" / "llama_bench.json"
 
 def _ran(folder: Path, *words: str) -> Path:
     done = rigbench("run", *words, "-o", folder / "results", cwd=folder)
-    return folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    return folder / done.result
 
 
 def _works(folder: Path) -> Path:
@@ -222,7 +222,7 @@ def _server(folder: Path) -> Path:
 
 def _imported(folder: Path) -> Path:
     done = rigbench("import", LLAMA_BENCH, "-o", folder / "results", cwd=folder)
-    return folder / done.stdout.rstrip().splitlines()[-1].removeprefix("result: ")
+    return folder / done.result
 
 
 def _gpu(folder: Path) -> Path:

@@ -40,6 +40,11 @@ def figure(
     return Bandwidth(device, max(reads), max(copies, default=None), "measured", source, threads, reason, detail)
 
 
+def place_of(device: str, identity: object) -> str:
+    """The key of what is kept for this machine's device: of what tells it from others only a hash is written."""
+    return f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}/{device}"
+
+
 def cached(
     device: str,
     identity: object,
@@ -59,7 +64,7 @@ def cached(
     What could not be measured is not kept.
     """
     path = path or cache_dir() / f"{kind.__name__.lower()}.json"
-    place = f"{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}/{device}"
+    place = place_of(device, identity)
     record = read_json(path)
     if not again:
         try:

@@ -52,9 +52,8 @@ def with_torch(kind: str, index: int, threads: int) -> Iterator[tuple[str, Calla
         def of_size(n: int) -> Product:
             whole = dtype == torch.int8
             a, b = (torch.randn(n, n, device=device).mul(9 if whole else 1).to(dtype) for _ in range(2))
-            multiply = (
-                torch._int_mm if whole else torch.nn.functional.linear
-            )  # a layer's layout: f16 is ten times faster in it
+            # a layer's layout: f16 is ten times faster in it
+            multiply = torch._int_mm if whole else torch.nn.functional.linear
             return lambda: (multiply(a, b), name == "cpu" or module.synchronize())
 
         return of_size

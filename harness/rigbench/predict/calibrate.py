@@ -79,8 +79,7 @@ class Probe:
 
     def constants(self, known: Constants) -> dict[str, float]:
         """The shipped constants as this machine has them."""
-        moved = scaled(known, {name: math.log(factor) for name, factor in self.factors.items()})
-        return moved | {"calibrated.rows": float(self.rows), "calibrated.spread": self.spread}
+        return _moved(known, {name: math.log(factor) for name, factor in self.factors.items()}, self.spread, self.rows)
 
 
 def probe_of(content: Any) -> Probe | None:
@@ -112,10 +111,14 @@ def scaled(known: Constants, factors: Mapping[str, float]) -> dict[str, float]:
     return moved
 
 
+def _moved(known: Constants, factors: Mapping[str, float], spread: float, rows: int) -> dict[str, float]:
+    """The constants of a machine, with what its answers say of them."""
+    return scaled(known, factors) | {"calibrated.rows": float(rows), "calibrated.spread": spread}
+
+
 def calibrated(known: Constants, rows: Sequence[MeasuredRow]) -> dict[str, float]:
     """The constants that fit `rows` best. Raises InputError where there is no row, or none above 0."""
-    factors, spread, count = fitted(known, rows)
-    return {**scaled(known, factors), "calibrated.rows": float(count), "calibrated.spread": spread}
+    return _moved(known, *fitted(known, rows))
 
 
 def fitted(known: Constants, rows: Sequence[MeasuredRow]) -> tuple[dict[str, float], float, int]:

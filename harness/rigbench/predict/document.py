@@ -31,8 +31,7 @@ def predictions(document: RunDocument) -> tuple[Prediction, ...]:
         if case.group in by_case or case.model not in facts or result.engine is None:
             continue
         info = document.engines[result.engine]
-        figure = bandwidths.get(info.device)
-        bandwidth = info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
+        bandwidth = _bandwidth(info, bandwidths)
         devices = 1 if info.device == "cpu" else max(1, len(info.device_names))
         rate = rates[info.device].rate(info.compute_type) if info.device in rates and info.device_share == 1 else None
         rate = rate and rate * devices
@@ -102,6 +101,12 @@ def _probe(document: RunDocument, backend: str, device: str) -> Probe | None:
     return next((one for one in probes if one and (one.backend, one.device) == (backend, device)), None)
 
 
+def _bandwidth(info: EngineInfo, bandwidths: Mapping[str, Bandwidth]) -> float | None:
+    """The read bandwidth where the engine has its weights, bytes per second."""
+    figure = bandwidths.get(info.device)
+    return info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
+
+
 def _request(case: Case, work: Generation, kv_bits: float) -> predictors.Request:
     return predictors.Request(
         users=case.concurrency,
@@ -122,12 +127,11 @@ def _roofline(
     probe: Probe | None,
 ) -> Prediction:
     figure = bandwidths.get(info.device)
-    bandwidth = info.simulated_bandwidth_bytes_per_s or (figure.read_bytes_per_s if figure else None)
     names = info.device_names if info.device != "cpu" else ()
     device = hardware.match_first(names, machine.gpus)
     prediction = predictors.roofline(
         facts,
-        bandwidth,
+        _bandwidth(info, bandwidths),
         backend=case.backend,
         device_kind=info.device,
         platform=None if info.device in ("cpu", "sim") else engine_platform(case.backend, info, device),

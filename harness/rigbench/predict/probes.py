@@ -8,7 +8,6 @@ which one, of which day, with which engine.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rigbench import ceilings
+from rigbench.ceilings import figure
 from rigbench.clock import utc_now
 from rigbench.errors import InputError, UnavailableError
 from rigbench.paths import cache_dir, read_json, write_json
@@ -62,5 +62,4 @@ def load(device: str, backend: str, python: str = sys.executable, now: Callable[
 
 
 def _place(device: str, backend: str, python: str) -> tuple[Path, str]:
-    known_by = hashlib.sha256(repr(ceilings.identity(device, python)).encode()).hexdigest()[:16]
-    return cache_dir() / "probe.json", f"{known_by}/{device}/{backend}"
+    return cache_dir() / "probe.json", f"{figure.place_of(device, ceilings.identity(device, python))}/{backend}"

@@ -57,7 +57,7 @@ def _bars(pen: ImageDraw, rows: list[Any]) -> None:
         return
     most: dict[str, float] = {}  # of each kind of work: its rates have a scale of their own
     for row, metric, value in entries:
-        ends = (most.get(metric.name, 0), value, row["predicted_tps"] or 0, result_view.ceiling(row) or 0)
+        ends = (most.get(metric.name, 0), value, row["predicted_tps"] or 0, result_view.ceiling(row, metric) or 0)
         most[metric.name] = max(ends)
     top, step = 160, min(110, (HEIGHT - 240) / len(entries))
     for place, (row, metric, value) in enumerate(entries):
@@ -73,7 +73,7 @@ def _bars(pen: ImageDraw, rows: list[Any]) -> None:
         if (predicted := row["predicted_tps"]) is not None and metric.name == "user_tps":
             x = MARGIN + predicted * scale
             pen.polygon([(x, y + 30), (x + 9, y + 43), (x, y + 56), (x - 9, y + 43)], fill=PAPER, outline=INK, width=2)
-        if (ceiling := result_view.ceiling(row)) is not None:
+        if (ceiling := result_view.ceiling(row, metric)) is not None:
             x = MARGIN + ceiling * scale
             pen.rectangle((x - 2, y + 28, x + 1, y + 58), fill=LIMIT)
 

@@ -80,10 +80,10 @@ def speed(row: Row) -> tuple[definitions.Metric, float] | None:
     return None
 
 
-def ceiling(row: Row) -> float | None:
-    """The bound of that number; None where it is not known."""
-    one = speed(row)
-    return row[definitions.CEILINGS[one[0].name]] if one and one[0].name in definitions.CEILINGS else None
+def ceiling(row: Row, metric: definitions.Metric) -> float | None:
+    """The bound of that number; None where it is not known, or has none."""
+    name = definitions.CEILINGS.get(metric.name)
+    return row[name] if name else None
 
 
 def label_of(row: Row, rows: Sequence[Row]) -> str:
@@ -144,20 +144,18 @@ def _speeds(rows: Sequence[Row]) -> Iterator[Markup]:
                 label_of(row, rows),
                 value,
                 row["predicted_tps"] if name == "user_tps" else None,
-                ceiling(row),
+                ceiling(row, metric),
                 (low, high)
                 if name == "user_tps" and (low := row["predicted_low_tps"]) and (high := row["predicted_high_tps"])
                 else None,
             )
             for row, value in entries
         ]
-        legend = (
-            " (bar), predicted (diamond, 80 % of cases within its line) and the ceiling (line)"
-            if any(bar.predicted for bar in bars)
-            else " (bar) and the ceiling (line)"
-            if any(bar.ceiling for bar in bars)
-            else ""
-        )
+        legend = ""
+        if any(bar.predicted for bar in bars):
+            legend = " (bar), predicted (diamond, 80 % of cases within its line) and the ceiling (line)"
+        elif any(bar.ceiling for bar in bars):
+            legend = " (bar) and the ceiling (line)"
         yield charts.bars(f"{metric.label}: measured{legend}", bars, metric.text, metric.unit)
 
 

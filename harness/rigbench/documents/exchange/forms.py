@@ -19,6 +19,7 @@ from typing import Any
 from rigbench.documents.exchange.export import LLAMA_BENCH
 
 _OBJECT = re.compile(r"^[ \t]*[\[,]*[ \t]*(?=\{)", re.MULTILINE)
+_NEXT = re.compile(r"\s*,?\s*(?=\{)")
 _INSERT = re.compile(r"INSERT INTO llama_bench \(([^)]*)\) VALUES \(((?:'(?:[^']|'')*'|[^')])*)\)")
 _VALUE = re.compile(r"'((?:[^']|'')*)'|([^',\s]+)")
 _BUILD = re.compile(r"^build: (\S+) \((\d+)\)", re.MULTILINE)
@@ -56,7 +57,7 @@ def _objects(text: str) -> tuple[list[Any], bool]:
             at, cut = start.end() + 1, True
             continue
         parsed.append(content)
-        while (more := re.compile(r"\s*,?\s*(?=\{)").match(text, at)) is not None:
+        while (more := _NEXT.match(text, at)) is not None:
             try:
                 content, at = decoder.raw_decode(text, more.end())
             except (ValueError, RecursionError):
