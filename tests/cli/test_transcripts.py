@@ -84,6 +84,13 @@ def test_no_command_is_described_by_half_a_sentence(tmp_path: Path) -> None:
         assert " ".join(str(commands.get_command(None, name).help).split("\n")[0].split()) in text
 
 
+def test_the_table_of_the_readme_is_what_show_prints(tmp_path: Path) -> None:
+    table_shown = (ROOT / "README.md").read_text(encoding="utf-8").split("```\n")[1].splitlines()
+    text = on_terminal(["show", str(RESULT)], tmp_path, 100)[1]
+    printed = [line.rstrip() for line in text.splitlines()]
+    assert [line for line in table_shown if line not in printed] == []
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_column_of_a_result_is_lost(width: int, folder: Path) -> None:
     _, text = on_terminal(["show", "RESULT"], folder, width)
