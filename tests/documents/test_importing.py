@@ -112,7 +112,7 @@ def test_vllm_bench_serve_as_it_writes_it() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "no results in a form that is known: llama-bench"),
+        ("{", "no results in a form that is known, and is cut off or damaged: llama-bench"),
         ("[]", "holds no results"),
         ("[" * 100_000, "no results in a form"),
         ([1], r"\[0\] is of no tool that is known"),
@@ -167,7 +167,7 @@ def test_no_file_and_too_large_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file to import"):
         importing.read(tmp_path / "none.json")
     with pytest.raises(InputError, match="at most"):
-        importing.read(written(tmp_path, " " * (16 * 2**20 + 1)))
+        importing.read(written(tmp_path, " " * (importing.MAX_BYTES + 1)))
 
 
 def test_show_has_the_figures() -> None:

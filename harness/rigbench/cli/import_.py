@@ -13,7 +13,8 @@ from rigbench.text import printable
 
 def command(
     file: Path = typer.Argument(
-        help="What llama-bench (any form), llama-batched-bench, `vllm bench serve` or SGLang wrote."
+        help="What llama-bench, llama-batched-bench, mlx_lm.benchmark, `vllm bench serve`, SGLang, guidellm, aiperf or "
+        "llama-benchy wrote, in any form."
     ),
     machine: str | None = typer.Option(None, "--machine", help="The machine's name, where the file does not tell."),
     out: Path = typer.Option(Path("results"), "-o", "--out", help="Folder for the documents."),

@@ -74,16 +74,16 @@ def load(path: Path, *, texts: bool = True) -> tuple[Any, list[Fault]]:
     return (None, [fault]) if fault is not None else loads(data, texts=texts)
 
 
-def read_bytes(path: Path) -> tuple[bytes, Fault | None]:
-    """The bytes of a plain file that is small enough to be a result."""
+def read_bytes(path: Path, most: int = MAX_BYTES) -> tuple[bytes, Fault | None]:
+    """The bytes of a plain file that has at most so many of them."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
         content = os.fstat(handle)
         if not stat.S_ISREG(content.st_mode):
             return b"", Fault("$", "is no plain file")
-        data = b"" if content.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
-    if content.st_size > MAX_BYTES or len(data) > MAX_BYTES:
-        return b"", Fault("$", f"{content.st_size} bytes; a result document has at most {MAX_BYTES}")
+        data = b"" if content.st_size > most else file.read(most + 1)
+    if content.st_size > most or len(data) > most:
+        return b"", Fault("$", f"{content.st_size} bytes; at most {most} are read")
     return data, None
 
 

@@ -1,1 +1,1 @@
-"""Results in other tools' formats: read (importing, foreign) and written (export)."""
+"""Results in other tools' formats: read (importing; forms, entry, engines and servers are its parts) and written (export)."""
