@@ -226,15 +226,20 @@ class StepBytes:
     file_bytes: int = 0
 
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+"""One of them is in a model's folder that can turn text into tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """A model as a backend needs it. `path` is a file or folder, None for a backend that needs no weights; `step_bytes` is None
-    where the model's facts are unknown."""
+    where the model's facts are unknown. `parts` are all files of a split model, in order, where their names do not tell."""
 
     name: str
     path: str | None
     format: str
     step_bytes: StepBytes | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,8 +170,7 @@ class VllmSession(base.Session):
             raise base.EngineError("load", f"{folder.name} holds no *.safetensors weights for vLLM")
         os.environ.update(ENVIRONMENT)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space_gib)
-        tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json")
-        self._has_tokenizer = any((folder / name).is_file() for name in tokenizers)
+        self._has_tokenizer = any((folder / name).is_file() for name in base.TOKENIZER_FILES)
         self._output_begin = output_end()
         try:
             from vllm import SamplingParams

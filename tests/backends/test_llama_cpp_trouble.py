@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rigbench_backends.base import EngineError, ModelFile
+from rigbench_backends.base import EngineError, ModelFile, Request
 from rigbench_backends.llama_cpp import BACKEND, LlamaCppOptions
+from split_gguf import split
 
 pytest.importorskip("llama_cpp")
 gguf = pytest.importorskip("gguf")
@@ -164,3 +165,29 @@ def test_a_model_without_a_tokenizer_takes_token_ids_alone(tmp_path: Path) -> No
 def test_a_part_of_a_set_under_another_name(tmp_path: Path) -> None:
     path = write(tmp_path / "renamed.gguf", "llama", llama_tensors(), **LLAMA, parts=2)
     assert "invalid split" in refusal(path) and "give the first file of the set, under its own name" in refusal(path)
+
+
+def test_a_split_model_under_other_names_is_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts, found by what they say of themselves, compute what the one file computes."""
+    from rigbench.models.resolve import resolve
+
+    monkeypatch.setenv("RIGBENCH_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path / "whole.gguf", "llama", llama_tensors(), **LLAMA)
+    parts = split(path, tmp_path / "parts", ["first.gguf", "z.gguf", "b.gguf"])
+    whole, joined = (resolve(str(file), formats=("gguf",)) for file in (path, parts[1]))
+    assert (whole.file.parts, joined.file.parts) == ((), tuple(map(str, parts)))
+    read, same = joined.file.step_bytes, whole.file.step_bytes
+    assert read is not None and same is not None
+    assert (read.dense_bytes, read.kv_bytes_per_token) == (same.dense_bytes, same.kv_bytes_per_token)
+    answers = []
+    for model in (whole.file, joined.file):
+        session = BACKEND.open(model, LlamaCppOptions(threads=1))
+        session.prepare(1, 64)
+        session.submit(Request(0, tuple(range(5, 21)), 8))
+        tokens: list[int] = []
+        while (step := session.step()).events:
+            tokens += step.token_ids
+        answers.append((session.info.weights_bytes, tokens))
+        session.close()
+    assert answers[0] == answers[1]
+    assert len(answers[0][1]) == 8

@@ -181,6 +181,30 @@ def test_folders_that_are_no_models(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (
+            {"model_type": "t5", "is_encoder_decoder": True},
+            r"has an encoder \(model_type t5\): it generates no text token",
+        ),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, "is an encoder, which makes embeddings or classes"),
+        ({"architectures": ["ModernBertForMaskedLM"]}, "is an encoder"),
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "is an encoder"),
+    ],
+)
+def test_folders_of_models_that_generate_no_text(config: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = folder(tmp_path / "reads", {"embed_tokens.weight": ("BF16", (100, 64))}, **config)
+    with pytest.raises(InputError, match=message):
+        facts_from_safetensors(path)
+
+
+def test_a_folder_with_an_adapter_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a LoRA adapter, which changes a model"):
+        facts_from_safetensors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
         ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
         ({"num_hidden_layers": "2"}, "num_hidden_layers is '2'"),
         ({"num_hidden_layers": 10**9}, "1000000000 layers are impossible"),

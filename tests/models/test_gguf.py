@@ -9,9 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rigbench.errors import InputError
-from rigbench.models.formats.gguf import facts_from_gguf, key_bytes, parts_of, read_gguf, text_bytes, value_bytes
+from rigbench.models.formats.gguf import (
+    facts_from_gguf,
+    header_bytes,
+    key_bytes,
+    parts_of,
+    read_gguf,
+    text_bytes,
+    value_bytes,
+)
 from rigbench.models.shapes import shape
 from rigbench.models.synthetic.gguf import plan, write_synthetic
+from split_gguf import split
 
 HEAD = b"GGUF" + struct.pack("<I", 3)
 
@@ -176,3 +185,85 @@ def test_parts_of_a_split_file(tmp_path: Path) -> None:
     assert [part.name for part in parts_of(tmp_path / names[1])] == names
     assert parts_of(tmp_path / "m.gguf") == [tmp_path / "m.gguf"]
     assert parts_of(tmp_path / "m-00004-of-00003.gguf") == [tmp_path / "m-00004-of-00003.gguf"]
+
+
+NUMBERED = [f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "names", [NUMBERED, ["model.gguf", *NUMBERED[1:]], ["a.gguf", "c.gguf", "b.gguf"], [*NUMBERED[:2], "last.gguf"]]
+)
+def test_the_parts_of_a_split_model_whatever_their_names(tiny: Path, tmp_path: Path, names: list[str]) -> None:
+    parts = split(tiny, tmp_path, names)
+    whole = facts_from_gguf(tiny)
+    for part in parts:
+        assert parts_of(part) == parts
+        facts = facts_from_gguf(part)
+        assert (facts.dense_bytes, facts.parameters, facts.vocab_size) == (
+            whole.dense_bytes,
+            whole.parameters,
+            whole.vocab_size,
+        )
+        assert facts.file_bytes == sum(one.stat().st_size for one in parts)
+
+
+def test_the_parts_of_two_models_in_one_folder(tiny: Path, tmp_path: Path) -> None:
+    """Another quantisation has as many parts and tensors; it is whole by its names, so its parts are not the renamed one's."""
+    other = split(tiny, tmp_path, [f"other-0000{number}-of-00003.gguf" for number in (1, 2, 3)])
+    mine = split(tiny, tmp_path, ["mine.gguf", *NUMBERED[1:]])
+    assert parts_of(mine[0]) == mine
+    assert parts_of(other[0]) == other
+    lonely = split(tiny, tmp_path / "more", ["first.gguf", "second.gguf", "third.gguf"])
+    split(tiny, tmp_path / "more", ["a.gguf", "b.gguf", "c.gguf"])
+    with pytest.raises(InputError, match=r"first\.gguf is part 1 of 3, and more than one file may be part 2: put all"):
+        parts_of(lonely[0])
+
+
+def test_a_part_that_is_missing(tiny: Path, tmp_path: Path) -> None:
+    parts = split(tiny, tmp_path, ["model.gguf", *NUMBERED[1:]])
+    parts[1].unlink()
+    with pytest.raises(InputError, match=r"model\.gguf is part 1 of 3, and nothing beside it is part 2: put all parts"):
+        facts_from_gguf(parts[0])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "metadata", "tensor", "message"),
+    [
+        ("clip", {"general.type": "mmproj"}, "v.blk.0.attn_q.weight", "is the projector for images or sound"),
+        (
+            "clip",
+            {},
+            "mm.0.weight",
+            "is the projector for images or sound, which lies beside a model: name the model's own",
+        ),
+        (
+            "llama",
+            {"general.type": "adapter", "adapter.type": "lora"},
+            "blk.0.attn_q.weight.lora_a",
+            "is a LoRA adapter",
+        ),
+        ("", {"general.type": "imatrix"}, "blk.0.attn_q.weight.in_sum2", "is an importance matrix"),
+        (
+            "bert",
+            {"bert.attention.causal": False},
+            "blk.0.attn_q.weight",
+            r"is an encoder \(architecture bert\), which makes",
+        ),
+        (
+            "t5",
+            {},
+            "enc.blk.0.attn_q.weight",
+            r"has an encoder \(architecture t5\): it generates no text token by token",
+        ),
+    ],
+)
+def test_what_has_the_ending_and_is_no_language_model(
+    architecture: str, metadata: dict[str, str | bool], tensor: str, message: str, tmp_path: Path
+) -> None:
+    keys = [value_bytes(name, value) for name, value in {"general.architecture": architecture, **metadata}.items()]
+    head, _, size = header_bytes(keys, [(tensor, (32, 32), "F32")])
+    path = tmp_path / "other.gguf"
+    path.write_bytes(head.ljust(size, b"\0"))
+    with pytest.raises(InputError, match=message) as raised:
+        facts_from_gguf(path)
+    assert "\n" not in str(raised.value)

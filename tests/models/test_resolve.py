@@ -8,6 +8,7 @@ import pytest
 
 from rigbench.errors import InputError, UnavailableError
 from rigbench.models import hub
+from rigbench.models.formats.gguf import header_bytes, value_bytes
 from rigbench.models.resolve import _choose, local_models, resolve
 from rigbench.models.shapes import shape, shapes
 from rigbench.models.synthetic.gguf import ensure_synthetic, facts_from_shape, write_synthetic
@@ -53,6 +54,19 @@ def test_a_path(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert resolve("mine.gguf", formats=GGUF).file.path == str(path)
     with pytest.raises(InputError, match=r"mine\.gguf is a gguf model, and this backend opens mlx"):
         resolve("mine.gguf", formats=("mlx",))
+
+
+def test_a_folder_of_one_gguf_model(cache: Path, tmp_path: Path) -> None:
+    """As a hub's folder is: the model, its projector, a config.json. Two models are a choice that nobody but the user can make."""
+    write_synthetic(shape("tiny"), "Q4_0", tmp_path / "mine.gguf")
+    (tmp_path / "config.json").write_text("{}")
+    projector = [value_bytes("general.architecture", "clip"), value_bytes("general.type", "mmproj")]
+    (tmp_path / "mmproj-mine.gguf").write_bytes(header_bytes(projector, [])[0])
+    model = resolve(str(tmp_path), formats=GGUF)
+    assert (model.name, model.file.path, model.tokenizer) == ("mine", str(tmp_path / "mine.gguf"), True)
+    write_synthetic(shape("tiny"), "Q8_0", tmp_path / "other.gguf")
+    with pytest.raises(InputError, match=r"holds 2 GGUF models: name one of mine\.gguf, other\.gguf"):
+        resolve(str(tmp_path), formats=GGUF)
 
 
 def test_folders(cache: Path, tmp_path: Path) -> None:
@@ -133,8 +147,11 @@ def test_bad_files(cache: Path, tmp_path: Path) -> None:
     half.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"half\.gguf is cut off"):
         resolve(str(half), formats=GGUF)
-    with pytest.raises(InputError, match=r"holds no config\.json"):
+    with pytest.raises(InputError, match=r"half\.gguf is cut off"):
         resolve(str(tmp_path), formats=GGUF)
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no config\.json"):
+        resolve(str(empty), formats=GGUF)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import rigbench_backends
 from rigbench import ceilings
 from rigbench.ceilings import engine
 from rigbench.errors import InputError
+from rigbench.models import resolve as models
+from rigbench.models.formats.gguf import header_bytes, value_bytes
 from rigbench.records import Bandwidth
 from rigbench.run import engines
-from rigbench.suites.plan import make_plan
+from rigbench.suites.plan import Engine, make_plan
 from rigbench.suites.suite import EnginePart, Suite, TextPart
 from rigbench_backends import cuda
 from rigbench_backends.base import Probe
@@ -30,6 +34,22 @@ def test_of_several_engines_those_that_cannot_run_are_skipped_with_the_reason() 
     assert {case.backend for job in plan.jobs for case in job.cases} == {"sim"}
     assert [skip.case.concurrency for skip in plan.skipped if skip.case.backend == "mlx_lm"] == [1, 2]
     assert all("no Python interpreter at 'nowhere/bin/python'" in skip.reason for skip in plan.skipped)
+
+
+def test_a_text_for_a_model_without_a_tokenizer_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    """Its tokens can be measured."""
+    keys = {"general.architecture": "llama", "tokenizer.ggml.model": "none", "llama.vocab_size": 32}
+    keys |= {f"llama.{name}": 1 for name in ("block_count", "attention.head_count")}
+    keys |= {"llama.embedding_length": 32, "llama.context_length": 512}
+    tensors = [("token_embd.weight", (32, 32), "F32"), ("output.weight", (32, 32), "F32")]
+    head, _, size = header_bytes([value_bytes(name, value) for name, value in keys.items()], tensors)
+    (path := tmp_path / "plain.gguf").write_bytes(head.ljust(size, b"\0"))
+    model = models.resolve(str(path), formats=("gguf",))
+    engine = Engine("llama_cpp", model, "", {}, "cpu", None, None)
+    text = SUITE.model_copy(update={"workload": [TextPart(name="t", kind="text", prompt_tokens=8, output_tokens=8)]})
+    with pytest.raises(InputError, match="plain holds no tokenizer: use a workload of kind `tokens`"):
+        make_plan(text, [engine])
+    assert make_plan(SUITE, [engine]).cases > 0
 
 
 def test_a_single_engine_that_cannot_run_is_an_error() -> None:

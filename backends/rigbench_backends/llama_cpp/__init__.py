@@ -141,7 +141,11 @@ class LlamaCppSession(base.Session):
             ggml.add_rpc_servers(options.rpc_servers)
         devices = ggml.devices()
         log_begin = output_end()
-        self._model = lib.llama_model_load_from_file(os.fsencode(model.path), self._model_params())
+        if model.parts:
+            paths = (ctypes.c_char_p * len(model.parts))(*map(os.fsencode, model.parts))
+            self._model = lib.llama_model_load_from_splits(paths, len(paths), self._model_params())
+        else:
+            self._model = lib.llama_model_load_from_file(os.fsencode(model.path), self._model_params())
         if not self._model:
             raise _engine_error("load", f"llama.cpp cannot load {Path(model.path).name}", log_begin)
         self._load_log = "\n".join(output_lines(log_begin))

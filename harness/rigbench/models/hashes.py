@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from rigbench.errors import InputError
-from rigbench.models.formats.folders import header_length
+from rigbench.models.formats.folders import header_length, weight_files
 from rigbench.models.formats.gguf import parts_of, read_gguf
 from rigbench.paths import cache_dir, read_json, write_json
 
@@ -27,9 +27,7 @@ def sha256_of(path: str | Path) -> tuple[str, str]:
     Several files have their digests' digest. Raises InputError where a file cannot be read.
     """
     path = Path(path)
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else parts_of(path)
-    if not files:
-        raise InputError(f"{path} holds no *.safetensors files.")
+    files = weight_files(path) if path.is_dir() else parts_of(path)
     try:
         hashes = [_remembered(file) for file in files]
     except OSError as error:

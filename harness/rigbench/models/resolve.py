@@ -17,7 +17,7 @@ from rigbench.errors import InputError, UnavailableError
 from rigbench.models import Progress, held, hub
 from rigbench.models.footprint import catalogued_facts
 from rigbench.models.formats.folders import facts_from_safetensors
-from rigbench.models.formats.gguf import facts_from_gguf, part_names, parts_of
+from rigbench.models.formats.gguf import facts_from_gguf, file_in, holds_tokenizer, part_names, parts_of
 from rigbench.models.hashes import sha256_of
 from rigbench.models.mixes import MIXES
 from rigbench.models.names import ModelName, model_name, one_of, quantisation
@@ -30,7 +30,7 @@ from rigbench.paths import cache_dir
 from rigbench.records import ModelFacts
 from rigbench.text import did_you_mean
 from rigbench.units import bytes_text
-from rigbench_backends.base import ModelFile, StepBytes
+from rigbench_backends.base import TOKENIZER_FILES, ModelFile, StepBytes
 
 FREE_FORMATS = ("shape", "remote")
 """Formats of backends that read no file: the facts are all there is to resolve."""
@@ -50,6 +50,8 @@ class ResolvedModel:
 
     facts: ModelFacts | None
     file: ModelFile
+    tokenizer: bool | None = None
+    """Whether its files can turn text into tokens; None where that is not known."""
 
     @property
     def name(self) -> str:
@@ -111,15 +113,24 @@ def facts_of(spec: str, quant: str) -> ModelFacts:
     return catalogued_facts(name.name, name.quant or quant)
 
 
+def _place(path: Path) -> Path:
+    """`path`, or the GGUF file in it where it is a folder of such files."""
+    if path.is_dir() and not any(path.glob("*.safetensors")):
+        return file_in(path) or path
+    return path
+
+
 def _read(path: Path) -> ModelFacts:
+    path = _place(path)
     return facts_from_safetensors(path) if path.is_dir() else facts_from_gguf(path)
 
 
 def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
     """A file or folder, by what is in it."""
+    path = _place(path)
     facts = _read(path)
-    if path.is_file():
-        path = parts_of(path)[0]
+    parts = parts_of(path) if path.is_file() else [path]
+    path = parts[0]
     openable = {facts.format}
     if facts.format in FOLDER_FORMATS and facts.quantization in _PLAIN:
         openable |= set(FOLDER_FORMATS)  # without quantisation, MLX and others read the same files
@@ -128,7 +139,11 @@ def _opened(path: Path, formats: tuple[str, ...]) -> ResolvedModel:
         raise InputError(f"{path.name} is a {facts.format} model, and this backend opens {' and '.join(formats)}.")
     digest, of = sha256_of(path)
     facts = replace(facts, sha256=digest, sha256_of=of)
-    return _resolved(facts, str(path.absolute()) if can_open else None)
+    model = _resolved(facts, str(path.absolute()) if can_open else None)
+    if [part.name for part in parts] != part_names(path.name):
+        model = replace(model, file=replace(model.file, parts=tuple(str(part.absolute()) for part in parts)))
+    in_folder = any((path / name).is_file() for name in TOKENIZER_FILES)
+    return replace(model, tokenizer=(in_folder if path.is_dir() else holds_tokenizer(path)) if can_open else None)
 
 
 def _resolved(facts: ModelFacts, path: str | None = None) -> ResolvedModel:

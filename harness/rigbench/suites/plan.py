@@ -186,6 +186,8 @@ def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | No
         return engine.unusable
     if case.workload.kind not in (able := rigbench_backends.load(engine.backend).workloads):
         return f"{engine.backend} runs workloads of kind {' and '.join(able)}, not {case.workload.kind}"
+    if case.workload.kind == "text" and engine.model.tokenizer is False:
+        return f"{engine.model.name} holds no tokenizer: use a workload of kind `tokens`"
     facts = engine.model.facts
     context = case.workload.context_tokens
     if facts is not None and facts.context_limit and context > facts.context_limit:

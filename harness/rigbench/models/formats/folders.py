@@ -47,6 +47,10 @@ _KINDS = {
 """`layer_types` -> what of it is kept for each user."""
 _LETTERS = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
 """Of `hybrid_override_pattern`, a layer each: Mamba-2, attention, feed-forward, experts."""
+_ENCODER = re.compile(
+    r"(?:Bert|Roberta|Electra|MPNet|Deberta\w*|CLIP|Siglip\w*)(?:Model|For(?!Causal)\w+)$|For(?:Masked|\w+Classification)"
+)
+"""Classes of models that read a text at once."""
 INDEX = "model.safetensors.index.json"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 _SCALES = re.compile(
@@ -67,7 +71,7 @@ def facts_from_safetensors(folder: str | Path) -> ModelFacts:
     """Facts of a model's folder. Raises InputError in one sentence: no config, no weights, cut off, damaged."""
     folder = Path(folder)
     config = _read_config(folder)
-    files = _weight_files(folder)
+    files = weight_files(folder)
     tables = [_read_table(file) for file in files]
     rows = [row for more, _ in tables for row in more]
     made_for_mlx = any(source == "mlx" for _, source in tables)
@@ -78,6 +82,7 @@ def facts_from_rows(
     folder: Path, config: dict[str, Any], rows: list[Row], file_bytes: int, made_for_mlx: bool = False
 ) -> ModelFacts:
     """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
+    _must_generate_text(folder, config)
     # the part that describes the language model, where others stand beside it
     text = Settings(config.get("text_config", config), f"{folder.name}/config.json")
     layers = text.layers("num_hidden_layers")
@@ -125,6 +130,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
+    if (folder / "adapter_config.json").is_file() and not path.is_file():
+        raise InputError(f"{folder.name} holds a LoRA adapter, which changes a model: name the model's own folder.")
     if not path.is_file():
         raise InputError(f"{folder} holds no config.json, so it is no safetensors or MLX model.")
     try:
@@ -138,7 +145,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _must_generate_text(folder: Path, config: dict[str, Any]) -> None:
+    classes = config.get("architectures")
+    if config.get("is_encoder_decoder") is True:
+        what = "has an encoder"
+    elif isinstance(classes, list) and classes and all(_ENCODER.search(str(name)) for name in classes):
+        what = "is an encoder, which makes embeddings or classes"
+    else:
+        return
+    kind = str(config.get("model_type"))[:40]
+    raise InputError(
+        f"{folder.name} {what} (model_type {kind}): it generates no text token by token, and rigbench measures that alone."
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights: all that the index names, and no others: several publishers put the same weights beside them
     once more, as consolidated*.safetensors. Raises InputError where one is missing."""
     index = folder / INDEX

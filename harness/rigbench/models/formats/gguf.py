@@ -13,7 +13,9 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
 
@@ -102,15 +104,21 @@ def read_gguf(path: str | Path) -> GgufHeader:
     """Header and tensor table of one file. Raises InputError: no such file, not a GGUF, cut off, damaged."""
     path = Path(path)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            return _read(_Cursor(file, path.name, size), path)
+        state = path.stat()
+        return _read_once(path, state.st_size, state.st_mtime_ns)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder, not a GGUF file.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path, size: int, _mtime_ns: int) -> GgufHeader:
+    """A large vocabulary takes a tenth of a second, and facts, parts and hash of a file each begin with it."""
+    with path.open("rb") as file:
+        return _read(_Cursor(file, path.name, size), path)
 
 
 def _read(cursor: _Cursor, path: Path) -> GgufHeader:
@@ -194,21 +202,120 @@ def part_names(name: str) -> list[str]:
 
 
 def parts_of(path: str | Path) -> list[Path]:
-    """All files of a model that may be split. Raises InputError for a missing part."""
+    """All files of a model that may be split, in their order: by their names, or by what they say of themselves where the names do
+    not tell. Raises InputError for a missing part."""
     path = Path(path)
     parts = [path.with_name(name) for name in part_names(path.name)]
+    if len(parts) == 1:
+        return _renamed_parts(path) if path.is_file() else parts
     missing = [part.name for part in parts if not part.is_file()]
-    if len(parts) > 1 and missing:
+    if missing:
+        with suppress(InputError):
+            if path.is_file() and len(renamed := _renamed_parts(path)) > 1:
+                return renamed
         raise InputError(f"{path.name} is one of {len(parts)} parts, and {missing[0]} is not beside it; get all parts.")
     return parts
+
+
+def _split(header: GgufHeader) -> tuple[int, int, int]:
+    """(number from 0, parts, tensors in all parts) as a part of a split file has them; (0, 1, 0) of a whole one."""
+    numbers = [header.metadata.get(f"split.{name}") for name in ("no", "count", "tensors.count")]
+    no, count, tensors = (number if isinstance(number, int) else 0 for number in numbers)
+    return (no, count, tensors) if 0 <= no < count <= _MAX_PARTS else (0, 1, 0)
+
+
+def _renamed_parts(path: Path) -> list[Path]:
+    """The parts of a model of which this one has a name of its own. Beside it may be those of another model, all of them."""
+    own, count, tensors = _split(read_gguf(path))
+    if count == 1:
+        return [path]
+    candidates: dict[int, list[Path]] = {number: [] for number in range(count)}
+    for file in sorted(path.parent.glob("*.gguf")):
+        with suppress(InputError):
+            number, *same = _split(read_gguf(file))
+            if same == [count, tensors] and number != own:
+                candidates[number].append(file)
+    candidates[own] = [path]
+    for number, files in candidates.items():
+        if len(files) > 1:
+            candidates[number] = files = [file for file in files if not _named_with(file, own, count)]
+        if len(files) != 1:
+            fault = "more than one file may be" if files else "nothing beside it is"
+            raise InputError(
+                f"{path.name} is part {own + 1} of {count}, and {fault} part {number + 1}: "
+                f"put all parts together as NAME-00001-of-{count:05d}.gguf and so on."
+            )
+    return [candidates[number][0] for number in range(count)]
+
+
+def _named_with(file: Path, number: int, count: int) -> bool:
+    """Whether a file's name says that it is one of so many, and that part with this number is there too."""
+    names = part_names(file.name)
+    return len(names) == count > 1 and file.with_name(names[number]).is_file()
+
+
+def file_in(folder: Path) -> Path | None:
+    """The first file of the one GGUF model that a folder holds, None where it holds none. InputError where it holds several, or
+    nothing that can be read."""
+    models, faults = [], []
+    for file in sorted(folder.glob("*.gguf")):
+        try:
+            header = read_gguf(file)
+        except InputError as error:
+            faults.append(error)
+            continue
+        if _split(header)[0] == 0 and _no_model(header) is None:
+            models.append(file)
+    if len(models) > 1:
+        names = ", ".join(file.name for file in models[:8])
+        raise InputError(f"{folder} holds {len(models)} GGUF models: name one of {names}.")
+    if faults and not models:
+        raise faults[0]
+    return models[0] if models else None
+
+
+_PROJECTOR = "the projector for images or sound, which lies beside a model"
+_NO_MODELS = {
+    **{"mmproj": _PROJECTOR, "clip": _PROJECTOR},
+    **{"adapter": "a LoRA adapter, which changes a model", "imatrix": "an importance matrix, which quantising takes"},
+    "vocab": "a vocabulary",
+}
+"""`general.type` and architecture of what bears the same ending and is no model."""
+
+
+def _no_model(header: GgufHeader) -> str | None:
+    names = (header.metadata.get("general.type"), header.metadata.get("general.architecture"))
+    return next((_NO_MODELS[name] for name in names if isinstance(name, str) and name in _NO_MODELS), None)
+
+
+def _must_generate_text(header: GgufHeader, rows: Iterable[TensorInfo]) -> None:
+    architecture, name = header.metadata.get("general.architecture"), header.path.name
+    if (what := _no_model(header)) is not None:
+        raise InputError(f"{name} is {what}: name the model's own file.")
+    if any(row.name.startswith("enc.") for row in rows):
+        what = f"has an encoder (architecture {architecture})"
+    elif header.metadata.get(f"{architecture}.attention.causal") is False:
+        what = f"is an encoder (architecture {architecture}), which makes embeddings"
+    else:
+        return
+    raise InputError(f"{name} {what}: it generates no text token by token, and rigbench measures that alone.")
+
+
+def holds_tokenizer(path: Path) -> bool:
+    """Whether a GGUF file, the first of its parts, can turn text into tokens."""
+    header = read_gguf(path)
+    return (
+        header.metadata.get("tokenizer.ggml.model") not in (None, "none") and "tokenizer.ggml.tokens" in header.lengths
+    )
 
 
 def facts_from_gguf(path: str | Path) -> ModelFacts:
     """Facts of a GGUF file, or of all parts of a split one. Reads headers only. Raises InputError in one sentence."""
     parts = [read_gguf(part) for part in parts_of(path)]
     first = parts[0]
-    meta = gguf_settings(first.metadata, first.path.name)
     rows = [tensor for part in parts for tensor in part.tensors]
+    _must_generate_text(first, rows)
+    meta = gguf_settings(first.metadata, first.path.name)
     if not rows:
         raise InputError(f"{first.path.name} holds no tensors; it is a vocabulary, not a model.")
     layers = meta.layers("block_count")
