@@ -18,7 +18,14 @@ CONFIG: dict[str, Any] = {
     **{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},
     **{"num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 512},
 }
-SIZES = {"BF16": 2, "F32": 4, "U32": 4, "F16": 2, "U8": 1, "F8_E4M3": 1}
+SIZES = {"BF16": 2, "F32": 4, "U32": 4, "I32": 4, "I64": 8, "F16": 2, "U8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1}
+
+
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 32, "mamba_d_conv": 4, "mamba_n_groups": 1}
+MAMBA_STATE = 4 * (8 * 16 * 32 + 3 * (8 * 16 + 2 * 32))
+"""Bytes: a matrix of 128 x 32, and three looks back of 128 + 2 x 32 channels."""
+PER_LAYER = 2 * 2 * 2 * 16
+"""Bytes a token: keys and values of two heads of 16 numbers, two bytes each."""
 
 
 def weights(path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], source: str | None = None) -> Path:
@@ -158,6 +165,131 @@ def test_caches(config: dict[str, Any], full: int, window_bytes: int, window: in
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "tensors", "name", "parameters", "dense"),
+    [
+        # ModelOpt's NVFP4: two numbers in a byte, a scale of 8 bits for 16 of them, and one of 32 bits
+        (
+            {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}},
+            {
+                "weight": ("U8", (64, 32)),
+                "weight_scale": ("F8_E4M3", (64, 4)),
+                "weight_scale_2": ("F32", (1,)),
+                "input_scale": ("F32", (1,)),
+            },
+            *("NVFP4", 64 * 64, 64 * 32 + 64 * 4 + 8),
+        ),
+        # the same of compressed-tensors
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "format": "nvfp4-pack-quantized",
+                    "config_groups": {"group_0": {"weights": {"num_bits": 4}}},
+                }
+            },
+            {
+                "weight_packed": ("U8", (64, 32)),
+                "weight_scale": ("F8_E4M3", (64, 4)),
+                "weight_global_scale": ("F32", (1,)),
+            },
+            *("NVFP4", 64 * 64, 64 * 32 + 64 * 4 + 4),
+        ),
+        (
+            {
+                "quantization_config": {
+                    "quant_method": "compressed-tensors",
+                    "format": "pack-quantized",
+                    "config_groups": {"group_0": {"weights": {"num_bits": 8}}},
+                }
+            },
+            {"weight_packed": ("I32", (64, 16)), "weight_scale": ("BF16", (64, 1)), "weight_shape": ("I64", (2,))},
+            *("PACK", 64 * 64, 64 * 64 + 128 + 16),
+        ),
+        # MLX's own NVFP4 and MXFP4
+        (
+            {"quantization": {"bits": 4, "group_size": 16, "mode": "nvfp4"}},
+            {"weight": ("U32", (64, 8)), "scales": ("U8", (64, 4))},
+            *("nvfp4", 64 * 64, 64 * 32 + 64 * 4),
+        ),
+        # bitsandbytes: NF4 in bytes
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
+            {"weight": ("U8", (2048, 1)), "weight.absmax": ("U8", (64,)), "weight.quant_map": ("F32", (16,))},
+            *("BITSANDBYTES", 64 * 64, 2048 + 64 + 64),
+        ),
+        # 1.58 bits, four to a byte
+        ({"quantization_config": {"quant_method": "bitnet"}}, {"weight": ("U8", (16, 64))}, "BITNET", 64 * 64, 1024),
+        # the type of a scale that is newer than this reader has the size that its places tell
+        (
+            {"quantization_config": {"quant_method": "fp8"}},
+            {"weight": ("F8_E4M3FNUZ", (64, 64))},
+            "FP8",
+            64 * 64,
+            64 * 64,
+        ),
+    ],
+)
+def test_packed_weights_of_each_kind(
+    config: dict[str, Any], tensors: dict[str, Any], name: str, parameters: int, dense: int, tmp_path: Path
+) -> None:
+    path = folder(
+        tmp_path / "m", {f"model.layers.0.mlp.up_proj.{each}": tensor for each, tensor in tensors.items()}, **config
+    )
+    facts = facts_from_safetensors(path)
+    assert (facts.quantization, facts.parameters, facts.dense_bytes) == (name, parameters, dense)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {"thinker_config": {"text_config": CONFIG}, "talker_config": {"text_config": {"num_hidden_layers": 9}}},
+        {"language_config": CONFIG},
+        {"llm_config": CONFIG, "vision_config": {"num_hidden_layers": 9}},
+    ],
+)
+def test_the_text_model_within_others(inside: dict[str, Any], tmp_path: Path) -> None:
+    """Its layers alone count; towers, projectors and the model that speaks are not read by a step of text."""
+    tensors = {
+        "thinker.model.layers.0.mlp.up_proj.weight": ("BF16", (128, 64)),
+        "thinker.lm_head.weight": ("BF16", (100, 64)),
+    }
+    others = ("thinker.visual.blocks.5.attn.qkv.weight", "thinker.audio_tower.layers.5.k_proj.weight")
+    others = (*others, "talker.model.layers.5.self_attn.k_proj.weight", "token2wav.x.weight", "mm_projector.0.weight")
+    path = folder(tmp_path / "m", tensors | dict.fromkeys(others, ("BF16", (64, 64))))
+    (path / "config.json").write_text(json.dumps({"model_type": "omni", **inside}))
+    facts = facts_from_safetensors(path)
+    assert (facts.layers, facts.kv_bytes_per_token) == (2, 2 * PER_LAYER)
+    assert facts.dense_bytes == 2 * (128 * 64 + 100 * 64)
+
+
+def test_the_names_of_gpt2(tmp_path: Path) -> None:
+    """The table of places is looked up, and the tokens' one is the output's too."""
+    path = folder(
+        tmp_path / "m", {"h.0.attn.c_attn.weight": ("F32", (64, 192)), "h.1.attn.c_attn.weight": ("F32", (64, 192))}
+    )
+    old = {"model_type": "gpt2", "n_layer": 2, "n_embd": 64, "n_head": 4, "n_positions": 512, "vocab_size": 100}
+    tables = {"wte.weight": ("F32", (100, 64)), "wpe.weight": ("F32", (512, 64))}
+    (path / "config.json").write_text(json.dumps(old))
+    weights(path / "tables.safetensors", tables)
+    facts = facts_from_safetensors(path)
+    assert (facts.layers, facts.context_limit, facts.kv_bytes_per_token) == (2, 512, 2 * 2 * 2 * 64)
+    assert facts.dense_bytes == 4 * (2 * 64 * 192 + 100 * 64)
+
+
+def test_a_model_without_attention(tmp_path: Path) -> None:
+    """Mamba: a state of 128 x 16 and three looks back of 128, in each of two layers, however long the text is."""
+    path = folder(tmp_path / "m", {"backbone.layers.0.mixer.in_proj.weight": ("BF16", (256, 64))})
+    mamba = {"model_type": "mamba", "num_hidden_layers": 2, "hidden_size": 64, "state_size": 16, "conv_kernel": 4}
+    (path / "config.json").write_text(json.dumps(mamba | {"intermediate_size": 128, "vocab_size": 100}))
+    facts = facts_from_safetensors(path)
+    assert (facts.kv_bytes_per_token, facts.kv_window_bytes_per_token, facts.attention_length) == (
+        0,
+        2 * 4 * (128 * 16 + 3 * 128),
+        0,
+    )
+
+
 def test_a_model_with_images_has_its_settings_one_level_down(tmp_path: Path) -> None:
     path = folder(tmp_path / "m", {"lm_head.weight": ("BF16", (4, 4))})
     (path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": CONFIG}))
@@ -252,13 +384,6 @@ def test_only_the_files_of_the_index_count_and_each_must_be_there(tmp_path: Path
         facts_from_safetensors(path)
 
 
-MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 32, "mamba_d_conv": 4, "mamba_n_groups": 1}
-MAMBA_STATE = 4 * (8 * 16 * 32 + 3 * (8 * 16 + 2 * 32))
-"""Bytes: a matrix of 128 x 32, and three looks back of 128 + 2 x 32 channels."""
-PER_LAYER = 2 * 2 * 2 * 16
-"""Bytes a token: keys and values of two heads of 16 numbers, two bytes each."""
-
-
 @pytest.mark.parametrize(
     ("config", "per_token", "state"),
     [
@@ -274,6 +399,29 @@ PER_LAYER = 2 * 2 * 2 * 16
             MAMBA_STATE,
         ),
         ({"layer_types": ["of_tomorrow", "attention"]}, 2 * PER_LAYER, 0),  # its tensors have keys: it is attention
+        ({"hybrid_override_pattern": ["-", "*"]}, PER_LAYER, 0),
+        # of each user 4 heads of 16 x 16, and three looks back of queries, keys and values
+        (
+            {"linear_attn_config": {"kda_layers": [1], "full_attn_layers": [2], "head_dim": 16, "num_heads": 4}},
+            *(PER_LAYER, 4 * (4 * 16 * 16 + 3 * 3 * 64)),
+        ),
+        ({"layer_group_size": 2}, PER_LAYER, 4 * 4 * 16 * 16),
+        (
+            {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_expand": 2, "mamba_d_state": 16},
+            PER_LAYER,
+            4 * (128 * 16 + 3 * 128),
+        ),
+        ({"mamba_d_ssm": 128, "mamba_d_state": 16, "mamba_n_groups": 1}, 2 * PER_LAYER, 2 * 4 * (128 * 16 + 3 * 160)),
+        ({"num_kv_shared_layers": 1}, PER_LAYER, 0),
+        ({"block_configs": [{"attention": {"n_heads_in_group": 2}}, {"attention": {"no_op": True}}]}, PER_LAYER, 0),
+        ({"layer_types": ["attention"] * 2, "num_kv_heads": [1, 3], "num_key_value_heads": None}, 2 * PER_LAYER, 0),
+        ({"use_cla": True, "cla_share_factor": 2}, PER_LAYER, 0),
+        ({"zero_expert_num": 2}, 4 * PER_LAYER, 0),
+        (
+            {"layer_types": ["attention"] * 2, "kv_lora_rank": 32, "qk_rope_head_dim": 8, "index_head_dim": 16},
+            2 * 2 * (32 + 8 + 16),
+            0,
+        ),
     ],
 )
 def test_a_hybrid_keeps_what_each_layer_keeps(
@@ -290,10 +438,14 @@ def test_a_hybrid_keeps_what_each_layer_keeps(
         ({"layer_types": ["attention", "of_tomorrow"]}, "layers of type 'of_tomorrow' are not known"),
         ({"hybrid_override_pattern": "M?"}, "layers of kind '\\?' in hybrid_override_pattern are not known"),
         ({"layer_types": ["mamba", "attention"]}, "the size of the state of its Mamba layers is not known"),
+        ({}, "layer 1 has no keys and values, and what it keeps for each user is not known"),
+        ({"compress_rope_theta": 1e4}, "layers that keep compressed keys and values are not known"),
+        ({"loop_num": 2}, "layers that a token goes through several times"),
     ],
 )
 def test_a_layer_that_is_not_known_is_named(config: dict[str, Any], message: str, tmp_path: Path) -> None:
-    path = folder(tmp_path / "new", {"model.embed_tokens.weight": ("BF16", (100, 64))}, **config)
+    keys = {} if "layer_types" in config else {"model.layers.0.self_attn.k_proj.weight": ("BF16", (32, 64))}
+    path = folder(tmp_path / "new", {"model.embed_tokens.weight": ("BF16", (100, 64)), **keys}, **config)
     with pytest.raises(InputError, match=message):
         facts_from_safetensors(path)
 

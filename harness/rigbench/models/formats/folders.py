@@ -20,42 +20,43 @@ from typing import Any, NamedTuple
 
 from rigbench.errors import InputError
 from rigbench.models.footprint import Parts, model_facts
-from rigbench.models.kv import Cache, Settings, state_values, total_cache
+from rigbench.models.formats.layers import CONTEXT, HEADS, LAYERS, WIDTH, cache_of, head_dim, keeps_keys
+from rigbench.models.kv import Settings
 from rigbench.records import ModelFacts
 
 MAX_HEADER_BYTES = 64 << 20
 _BITS = {
     **{"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16},
-    **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F4": 4},
+    **{"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4},
 }
 _ROUTED = re.compile(r"\.(?:experts|switch_mlp)\.|\.block_sparse_moe\.(?:input|output)_linear\.")
 _EMBEDDING = re.compile(
-    r"(?:^|\.)(?:embed_tokens|tok_embeddings|wte|word_embeddings|embed_tokens_per_layer)\.|^backbone\.embeddings\."
+    r"(?:^|\.)(?:embed_tokens|tok_embeddings|token_embeddings|word_embeddings|wte|wpe|embed_in|embed_tokens_per_layer)\."
+    r"|^(?:model|backbone)\.(?:embeddings?|embed)\.|\.ngram_embeddings\.embedders\."
 )
-_OUTPUT = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.|^output\.")
+_NO_OUTPUT = re.compile(r"per_layer|(?:^|\.)wpe\.")
+"""Embeddings that are looked up even where the output is tied to the tokens' one."""
+_OUTPUT = re.compile(r"(?:^|\.)(?:lm_head|embed_out)(?:\.|$)|^output\.")
 _UNREAD = re.compile(
-    r"(?:^|\.)(?:vision_tower|vision_model|visual|audio_tower|audio_model|multi_modal_projector|embed_vision|embed_audio|mtp)\."
+    r"(?:^|\.)(?:vision_tower|vision_model|vision_encoder|vision_embed_tokens|visual|audio_tower|audio_model|audio_encoder|sam_model"
+    r"|multi_modal_projector|mm_projector|vision_projector|vision_proj|audio_projector|projector|embed_tokens_extend|embed_vision|embed_audio"
+    r"|talker|token2wav|code2wav|mtp)\."
 )
-_ATTENTION = re.compile(r"\.(?:k_proj|qkv_proj|kv_proj|kv_a_proj_with_mqa|query_key_value|wk|c_attn)\.")
-_KINDS = {
-    **dict.fromkeys(("full_attention", "attention", "global_attention", "hybrid"), "full"),
-    **dict.fromkeys(("sliding_attention", "local_attention", "sliding_window"), "window"),
-    **dict.fromkeys(("linear_attention", "gated_delta_net"), "state"),
-    **dict.fromkeys(("mamba", "mamba2"), "mamba"),
-    "conv": "conv",
-}
-"""`layer_types` -> what of it is kept for each user."""
-_LETTERS = {"M": "mamba", "*": "full", "-": "none", "E": "none"}
-"""Of `hybrid_override_pattern`, a layer each: Mamba-2, attention, feed-forward, experts."""
+_ATTENTION = re.compile(
+    r"\.(?:k_proj|qkv_proj|qkvg_proj|q_k_v_proj|kv_proj|kv_a_proj_with_mqa|query_key_value|wk|wqkv|Wqkv|W_pack|c_attn|c_k|attn_key)\."
+)
 _ENCODER = re.compile(
     r"(?:Bert|Roberta|Electra|MPNet|Deberta\w*|CLIP|Siglip\w*)(?:Model|For(?!Causal)\w+)$|For(?:Masked|\w+Classification)"
 )
 """Classes of models that read a text at once."""
 INDEX = "model.safetensors.index.json"
-_LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks|h)\.(\d{1,6})\.")
 _SCALES = re.compile(
-    r"(?:\.(?:scales|biases|qzeros|g_idx)|_scale|_scales|_scale_inv|\.input_scale|\.weight_zero_point)$"
+    r"\.(?:scales|biases|qzeros|g_idx|absmax|quant_map|nested_\w+|weight_shape|weight_zero_point|input_scale)$"
+    r"|_(?:scale|scales|scale_inv|scale_2)$|\.quant_state\."
 )
+_PACKED_BITS = {"fp8": 8, "fbgemm_fp8": 8, "mxfp4": 4, "nvfp4": 4, "bitnet": 2}
+"""Bits of a weight in methods whose settings do not tell."""
 
 
 class Row(NamedTuple):
@@ -84,8 +85,12 @@ def facts_from_rows(
     """Facts of a folder with this config.json and these tensors, which need not be there yet. Raises InputError."""
     _must_generate_text(folder, config)
     # the part that describes the language model, where others stand beside it
-    text = Settings(config.get("text_config", config), f"{folder.name}/config.json")
-    layers = text.layers("num_hidden_layers")
+    own = _text_config(config)
+    nested = [each for name in ("attn_config", "ffn_config") if isinstance(each := own.get(name), dict)]
+    text = Settings(
+        {key: value for each in (*nested, own) for key, value in each.items()}, f"{folder.name}/config.json"
+    )
+    layers = text.layers(LAYERS)
     quantization, bits = _quantization(config, rows)
     own_bits = _own_bits(config)
     tied = not any(_OUTPUT.search(row.name) for row in rows)
@@ -93,23 +98,26 @@ def facts_from_rows(
     def parts() -> Parts:
         for row in rows:
             layer = _LAYER.search(row.name)
-            looked_up = _EMBEDDING.search(row.name) and not (tied and "per_layer" not in row.name)
+            looked_up = _EMBEDDING.search(row.name) and not (tied and not _NO_OUTPUT.search(row.name))
             if _UNREAD.search(row.name) or (layer and int(layer[1]) >= layers):
                 part = "rest"
             else:
                 part = "routed" if _ROUTED.search(row.name) else "rest" if looked_up else "dense"
             yield part, _parameters(row, own_bits.get(row.name.removesuffix(".weight"), bits)), row.size_bytes
 
-    heads, latent = text.number("num_attention_heads", 1), text.number("kv_lora_rank", 0)
-    head_dim = text.number("global_head_dim", text.number("head_dim", text.number("hidden_size") // max(1, heads)))
-    used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts moe_k"
+    with_attention = {
+        int(layer[1])
+        for row in rows
+        if _ATTENTION.search(row.name)
+        and not _UNREAD.search(row.name)
+        and (layer := _LAYER.search(row.name)) is not None
+    }
+    attends = keeps_keys(text, layers, with_attention)
+    heads, latent = text.number(HEADS, 1) if attends else 0, text.number("kv_lora_rank", 0)
+    used = "num_experts_per_tok num_experts_per_token moe_topk top_k_experts moe_k moe_top_k"
     return model_facts(
         parts(),
-        _cache(
-            text,
-            layers,
-            {int(layer[1]) for row in rows if _ATTENTION.search(row.name) and (layer := _LAYER.search(row.name))},
-        ),
+        cache_of(text, layers, with_attention),
         *text.experts("num_local_experts num_experts n_routed_experts moe_num_experts", used, layers),
         name=folder.resolve().name,
         format="mlx" if made_for_mlx or "quantization" in config else "safetensors",
@@ -117,10 +125,11 @@ def facts_from_rows(
         quantization=quantization,
         file_bytes=file_bytes,
         layers=layers,
-        context_limit=text.number("max_position_embeddings", 0) or None,
+        context_limit=text.number(CONTEXT, 0) or None,
         vocab_size=text.number("vocab_size", 0) or None,
-        embedding_length=text.number("hidden_size"),
-        attention_length=heads * (latent + text.number("qk_rope_head_dim", 0) if latent else head_dim),
+        embedding_length=text.number(WIDTH),
+        attention_length=heads
+        * (latent + text.number("qk_rope_head_dim", 0) if latent else text.number("global_head_dim", head_dim(text))),
         synthetic=config.get("rigbench_synthetic") is True,
     )
 
@@ -157,6 +166,14 @@ def _must_generate_text(folder: Path, config: dict[str, Any]) -> None:
     raise InputError(
         f"{folder.name} {what} (model_type {kind}): it generates no text token by token, and rigbench measures that alone."
     )
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that describes the language model: all of it, or what vision and omni models have it in."""
+    for name in ("thinker_config", "text_config", "language_config", "llm_config"):
+        if isinstance(inner := config.get(name), dict):
+            return _text_config(inner)
+    return config
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -213,7 +230,7 @@ def _row(name: str, entry: dict[str, Any], space: int) -> Row:
     elements = math.prod(shape)
     if not all(isinstance(one, int) and one >= 0 for one in (*shape, start, end)) or not start <= end <= space:
         raise ValueError(name)
-    if end - start != elements * _BITS[kind] // 8:
+    if kind in _BITS and end - start != elements * _BITS[kind] // 8:
         raise ValueError(name)
     return Row(name, kind, elements, end - start)
 
@@ -222,13 +239,31 @@ def _quantization(config: dict[str, Any], rows: list[Row]) -> tuple[str, int]:
     """(name, bits of a packed weight)."""
     own, other = config.get("quantization"), config.get("quantization_config")
     table = own if isinstance(own, dict) else other if isinstance(other, dict) else {}
+    groups = table.get("config_groups")
+    weights = (
+        [each.get("weights") for each in groups.values() if isinstance(each, dict)] if isinstance(groups, dict) else []
+    )
     named = (table.get(key) for key in ("bits", "w_bit"))
-    bits = next((value for value in named if isinstance(value, int) and 1 <= value <= 32), 0)
+    packed = (each.get("num_bits") for each in weights if isinstance(each, dict))
+    bits = next((value for value in (*named, *packed) if isinstance(value, int) and 1 <= value <= 32), 0)
     if isinstance(own, dict) and bits:
-        return f"{bits}bit", bits
-    method = table.get("quant_method")
-    if isinstance(method, str):
-        return method.upper()[:32], bits or 4
+        mode = own.get("mode")
+        return (mode if isinstance(mode, str) and mode != "affine" else f"{bits}bit"), bits
+    # ModelOpt and compressed-tensors name the tool there, and what it did elsewhere
+    method = next(
+        (
+            each
+            for each in (table.get("quant_algo"), table.get("format"), table.get("quant_method"))
+            if isinstance(each, str)
+        ),
+        None,
+    )
+    if method is not None:
+        method = method.removesuffix("-pack-quantized").removesuffix("-quantized")[:32]
+        four = 4 if table.get("load_in_4bit") is True else 0
+        return method.upper(), bits or four or _PACKED_BITS.get(
+            method.lower(), 8 if table.get("load_in_8bit") is True else 4
+        )
     sizes: Counter[str] = Counter()
     for row in rows:
         sizes[row.kind] += row.size_bytes
@@ -248,61 +283,4 @@ def _parameters(row: Row, bits: int) -> int:
         return 0
     if row.kind in ("U32", "I32"):
         return row.elements * 32 // bits
-    return row.elements * 2 if row.name.endswith("_blocks") and row.kind == "U8" else row.elements
-
-
-def _cache(text: Settings, layers: int, with_attention: set[int]) -> Cache:
-    heads = text.number("num_attention_heads")
-    kv_heads = text.number("num_key_value_heads", heads)
-    head_dim = text.number("head_dim", text.number("hidden_size") // max(1, heads))
-    latent = text.number("kv_lora_rank", 0)
-    values = full_values = latent + text.number("qk_rope_head_dim", 0) if latent else 2 * kv_heads * head_dim
-    window = 0 if text.get("use_sliding_window") is False else text.number("sliding_window", 0)
-    kinds = _layer_kinds(text, layers, window, with_attention)
-    if "window" in kinds and not latent:
-        full_heads = text.number("num_global_key_value_heads", kv_heads)
-        full_values = 2 * full_heads * text.number("global_head_dim", head_dim)
-    key_dim = text.number("linear_key_head_dim", 0)
-    state = state_values(
-        text.number("linear_num_key_heads", 0) * key_dim,
-        text.number("linear_num_value_heads", 0) * text.number("linear_value_head_dim", 0),
-        key_dim,
-        text.number("linear_conv_kernel_dim", 4),
-    )
-    inner = text.number("mamba_n_heads mamba_num_heads", 0) * text.number("mamba_d_head mamba_head_dim", 0)
-    size = text.number("mamba_d_state ssm_state_size", 0)
-    mamba = state_values(
-        text.number("mamba_n_groups n_groups", 1) * size, inner, size, text.number("mamba_d_conv conv_kernel", 4)
-    )
-    if "mamba" in kinds and not inner * size:
-        text.fail("the size of the state of its Mamba layers is not known.")
-    conv = max(0, text.number("conv_L_cache", 3) - 1) * text.number("hidden_size")
-    each = {"full": full_values, "window": values, "state": state, "mamba": mamba, "conv": conv, "none": 0}
-    fixed = {"mamba": "state", "conv": "state"}
-    return total_cache(((fixed.get(kind, kind), each[kind]) for kind in kinds), window)
-
-
-def _layer_kinds(text: Settings, layers: int, window: int, with_attention: set[int]) -> list[str]:
-    pattern, named = text.get("hybrid_override_pattern"), text.get("layer_types")
-    if isinstance(pattern, str) and len(pattern) >= layers:
-        unknown = next((letter for letter in pattern[:layers] if letter not in _LETTERS), None)
-        if unknown is not None:
-            text.fail(f"layers of kind {unknown!r} in hybrid_override_pattern are not known.")
-        return [_LETTERS[letter] for letter in pattern[:layers]]
-    if isinstance(named, list) and len(named) >= layers:
-        kinds = []
-        for layer, name in enumerate(map(str, named[:layers])):
-            if name not in _KINDS and layer not in with_attention:
-                text.fail(f"layers of type {name[:40]!r} are not known, so what they keep for each user is not either.")
-            kinds.append(_KINDS.get(name, "full"))
-        return kinds
-    interval = text.get("full_attention_interval")
-    if isinstance(interval, int) and interval:
-        return ["full" if layer % interval == interval - 1 else "state" for layer in range(layers)]
-    if window == 0:
-        return ["full"] * layers
-    defaults = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
-    default = defaults.get(str(text.get("model_type")), 0)
-    every = text.get("sliding_window_pattern")
-    every = default if every is None else every if isinstance(every, int) and every > 0 else 0
-    return ["full" if every and layer % every == every - 1 else "window" for layer in range(layers)]
+    return row.elements * 8 // bits if row.kind == "U8" and bits < 8 else row.elements
