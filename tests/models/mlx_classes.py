@@ -283,7 +283,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     arrays = dict(tree_flatten(model.parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))
-    chosen: list[int] = []
+    choices: list[int] = []
     looked_up: dict[str, nn.Module] = {}
     multiplied: set[int] = set()
     experts = 0
@@ -296,7 +296,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
             looked_up[path] = one
 
     def switch(self: Any, x: Any, indices: Any, *rest: Any, **more: Any) -> Any:
-        chosen.append(indices.shape[-1] if indices.ndim > 1 else 0)
+        choices.append(indices.shape[-1] if indices.ndim > 1 else 0)
         return real_switch(self, x, indices, *rest, **more)
 
     def as_linear(self: Any, x: Any) -> Any:
@@ -312,7 +312,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
             logits = model(mx.array([[count]]), cache=cache)
             mx.eval(logits)
             if count in TOKENS:
-                sizes[str(count)] = held(cache)
+                sizes[str(count)] = size_of(cache)
     finally:
         SwitchLinear.__call__, nn.Embedding.as_linear = real_switch, real_linear
     rows = {f"{path}.weight" for path, one in looked_up.items() if id(one) not in multiplied}
@@ -321,25 +321,27 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         "dense": sum(each for name, each in size.items() if name not in rows and name not in expert_names),
         "expert": sum(each for name, each in size.items() if name in expert_names),
         "experts": experts,
-        "used": max(chosen, default=0),
+        "used": max(choices, default=0),
         "cache": sizes,
     }
 
 
-def held(cache: Any) -> tuple[int, int]:
+def size_of(cache: Any) -> tuple[int, int]:
     """Bytes of keys and values, without the room for tokens to come, and of states of a fixed size."""
-    kept = states = 0
+    keys_bytes = states = 0
     for one in cache if isinstance(cache, list | tuple) else [cache]:
         keys, values = getattr(one, "keys", None), getattr(one, "values", None)
         if hasattr(one, "caches"):
-            more = held(list(one.caches))
-            kept, states = kept + more[0], states + more[1]
+            more = size_of(list(one.caches))
+            keys_bytes, states = keys_bytes + more[0], states + more[1]
         elif keys is not None:
             room = keys.shape[-2]
-            kept += sum(array.nbytes for array in (keys, values) if array is not None) * min(one.offset, room) // room
+            keys_bytes += (
+                sum(array.nbytes for array in (keys, values) if array is not None) * min(one.offset, room) // room
+            )
         elif not hasattr(one, "keys"):
             states += sum(array.nbytes for _, array in tree_flatten(one.state) if isinstance(array, mx.array))
-    return kept, states
+    return keys_bytes, states
 
 
 def main() -> None:

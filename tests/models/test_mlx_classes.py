@@ -45,7 +45,7 @@ TOLERANCE = 0.01
 def lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
     """(the folder of the models, what the script says of each class); one that ends the process is begun after again."""
     folder = tmp_path_factory.mktemp("mlx")
-    python, told, begun = engine_python("mlx"), dict[str, dict[str, Any]](), list[str]()
+    python, classes, begun = engine_python("mlx"), dict[str, dict[str, Any]](), list[str]()
     while True:
         command = [str(python), str(SCRIPT), str(folder), *begun]
         run = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -54,20 +54,20 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dic
                 content = json.loads(line)
                 begun += [] if content["name"] in begun else [content["name"]]
                 if "error" in content:
-                    told[content["name"]] = content
+                    classes[content["name"]] = content
         if run.returncode == 0:
-            return folder, told
-        assert begun and begun[-1] not in told, run.stderr[-2000:]
-        told[begun[-1]] = {"error": f"ends the process: {run.stderr[-200:]}"}
+            return folder, classes
+        assert begun and begun[-1] not in classes, run.stderr[-2000:]
+        classes[begun[-1]] = {"error": f"ends the process: {run.stderr[-200:]}"}
 
 
 @pytest.mark.slow
 def test_the_bytes_of_every_class_are_those_of_its_own_arrays(lines: tuple[Path, dict[str, dict[str, Any]]]) -> None:
-    folder, told = lines
-    assert {name for name, line in told.items() if line["error"]} == NOT_MADE.keys()
-    assert len(told) > 100
+    folder, classes = lines
+    assert {name for name, line in classes.items() if line["error"]} == NOT_MADE.keys()
+    assert len(classes) > 100
     refused, differing = {}, {}
-    for name, line in told.items():
+    for name, line in classes.items():
         if line["error"]:
             continue
         try:
@@ -78,9 +78,9 @@ def test_the_bytes_of_every_class_are_those_of_its_own_arrays(lines: tuple[Path,
         pairs = {
             "step": (weight_bytes(facts, 1), line["dense"] + line["expert"] * line["used"] / (line["experts"] or 1))
         }
-        for tokens, (kept, states) in line["cache"].items():
+        for tokens, (keys, states) in line["cache"].items():
             # the arrays have 32 bits a value, and facts count 16 for keys and values
-            pairs[f"cache of {tokens}"] = (kv_bytes(facts, int(tokens)), kept / 2 + states)
+            pairs[f"cache of {tokens}"] = (kv_bytes(facts, int(tokens)), keys / 2 + states)
         wrong = {what: pair for what, pair in pairs.items() if pair[0] != pytest.approx(pair[1], rel=TOLERANCE)}
         if wrong:
             differing[name] = wrong

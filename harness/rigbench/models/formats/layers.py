@@ -55,7 +55,7 @@ def cache_of(text: Settings, layers: int, with_attention: set[int]) -> Cache:
     groups = _heads_of_blocks(text, layers)
     window = _window(text)
 
-    def kept() -> Iterator[tuple[str, int]]:
+    def parts() -> Iterator[tuple[str, int]]:
         for layer, each in enumerate(kinds[: layers - min(layers, shared)]):
             for kind in each:
                 size = groups[layer] * 2 * head_dim(text) if groups else sizes.get(kind, 0)
@@ -63,7 +63,7 @@ def cache_of(text: Settings, layers: int, with_attention: set[int]) -> Cache:
         if convolved := text.number("conv_window", 0):  # of keys and values, before they are kept
             yield "state", layers * (convolved - 1) * 2 * _kv_heads(text) * head_dim(text)
 
-    return total_cache(kept(), window)
+    return total_cache(parts(), window)
 
 
 def head_dim(text: Settings) -> int:
