@@ -158,10 +158,12 @@ def test_container_limit_counts(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     assert host.available_memory_bytes(tmp_path, tmp_path) == 600_000
+    assert host.memory_bytes(tmp_path, tmp_path) == 1_000_000
     (tmp_path / "memory.stat").write_text("anon 10\ninactive_file 350000\nactive_file 50000\n")
     assert host.available_memory_bytes(tmp_path, tmp_path) == 950_000  # files that are kept for nobody
     (tmp_path / "memory.max").write_text("max\n")
     assert host.available_memory_bytes(tmp_path, tmp_path) > 1_000_000
+    assert host.memory_bytes(tmp_path, tmp_path) == psutil.virtual_memory().total
 
 
 def own_group(root: Path, line: str, folder: str, **files: str) -> tuple[Path, Path]:
@@ -191,6 +193,7 @@ def test_limits_of_version_1_count(tmp_path: Path) -> None:
     files = {"memory__limit_in_bytes": "1000000", "memory__usage_in_bytes": "900000"}
     groups = own_group(tmp_path / "memory", "9:memory:/docker/abc", "memory/docker/abc", **files)
     assert host.available_memory_bytes(*groups) == 100_000
+    assert host.memory_bytes(*groups) == 1_000_000
 
 
 def test_a_quota_that_stops_the_engine_is_flagged(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
-import psutil
 from pydantic import TypeAdapter
 
 import rigbench_backends
@@ -24,6 +23,7 @@ from rigbench.run.processes import NoInterpreter, WorkerGone, WorkerLate, Worker
 from rigbench.run.selection import backend_named, check_options
 from rigbench.suites.plan import Engine
 from rigbench.suites.suite import EnginePart
+from rigbench.telemetry import host
 from rigbench.telemetry.adapters import Adapter, adapters
 from rigbench_backends import cuda
 from rigbench_backends.base import Backend, ModelFile, Probe
@@ -186,7 +186,7 @@ def _engine(
     if device == "metal" and answer.memory_bytes:
         limit = answer.memory_bytes
     elif device not in ("sim", "remote"):
-        limit = psutil.virtual_memory().total + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
+        limit = host.memory_bytes() + sum(gpu.get("memory_bytes") or 0 for gpu in gpus if device != "metal")
     known = bandwidths.get(device)
     read = known.read_bytes_per_s if known else None
     options, idle = public_options(backend, part.options), unused_gpu(answer, adapters())

@@ -194,7 +194,8 @@ def _why_not(engine: Engine, case: Case, needed_bytes: float | None) -> str | No
         return f"{case.workload.words} are more than the context of {facts.context_limit} tokens that {facts.name} has"
     limit = engine.memory_limit_bytes
     if limit is not None and needed_bytes is not None and needed_bytes > limit:
-        return f"{case.concurrency} users need about {needed_bytes / 1e9:.1f} GB; this machine has {limit / 1e9:.1f} GB"
+        who = "1 user needs" if case.concurrency == 1 else f"{case.concurrency} users need"
+        return f"{who} about {needed_bytes / 1e9:.1f} GB; there are {limit / 1e9:.1f} GB"
     return None
 
 

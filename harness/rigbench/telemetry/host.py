@@ -17,7 +17,7 @@ import platform
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -295,10 +295,8 @@ def own_groups(controller: str, cgroup: Path = CGROUP, proc: Path = PROC) -> lis
     return groups
 
 
-def available_memory_bytes(cgroup: Path = CGROUP, proc: Path = PROC) -> int:
-    """Memory that can be had without swapping, within the limits of the container if there are any. Files that the kernel keeps for
-    nobody count as free."""
-    free = int(psutil.virtual_memory().available)
+def _memory_limits(cgroup: Path, proc: Path) -> Iterator[tuple[int, int, int]]:
+    """(limit, memory in use, of it files that the kernel keeps for nobody) of each group that has a limit."""
     for group in own_groups("memory", cgroup, proc):
         statistics = dict(re.findall(r"^(\w+) (\d+)$", read_text(group / "memory.stat"), re.MULTILINE))
         inactive = int(statistics.get("total_inactive_file") or statistics.get("inactive_file") or 0)
@@ -308,8 +306,19 @@ def available_memory_bytes(cgroup: Path = CGROUP, proc: Path = PROC) -> int:
         ):
             limit, used = (whole(read_text(group / name)) for name in (limit_name, used_name))
             if limit is not None and used is not None:
-                free = min(free, max(0, limit - used + inactive))
-    return free
+                yield limit, used, inactive
+
+
+def available_memory_bytes(cgroup: Path = CGROUP, proc: Path = PROC) -> int:
+    """Memory that can be had without swapping, within the limits of the container if there are any. Files that the kernel keeps for
+    nobody count as free."""
+    left = (max(0, limit - used + inactive) for limit, used, inactive in _memory_limits(cgroup, proc))
+    return min([int(psutil.virtual_memory().available), *left])
+
+
+def memory_bytes(cgroup: Path = CGROUP, proc: Path = PROC) -> int:
+    """All memory that processes may have here: the machine's, or what the container allows."""
+    return min([int(psutil.virtual_memory().total), *(limit for limit, *_ in _memory_limits(cgroup, proc))])
 
 
 def quota_cores(cgroup: Path = CGROUP, proc: Path = PROC) -> float | None:
