@@ -40,7 +40,8 @@ ENOUGH, FEW = 20, 3
 
 @dataclass(frozen=True)
 class Data:
-    """Rows with a measured decode speed. `log_time[i]` is the logarithm of the seconds of a step."""
+    """Rows with a measured speed. `log_time[i]` is the logarithm of the seconds of a step, or of a prompt's token. `later`: not of
+    the first file."""
 
     cases: list[CaseRow]
     rows: list[dict[str, str]]
@@ -48,6 +49,7 @@ class Data:
     weight: Array
     core: Array
     unfit: Array
+    later: Array
 
     def column(self, name: str) -> Array:
         return np.array([row.get(name, "") for row in self.rows])
@@ -55,10 +57,10 @@ class Data:
 
 def load(paths: Sequence[Path], fixed: dict[str, float]) -> Data:
     """Every row that can be read. Rows that cannot are left out of the fit (and of nothing else)."""
-    rows = [row for path in paths for row in read_rows(path.read_text(encoding="utf-8"))[1]]
+    rows = [(row, path) for path in paths for row in read_rows(path.read_text(encoding="utf-8"))[1]]
     start = {**fixed, **{name: float(np.exp(x)) for name, x in _starts(priors()).items()}}
-    cases, fitted, log_time = [], [], []
-    for row in rows:
+    cases, fitted, log_time, later = [], [], [], []
+    for row, path in rows:
         try:
             case = parse_row(row, fixed)
         except InputError:
@@ -68,13 +70,14 @@ def load(paths: Sequence[Path], fixed: dict[str, float]) -> Data:
         log_time.append(np.log((case.setup.users if case.target == "output" else 1) / rate))
         cases.append(case)
         fitted.append(row)
+        later.append(path != paths[0])
     core = np.array([is_core(row) for row in fitted])
     unfit = np.array(["excl=" in row["note"] for row in fitted])
     weight = np.where(core, 1.0, 0.2) * np.where(unfit, 0.2, 1.0)
     chips = np.array([row["hardware"] for row in fitted])
     many = {chip: float(weight[chips == chip].sum()) for chip in set(chips)}
     weight = weight * np.array([many[chip] ** -0.15 for chip in chips])
-    return Data(cases, fitted, np.array(log_time), weight / weight[core].mean(), core, unfit)
+    return Data(cases, fitted, np.array(log_time), weight / weight[core].mean(), core, unfit, np.array(later))
 
 
 def is_core(row: dict[str, str]) -> bool:
@@ -141,6 +144,13 @@ def leave_out(
     return out
 
 
+def held_out(model: Model, data: Data, x: Array) -> Array:
+    """Error of the later files' rows by constants fitted to the first file alone; NaN elsewhere."""
+    out = np.full(len(data.cases), np.nan)
+    out[data.later] = errors(model, data, fit(model, data, np.flatnonzero(~data.later), x), np.flatnonzero(data.later))
+    return out
+
+
 def summary(miss: Array, mask: Array) -> dict[str, float]:
     """Rows, mean and median error of the chosen rows."""
     return {"rows": int(mask.sum()), "mean": float(miss[mask].mean()), "median": float(np.median(miss[mask]))}
@@ -179,50 +189,55 @@ def selections(data: Data) -> dict[str, Array]:
         "prefill": (kind == "prefill") & one & ~data.unfit,
         "several devices, decode": (kind != "prefill") & ~one,
     }
-    return masks | alike
+    first = {f"{name}, {MEASURED[0].name} alone": mask & ~data.later for name, mask in alike.items()}
+    return masks | alike | first
 
 
 def interval_factors(data: Data, ratio: Array, rows: Array, levels: dict[str, float]) -> dict[str, float]:
-    """The factor that holds the kind's level of these rows' left-out ratios, by kind of question, then by platform and kind of
+    """The factor that holds the question's level of these rows' left-out ratios, by kind of question, then by platform and kind of
     model where there are 20 rows. A platform with fewer has the larger of its own and its kind's."""
     kind = np.array([kind_of(case.setup) for case in data.cases])
     platform = np.array([case.setup.platform for case in data.cases])
     model = np.array(["experts" if case.facts.experts else "dense" for case in data.cases])
 
-    def width(members: Array) -> float:
-        return float(np.exp(np.quantile(np.abs(np.log(ratio[members])), levels[name])))
+    def width(members: Array, question: str) -> float:
+        return float(np.exp(np.quantile(np.abs(np.log(ratio[members])), levels[question])))
 
     widths = {}
     for name in dict.fromkeys(kind[rows]):
         members = rows & (kind == name) & ~data.unfit
-        widths[f"interval.{name}"] = width(members)
+        widths[f"interval.{name}"] = width(members, name)
         for each in dict.fromkeys(model[members]):
             if (own := members & (model == each)).sum() >= ENOUGH:
-                widths[f"interval.{name}_{each}"] = width(own)
+                widths[f"interval.{name}_{each}"] = width(own, f"{name}_{each}")
         for one in dict.fromkeys(platform[members]):
             here = members & (platform == one)
             if here.sum() < ENOUGH:
-                few = width(here) if here.sum() >= FEW else 0.0
+                few = width(here, name) if here.sum() >= FEW else 0.0
                 widths[f"interval.{name}_{one}"] = max(few, widths[f"interval.{name}"])
                 continue
-            widths[f"interval.{name}_{one}"] = width(here)
+            widths[f"interval.{name}_{one}"] = width(here, name)
             for each in dict.fromkeys(model[here]):
                 if (own := here & (model == each)).sum() >= ENOUGH:
-                    widths[f"interval.{name}_{one}_{each}"] = width(own)
+                    widths[f"interval.{name}_{one}_{each}"] = width(own, f"{name}_{each}")
     return widths
 
 
-def levels_by_kind(data: Data, ratio: Array, chips: Array) -> dict[str, float]:
-    """For each kind the quantile of the other chips' residuals within which 80 % of a chip's rows lie. Rows of one chip miss alike,
-    so that with few chips it is not 0.8."""
+def levels_by_question(data: Data, ratio: Array, chips: Array) -> dict[str, float]:
+    """For each kind of question, and for it by kind of model, the quantile of the other chips' residuals within which 80 % of a
+    chip's rows lie. Rows of one chip miss alike, so that with few chips it is not 0.8."""
     kind = np.array([kind_of(case.setup) for case in data.cases])
-    kinds = list(dict.fromkeys(map(str, kind)))
+    experts = np.array([case.facts.experts > 0 for case in data.cases])
+    questions = {}
+    for name in dict.fromkeys(map(str, kind)):
+        of_kind = (kind == name) & ~data.unfit
+        questions |= {name: of_kind, f"{name}_dense": of_kind & ~experts, f"{name}_experts": of_kind & experts}
     best: dict[str, tuple[float, float]] = {}
     for level in LEVELS:
-        inside = covered(data, ratio, chips, dict.fromkeys(kinds, level))
-        for name in kinds:
-            off = abs(inside[(kind == name) & ~data.unfit].mean() - 0.8)
-            best[name] = min(best.get(name, (1.0, 0.0)), (off, level))
+        inside = covered(data, ratio, chips, dict.fromkeys(questions, level))
+        for name, members in questions.items():
+            off = abs(inside[members].mean() - 0.8) if members.any() else 1.0
+            best[name] = min(best.get(name, (2.0, 0.0)), (off, level))
     return {name: level for name, (_, level) in best.items()}
 
 
@@ -287,6 +302,7 @@ def report_text(data: Data, errors_by: dict[str, Array], inside: Array) -> str:
         "",
         f"Written by scripts/fit_predictor.py on {datetime.now(UTC):%Y-%m-%d} from configs/reference/measured_*.csv: "
         f"{len(data.cases)} rows of {len(set(chips))} chips. Error of a row: |predicted / measured - 1|, mean / median.",
+        "`first file alone`: the rows of measured_fresh.csv by constants fitted to measured_train.csv.",
         "Core rows: one user, one device, depth of at most 2048 tokens, stated size. `excl=` in a row's note marks it unfit.",
         "",
         f"| rows | n | within the 80 % interval | {' | '.join(errors_by)} |",
@@ -326,12 +342,13 @@ def main() -> None:
     chips = data.column("hardware")
     family = np.array([f"{c.setup.hardware.family if c.setup.hardware else ''} {c.setup.platform}" for c in data.cases])
     ratio = leave_out(model, data, chips, x, nested(model, data, chips) if args.nested else None)
-    levels = levels_by_kind(data, ratio, chips)
+    levels = levels_by_question(data, ratio, chips)
     inside = covered(data, ratio, chips, levels)
     errors_by = {
         "chip left out": np.abs(ratio - 1),
         "family left out": np.abs(leave_out(model, data, family, x) - 1),
         "source left out": np.abs(leave_out(model, data, data.column("source_id"), x) - 1),
+        "first file alone": held_out(model, data, x),
         "nothing left out": errors(model, data, x, every),
         "published rule": simple_rule(data, published),
         "active bytes": simple_rule(data, active_bytes),

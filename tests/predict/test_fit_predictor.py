@@ -84,3 +84,16 @@ def test_stored_errors_meet_what_was_asked() -> None:
     assert stored["left_out_chip_mean_error"] <= 0.065
     assert stored["left_out_chip_median_error"] <= 0.0355
     assert stored["left_out_chip_mean_error_experts"] <= 0.14
+
+
+def test_the_report_keeps_to_the_errors_for_depth_users_and_prompts() -> None:
+    """Mean errors on left-out chips, and the share of rows within their 80 % interval, as the report has them."""
+    report = (SCRIPT.parents[1] / "configs" / "predictors" / "roofline-report.md").read_text(encoding="utf-8")
+    cells = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[1:4] for line in report.splitlines() if line.startswith("|")
+    }
+    most_percent = {"one user, depth over 2K": 10, "many users": 15, "prefill": 18}
+    for name, most in most_percent.items():
+        _, inside, error = cells[name]
+        assert float(error.partition("%")[0]) <= most, name
+        assert 75 <= float(inside.strip("%")) <= 85, name

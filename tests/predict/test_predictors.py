@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from rigbench.errors import InputError
 from rigbench.models.footprint import catalogued_facts, weight_bytes
 from rigbench.predict.fit import fit, with_fit
-from rigbench.predict.hardware import find
+from rigbench.predict.hardware import find, hardware
 from rigbench.predict.predictors import active_bytes, ceiling, published, roofline
 from rigbench.predict.roofline import Setup, constants, platform_of, step_seconds, terms
 from rigbench.records import ModelFacts
@@ -120,6 +121,53 @@ def test_an_answer_has_its_interval_and_a_prompt_speed() -> None:
     assert inputs["prompt_tokens"] == 512 and 5_000 < inputs["prefill_tps"] < 20_000
     low, high = inputs["prefill_tps_80_percent"]
     assert low < inputs["prefill_tps"] < high
+
+
+def _prompt(facts: ModelFacts, machine: str, **changes: float) -> dict[str, float]:
+    """Base seconds of a prompt's token, before constants, on CUDA."""
+    device = find(machine)
+    setup = Setup(device.bandwidth_bytes_per_s, "cuda", device, prompt_tokens=2048, **changes)
+    known = constants() | {"prefill.tile": 64, "prefill.batch": 512, "prefill.power": 0.8}
+    return {name: term.base for name, term in terms(facts, setup, known).items()}
+
+
+def test_the_experts_of_a_batch_multiply_tiles_that_are_half_empty() -> None:
+    # 512 tokens x 8 of 128 experts: 32 tokens an expert, each of which waits for half a tile of 64 more; all are touched
+    flops = 2 * (2e9 + 1e9 * (1 + 32 / 32)) * 18 / 18.5  # 2 GB dense and 1 GB of experts that a token reads
+    card = find("rtx-4090")
+    peak = 2 * (card.gpu_cores or 0) * (card.clock_hz or 0) * 128 * _slower("rtx-4090", 0.8)
+    assert _prompt(MOE, "rtx-4090")["compute"] == pytest.approx(flops / peak, rel=1e-6)
+    wide = _prompt(MOE, "rtx-4090", batch_tokens=2048)  # 128 tokens an expert: a quarter of the emptiness
+    assert wide["compute"] / _prompt(MOE, "rtx-4090")["compute"] == pytest.approx((2 + 1.25) / 4, rel=1e-6)
+
+
+def _slower(machine: str, power: float) -> float:
+    """The clock of an Ada card under full load, by the median of the family's watts."""
+    watts = {
+        card.id: card.power_w / (card.gpu_cores * card.clock_hz * 1e-9)
+        for card in hardware()
+        if card.family == "ada" and card.power_w and card.gpu_cores and card.clock_hz
+    }
+    return min(1.0, watts[machine] / median(watts.values())) ** power
+
+
+def test_a_chip_with_few_watts_for_its_cores_slows_down() -> None:
+    """The L4 has 72 W for 58 cores, the RTX 4060 Ti 160 W for 34."""
+    four, sixty = find("l4"), find("rtx-4060-ti")
+    cycles = [(card.gpu_cores or 0) * (card.clock_hz or 0) for card in (four, sixty)]
+    seconds = [_prompt(DENSE, card.id)["compute"] for card in (four, sixty)]
+    assert seconds[0] / seconds[1] == pytest.approx(cycles[1] / cycles[0] / _slower("l4", 0.8), rel=1e-6)
+    assert _slower("l4", 0.8) < 0.6 and _slower("rtx-4060-ti", 0.8) == 1
+
+
+def test_a_server_of_llama_cpp_sorts_each_sequences_vocabulary() -> None:
+    setup = Setup(1e12, "cuda", find("rtx-4090"), users=4)
+    assert "host" not in terms(DENSE, setup, KNOWN)
+    served = terms(DENSE, replace(setup, served=True), KNOWN)
+    assert served["host"].base == pytest.approx(4 * 128_256 * 1e-9)
+    assert "host" not in terms(DENSE, replace(setup, served=True, platform="mlx"), KNOWN)
+    slower = roofline(DENSE, 1e12, backend="ollama", platform="cuda", device=find("rtx-4090"))
+    assert (slower.user_tps or 0) < (roofline(DENSE, 1e12, platform="cuda", device=find("rtx-4090")).user_tps or 0)
 
 
 def test_the_first_token_comes_after_all_prompts_and_a_step() -> None:
@@ -293,7 +341,13 @@ def test_metal_reads_an_expert_again_for_each_user_below_32() -> None:
 
 @pytest.mark.parametrize(
     ("backend", "chip", "word"),
-    [("mlx", "rtx-4090", "MLX on CUDA"), ("llama.cpp-sycl", "arc-b580", "SYCL"), ("mlx", "m2-max-38", None)],
+    [
+        ("mlx", "rtx-4090", "MLX on CUDA"),
+        ("llama.cpp-sycl", "arc-b580", "SYCL"),
+        ("llama.cpp-vulkan", "arc-b580", "Vulkan on Intel"),
+        ("llama.cpp-vulkan", "rx-9070", None),
+        ("mlx", "m2-max-38", None),
+    ],
 )
 def test_constants_of_another_platform_are_said_to_be_borrowed(backend: str, chip: str, word: str | None) -> None:
     device = find(chip)

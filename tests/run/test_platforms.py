@@ -288,7 +288,7 @@ def test_a_model_of_which_three_quarters_stay_with_the_processor_has_its_ceiling
     }
     document, row = run(Box(info, {"nvml": nvml(gpu)}, cards=(BY_BUS["0000:02:00.0"],)))
     moved, alone = document.predictions[0].bytes_per_step, document.bandwidth[0].read_bytes_per_s
-    assert row["ceiling_tps"] == pytest.approx(1 / (0.25 * moved / alone + 0.75 * moved / 60e9))
+    assert row["ceiling_tps"] == pytest.approx(1 / (0.25 * moved / alone + 0.75 * moved / 89.6e9))
     assert row.memory_method == "device memory and resident memory"
 
 

@@ -234,6 +234,7 @@ class Relative(NamedTuple):
     parameters: float | None = None
     active: float | None = None
     layers: int | None = None
+    state_bytes: int | None = None
 
 
 @cache
@@ -245,6 +246,7 @@ def _relatives() -> dict[tuple[str, ...], Relative]:
             parameters=one["billions"] * 1e9 if "billions" in one else None,
             active=one["active"] * 1e9 if "active" in one else None,
             layers=one.get("layers"),
+            state_bytes=round(one["state_mb"] * 1e6) if "state_mb" in one else None,
         )
         for name, one in content["relatives"].items()
     }

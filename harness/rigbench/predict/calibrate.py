@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from rigbench.analysis.table import Row, table
 from rigbench.errors import InputError
 from rigbench.predict.hardware import Hardware, match
-from rigbench.predict.roofline import Constants, Setup, engine_platform, step_seconds
+from rigbench.predict.roofline import Constants, Setup, engine_platform, is_served, step_seconds
 from rigbench.records import Machine, ModelFacts, RunDocument
 from rigbench.workloads import Generation
 
@@ -180,6 +180,7 @@ def measured_rows(document: RunDocument, *, flagged: bool = False) -> list[Measu
             kv_bits=info.kv_bits,
             measured=bandwidth.method == "measured",
             cpu_cores=info.threads,
+            served=is_served(row.backend),
         )
         rows += _figures(facts[row.model], setup, row, work.prompt_tokens)
     return rows

@@ -25,7 +25,7 @@ from rigbench.models.names import quantisation
 from rigbench.models.shapes import find_shape, relative, sizes_of
 from rigbench.predict.fit import cached_users
 from rigbench.predict.hardware import GIB, Hardware, hardware, match, normalize
-from rigbench.predict.roofline import Constants, Setup, constants, interval, platform_of, step_seconds
+from rigbench.predict.roofline import Constants, Setup, constants, interval, is_served, platform_of, step_seconds
 from rigbench.records import ModelFacts
 
 NEEDED = ("hardware", "backend", "model", "quant", "tokens_per_s_kind")
@@ -173,6 +173,8 @@ def parse_row(row: Mapping[str, str], known: Constants) -> CaseRow:
         year=software_year(row),
         engine=row["backend"].strip().lower(),
         prompt_tokens=prompt,
+        served=is_served(row["backend"]) or bool(re.search(r"llmfit|server|\bgen\d", row.get("test", "").lower())),
+        batch_tokens=float(batch[1]) if (batch := re.search(r"-ub (\d{1,6})\b", row.get("note", ""))) else None,
     )
     return CaseRow(facts, setup, TARGETS[kind], float(rate[1]) if rate else None, tuple(notes))
 
@@ -205,8 +207,10 @@ def named_facts(
         total, used = sizes_of(name, parameters, active)
         total, used = total or facts.parameters, used or facts.active_parameters
         facts = _resized(facts, total / facts.parameters, used / facts.active_parameters)
-        if (known := relative(name)) and known.layers:
-            facts = replace(facts, layers=known.layers)
+        if known := relative(name):
+            facts = replace(facts, layers=known.layers or facts.layers)
+        if known and known.state_bytes:
+            facts = replace(facts, kv_window_bytes_per_token=known.state_bytes)
         stood_in = f"{name} is not in the catalogue: {shape.id}, resized to {total / 1e9:.3g} B parameters, stands in"
     return (facts if size_bytes is None else to_size(facts, size_bytes, mix)), stood_in
 
@@ -287,10 +291,10 @@ def prompt_tokens(row: Mapping[str, str], known: Constants) -> float:
 def mean_context(row: Mapping[str, str], known: Constants) -> float:
     """Tokens in the cache in the mean of the generation: the depth that is stated plus half of what is generated."""
     depth = depth_of(row)
-    generated = re.search(r"\b(?:tg|gen)\s?(\d{1,6})\b", row.get("test", ""), re.IGNORECASE)
+    generated = re.search(r"\b(?:tg|gen)\s?(\d{1,6})\b|\b(\d{1,6})-token outputs", row.get("test", ""), re.IGNORECASE)
     if depth is None:
         depth = known["open_loop.context_tokens"]
-    return depth + (int(generated[1]) / 2 if generated else known["open_loop.output_tokens"] / 2)
+    return depth + (int(generated[1] or generated[2]) / 2 if generated else known["open_loop.output_tokens"] / 2)
 
 
 def software_year(row: Mapping[str, str]) -> float | None:

@@ -136,7 +136,8 @@ def offloaded(prediction: Prediction, share: float, host_bandwidth_bytes_per_s: 
     """The prediction for a model of which the device holds `share`, and the processor reads the rest in the host's memory."""
     rule = rules()["offload"]
     bandwidth = host_bandwidth_bytes_per_s or rule["host_bandwidth_gbs"] * 1e9
-    read_s = (1 - share) * (prediction.bytes_per_step or 0) / bandwidth
+    on_host = (1 - share) * (prediction.bytes_per_step or 0)
+    read_s, least_s = on_host / bandwidth, on_host / (host_bandwidth_bytes_per_s or rule["host_peak_gbs"] * 1e9)
     ceiling, alone = prediction.ceiling_user_tps, prediction.user_tps
     step_s = None if alone is None else share / alone + read_s + rule["link_ms"] * 1e-3
     users = prediction.output_tps / alone if alone and prediction.output_tps else None
@@ -145,7 +146,7 @@ def offloaded(prediction: Prediction, share: float, host_bandwidth_bytes_per_s: 
         prediction,
         user_tps=None if step_s is None else 1 / step_s,
         output_tps=None if step_s is None or users is None else users / step_s,
-        ceiling_user_tps=1 / (share / ceiling + read_s) if ceiling else None,
+        ceiling_user_tps=1 / (share / ceiling + least_s) if ceiling else None,
         formula=f"{prediction.formula}; with offload t = share x t + (1 - share) x bytes / host bandwidth + link",
         inputs={**whole, "share_on_device": share, "host_bandwidth_bytes_per_s": bandwidth},
     )

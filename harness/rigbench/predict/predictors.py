@@ -23,7 +23,16 @@ from rigbench.models.footprint import decode_bytes, weight_bytes
 from rigbench.paths import configs_dir
 from rigbench.predict.fit import cached_users
 from rigbench.predict.hardware import Hardware
-from rigbench.predict.roofline import Constants, Setup, constants, interval, platform_of, step_seconds
+from rigbench.predict.roofline import (
+    Constants,
+    Setup,
+    borrowed,
+    constants,
+    interval,
+    is_served,
+    platform_of,
+    step_seconds,
+)
 from rigbench.records import ModelFacts, Prediction
 
 ROOFLINE_FORMULA = (
@@ -200,6 +209,7 @@ def roofline(
         engine=backend.lower(),
         measured=measured,
         cpu_cores=cpu_cores,
+        served=is_served(backend),
     )
     running: float = users
     if setup.platform == "vllm" and device is not None:
@@ -231,15 +241,6 @@ def roofline(
     if running < users:
         inputs["users_running"] = running
     return replace(prediction, user_tps=share, output_tps=running / step_s, inputs=inputs)
-
-
-def borrowed(setup: Setup) -> str | None:
-    """Whose constants stand in where an engine's own platform was never measured; None where it was."""
-    if setup.platform == "mlx" and setup.hardware is not None and setup.hardware.vendor != "apple":
-        return "no measurement of MLX on CUDA is known: the constants of MLX on Apple's chips are borrowed"
-    if "sycl" in setup.engine:
-        return "no measurement of SYCL is known: Vulkan's constants are borrowed"
-    return None
 
 
 def _prompt(

@@ -10,7 +10,8 @@
     cache     KV bytes of all users at their mean context / (bandwidth x efficiency), and the heads that read them
     users     every user after the first: its share of the arithmetic; past `KERNEL_SWITCH` users llama.cpp multiplies tiles of 32,
               one for each expert that is touched, however few tokens are in it
-    host      vLLM's own work for every running sequence and step, whatever the GPU
+    host      vLLM's own work for every running sequence and step, whatever the GPU; what llama.cpp's servers need to sort each
+              sequence's vocabulary
     hops      from device to device in a layer split
 
     user_tps = 1 / t, output_tps = users / t
@@ -19,8 +20,10 @@ Prefill is the same sum for one token of a prompt, which the engine reads in bat
 
     stream     the batch's bytes of weights (nearly every expert is touched) / batch
     compute    2 flops for each weight that the token uses / (2 x cores x lanes x clock), by platform, quantisation and family of
-               chip: the datasheets' peaks of GeForce and professional cards differ where their kernels do not
-    attention  4 flops for each element of the queries' width and token looked back at, in the mean of the prompt / peak
+               chip: the datasheets' peaks of GeForce and professional cards differ where their kernels do not. Experts multiply
+               whole tiles of `prefill.tile` tokens, and the clock falls where a chip has few watts for its cores
+    attention  4 flops for each element of the queries' width (of the latents', where they stay folded) and token looked back
+               at, in the mean of the prompt / peak
     layers     the layers' time / batch
 
 and the time to the first token is prompt_tokens x that, plus a step.
@@ -45,7 +48,7 @@ from typing import NamedTuple
 
 import rigbench_backends
 from rigbench.errors import InputError
-from rigbench.models.footprint import kv_bytes, weight_bytes
+from rigbench.models.footprint import expert_share, kv_bytes, weight_bytes
 from rigbench.models.names import unpacking
 from rigbench.paths import configs_dir
 from rigbench.predict.hardware import Hardware, hardware
@@ -57,7 +60,7 @@ KERNEL_SWITCH = 8
 BORROWED = 1.5
 NORMAL_80 = 1.28
 """80 % of normal residuals lie within so many standard deviations."""
-PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "cpu", "mlx", "vllm")
+PLATFORMS = ("cuda", "metal", "rocm", "vulkan", "sycl", "cpu", "mlx", "vllm")
 Constants = Mapping[str, float]
 
 
@@ -67,7 +70,8 @@ class Setup:
     `devices` share the layers, or with `tensor_parallel` every layer. `engine` tells an engine apart from its platform's usual.
     `prompt_tokens`: with it, a token of this prompt is meant, not a decode step; `context_tokens` is what was in the cache before.
     `measured`: the bandwidth is what a read benchmark got on this machine, not the datasheet's. `cpu_cores`: physical cores,
-    where the CPU does the work."""
+    where the CPU does the work. `batch_tokens`: so many of a prompt are computed at once (None: `prefill.batch`).
+    `served`: by a server, whose tokens are sampled on its host."""
 
     bandwidth_bytes_per_s: float
     platform: str
@@ -82,6 +86,8 @@ class Setup:
     measured: bool = False
     cpu_cores: int | None = None
     prompt_tokens: float = 0
+    batch_tokens: float | None = None
+    served: bool = False
 
 
 class Term(NamedTuple):
@@ -104,15 +110,24 @@ def constants(path: Path | None = None) -> dict[str, float]:
 
 ENGINE_WORDS = {
     "vllm-mlx": "mlx", "vllm-metal": "mlx", "mlx": "mlx", "vllm": "vllm", "sglang": "vllm", "tensorrt": "vllm", "trt": "vllm",
-    "exllama": "cuda", "cuda": "cuda", "metal": "metal", "rocm": "rocm", "hip": "rocm", "vulkan": "vulkan", "sycl": "vulkan",
+    "exllama": "cuda", "cuda": "cuda", "metal": "metal", "rocm": "rocm", "hip": "rocm", "vulkan": "vulkan", "sycl": "sycl",
     "cpu": "cpu", "llama": "", "lmstudio": "", "lm studio": "", "koboldcpp": "", "openai": "", "sim": "",
 }  # fmt: skip
 """What names a platform within the name of an engine; "" is an engine that runs on the device's usual one."""
 
 
+SERVERS = ("ollama", "server", "openai", "lmstudio", "lm studio", "koboldcpp")
+"""Within an engine's name: llama.cpp's kernels behind a server, which samples on its host."""
+
+
 def is_engine(name: str) -> bool:
     """Whether `platform_of` knows an engine of this name; of any other it takes the device's usual platform."""
     return name in rigbench_backends.registry() or any(word in name.lower() for word in ENGINE_WORDS)
+
+
+def is_served(name: str) -> bool:
+    """Whether the engine of this name is one of SERVERS."""
+    return any(word in name.lower() for word in SERVERS)
 
 
 def platform_of(backend: str, device: Hardware | None = None) -> str:
@@ -137,7 +152,7 @@ def engine_platform(backend: str, info: EngineInfo, device: Hardware | None = No
     return platform_of(f"{backend} {info.device}", device)
 
 
-_VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd"}
+_VENDORS = {"cuda": "nvidia", "vllm": "nvidia", "metal": "apple", "mlx": "apple", "rocm": "amd", "sycl": "intel"}
 _INLINE_ECC = frozenset({"a2", "a10", "a40", "l4", "l40", "l40s", "t4"})
 """GDDR cards for data centres: error correction is on as they come and lives in the same memory, so it costs bandwidth."""
 
@@ -219,6 +234,16 @@ def _layer_names(facts: ModelFacts, setup: Setup) -> tuple[str, ...]:
     return tuple(name for name, applies in applying.items() if applies)
 
 
+def _host_terms(facts: ModelFacts, setup: Setup) -> dict[str, Term]:
+    """Seconds of the host's own for each step: vLLM's for every sequence after the first, and what llama.cpp's servers need to sort
+    each sequence's vocabulary. llama-bench, and our engine in this process, take the best token without."""
+    if setup.platform == "vllm":
+        return {"host": Term((setup.users - 1) * 1e-6, ("host.vllm",))}
+    if setup.served and setup.platform != "mlx" and facts.vocab_size:
+        return {"host": Term(setup.users * facts.vocab_size * 1e-9, ("host.sampling",))}
+    return {}
+
+
 def _users_terms(facts: ModelFacts, setup: Setup, cycles_per_s: float) -> dict[str, Term]:
     """Seconds for the users after the first; on llama.cpp past KERNEL_SWITCH those of all users' tiles. Metal's experts keep one
     product a user, where the others' cost a tile for each expert that is touched."""
@@ -228,8 +253,7 @@ def _users_terms(facts: ModelFacts, setup: Setup, cycles_per_s: float) -> dict[s
     if platform == "vllm":
         share = setup.devices if setup.tensor_parallel else 1
         peak = setup.hardware.fp16_flops * share if setup.hardware and setup.hardware.fp16_flops else 1e3 * cycles_per_s
-        users = Term(more * 2 * once * cycles_per_s / peak, ("users.vllm",))
-        return {"users": users, "host": Term(more * 1e-6, ("host.vllm",))}
+        return {"users": Term(more * 2 * once * cycles_per_s / peak, ("users.vllm",))}
     each = ("users.base", f"users.{platform}")
     metal, dense = platform == "metal", facts.dense_bytes * s_per_byte
     if platform == "mlx" or setup.users <= KERNEL_SWITCH:
@@ -241,17 +265,37 @@ def _users_terms(facts: ModelFacts, setup: Setup, cycles_per_s: float) -> dict[s
     }
 
 
+def _watts(device: Hardware) -> float | None:
+    """Watts for a core and GHz; None where the catalogue lacks one of the three."""
+    if not (device.power_w and device.gpu_cores and device.clock_hz):
+        return None
+    return device.power_w / (device.gpu_cores * device.clock_hz * 1e-9)
+
+
+@cache
+def _usual_watts(family: str) -> float | None:
+    """`_watts` of the middle of a family: what its process and its cores need under full arithmetic. A chip that shares its watts
+    with a processor has the cores of a family of cards (rdna3.5-soc those of rdna3)."""
+    cores = family.removesuffix("-soc").split(".")[0]
+    families = {cores, family}
+    watts = [each for device in hardware() if device.family in families and (each := _watts(device)) is not None]
+    return statistics.median(watts) if watts else None
+
+
 def _sustained(device: Hardware | None, known: Constants) -> float:
-    """The clock under full arithmetic against the catalogue's: matrices draw the most power, and a chip with few watts for its
-    cores slows down. Apple's chips keep theirs."""
-    if (
-        device is None
-        or device.vendor in ("apple", "cpu")
-        or not (device.power_w and device.gpu_cores and device.clock_hz)
-    ):
+    """The clock under full arithmetic against the catalogue's: matrices draw the most power, and a chip with fewer watts for its
+    cores than is usual in its family slows down. Apple's chips keep theirs."""
+    if device is None or device.vendor in ("apple", "cpu"):
         return 1.0
-    watts = device.power_w / (device.gpu_cores * device.clock_hz * 1e-9)
-    return float(min(1.0, watts / known["prefill.watts"]) ** known["prefill.power"])
+    watts, usual = _watts(device), _usual_watts(device.family)
+    return 1.0 if watts is None or usual is None else float(min(1.0, watts / usual) ** known["prefill.power"])
+
+
+def _padding(facts: ModelFacts, batch: float, tile: float) -> float:
+    """By how much the tiles of a batch's experts exceed their tokens: each expert that is touched multiplies whole tiles, and half
+    a tile of it is empty in the mean."""
+    tokens = batch * facts.experts_used / facts.experts
+    return 1 + expert_share(facts.experts, facts.experts_used, batch) * tile / 2 / tokens
 
 
 def _prefill_terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
@@ -261,10 +305,13 @@ def _prefill_terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[st
     family = device.family if device is not None else "cpu" if platform == "cpu" else "unknown"
     lanes = known.get(f"lanes.{family}", known["lanes.base"])
     peak = 2 * cycles_per_s(setup) * lanes * share * _sustained(device, known)
-    batch = min(setup.prompt_tokens, known["prefill.batch"])
-    once = weight_bytes(facts, 1) * facts.parameters / facts.file_bytes
+    batch = min(setup.prompt_tokens, setup.batch_tokens or known["prefill.batch"])
+    s_per_byte = 2 * facts.parameters / facts.file_bytes / peak
+    once = weight_bytes(facts, 1) * s_per_byte
+    if facts.experts:
+        dense, tile = facts.dense_bytes * s_per_byte, known.get(f"prefill.tile_{platform}", known["prefill.tile"])
+        once = dense + (once - dense) * _padding(facts, batch, tile)
     back = looking_back(facts, setup.context_tokens + setup.prompt_tokens / 2, known)
-    latent = ("attention.latent",) if is_latent(facts) else ()
     tensor_cores = platform == "vulkan" and device is not None and device.vendor == "nvidia"
     applying = {
         "prefill.base": True,
@@ -278,18 +325,15 @@ def _prefill_terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[st
         "prefill.old": setup.year is not None and setup.year < known["years.flash_attention"],
         "prefill.ds4": setup.engine.startswith("ds4"),
     }
-    width = (
-        facts.embedding_length or 0 if is_latent(facts) else _heads_width(facts)
-    )  # latents are unfolded for a prompt
-    looked_at = facts.layers * width * back
+    looked_at = facts.layers * _heads_width(facts) * back
     return {
         "stream": Term(
             weight_bytes(facts, batch) / (setup.bandwidth_bytes_per_s * share) / batch,
             _stream_names(setup),
             divide=True,
         ),
-        "compute": Term(2 * once / peak, tuple(name for name, applies in applying.items() if applies)),
-        "attention": Term(4 * looked_at / peak, ("attention.base", f"attention.{platform}", *latent)),
+        "compute": Term(once, tuple(name for name, applies in applying.items() if applies)),
+        "attention": Term(4 * looked_at / peak, ("attention.base", f"attention.{platform}")),
         "layers": Term(facts.layers * 2e9 / _clock_hz(setup) * 1e-3 / batch, _layer_names(facts, setup)),
     }
 
@@ -331,6 +375,7 @@ def terms(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str, Term]:
         "cache": Term(cached / bandwidth, (f"cache.{kind}",), divide=True),
         "heads": Term(4 * looked_at / bandwidth, (f"heads.{kind}",), divide=True),
         **_users_terms(facts, setup, cycles),
+        **_host_terms(facts, setup),
         "hops": Term(math.log2(setup.devices) * 1e-3, ("hops.tensor" if setup.tensor_parallel else "hops.layer",)),
     }
     if is_latent(facts):  # every head looks at the whole latent: little to read, much to compute
@@ -360,15 +405,32 @@ def step_seconds(facts: ModelFacts, setup: Setup, known: Constants) -> dict[str,
 
 def interval(facts: ModelFacts, setup: Setup, known: Constants) -> float | None:
     """By what factor a measurement may be off this prediction in 80 % of cases, from the left-out chips' residuals of its kind of
-    question, for its platform and kind of model where there are enough; None where nothing of the kind was measured. Constants of
-    this machine have what they left of its own rows; a platform without any row has BORROWED times the logarithm."""
+    question: those of its platform and kind of model where there are enough, else between its platform's and its kind of model's;
+    None where nothing of the kind was measured. Constants of this machine have what they left of its own rows; a platform without
+    any row has BORROWED times the logarithm, and borrowed constants are as far off as the worst of the kind."""
     if (own := known.get("calibrated.spread")) is not None:
         return math.exp(NORMAL_80 * own)
     kind, platform = kind_of(setup), setup.platform
+    if borrowed(setup) is not None:
+        return max((width for name, width in known.items() if name.startswith(f"interval.{kind}")), default=None)
     model = "experts" if facts.experts else "dense"
     general = known.get(f"interval.{kind}_{model}", known.get(f"interval.{kind}"))
-    here = known.get(f"interval.{kind}_{platform}_{model}", known.get(f"interval.{kind}_{platform}"))
-    return here or (general and math.pow(general, BORROWED))
+    here = known.get(f"interval.{kind}_{platform}")
+    if here is None:
+        return general and math.pow(general, BORROWED)
+    return known.get(f"interval.{kind}_{platform}_{model}", math.sqrt(here * (general or here)))
+
+
+def borrowed(setup: Setup) -> str | None:
+    """Whose constants stand in where an engine's own kernels were hardly measured on such a device; None where they were."""
+    vendor = "" if setup.hardware is None else setup.hardware.vendor
+    if setup.platform == "mlx" and vendor not in ("", "apple"):
+        return "no measurement of MLX on CUDA is known: the constants of MLX on Apple's chips are borrowed"
+    if setup.platform == "sycl":
+        return "two measurements of SYCL are known: what they do not tell is the mean of all platforms"
+    if setup.platform == "vulkan" and vendor == "intel":
+        return "few measurements of Vulkan on Intel are known: constants of AMD's and NVIDIA's cards are borrowed"
+    return None
 
 
 def kind_of(setup: Setup) -> str:
