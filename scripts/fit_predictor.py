@@ -215,6 +215,9 @@ def interval_factors(data: Data, ratio: Array, rows: Array, levels: dict[str, fl
             if here.sum() < ENOUGH:
                 few = width(here, name) if here.sum() >= FEW else 0.0
                 widths[f"interval.{name}_{one}"] = max(few, widths[f"interval.{name}"])
+                for each in dict.fromkeys(model[here]):
+                    general = widths.get(f"interval.{name}_{each}", widths[f"interval.{name}"])
+                    widths[f"interval.{name}_{one}_{each}"] = max(few, general)
                 continue
             widths[f"interval.{name}_{one}"] = width(here, name)
             for each in dict.fromkeys(model[here]):
