@@ -13,6 +13,9 @@ import pytest
 
 from rigbench.cli.main import main
 from rigbench.paths import configs_dir
+from rigbench.predict.hardware import GIB
+from rigbench.telemetry import machine
+from rigbench.telemetry.machine import fingerprint
 
 
 @pytest.fixture(name="run")
@@ -109,6 +112,20 @@ def test_a_prediction_for_this_machine_says_whether_it_fits(run: Callable[..., s
     answer = json.loads(run("predict", "-m", "llama-3.1-405b", "--bandwidth", "30", "--json"))
     assert answer["fit"]["answer"] in ("fits", "tight", "does not fit")
     assert answer["hardware"]["status"] == "this machine"
+
+
+@pytest.mark.parametrize(("wired", "usable"), [(None, 0.75 * 128), (120, 120.0)])
+def test_what_a_mac_may_hold_grows_with_the_limit_that_its_owner_raised(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch, wired: int | None, usable: float
+) -> None:
+    """`sudo sysctl iogpu.wired_limit_mb`: 70b in Q8_0 with its cache fits 128 GiB then, and not before."""
+    gpu = {"name": "Apple M3 Max", "gpu_cores": 40, "memory_bytes": 128 * GIB, "integrated": True}
+    mac = fingerprint(({**gpu, "wired_limit_bytes": wired and wired * GIB},))
+    monkeypatch.setattr(machine, "this_machine", lambda: mac)
+    words = ("predict", "-m", "llama-3.3-70b:Q8_0", "-u", "4", "-c", "32768", "--json")
+    fitting = json.loads(run(*words))["fit"]
+    assert fitting["usable_bytes"] == round(usable * GIB)
+    assert (fitting["answer"] == "does not fit") == (wired is None)
 
 
 def test_a_machine_that_cannot_make_the_tokens_never_pays(run: Callable[..., str]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import psutil
 import pytest
 
 import rigbench_backends
@@ -12,7 +16,8 @@ from rigbench.ceilings import engine
 from rigbench.errors import InputError
 from rigbench.models import resolve as models
 from rigbench.models.formats.gguf import header_bytes, value_bytes
-from rigbench.records import Bandwidth
+from rigbench.predict.hardware import GIB
+from rigbench.records import Arithmetic, Bandwidth
 from rigbench.run import engines
 from rigbench.suites.plan import Engine, make_plan
 from rigbench.suites.suite import EnginePart, Suite, TextPart
@@ -108,3 +113,34 @@ def test_a_card_that_is_not_catalogued_does_not_get_the_bandwidth_of_the_process
     monkeypatch.setattr(engines, "device_bandwidth", lambda device, names, *_: calls.append((device, tuple(names))))
     engines.resolve([EnginePart(backend="llama_cpp", model="synthetic:tiny:F16")], fetch=False)
     assert calls == [("vulkan", ("Radeon RX 9999",))]
+
+
+@pytest.mark.parametrize(
+    ("device", "says", "gpus", "limit"),
+    [
+        ("metal", 96 * GIB, ({"name": "Apple M3 Max", "memory_bytes": 128 * GIB},), 96 * GIB),  # what Metal may hold
+        ("metal", None, ({"name": "Apple M3 Max", "memory_bytes": 128 * GIB},), 128 * GIB),  # the same memory once
+        ("cuda", 24 * GIB, ({"name": "NVIDIA GeForce RTX 4090", "memory_bytes": 24 * GIB},), (128 + 24) * GIB),
+        ("cuda", None, ({"name": "NVIDIA GB10", "memory_bytes": None},), 128 * GIB),  # memory that is the host's
+        ("sim", None, (), None),
+    ],
+)
+def test_a_plan_takes_no_more_memory_than_the_device_can_hold(
+    device: str,
+    says: int | None,
+    gpus: tuple[dict[str, Any], ...],
+    limit: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a machine with 128 GiB."""
+    names = tuple(str(gpu["name"]) for gpu in gpus)
+    probe = Probe(True, "1", device, names, gpus=names, memory_bytes=says)
+    monkeypatch.setattr(engines, "probe", lambda *_: probe)
+    monkeypatch.setattr(engines, "device_bandwidth", lambda *_: Bandwidth(device, 800e9))
+    monkeypatch.setattr(ceilings, "arithmetic", lambda device, python, say: Arithmetic(device, {"f16": 2e13}))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=128 * GIB))
+    part = EnginePart(backend="llama_cpp", model="synthetic:tiny:F16")
+    (engine,), _, _ = engines.resolve([part], gpus=gpus, fetch=False)
+    assert engine.memory_limit_bytes == limit
+    with pytest.raises(InputError, match=r"users need about .* GB; this machine has 0.1 GB"):
+        make_plan(SUITE, [replace(engine, memory_limit_bytes=10**8)])

@@ -23,8 +23,8 @@ from rigbench.analysis.table import Row, table
 from rigbench.ceilings import cuda, engine
 from rigbench.cli.main import app
 from rigbench.documents import store
-from rigbench.predict.calibrate import calibrated, device_of, measured_rows
-from rigbench.predict.roofline import constants
+from rigbench.errors import InputError
+from rigbench.predict.calibrate import device_of, measured_rows
 from rigbench.records import Arithmetic, RunDocument
 from rigbench.telemetry import host
 from rigbench.telemetry.amd import AmdSource
@@ -153,15 +153,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Box], tupl
         assert document.bandwidth[0].device == box.info["device"] and document.bandwidth[0].method == "measured"
         fastest = max((card.rate for card in box.cards if card.bus in box.info["bus_ids"]), default=box.rate)
         assert document.bandwidth[0].read_bytes_per_s == pytest.approx(fastest, rel=1e-3)
-        if not row.flags:
-            whole = document.engines[0].device_share == 1  # the fit takes no rows of which a part ran elsewhere
-            rows = measured_rows(document)
-            assert [bool(each.setup.prompt_tokens) for each in rows] == [
-                False,
-                True,
-            ] * whole  # decoding, and the prompt
-            if rows:
-                assert calibrated(constants(), rows)["calibrated.rows"] == 2.0
+        rows = measured_rows(document)
+        whole = document.engines[0].device_share == 1  # the fit takes no rows of which a part ran elsewhere
+        if not row.flags:  # decoding, and the prompt
+            assert [bool(each.setup.prompt_tokens) for each in rows] == [False, True] * whole
+        words = ["predict", "-d", "rtx-5090", "-m", "llama-3.1-8b", "--json", "--calibrate", str(path)]
+        done = runner.invoke(app, words)
+        if rows:
+            assert done.exit_code == 0, done.output
+            assert f"calibrated with {len(rows)} rows of 1 results" in done.stderr
+            own = json.loads(done.stdout)["predictions"][0]
+            assert own["inputs"]["calibrated_with_rows"] == len(rows)
+        else:
+            assert isinstance(done.exception, InputError) and "to calibrate with" in str(done.exception)
         return document, row
 
     return measure
