@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
 import rigbench_backends
@@ -21,6 +19,7 @@ from rigbench.records import Arithmetic, Bandwidth
 from rigbench.run import engines
 from rigbench.suites.plan import Engine, make_plan
 from rigbench.suites.suite import EnginePart, Suite, TextPart
+from rigbench.telemetry import host
 from rigbench_backends import cuda
 from rigbench_backends.base import Probe
 
@@ -138,9 +137,9 @@ def test_a_plan_takes_no_more_memory_than_the_device_can_hold(
     monkeypatch.setattr(engines, "probe", lambda *_: probe)
     monkeypatch.setattr(engines, "device_bandwidth", lambda *_: Bandwidth(device, 800e9))
     monkeypatch.setattr(ceilings, "arithmetic", lambda device, python, say: Arithmetic(device, {"f16": 2e13}))
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=128 * GIB))
+    monkeypatch.setattr(host, "memory_bytes", lambda: 128 * GIB)
     part = EnginePart(backend="llama_cpp", model="synthetic:tiny:F16")
     (engine,), _, _ = engines.resolve([part], gpus=gpus, fetch=False)
     assert engine.memory_limit_bytes == limit
-    with pytest.raises(InputError, match=r"users need about .* GB; this machine has 0.1 GB"):
+    with pytest.raises(InputError, match=r"1 user needs about .* GB; there are 0.1 GB"):
         make_plan(SUITE, [replace(engine, memory_limit_bytes=10**8)])
