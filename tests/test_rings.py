@@ -43,6 +43,7 @@ ENGINES = {
     "vllm": {"vllm", "torch"},
     "openai": {"httptools"},
     "peft_lora": {"torch", "transformers", "peft"},
+    "mlx_lora": {"mlx", "mlx_lm"},
 }
 STANDARD = sys.stdlib_module_names
 # A name says what a thing is (`document`, `rows`), not what happened to it; a text uses the usual word.

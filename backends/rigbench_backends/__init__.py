@@ -21,6 +21,7 @@ BUILT_IN = {
     "vllm": "rigbench_backends.vllm:BACKEND",
     "openai_http": "rigbench_backends.openai:BACKEND",
     "peft_lora": "rigbench_backends.peft_lora:BACKEND",
+    "mlx_lora": "rigbench_backends.mlx_lora:BACKEND",
 }
 
 
@@ -37,6 +38,7 @@ ALIASES = {
     "llama-cpp": "llama_cpp",
     "mlx": "mlx_lm",
     "mlx-lm": "mlx_lm",
+    "mlx-lora": "mlx_lora",
     "openai": "openai_http",
     "peft": "peft_lora",
     "server": "openai_http",

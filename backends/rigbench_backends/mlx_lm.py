@@ -57,7 +57,7 @@ def install_command(platform: str = sys.platform) -> str:
     return f"pip install 'mlx[{kind}]' mlx-lm; in a checkout: python scripts/engine_env.py mlx"
 
 
-def _modules() -> tuple[Any, str]:
+def modules() -> tuple[Any, str]:
     """(mlx.core, version of mlx-lm). EngineError("unavailable") if either is missing, broken or too old."""
     try:
         version = importlib.metadata.version("mlx-lm")
@@ -72,7 +72,7 @@ def _modules() -> tuple[Any, str]:
     return mx, version
 
 
-def _device(mx: Any, name: str | None) -> tuple[Any, str, str]:
+def device_of(mx: Any, name: str | None) -> tuple[Any, str, str]:
     """(MLX's device, its kind as in EngineInfo, its name). EngineError("options") if it is not there."""
     if name not in (None, "gpu", "cpu"):
         raise base.EngineError("options", f"device = {name!r}: choose gpu or cpu")
@@ -89,12 +89,19 @@ def _one_line(error: BaseException) -> str:
     return textwrap.shorten(str(error), 240, placeholder="…") or type(error).__name__
 
 
-def _engine_error(kind: str, message: str, error: BaseException) -> base.EngineError:
+def engine_error(kind: str, message: str, error: BaseException) -> base.EngineError:
     """With MLX's own words; its allocation failures are of kind `memory` whatever was being done."""
     words = _one_line(error)
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(words):
         kind = "memory"
     return base.EngineError(kind, f"{message}: {words}")
+
+
+def load_error(error: Exception, name: str, version: str) -> base.EngineError:
+    """Why mlx-lm (of that version) could not load the folder of that name."""
+    if unknown := re.search(r"Model type (\S+) not supported", str(error)):
+        return base.EngineError("load", f"mlx-lm {version} does not know the architecture {unknown[1]}")
+    return engine_error("load", f"MLX cannot load {name}", error)
 
 
 class MlxSession(base.Session):
@@ -107,9 +114,9 @@ class MlxSession(base.Session):
             if getattr(options, name) < 1:
                 raise base.EngineError("options", f"{name} = {getattr(options, name)}: at least 1")
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the folder is whole; a look at a hub would be in the measurement
-        mx, version = _modules()
+        mx, version = modules()
         self._mx, self._options = mx, options
-        self._device, kind, device_name = _device(mx, options.device)
+        self._device, kind, device_name = device_of(mx, options.device)
         mx.set_default_device(self._device)
         self._group = mx.distributed.init()
         self._stream = mx.new_stream(self._device)
@@ -135,16 +142,13 @@ class MlxSession(base.Session):
             else:
                 self._model, self._tokenizer, config = load(model.path, return_config=True)
         except Exception as error:  # whatever is wrong in a folder of files comes as any of a dozen types
-            if unknown := re.search(r"Model type (\S+) not supported", str(error)):
-                reason = f"mlx-lm {version} does not know the architecture {unknown[1]}"
-                raise base.EngineError("load", reason) from error
-            raise _engine_error("load", f"MLX cannot load {name}", error) from error
+            raise load_error(error, name, version) from error
         caches = make_prompt_cache(self._model)
         try:
             with mx.stream(self._stream):
                 mx.eval(self._model(mx.array([[0]]), cache=caches))
         except Exception as error:  # as above: a model's own code runs here for the first time
-            raise _engine_error("load", f"MLX cannot run {name} here", error) from error
+            raise engine_error("load", f"MLX cannot run {name} here", error) from error
         self._cache = [part for cache in caches for part in getattr(cache, "caches", (cache,))]
         return {**config, **(config.get("text_config") or {})}
 
@@ -253,7 +257,7 @@ class MlxSession(base.Session):
             responses = self._generator.next_generated()
         except (RuntimeError, ValueError, MemoryError) as error:
             self._running.clear()
-            raise _engine_error("decode", "MLX failed in a step", error) from error
+            raise engine_error("decode", "MLX failed in a step", error) from error
         uids = [response.uid for response in responses]
         ends = {response.uid for response in responses if response.finish_reason is not None}
         if self._group.size() > 1 and (ends or uids != self._uids):
@@ -316,11 +320,11 @@ class MlxBackend(base.Backend):
 
     def probe(self, options: MlxOptions | None = None) -> base.Probe:
         try:
-            mx, version = _modules()
-            device, kind, name = _device(mx, options.device if options else None)
+            mx, version = modules()
+            device, kind, name = device_of(mx, options.device if options else None)
         except base.EngineError as error:
             return base.Probe(False, reason=str(error), fix=install_command())
-        gpus = (_device(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
+        gpus = (device_of(mx, "gpu")[2],) if mx.is_available(mx.gpu) else ()
         gpu_fix = f"install MLX for it, where it can use it: {install_command()}"
         mlx = f"mlx {mx.__version__}, mlx-lm {version}"
         most = mx.device_info(device).get("max_recommended_working_set_size") if kind == "metal" else None

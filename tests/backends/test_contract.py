@@ -1,6 +1,7 @@
 """One contract, every engine, spoken as a run speaks it: through the worker, in the interpreter that has the engine.
 
-The simulator and llama.cpp always; MLX, vLLM and two real servers where `scripts/test --all` has made their environments.
+The simulator and llama.cpp always; MLX, vLLM and two real servers where `scripts/test --all` has made their environments. A request
+of an engine that trains is as many optimizer steps long as one of text is tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
@@ -20,10 +21,11 @@ from environments import engine_python
 from rigbench.models.resolve import resolve
 from rigbench.records import Case
 from rigbench.run.processes import WorkerProcess
-from rigbench.workloads import Generation
+from rigbench.workloads import Generation, Training
 
 LIMIT_S = 400
-OUTPUT_TOKENS = 24
+PROMPT_TOKENS, OUTPUT_TOKENS = 40, 24
+Method = Literal["lora", "qlora", "full"]
 TEXT = "The quick brown fox jumps over the lazy dog; äöü 漢字. " * 80
 NO_WARMUP = {"max_rounds": 0, "tolerance": 0.03, "prompt_tokens": 64, "output_tokens": 8}
 VLLM_OPTIONS = {"max_model_len": 1024, "enforce_eager": True, "cpu_kvcache_space_gib": 1}
@@ -54,6 +56,8 @@ ENGINES = [
     Engine("vllm", "vllm", "synthetic:tiny:BF16", VLLM_OPTIONS, environment="vllm"),
     Engine("vllm server", "openai_http", "synthetic:tiny:BF16", {"server": "vllm"}, server="vllm", start=VLLM_SERVER),
     Engine("mlx server", "openai_http", "synthetic:tiny:BF16", {"server": "mlx"}, server="mlx", start=MLX_SERVER),
+    Engine("peft", "peft_lora", "synthetic:tiny:BF16", {"device": "cpu", "threads": 1}, environment="peft"),
+    Engine("mlx tuner", "mlx_lora", "synthetic:tiny:BF16", {"device": "cpu"}, environment="mlx"),
 ]
 
 
@@ -72,17 +76,33 @@ class Opened:
             pass
         return answer
 
+    @property
+    def trains(self) -> bool:
+        """Its requests are trainings, not generations."""
+        return "train" in rigbench_backends.load(self.engine.backend).workloads and self.engine.backend != "sim"
+
     def case(
-        self, users: int, *, per_user: int = 1, prompt: int = 40, output: int = OUTPUT_TOKENS, text: str | None = None
+        self,
+        users: int,
+        *,
+        per_user: int = 1,
+        prompt: int = PROMPT_TOKENS,
+        output: int = OUTPUT_TOKENS,
+        text: str | None = None,
+        method: Method = "lora",
     ) -> dict[str, Any]:
-        if text is None and not self.info["accepts_token_ids"]:
-            text = TEXT
+        work: Generation | Training
+        if self.trains:
+            work = Training("contract", "train", prompt, 1, output, method)
+        else:
+            text = TEXT if text is None and not self.info["accepts_token_ids"] else text
+            work = Generation("contract", "tokens" if text is None else "text", prompt, output)
         case = Case(
             id="case",
             group="case",
             backend=self.engine.backend,
             model="tiny",
-            workload=Generation("contract", "tokens" if text is None else "text", prompt, output),
+            workload=work,
             concurrency=users,
             requests_per_user=per_user,
             repetition=0,
@@ -132,7 +152,9 @@ def assert_lengths(opened: Opened, answer: dict[str, Any], requests: int) -> Non
         for record in answer["requests"]
     ]
     assert len(lengths) == requests
-    if opened.info["fixed_length"]:
+    if opened.trains:
+        assert set(lengths) == {OUTPUT_TOKENS * PROMPT_TOKENS}
+    elif opened.info["fixed_length"]:
         assert set(lengths) == {OUTPUT_TOKENS}
     else:
         assert max(lengths) == OUTPUT_TOKENS
@@ -156,6 +178,8 @@ def test_lengths_are_exact_and_tokens_are_stamped_in_order(opened: Opened) -> No
 
 def test_users_really_decode_together(opened: Opened) -> None:
     """One after the other, no two requests would overlap; in one batch, every step moves all of them."""
+    if opened.trains:
+        pytest.skip("trainings run one after the other")
     records = opened.case(4, output=64)["requests"]
     spans = [(record["unit_us"][0], record["unit_us"][-1]) for record in records]
     if opened.info["fixed_length"]:
@@ -167,7 +191,19 @@ def test_users_really_decode_together(opened: Opened) -> None:
         assert len(shared) >= 60
 
 
+def test_a_training_leaves_nothing_to_the_next(opened: Opened) -> None:
+    """The same case has the same batch and adapters: after a training of all weights its losses are the same to the bit."""
+    if not opened.trains:
+        pytest.skip("it does not train")
+    methods: tuple[Method, ...] = ("lora", "full", "lora")
+    before, full, after = (opened.case(1, output=4, method=method)["requests"][0] for method in methods)
+    assert before["loss"] == after["loss"]
+    assert before["loss"][0] == full["loss"][0] > full["loss"][-1]  # adapters begin as nothing
+
+
 def test_a_standardized_text_is_cut_to_its_length(opened: Opened) -> None:
+    if opened.trains:
+        pytest.skip("it trains on token ids")
     answer = opened.case(2, prompt=60, text=TEXT)
     assert_lengths(opened, answer, 2)
     for record in answer["requests"]:
@@ -178,7 +214,7 @@ def test_a_context_larger_than_the_models_is_refused_and_the_session_lives_on(op
     limit = opened.info["context_limit"]
     if not limit:
         pytest.skip(f"{opened.engine.name} tells no limit")
-    answer = opened.case(1, prompt=limit, output=8)
+    answer = opened.case(1, prompt=limit + 1, output=8)
     assert (answer["event"], answer["kind"]) == ("error", "context")
     assert "\n" not in answer["message"]
     assert_lengths(opened, opened.case(1), 1)

@@ -42,6 +42,11 @@ def test_peak_from_samples_where_the_mark_could_not_be_reset(tmp_path: Path) -> 
     assert memory.anonymous_peak_bytes is None and memory.swap_growth_bytes is None
 
 
+def test_a_process_that_has_ended_counts_where_it_was_sampled(tmp_path: Path) -> None:
+    memory = host_memory([rss(1e9, 3e9, 1e9)], 10, True, proc=proc_with(tmp_path, 10, 2_100_000))
+    assert (memory.rss_peak_bytes, memory.method) == (3_000_000_000, "largest sample, every 0.5 s")
+
+
 def test_a_worker_that_has_died_leaves_its_samples(tmp_path: Path) -> None:
     memory = host_memory([rss(1e9, 2e9)], 10, True, proc=tmp_path)
     assert (memory.rss_peak_bytes, memory.method) == (2_000_000_000, "largest sample, every 0.5 s")
@@ -54,7 +59,7 @@ def test_nothing_read_is_null_with_a_reason(tmp_path: Path) -> None:
 
 
 def test_readings_before_the_case_do_not_count(tmp_path: Path) -> None:
-    # While loading (the first second) the tree held 9 GB for a moment; the case itself 2 GB, and its own mark says 2.1.
+    # While loading (the first second) the tree held 9 GB for a moment; the case itself 2 GB, and its own mark says 2.15.
     readings = [rss(1e9, 9e9, 2e9, 2e9), rss(1e9, 8e9, 3e8, 3e8, name="rss_anonymous")]
     proc = proc_with(tmp_path, 10, 2_100_000)
     exact = host_memory(readings, 10, True, 1_000_000, proc)

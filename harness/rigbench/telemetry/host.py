@@ -221,7 +221,8 @@ def host_memory(
     start_us: int | None = None,
     proc: Path = PROC,
 ) -> HostMemory:
-    """Peak memory of a case: the kernel's own high-water mark where it was reset at its start, else the largest sample.
+    """Peak memory of a case: the kernel's own high-water mark where it was reset at its start, else the largest sample; that too
+    where it was larger, since processes that have ended (a compiler that the engine started) leave no mark.
 
     Call it while the worker still runs (a dead one leaves the samples). `readings` are the case's window of the sampler,
     `peak_was_reset` is what `host.reset_peak(pid)` answered at its start, `start_us` when that was: readings before it
@@ -238,7 +239,7 @@ def host_memory(
 
     memory = tree_memory(pid, proc) if pid is not None else None
     peak, method = sampled("rss"), f"largest sample, every {base.STATE_PERIOD_S:g} s"
-    if peak_was_reset and memory is not None and memory.hwm_bytes is not None:
+    if peak_was_reset and memory is not None and memory.hwm_bytes is not None and memory.hwm_bytes >= (peak or 0):
         peak, method = memory.hwm_bytes, "VmHWM, reset at the start of the case"
         if memory.processes > 1:
             method += f", summed over {memory.processes} processes (an upper bound)"
