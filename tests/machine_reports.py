@@ -22,6 +22,7 @@ from rigbench.telemetry.base import Source, SourceOptions
 from rigbench.telemetry.battery import BatterySource
 from rigbench.telemetry.darwin import Channel, Footprint, HostMemory, State
 from rigbench.telemetry.intel import IntelSource
+from rigbench.telemetry.jetson import JetsonSource
 from rigbench.telemetry.module import ModuleSource
 from rigbench.telemetry.nvidia import NvmlSource
 from rigbench.telemetry.rapl import RaplSource
@@ -105,6 +106,7 @@ def play(report: dict[str, Any], root: Path) -> tuple[list[Source], list[dict[st
         "intel": lambda: IntelSource.open(OPTIONS, drm),
         "rapl": lambda: RaplSource.open(OPTIONS, classes / "powercap", root / "proc"),
         "module": lambda: ModuleSource.open(OPTIONS, classes / "hwmon"),
+        "jetson": lambda: JetsonSource.open(OPTIONS, root / "sys"),
         "battery": lambda: BatterySource.open(OPTIONS, classes / "power_supply"),
         "nvml": lambda: NvmlSource.open(OPTIONS, nvml),
         "apple": lambda: AppleSource.open(

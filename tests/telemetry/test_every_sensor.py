@@ -23,6 +23,7 @@ from rigbench.telemetry.battery import BatterySource
 from rigbench.telemetry.darwin import Channel, Footprint, HostMemory, State
 from rigbench.telemetry.host import HostSource
 from rigbench.telemetry.intel import IntelSource
+from rigbench.telemetry.jetson import JetsonSource
 from rigbench.telemetry.module import ModuleSource
 from rigbench.telemetry.nvidia import NvmlSource
 from rigbench.telemetry.rapl import RaplSource
@@ -55,6 +56,17 @@ FILES = {
         "hwmon0/device/power1_oem_info": "Grace Power Socket 0",
         "hwmon0/device/power1_average": "210000000",
         "hwmon0/device/power1_average_interval": "50",
+        "hwmon1/name": "spbm",
+        "hwmon1/power1_label": "sys_total",
+        "hwmon1/power1_input": "120000000",
+        "hwmon1/energy1_label": "pkg",
+        "hwmon1/energy1_input": "5000000",
+    },
+    "jetson": {
+        "class/hwmon/hwmon1/name": "ina3221",
+        "class/hwmon/hwmon1/in1_label": "VDD_IN",
+        "class/hwmon/hwmon1/in1_input": "5000",
+        "class/hwmon/hwmon1/curr1_input": "3000",
     },
     "battery": {"BAT0/type": "Battery", "BAT0/status": "Discharging", "BAT0/power_now": "31000000"},
 }
@@ -63,6 +75,7 @@ SENSORS: dict[str, type[Any]] = {
     "intel": IntelSource,
     "rapl": RaplSource,
     "module": ModuleSource,
+    "jetson": JetsonSource,
     "battery": BatterySource,
 }
 CONSTANT = ("vendor", "type", "status", "name", "label", "oem_info", "interval", "range_uj")

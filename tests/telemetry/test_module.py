@@ -1,11 +1,14 @@
-"""Grace's power meters and laptops' batteries, in a sysfs made by the test."""
+"""Power meters of Grace, GB10 and Jetson, and laptops' batteries, in a sysfs made by the test."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rigbench.telemetry.base import Missing, SourceOptions
 from rigbench.telemetry.battery import BatterySource
+from rigbench.telemetry.jetson import JetsonSource
 from rigbench.telemetry.module import ModuleSource
 
 
@@ -31,6 +34,73 @@ def test_each_socket_of_a_grace_once(tmp_path: Path) -> None:
     assert read == {"package-0": 210.0, "package-1": 600.0}
     assert {(metric.scope, metric.period_s) for metric in source.metrics} == {("package", 0.1)}
     assert ModuleSource.open(SourceOptions(), tmp_path / "none") is None
+
+
+def meters(folder: Path, files: dict[str, str | int]) -> Path:
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(f"{text}\n")
+    return folder
+
+
+def test_a_gb10_tells_its_whole_system_and_its_chip(tmp_path: Path) -> None:
+    """The channels of spark_hwmon, whose `cpu_gpu` and `gpu` are parts of `soc_pkg`."""
+    watts = {"sys_total": 152, "soc_pkg": 92, "cpu_gpu": 88, "dc_input": 155, "gpu": 64, "pl1": 90}
+    files: dict[str, str | int] = {"name": "spbm", "energy1_label": "pkg", "energy1_input": 7_500_000}
+    for number, (label, power) in enumerate(watts.items(), 1):
+        files |= {f"power{number}_label": label, f"power{number}_input": power * 10**6}
+    folder = meters(tmp_path / "hwmon6", files)
+    meters(tmp_path / "hwmon0", {"name": "acpitz", "temp1_input": 38000})
+    source = ModuleSource.open(SourceOptions(), tmp_path)
+    assert source is not None and source.devices == ("host", "package-0", "package-0")
+    known = [(each.name, each.scope, each.device, each.method) for each in source.metrics]
+    assert known == [
+        ("power", "host", None, "sampled"),
+        ("power", "package", "package-0", "sampled"),
+        ("energy", "package", "package-0", "counter"),
+    ]
+    assert source.read(source.metrics) == [152.0, 92.0, 7.5]
+    (folder / "power2_input").unlink()
+    assert isinstance(source.read(source.metrics)[1], Missing)
+
+
+@pytest.mark.parametrize(
+    ("rails", "watts"),
+    [
+        ({"VDD_IN": (4976, 3216), "VDD_CPU_GPU_CV": (4976, 1000), "VDD_SOC": (4976, 500)}, 16.002816),  # Orin NX
+        ({"VDD_GPU_SOC": (18000, 1200), "VDD_CPU_CV": (18000, 500), "VIN_SYS_5V0": (5000, 1000)}, 35.6),  # AGX Orin
+        ({"VDD_GPU_SOC": (18000, 1200), "VDD_CPU_CV": (18000, 500)}, None),  # not all of it
+    ],
+)
+def test_a_jetson_tells_what_its_module_takes(
+    rails: dict[str, tuple[int, int]], watts: float | None, tmp_path: Path
+) -> None:
+    files: dict[str, str | int] = {"name": "ina3221", "update_interval": 140}
+    for number, (label, (volts, amperes)) in enumerate(rails.items(), 1):
+        files |= {f"in{number}_label": label, f"in{number}_input": volts, f"curr{number}_input": amperes}
+    folder = meters(tmp_path / "class/hwmon/hwmon3", files)
+    other = {"name": "ina3221", "in1_label": "VDDQ_VDD2_1V8AO", "in1_input": 5000, "curr1_input": 800}
+    meters(tmp_path / "class/hwmon/hwmon4", other)
+    source = JetsonSource.open(SourceOptions(), tmp_path)
+    if watts is None:
+        assert source is None
+        return
+    assert source is not None and source.read(source.metrics) == [pytest.approx(watts)]
+    (metric,) = source.metrics
+    assert (metric.scope, metric.period_s, metric.published_s) == ("soc", 0.14, 0.14)
+    (folder / "curr1_input").unlink()
+    assert isinstance(source.read(source.metrics)[0], Missing)
+
+
+def test_a_jetson_under_jetpack_4(tmp_path: Path) -> None:
+    rails = {"POM_5V_IN": 5210, "POM_5V_GPU": 1700, "POM_5V_CPU": 900}
+    files: dict[str, str | int] = {}
+    for number, (label, milliwatts) in enumerate(rails.items()):
+        files |= {f"rail_name_{number}": label, f"in_power{number}_input": milliwatts}
+    meters(tmp_path / "bus/iio/devices/iio:device0", files)
+    source = JetsonSource.open(SourceOptions(), tmp_path)
+    assert source is not None and source.read(source.metrics) == [pytest.approx(5.21)]
+    assert JetsonSource.open(SourceOptions(), tmp_path / "none") is None
 
 
 def test_a_battery_tells_the_machine_s_power_only_while_it_is_drained(tmp_path: Path) -> None:

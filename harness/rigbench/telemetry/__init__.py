@@ -27,6 +27,7 @@ BUILT_IN = {
     "nvml": "rigbench.telemetry.nvidia:NvmlSource",
     "rapl": "rigbench.telemetry.rapl:RaplSource",
     "module": "rigbench.telemetry.module:ModuleSource",
+    "jetson": "rigbench.telemetry.jetson:JetsonSource",
     "amd": "rigbench.telemetry.amd:AmdSource",
     "intel": "rigbench.telemetry.intel:IntelSource",
     "battery": "rigbench.telemetry.battery:BatterySource",

@@ -334,8 +334,15 @@ def hwmon(device: Path, name: str) -> Path | None:
 
 def labelled(device: Path, kind: str) -> dict[str, Path]:
     """A device's hwmon inputs of a kind (`temp`, `freq`, `power`) by their labels in lower case: {'junction': .../temp2_input}."""
-    labels = sorted(device.glob(f"hwmon/hwmon*/{kind}[0-9]*_label"))
-    return {read_text(path).lower(): path.with_name(path.name.replace("_label", "_input")) for path in labels}
+    return {
+        label: path for folder in sorted(device.glob("hwmon/hwmon*")) for label, path in labels(folder, kind).items()
+    }
+
+
+def labels(folder: Path, kind: str) -> dict[str, Path]:
+    """As `labelled`, of one folder of /sys/class/hwmon."""
+    named = sorted(folder.glob(f"{kind}[0-9]*_label"))
+    return {read_text(path).lower(): path.with_name(path.name.replace("_label", "_input")) for path in named}
 
 
 def drm_cards(drm: Path, vendor: str) -> list[Path]:

@@ -30,7 +30,17 @@ from rigbench.text import private_words, scrub
 READINGS_S = 5.0
 """Two batches of macOS' counters."""
 CARDS, BUS, DISPLAY_CLASSES = "sys/class/drm/card*/device", "sys/bus/pci/devices/*", ("0x03", "0x12")
-HWMON = ("name", "*_label", "*_input", "power*_average", "power*_average_interval", "power*_cap*", "*_max", "*_crit")
+HWMON = (
+    "name",
+    "*_label",
+    "*_input",
+    "power*_average",
+    "power*_average_interval",
+    "power*_cap*",
+    "*_max",
+    "*_crit",
+    "update_interval",
+)
 CARD = (
     *("vendor", "device", "revision", "subsystem_*", "product_name", "mem_info_*", "gpu_metrics", "*_link_*"),
     *(
@@ -48,6 +58,7 @@ PLACES = (
     "sys/class/drm/card*/gt/gt*/*",
     *(f"sys/class/hwmon/hwmon*/{name}" for name in HWMON),
     "sys/class/hwmon/hwmon*/device/power1_*",
+    *(f"sys/bus/iio/devices/iio:device*/{name}" for name in ("rail_name_*", "in_power*_input")),
     *(f"sys/class/powercap/intel-rapl*/{name}" for name in ("name", "energy_uj", "max_energy_range_uj")),
     *(f"sys/class/power_supply/*/{name}" for name in ("type", "scope", "status", "*_now", "online")),
     *(f"sys/class/dmi/id/{name}" for name in ("sys_vendor", "product_name", "board_name", "bios_version")),
